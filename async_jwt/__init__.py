@@ -1,0 +1,15 @@
+"""JSON Web Tokens for async Python web applications.
+
+The names here need no framework. Views, decorators and `current_user` are in the adapters,
+such as `async_jwt.adapters.quart`.
+"""
+
+from __future__ import annotations
+
+from async_jwt.core.issue import TokenPair
+from async_jwt.keys import Key, KeyRing
+from async_jwt.stores import MemoryStore, Store
+
+__all__ = ["Key", "KeyRing", "MemoryStore", "Store", "TokenPair", "__version__"]
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""One module per framework, with the same public names: `async_jwt.adapters.quart`."""

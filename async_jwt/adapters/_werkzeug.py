@@ -1,0 +1,108 @@
+"""What Quart and Flask share because both stand on Werkzeug: errors, request, cookies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+from werkzeug.exceptions import HTTPException
+from werkzeug.sansio.request import Request
+from werkzeug.sansio.response import Response
+
+from async_jwt.core.cookies import Cookie
+from async_jwt.errors import JWTExtendedException
+
+__all__ = ["WerkzeugView", "put_cookies", "response_of", "twin_of"]
+
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+class WerkzeugView:
+    """The part of a `RequestView` that needs no I/O."""
+
+    __slots__ = ("_request", "method")
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self.method: str = request.method
+
+    @property
+    def origin(self) -> str:
+        """The request's own origin, as the application sees it behind its proxies."""
+        scheme = self._request.scheme.lower()
+        host = self._request.host.lower()
+        return f"{scheme}://{host.removesuffix(_DEFAULT_PORTS.get(scheme, ''))}"
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the content type says JSON."""
+        return self._request.is_json
+
+    def headers(self, name: str) -> Sequence[str]:
+        """All values of a header."""
+        return self._request.headers.getlist(name)
+
+    def cookies(self, name: str) -> Sequence[str]:
+        """All values of a cookie."""
+        return self._request.cookies.getlist(name)
+
+    def query(self, name: str) -> Sequence[str]:
+        """All values of a query parameter."""
+        return self._request.args.getlist(name)
+
+
+@cache
+def _twin_class(kind: type[JWTExtendedException]) -> type[JWTExtendedException]:
+    # The class keeps HTTPException's `code = None`, so that frameworks look for a handler
+    # by class: an application's handler for our class, then ours, then one for HTTPException.
+    return type(
+        kind.__name__, (kind, HTTPException), {"__module__": kind.__module__, "__doc__": kind.__doc__}
+    )
+
+
+def twin_of(error: JWTExtendedException, response: Response) -> JWTExtendedException:
+    """The same error as an `HTTPException` that carries its answer.
+
+    Extensions that bypass the application's error handlers render it as well.
+    """
+    kind = _twin_class(type(error))  # type: ignore[arg-type]  # classes are hashable
+    twin = kind.__new__(kind, *error.args)
+    twin.__dict__.update(error.__dict__)
+    answered: Any = twin
+    answered.response = response
+    answered.code = response.status_code
+    answered.description = error.message
+    return twin
+
+
+def response_of(error: JWTExtendedException) -> Any | None:
+    """The answer that an error carries, if it is a twin."""
+    return getattr(error, "response", None)
+
+
+def put_cookies(response: Response, cookies: Iterable[Cookie], *, uncached: bool) -> None:
+    """Set cookies on a response.
+
+    Args:
+        response: the response.
+        cookies: what to set.
+        uncached: whether to keep caches from storing it for somebody else.
+    """
+    for cookie in cookies:
+        partitioned = {"partitioned": True} if cookie.partitioned else {}
+        response.set_cookie(
+            cookie.name,
+            cookie.value,
+            max_age=cookie.max_age,
+            expires=cookie.expires,
+            path=cookie.path,
+            domain=cookie.domain,
+            secure=cookie.secure,
+            httponly=cookie.httponly,
+            samesite=cookie.samesite,
+            **partitioned,
+        )
+    if uncached:
+        response.headers["Cache-Control"] = "no-store"
+        response.vary.add("Cookie")

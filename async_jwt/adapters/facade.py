@@ -1,0 +1,380 @@
+"""The public functions, written once over a small `Framework`; adapters publish them bound."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from functools import partial
+from typing import Any, Protocol, TypeVar, overload
+
+from async_jwt.adapters import _werkzeug
+from async_jwt.binding import Binding, Surroundings
+from async_jwt.core.authenticate import Authentication, Record, authenticate
+from async_jwt.core.codec import read_unverified
+from async_jwt.core.compact import split
+from async_jwt.core.cookies import cookies_to_set, cookies_to_unset
+from async_jwt.core.issue import TokenPair
+from async_jwt.core.policy import Policy
+from async_jwt.core.request import RequestView
+from async_jwt.core.responses import Answer, answer_to, loader_for
+from async_jwt.errors import ConfigurationError, HookError, JWTExtendedException
+from async_jwt.manager import EXTENSION
+from async_jwt.operations import Operations
+from async_jwt.signals import send, token_refused, user_loaded
+
+__all__ = ["Framework", "PublicAPI"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+Check = Callable[[], Awaitable[Any]]
+
+log: logging.Logger = logging.getLogger("async_jwt")
+
+
+class Framework(Surroundings, Protocol):
+    """What an adapter knows of its framework."""
+
+    def view(self, request: Any) -> RequestView:
+        """A request as the core sees it."""
+        ...
+
+    def guard(self, function: Callable[..., Any], check: Check) -> Callable[..., Any]:
+        """A view that runs after `check`, in the way the framework runs such views."""
+        ...
+
+    async def make_response(self, app: Any, value: Any) -> Any:
+        """A response from whatever views may return.
+
+        Raises:
+            TypeError: it is nothing that a view may return.
+        """
+        ...
+
+    def respond(self, app: Any, answer: Answer) -> Any:
+        """A response from an answer of ours."""
+        ...
+
+
+class PublicAPI(Operations):
+    """Everything an application calls, as methods of one object.
+
+    Args:
+        framework: the framework.
+    """
+
+    def __init__(self, framework: Framework) -> None:
+        self._framework = framework
+
+    # -- protecting views -----------------------------------------------------------------
+
+    async def verify_jwt_in_request(
+        self,
+        optional: bool = False,
+        fresh: bool = False,
+        refresh: bool = False,
+        locations: str | Iterable[str] | None = None,
+        verify_type: bool = True,
+        skip_revocation_check: bool = False,
+        *,
+        type: str | Collection[str] | None = None,
+    ) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Check the current request's token. See `jwt_required` for the arguments.
+
+        Returns:
+            The token's header and claims; None for OPTIONS, and for a request without a
+            token where `optional` lets it through.
+
+        Raises:
+            JWTExtendedException: the request is refused, or cannot be decided. The
+                exception carries the answer and may simply be let through.
+            ConfigurationError: an argument or a setting is wrong.
+            RuntimeError: there is no request.
+        """
+        policy = Policy.of(optional, fresh, refresh, locations, verify_type, skip_revocation_check, type=type)
+        found = await self._verify(policy)
+        return None if found is None else (found.header, found.claims)
+
+    @overload
+    def jwt_required(self, view: F, /) -> F: ...
+
+    @overload
+    def jwt_required(
+        self,
+        optional: bool = False,
+        fresh: bool = False,
+        refresh: bool = False,
+        locations: str | Iterable[str] | None = None,
+        verify_type: bool = True,
+        skip_revocation_check: bool = False,
+        *,
+        type: str | Collection[str] | None = None,
+    ) -> Callable[[F], F]: ...
+
+    def jwt_required(
+        self,
+        optional: Any = False,
+        fresh: bool = False,
+        refresh: bool = False,
+        locations: str | Iterable[str] | None = None,
+        verify_type: bool = True,
+        skip_revocation_check: bool = False,
+        *,
+        type: str | Collection[str] | None = None,
+    ) -> Any:
+        """Protect a view: it runs only for a request with a token that it accepts.
+
+        With and without parentheses, on `async def` and `def` views, on methods of
+        class-based views and in their `decorators`, and on `before_request` functions.
+        OPTIONS requests are let through unauthenticated.
+
+        Args:
+            optional: whether a request without a token is let through as anonymous. A token
+                that is not accepted is refused all the same.
+            fresh: whether the token must come from a recent login.
+            refresh: whether a refresh token is asked for, in its own cookie and JSON key.
+            locations: where to look, instead of `JWT_TOKEN_LOCATION`: one of "headers",
+                "cookies", "query_string" and "json", or several.
+            verify_type: False accepts access and refresh tokens alike.
+            skip_revocation_check: whether a revoked token is accepted.
+            type: the type, or types, of purpose tokens to accept instead of access tokens.
+
+        Raises:
+            ConfigurationError: an argument is wrong, or this cannot be protected.
+        """
+        if callable(optional):
+            return self._guarded(optional, Policy.of())
+        policy = Policy.of(optional, fresh, refresh, locations, verify_type, skip_revocation_check, type=type)
+        return lambda view: self._guarded(view, policy)
+
+    def _guarded(self, view: Callable[..., Any], policy: Policy) -> Callable[..., Any]:
+        if inspect.isclass(view):
+            raise ConfigurationError(
+                f"jwt_required cannot decorate the class {view.__name__}: put it into its "
+                "`decorators`, or on its methods"
+            )
+        if not callable(view):
+            raise ConfigurationError(f"jwt_required decorates functions, not {type(view).__name__}")
+        return self._framework.guard(view, partial(self._verify, policy))
+
+    async def _verify(self, policy: Policy) -> Authentication | None:
+        request = self._framework.current_request()
+        if request is None:
+            raise RuntimeError("There is no request to verify: call this while one is served")
+        binding = self._binding()
+        record = binding.record(request)
+        view = self._framework.view(request)
+        if view.method == "OPTIONS":
+            # A CORS preflight carries no credentials (Fetch §3.2.2).
+            record.answered = True
+            return None
+        before = record.authentication
+        try:
+            found = await authenticate(binding.realm(), view, policy, record)
+        except JWTExtendedException as error:
+            raise await self._refusal(binding, error) from error
+        if found is not None and found.user is not None and (before is None or before.user is not found.user):
+            await send(user_loaded, binding.app, user=found.user, identity=found.identity)
+        return found
+
+    # -- answering errors -----------------------------------------------------------------
+
+    async def answer(self, app: Any, error: JWTExtendedException) -> Any:
+        """The response to an error: what it carries, or what the loaders say. For adapters."""
+        carried = _werkzeug.response_of(error)
+        if carried is None:
+            carried = _werkzeug.response_of(await self._refusal(app.extensions[EXTENSION], error))
+        return carried
+
+    async def _refusal(self, binding: Binding, error: JWTExtendedException) -> JWTExtendedException:
+        """The error as one that carries its response."""
+        log.debug("A request is refused: %s (%s)", error.error_code, error)
+        try:
+            response = await self._loaded_response(binding, error)
+        except JWTExtendedException as broken:
+            error, response = broken, None
+        if response is None:
+            settings = binding.realm().settings
+            response = self._framework.respond(binding.app, answer_to(error, settings))
+        await send(token_refused, binding.app, error=error)
+        return _werkzeug.twin_of(error, response)
+
+    async def _loaded_response(self, binding: Binding, error: JWTExtendedException) -> Any | None:
+        realm = binding.realm()
+        chosen = loader_for(error, realm.settings)
+        if chosen is None or realm.hooks.get(chosen[0]) is None:
+            return None
+        name, arguments = chosen
+        answer = await realm.ask(name, *arguments)
+        try:
+            return await self._framework.make_response(binding.app, answer)
+        except TypeError:
+            problem = f"{name}_loader returned {type(answer).__name__}; it must return a response"
+            log.error("%s", problem)
+            raise HookError(problem) from None
+
+    # -- the current request --------------------------------------------------------------
+
+    def current_auth(self) -> Authentication | None:
+        """The frozen `Authentication` of this request; None for an anonymous one.
+
+        Raises:
+            RuntimeError: no check has passed in this request.
+        """
+        return self._record().authentication
+
+    def get_jwt(self) -> dict[str, Any]:
+        """The claims of this request's token; {} for an anonymous request.
+
+        Raises:
+            RuntimeError: no check has passed in this request.
+        """
+        found = self.current_auth()
+        return {} if found is None else found.claims
+
+    def get_jwt_header(self) -> dict[str, Any]:
+        """The header of this request's token; {} for an anonymous request.
+
+        Raises:
+            RuntimeError: no check has passed in this request.
+        """
+        found = self.current_auth()
+        return {} if found is None else found.header
+
+    def get_jwt_identity(self) -> Any:
+        """The identity of this request's token; None for an anonymous request.
+
+        Raises:
+            RuntimeError: no check has passed in this request.
+        """
+        found = self.current_auth()
+        return None if found is None else found.identity
+
+    def get_jwt_request_location(self) -> str | None:
+        """Where this request's token was: "headers", "cookies", "query_string" or "json".
+
+        None for an anonymous request, and where no check has passed.
+        """
+        found = self._binding().authentication()
+        return None if found is None else found.location
+
+    def get_current_user(self) -> Any:
+        """The user of this request, as `user_lookup_loader` returned it; None if anonymous.
+
+        Raises:
+            RuntimeError: no check has passed in this request, or no loader is registered.
+        """
+        found = self.current_auth()
+        if found is None:
+            return None
+        if self._binding().realm().hooks.get("user_lookup") is None:
+            raise RuntimeError("There is no current user: register a user_lookup_loader")
+        return found.user
+
+    def get_unverified_jwt_headers(self, encoded_token: str) -> dict[str, Any]:
+        """The header of a token that nobody has verified. Believe nothing in it.
+
+        Raises:
+            MalformedTokenError: it is no token.
+        """
+        limit = self._binding().realm().settings.max_token_bytes
+        return split(encoded_token, limit).header_object()
+
+    def _record(self) -> Record:
+        request = self._framework.current_request()
+        record = None if request is None else self._binding().record(request)
+        if record is None or not record.answered:
+            raise RuntimeError(
+                "Decorate the view with jwt_required(), or await verify_jwt_in_request(), first"
+            )
+        return record
+
+    # -- cookies --------------------------------------------------------------------------
+
+    def set_access_cookies(
+        self,
+        response: Any,
+        encoded_access_token: str,
+        max_age: int | None = None,
+        domain: str | None = None,
+    ) -> None:
+        """Set an access token's cookie and, with CSRF protection on, its readable twin.
+
+        Args:
+            response: a response object.
+            encoded_access_token: a token that this application just made.
+            max_age: seconds to keep the cookies; None keeps them as long as the token
+                lives, or the browser session with `JWT_SESSION_COOKIE`.
+            domain: the cookies' domain; None is `JWT_COOKIE_DOMAIN`.
+
+        Raises:
+            MalformedTokenError: it is no token.
+            ValueError: the cookie would be larger than browsers keep, or the token was made
+                without a CSRF value.
+        """
+        self._set(response, encoded_access_token, False, max_age, domain)
+
+    def set_refresh_cookies(
+        self,
+        response: Any,
+        encoded_refresh_token: str,
+        max_age: int | None = None,
+        domain: str | None = None,
+    ) -> None:
+        """Set a refresh token's cookies. See `set_access_cookies`."""
+        self._set(response, encoded_refresh_token, True, max_age, domain)
+
+    def set_token_cookies(self, response: Any, pair: TokenPair) -> None:
+        """Set both tokens' cookies and their readable twins. See `set_access_cookies`.
+
+        Args:
+            response: a response object.
+            pair: what `create_token_pair` returned.
+        """
+        self._set(response, pair.access_token, False, None, None)
+        self._set(response, pair.refresh_token, True, None, None)
+
+    def unset_jwt_cookies(self, response: Any, domain: str | None = None) -> None:
+        """Take all of a client's token cookies away.
+
+        Args:
+            response: a response object.
+            domain: the domain they were set with; None is `JWT_COOKIE_DOMAIN`.
+        """
+        self.unset_access_cookies(response, domain)
+        self.unset_refresh_cookies(response, domain)
+
+    def unset_access_cookies(self, response: Any, domain: str | None = None) -> None:
+        """Take the access token's cookies away. See `unset_jwt_cookies`."""
+        self._unset(response, False, domain)
+
+    def unset_refresh_cookies(self, response: Any, domain: str | None = None) -> None:
+        """Take the refresh token's cookies away. See `unset_jwt_cookies`."""
+        self._unset(response, True, domain)
+
+    def _set(self, response: Any, token: str, refresh: bool, max_age: int | None, domain: str | None) -> None:
+        realm = self._binding().realm()
+        claims: Mapping[str, Any]
+        _, claims = read_unverified(token, realm.settings.max_token_bytes)
+        cookies = cookies_to_set(
+            token, claims, realm.settings, realm.clock(), refresh=refresh, max_age=max_age, domain=domain
+        )
+        _werkzeug.put_cookies(response, cookies, uncached=not realm.settings.is_compat)
+
+    def _unset(self, response: Any, refresh: bool, domain: str | None) -> None:
+        settings = self._binding().realm().settings
+        cookies = cookies_to_unset(settings, refresh=refresh, domain=domain)
+        _werkzeug.put_cookies(response, cookies, uncached=not settings.is_compat)
+
+    def _binding(self) -> Binding:
+        app = self._framework.current_app()
+        if app is None:
+            raise RuntimeError(
+                "There is no application: push an app context, or use the JWTManager's methods"
+            )
+        try:
+            binding: Binding = app.extensions[EXTENSION]
+        except KeyError:
+            raise RuntimeError(
+                "This application has no JWTManager: call JWTManager(app) or init_app(app)"
+            ) from None
+        return binding

@@ -1,0 +1,167 @@
+"""async_jwt for Quart: `async def` views, hooks and stores on the server's own event loop."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ClassVar, Final, cast
+
+from quart import Quart
+from quart import current_app as quart_app
+from quart.globals import _cv_app, _cv_request
+from quart.wrappers import Request, Response
+from werkzeug.local import LocalProxy
+
+from async_jwt.adapters._werkzeug import WerkzeugView
+from async_jwt.adapters.facade import Check, PublicAPI
+from async_jwt.binding import Binding, Surroundings
+from async_jwt.core.authenticate import Authentication
+from async_jwt.core.issue import TokenPair
+from async_jwt.core.responses import Answer
+from async_jwt.errors import JWTExtendedException
+from async_jwt.manager import Manager
+
+__all__ = [
+    "Authentication",
+    "JWTManager",
+    "TokenPair",
+    "create_access_token",
+    "create_refresh_token",
+    "create_token",
+    "create_token_pair",
+    "current_auth",
+    "current_user",
+    "decode_token",
+    "get_csrf_token",
+    "get_current_user",
+    "get_jti",
+    "get_jwt",
+    "get_jwt_header",
+    "get_jwt_identity",
+    "get_jwt_request_location",
+    "get_unverified_jwt_headers",
+    "jwt_required",
+    "revoke_token",
+    "revoke_user",
+    "set_access_cookies",
+    "set_refresh_cookies",
+    "set_token_cookies",
+    "unset_access_cookies",
+    "unset_jwt_cookies",
+    "unset_refresh_cookies",
+    "verify_jwt_in_request",
+]
+
+
+class _QuartView(WerkzeugView):
+    __slots__ = ()
+
+    _request: Request
+
+    async def body(self) -> bytes:
+        return await self._request.get_data(True, as_text=False, parse_form_data=False)
+
+    async def form(self, name: str) -> str | None:
+        value: str | None = (await self._request.form).get(name)
+        return value
+
+
+class _Quart:
+    """Quart, as the facade knows it."""
+
+    def current_app(self) -> Quart | None:
+        context = _cv_app.get(None)
+        return None if context is None else context.app
+
+    def current_request(self) -> Request | None:
+        context = _cv_request.get(None)
+        return None if context is None else context.request
+
+    def json_default(self, app: Quart) -> Callable[[Any], Any]:
+        default: Callable[[Any], Any] = app.json.default  # type: ignore[attr-defined]  # Quart's and Flask's have it
+        return default
+
+    def view(self, request: Request) -> _QuartView:
+        return _QuartView(request)
+
+    def guard(self, function: Callable[..., Any], check: Check) -> Callable[..., Any]:
+        if inspect.iscoroutinefunction(function):
+
+            @wraps(function)
+            async def guarded(*args: Any, **kwargs: Any) -> Any:
+                await check()
+                return await function(*args, **kwargs)
+
+        elif inspect.isasyncgenfunction(function):
+
+            @wraps(function)
+            async def guarded(*args: Any, **kwargs: Any) -> Any:
+                await check()
+                return function(*args, **kwargs)
+
+        else:
+
+            @wraps(function)
+            async def guarded(*args: Any, **kwargs: Any) -> Any:
+                await check()
+                answer = await quart_app.ensure_async(function)(*args, **kwargs)
+                return await answer if inspect.isawaitable(answer) else answer
+
+        return guarded
+
+    async def make_response(self, app: Quart, value: Any) -> Any:
+        return await app.make_response(value)
+
+    def respond(self, app: Quart, answer: Answer) -> Response:
+        response = cast("Response", app.json.response(dict(answer.body)))
+        response.status_code = answer.status
+        response.headers.update(answer.headers)
+        return response
+
+
+_framework = _Quart()
+_api = PublicAPI(_framework)
+
+
+class JWTManager(Manager):
+    """Sets Quart applications up and holds their loaders. See `async_jwt.manager.Manager`."""
+
+    surroundings: ClassVar[Surroundings] = _framework
+
+    def _install(self, app: Quart, binding: Binding) -> None:
+        async def answer(error: JWTExtendedException) -> Any:
+            return await _api.answer(app, error)
+
+        app.register_error_handler(JWTExtendedException, answer)
+        app.before_serving(binding.start)
+        app.after_serving(binding.close)
+
+
+create_access_token: Final = _api.create_access_token
+create_refresh_token: Final = _api.create_refresh_token
+create_token: Final = _api.create_token
+create_token_pair: Final = _api.create_token_pair
+current_auth: Final = _api.current_auth
+decode_token: Final = _api.decode_token
+get_csrf_token: Final = _api.get_csrf_token
+get_current_user: Final = _api.get_current_user
+get_jti: Final = _api.get_jti
+get_jwt: Final = _api.get_jwt
+get_jwt_header: Final = _api.get_jwt_header
+get_jwt_identity: Final = _api.get_jwt_identity
+get_jwt_request_location: Final = _api.get_jwt_request_location
+get_unverified_jwt_headers: Final = _api.get_unverified_jwt_headers
+jwt_required: Final = _api.jwt_required
+revoke_token: Final = _api.revoke_token
+revoke_user: Final = _api.revoke_user
+set_access_cookies: Final = _api.set_access_cookies
+set_refresh_cookies: Final = _api.set_refresh_cookies
+set_token_cookies: Final = _api.set_token_cookies
+unset_access_cookies: Final = _api.unset_access_cookies
+unset_jwt_cookies: Final = _api.unset_jwt_cookies
+unset_refresh_cookies: Final = _api.unset_refresh_cookies
+verify_jwt_in_request: Final = _api.verify_jwt_in_request
+
+current_user: Any = LocalProxy(get_current_user)
+"""The user of this request, as `user_lookup_loader` returned it."""

@@ -1,0 +1,177 @@
+"""One manager at one application: its live settings, its store and its authentication."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from async_jwt.core.authenticate import Authentication, Record
+from async_jwt.core.clock import Clock
+from async_jwt.core.hooks import Hooks
+from async_jwt.core.realm import Realm
+from async_jwt.core.settings import LiveSettings
+from async_jwt.errors import ConfigurationError, StoreUnavailableError
+from async_jwt.keys import KeyRing
+from async_jwt.stores.contract import Store
+from async_jwt.stores.memory import MemoryStore
+
+__all__ = ["Binding", "Surroundings"]
+
+log: logging.Logger = logging.getLogger("async_jwt")
+
+
+class Surroundings(Protocol):
+    """Where a call comes from, as the framework's context tells."""
+
+    def current_app(self) -> Any | None:
+        """The application whose context is active."""
+        ...
+
+    def current_request(self) -> Any | None:
+        """The request being served: the object itself, not a proxy."""
+        ...
+
+    def json_default(self, app: Any) -> Callable[[Any], Any]:
+        """What an application's JSON makes of values that JSON does not know."""
+        ...
+
+
+class Binding:
+    """What a manager keeps for one application.
+
+    Args:
+        app: the application.
+        surroundings: its framework's context.
+        slot: the attribute of request objects that holds this manager's `Record`.
+        hooks: the manager's hooks.
+        ring: the manager's keys; None takes those of the settings.
+        store: the manager's store; None takes that of `JWT_STORE_URI`.
+        clock: seconds since the epoch.
+
+    Raises:
+        ConfigurationError: a setting is wrong.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        surroundings: Surroundings,
+        slot: str,
+        hooks: Hooks,
+        ring: KeyRing | None,
+        store: Store | None,
+        clock: Clock,
+    ) -> None:
+        self.app = app
+        self._surroundings = surroundings
+        self._slot = slot
+        self._hooks = hooks
+        self._ring = ring
+        self._given_store = store
+        self._clock = clock
+        self._live = LiveSettings(app.config)
+        self._store_uri = ""
+        self._store: Store
+        self._realm: Realm
+        self._rebuild()
+        self._warned = False
+
+    def realm(self) -> Realm:
+        """The application's authentication under its settings as they stand now.
+
+        Raises:
+            ConfigurationError: a setting was changed to a wrong value.
+        """
+        if self._live.current() is not self._realm.settings:
+            self._rebuild()
+        return self._realm
+
+    @property
+    def store(self) -> Store:
+        """The revocation store."""
+        return self.realm().store
+
+    def record(self, request: Any) -> Record:
+        """What was found out about a request so far."""
+        record: Record | None = getattr(request, self._slot, None)
+        if record is None:
+            record = Record()
+            setattr(request, self._slot, record)
+        return record
+
+    def authentication(self) -> Authentication | None:
+        """The authentication of the current request, if there is one."""
+        request = self._surroundings.current_request()
+        record: Record | None = getattr(request, self._slot, None)
+        return None if record is None else record.authentication
+
+    async def start(self) -> None:
+        """Check what can only be checked now, and connect the store.
+
+        Raises:
+            ConfigurationError: a key is missing, or a hook cannot be kept within
+                `JWT_HOOK_TIMEOUT`.
+        """
+        realm = self.realm()
+        if self._hooks.get("decode_key") is None:
+            _ = realm.ring
+        self.refuse_untimed_hooks()
+        try:
+            await realm.store.start()
+        except StoreUnavailableError:
+            log.error(
+                "The revocation store cannot be reached yet; requests are refused with 503 until it can"
+            )
+
+    async def close(self) -> None:
+        """Release the store's connections."""
+        await self.realm().store.close()
+
+    def refuse_untimed_hooks(self) -> None:
+        """Refuse hooks that could not be stopped in time.
+
+        Raises:
+            ConfigurationError: there is one.
+        """
+        if self.realm().settings.hook_timeout is not None:
+            self._hooks.refuse_untimed()
+
+    def note_revocation(self) -> None:
+        """Say once that a store nobody asked for keeps revocations from other processes."""
+        if self._warned or self._given_store is not None or not self._live.is_default("JWT_STORE_URI"):
+            return
+        self._warned = True
+        log.warning(
+            "A revocation was kept in this process's memory: other processes do not know of it, and a "
+            'restart forgets it. Set JWT_STORE_URI = "redis://..." (or "memory://" if that is meant)'
+        )
+
+    def _rebuild(self) -> None:
+        settings = self._live.current()
+        if self._given_store is not None:
+            self._store = self._given_store
+        elif settings.store_uri != self._store_uri:
+            self._store = open_store(settings.store_uri, self._clock)
+            self._store_uri = settings.store_uri
+        json_default = self._surroundings.json_default(self.app)
+        self._realm = Realm(settings, self._hooks, self._ring, self._store, self._clock, json_default)
+
+
+def open_store(uri: str, clock: Clock) -> Store:
+    """The store that a URI names.
+
+    Raises:
+        ConfigurationError: the URI is wrong, or its extra is not installed.
+    """
+    if uri == "memory://":
+        return MemoryStore(clock=clock)
+    if uri.startswith("memory:"):
+        raise ConfigurationError('JWT_STORE_URI = "memory://" takes no host and no options')
+    try:
+        from async_jwt.stores.redis import RedisStore  # noqa: PLC0415  # an extra, loaded when named
+    except ImportError:
+        raise ConfigurationError(
+            'JWT_STORE_URI needs the redis extra: pip install "async-jwt[redis]"'
+        ) from None
+    return RedisStore(uri)

@@ -1,0 +1,1 @@
+"""What happens to one request. No framework, no redis, no event loop of its own."""

@@ -1,0 +1,164 @@
+"""The pipeline: from a request and a policy to one frozen `Authentication`, on one screen.
+
+The order is fixed. Cheap and pure checks stand before I/O, and I/O is done only for tokens
+that we signed: signature, shape and time, CSRF, type, freshness, then the store, then the
+application's verification, then the user. Nothing is visible to the view before all passed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from async_jwt.core import checks
+from async_jwt.core.codec import Decoded
+from async_jwt.core.locations import csrf_value, find
+from async_jwt.core.policy import Policy
+from async_jwt.core.realm import Realm
+from async_jwt.core.request import RequestView
+from async_jwt.core.settings import Settings
+from async_jwt.errors import (
+    HookError,
+    NoAuthorizationError,
+    RevokedTokenError,
+    UserClaimsVerificationError,
+    UserLookupError,
+)
+
+__all__ = ["Authentication", "Record", "authenticate"]
+
+_UNKNOWN: Final = object()
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Authentication:
+    """Who a request comes from, once everything was checked.
+
+    Attributes:
+        token: the token's text. Handle it as the password it is.
+        header: the token's header.
+        claims: its claims.
+        identity: the value of the identity claim.
+        user: what `user_lookup_loader` returned; None without one.
+        location: where the token was: headers, cookies, query_string or json.
+        policy: what the view demanded.
+    """
+
+    token: str
+    header: dict[str, Any]
+    claims: dict[str, Any]
+    identity: Any
+    user: Any
+    location: str
+    policy: Policy
+
+    def __repr__(self) -> str:
+        return f"<Authentication identity={self.identity!r} location={self.location!r}>"
+
+
+@dataclass(slots=True, repr=False)
+class _Facts:
+    """What is known of one token in this request; each is found out once."""
+
+    decoded: Decoded
+    counts: bool = False
+    verified: bool = False
+    user: Any = _UNKNOWN
+
+
+@dataclass(slots=True, repr=False)
+class Record:
+    """What this request's checks found so far.
+
+    Attributes:
+        answered: whether a check has passed, be it for want of a token.
+        authentication: the last success; None for an anonymous request.
+    """
+
+    answered: bool = False
+    authentication: Authentication | None = None
+    facts: dict[str, _Facts] = field(default_factory=dict)
+
+
+async def authenticate(
+    realm: Realm, view: RequestView, policy: Policy, record: Record
+) -> Authentication | None:
+    """Check a request against a policy.
+
+    Args:
+        realm: the application's authentication.
+        view: the request.
+        policy: what the view demands.
+        record: what earlier checks of the same request found; it is added to.
+
+    Returns:
+        The authentication, also kept in the record; None for an anonymous request that the
+        policy lets through.
+
+    Raises:
+        JWTExtendedException: the request is refused, or cannot be decided.
+        Exception: a hook of the application failed.
+    """
+    settings = realm.settings
+    try:
+        token, location = await find(view, policy, settings)
+    except NoAuthorizationError:
+        if not policy.optional:
+            raise
+        record.answered, record.authentication = True, None
+        return None
+    facts = record.facts.get(token)
+    if facts is None:
+        facts = record.facts[token] = _Facts(await realm.decode(token))
+    header, claims, _ = facts.decoded
+    if checks.needs_csrf(location, view.method, settings):
+        await _check_csrf(claims, view, policy, settings)
+    checks.check_type(claims, policy, settings)
+    if policy.fresh:
+        checks.check_fresh(header, claims, realm.clock())
+    if not policy.skip_revocation_check and not facts.counts:
+        await _check_revocation(realm, facts)
+    if not facts.verified:
+        await _verify(realm, facts)
+    if facts.user is _UNKNOWN:
+        facts.user = await _load_user(realm, facts)
+    identity = claims[settings.identity_claim]
+    found = Authentication(token, header, claims, identity, facts.user, location, policy)
+    record.answered, record.authentication = True, found
+    return found
+
+
+async def _check_csrf(claims: dict[str, Any], view: RequestView, policy: Policy, settings: Settings) -> None:
+    if settings.csrf_check_origin:
+        checks.check_origin(view, settings)
+    sent = await csrf_value(view, policy, settings)
+    name = settings.refresh_csrf_header_name if policy.refresh else settings.access_csrf_header_name
+    checks.check_csrf(claims, sent, name)
+
+
+async def _check_revocation(realm: Realm, facts: _Facts) -> None:
+    header, claims, ref = facts.decoded
+    counts = await realm.store.check(ref)
+    if not isinstance(counts, bool):
+        raise HookError(f"{type(realm.store).__name__}.check() must return True or False")
+    if not counts or await realm.ask("token_in_blocklist", header, claims):
+        raise RevokedTokenError(header, claims)
+    facts.counts = True
+
+
+async def _verify(realm: Realm, facts: _Facts) -> None:
+    header, claims, _ = facts.decoded
+    demanded = realm.hooks.get("token_verification") is not None
+    if demanded and not await realm.ask("token_verification", header, claims):
+        raise UserClaimsVerificationError(None, header, claims)
+    facts.verified = True
+
+
+async def _load_user(realm: Realm, facts: _Facts) -> Any:
+    header, claims, ref = facts.decoded
+    if realm.hooks.get("user_lookup") is None:
+        return None
+    user = await realm.ask("user_lookup", header, claims)
+    if user is None:
+        raise UserLookupError(f"user_lookup returned None for {ref.identity}", header, claims)
+    return user

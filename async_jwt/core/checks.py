@@ -1,0 +1,88 @@
+"""The pure checks of a verified token: CSRF, origin, type and freshness."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from typing import Any
+
+from async_jwt.core.policy import ACCESS, REFRESH, Policy
+from async_jwt.core.request import RequestView
+from async_jwt.core.settings import Settings
+from async_jwt.errors import CSRFError, FreshTokenRequired, MissingClaimError, WrongTokenError
+
+__all__ = ["check_csrf", "check_fresh", "check_origin", "check_type", "needs_csrf"]
+
+_ACCESS_ONLY = frozenset((ACCESS,))
+
+
+def needs_csrf(location: str, method: str, settings: Settings) -> bool:
+    """Whether a request must prove that no other site made the browser send it."""
+    return location == "cookies" and settings.cookie_csrf_protect and method in settings.csrf_methods
+
+
+def check_csrf(claims: Mapping[str, Any], sent: str | None, header_name: str) -> None:
+    """Compare the CSRF value that a client sent with the token's own, in constant time.
+
+    Raises:
+        CSRFError: it is missing or wrong.
+        MissingClaimError: the token has none.
+    """
+    if not sent:
+        raise CSRFError(f"Missing CSRF token: send the value of the CSRF cookie in the {header_name} header")
+    expected = claims.get("csrf")
+    if expected is None:
+        raise MissingClaimError("csrf", "Missing claim: csrf")
+    # As bytes: compare_digest refuses texts that are not ASCII.
+    if not hmac.compare_digest(expected.encode(), sent.encode("utf-8", "surrogatepass")):
+        raise CSRFError("CSRF double submit tokens do not match")
+
+
+def check_origin(view: RequestView, settings: Settings) -> None:
+    """Refuse what a browser itself says comes from another site.
+
+    `Origin` decides where it is sent, else `Sec-Fetch-Site`. A client that sends neither is
+    no browser of today; it still needs the CSRF value.
+
+    Raises:
+        CSRFError: the origin is not trusted.
+    """
+    origins = view.headers("Origin")
+    if origins:
+        trusted = settings.trusted_origins or frozenset()
+        if all(origin.lower() == view.origin or origin.lower() in trusted for origin in origins):
+            return
+    elif all(site in ("same-origin", "none") for site in view.headers("Sec-Fetch-Site")):
+        return
+    raise CSRFError("The request comes from an origin that is not trusted")
+
+
+def check_type(claims: Mapping[str, Any], policy: Policy, settings: Settings) -> None:
+    """Refuse a token of another type than the view asks for.
+
+    Raises:
+        WrongTokenError: it is of another type.
+    """
+    kind = claims["type"]
+    wanted = policy.types
+    if wanted is None:
+        # As FJE's verify_type=False. Purpose tokens never count as access tokens here.
+        accepted = settings.is_compat or kind in (ACCESS, REFRESH)
+    else:
+        accepted = kind in wanted or (settings.is_compat and wanted == _ACCESS_ONLY and kind != REFRESH)
+    if accepted:
+        return
+    if wanted == _ACCESS_ONLY:
+        raise WrongTokenError("Only non-refresh tokens are allowed")
+    raise WrongTokenError("Only refresh tokens are allowed" if policy.refresh else None)
+
+
+def check_fresh(header: Mapping[str, Any], claims: Mapping[str, Any], now: float) -> None:
+    """Refuse a token that is not fresh, or no longer.
+
+    Raises:
+        FreshTokenRequired: it is not.
+    """
+    fresh = claims["fresh"]
+    if not (fresh if isinstance(fresh, bool) else fresh >= now):
+        raise FreshTokenRequired(None, header, claims)

@@ -1,0 +1,244 @@
+"""The claim set of a new token, and the exact shape that a received one must have."""
+
+from __future__ import annotations
+
+import calendar
+import datetime as dt
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from async_jwt.core.settings import Settings
+from async_jwt.core.values import Lifetime
+from async_jwt.errors import (
+    AudienceError,
+    ClaimError,
+    ExpiredTokenError,
+    ImmatureTokenError,
+    IssuerError,
+    MissingClaimError,
+)
+from async_jwt.stores.contract import TokenRef
+
+__all__ = ["Fresh", "Times", "build", "check_shape", "identity_text", "merge", "ref_of", "refuse_times"]
+
+_INFINITY = float("inf")
+
+Fresh = bool | float | dt.timedelta
+"""Whether a token is fresh, or until when: a timedelta from now, or seconds since the epoch."""
+
+_DROPPABLE = frozenset({"nbf", "iat", "aud", "iss"})
+_TIME_CLAIMS = ("exp", "iat", "nbf")
+
+
+class Times(NamedTuple):
+    """When a token is valid, in whole seconds since the epoch, floored as PyJWT does."""
+
+    start: float
+    """The later of `nbf` and `iat`, minus infinity without both."""
+    end: float
+    """`exp`, infinity without it."""
+    issued: float
+    """`iat`, minus infinity without it."""
+
+
+def build(
+    settings: Settings,
+    *,
+    identity: Any,
+    type: str,
+    fresh: Fresh,
+    expires: Lifetime | None,
+    now: float,
+    csrf: bool,
+    sid: str | None,
+) -> dict[str, Any]:
+    """The claims of a new token, before the application's own.
+
+    Args:
+        settings: the application's settings.
+        identity: the identity as the token holds it.
+        type: the token's type.
+        fresh: whether, or until when, it is fresh.
+        expires: the lifetime; None for ever.
+        now: seconds since the epoch.
+        csrf: whether to give it a CSRF value.
+        sid: the session it belongs to.
+    """
+    issued = int(now)
+    claims: dict[str, Any] = {
+        "fresh": now + fresh.total_seconds() if isinstance(fresh, dt.timedelta) else fresh,
+        "iat": issued,
+        "jti": str(uuid.uuid4()),
+        "type": type,
+        settings.identity_claim: identity,
+    }
+    if sid is not None:
+        claims["sid"] = sid
+    if settings.encode_nbf:
+        claims["nbf"] = issued
+    if csrf:
+        claims["csrf"] = str(uuid.uuid4())
+    if settings.encode_audience is not None:
+        claims["aud"] = settings.encode_audience
+    if settings.encode_issuer is not None:
+        claims["iss"] = settings.encode_issuer
+    if expires is not None:
+        claims["exp"] = _end(issued, expires)
+    return claims
+
+
+def _end(issued: int, expires: Lifetime) -> int:
+    if isinstance(expires, dt.timedelta):
+        return int(issued + expires.total_seconds())
+    return int((dt.datetime.fromtimestamp(issued, dt.UTC) + expires).timestamp())
+
+
+def merge(claims: dict[str, Any], overrides: Mapping[str, Any]) -> None:
+    """Lay the application's claims over ours. Every claim may be overridden.
+
+    None drops `nbf`, `iat`, `aud` or `iss`; datetimes in time claims become seconds.
+    """
+    claims.update(overrides)
+    for name in _DROPPABLE & overrides.keys():
+        if claims[name] is None:
+            del claims[name]
+    for name in _TIME_CLAIMS:
+        value = claims.get(name)
+        if isinstance(value, dt.datetime):
+            claims[name] = calendar.timegm(value.utctimetuple())
+
+
+def check_shape(claims: dict[str, Any], settings: Settings, *, new: bool = False) -> Times:
+    """Refuse a claim set that is not of the accepted shape; fill in what may be left out.
+
+    A token without `type` (where that is allowed), `fresh` or `jti` gets "access", False
+    and None, so that the claims can be read alike.
+
+    Args:
+        claims: the claim set; filled in.
+        settings: the application's settings.
+        new: whether it is one of our own, which may be meant for another audience.
+
+    Raises:
+        MissingClaimError: a required claim is absent.
+        ClaimError: a claim is of the wrong type.
+        AudienceError: no accepted audience is named.
+        IssuerError: the issuer is not accepted.
+    """
+    if settings.identity_claim not in claims:
+        raise MissingClaimError(settings.identity_claim, f"Missing claim: {settings.identity_claim}")
+    if "type" not in claims:
+        if settings.require_type:
+            raise MissingClaimError("type", "Missing claim: type")
+        claims["type"] = "access"
+    fresh = claims.setdefault("fresh", False)
+    if not isinstance(fresh, _NUMBER):
+        raise ClaimError("Fresh claim must be a boolean or a number")
+    for name, problem in _TEXTS:
+        if name in claims and not isinstance(claims[name], str):
+            raise ClaimError(problem)
+    claims.setdefault("jti", None)
+    if settings.verify_sub and not isinstance(claims.get("sub", ""), str):
+        raise ClaimError("Subject must be a string")
+    _check_issuer(claims, None if new else settings.decode_issuer)
+    _check_audience(claims, None if new else settings.decode_audience)
+    issued = _seconds(claims, "iat", settings, -_INFINITY)
+    start = _seconds(claims, "nbf", settings, -_INFINITY)
+    return Times(max(start, issued), _seconds(claims, "exp", settings, _INFINITY), issued)
+
+
+_TEXTS = (
+    ("type", "Type claim must be a string"),
+    ("jti", "JWT ID must be a string"),
+    ("csrf", "CSRF claim must be a string"),
+    ("gen", "Generation claim must be a string"),
+    ("sid", "Session ID must be a string"),
+)
+# A tuple: `int | float` would be built anew at every look. A bool is an int.
+_NUMBER = (int, float)
+
+
+def _check_issuer(claims: Mapping[str, Any], accepted: frozenset[str] | None) -> None:
+    if "iss" not in claims:
+        if accepted is not None:
+            raise MissingClaimError("iss", 'Token is missing the "iss" claim')
+        return
+    issuer = claims["iss"]
+    if not isinstance(issuer, str):
+        raise IssuerError("Payload Issuer (iss) must be a string")
+    if accepted is not None and issuer not in accepted:
+        raise IssuerError("Invalid issuer")
+
+
+def _check_audience(claims: Mapping[str, Any], accepted: frozenset[str] | None) -> None:
+    audience = claims.get("aud", "")
+    if audience in ("", []):
+        if accepted is not None:
+            raise MissingClaimError("aud", 'Token is missing the "aud" claim')
+        return
+    named = [audience] if isinstance(audience, str) else audience
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise AudienceError("Invalid claim format in token")
+    if accepted is not None and accepted.isdisjoint(named):
+        raise AudienceError("Audience doesn't match")
+
+
+_TIME_NAMES = {
+    "exp": "Expiration Time claim (exp) must be an integer.",
+    "nbf": "Not Before claim (nbf) must be an integer.",
+    "iat": "Issued At claim (iat) must be an integer.",
+}
+
+
+def _seconds(claims: Mapping[str, Any], name: str, settings: Settings, default: float) -> float:
+    if name not in claims:
+        return default
+    value = claims[name]
+    if type(value) is int:
+        return value
+    is_number = isinstance(value, _NUMBER) and not isinstance(value, bool)
+    if not is_number and settings.strict_times:
+        raise ClaimError(_TIME_NAMES[name])
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise ClaimError(_TIME_NAMES[name]) from None
+
+
+def refuse_times(
+    header: Mapping[str, Any], claims: Mapping[str, Any], settings: Settings, now: float, allow_expired: bool
+) -> None:
+    """Say why a token is outside its `Times`. Returns only for an expired one that is allowed.
+
+    Raises:
+        ImmatureTokenError: `iat` or `nbf` lies in the future.
+        ExpiredTokenError: `exp` has passed; it carries the verified header and claims.
+    """
+    _, start_leeway = settings.time_leeway
+    for name in ("iat", "nbf"):
+        if _seconds(claims, name, settings, -_INFINITY) > now + start_leeway:
+            raise ImmatureTokenError(f"The token is not yet valid ({name})")
+    if not allow_expired:
+        raise ExpiredTokenError("Signature has expired", header, claims)
+
+
+def ref_of(claims: Mapping[str, Any], times: Times, settings: Settings) -> TokenRef:
+    """What a store needs to know of a token with this accepted claim set."""
+    identity = claims[settings.identity_claim]
+    return TokenRef(
+        identity if type(identity) is str else identity_text(identity),
+        claims["jti"],
+        claims.get("sid"),
+        claims.get("gen"),
+        max(0.0, times.issued - settings.clock_skew),
+        None if times.end == _INFINITY else times.end + settings.time_leeway[0],
+    )
+
+
+def identity_text(identity: Any) -> str:
+    """An identity as stores know it: a string as it is, any other JSON value as JSON."""
+    if isinstance(identity, str):
+        return identity
+    return json.dumps(identity, separators=(",", ":"), sort_keys=True)

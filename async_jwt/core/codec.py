@@ -1,0 +1,257 @@
+"""A token's text, keys and a clock in; a verified header and claim set out. And back.
+
+Verified tokens are remembered by their whole text, for as long as their keys and settings
+last. What depends on the time is looked at every time, so a remembered token stops being
+accepted at the same instant as any other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from async_jwt.core import claims as claim_set
+from async_jwt.core.clock import Clock
+from async_jwt.core.compact import Compact, attach, serialise, split
+from async_jwt.core.settings import Settings
+from async_jwt.errors import AlgorithmError, MalformedTokenError, SignatureError
+from async_jwt.keys import Key
+from async_jwt.stores.contract import TokenRef
+
+__all__ = ["Codec", "Decoded", "Unverified", "encode", "read_unverified"]
+
+_HEADERS = 64
+_NESTED = (dict, list)
+
+Candidates = Callable[[str, str | None], Sequence[Key]]
+"""Which keys may verify a token with this algorithm and key id."""
+
+
+class Decoded(NamedTuple):
+    """A verified token: header and claims are this request's own, `ref` is what stores ask for."""
+
+    header: dict[str, Any]
+    claims: dict[str, Any]
+    ref: TokenRef
+
+    def __repr__(self) -> str:
+        return "<Decoded>"  # claims hold the CSRF value
+
+
+class Unverified(NamedTuple):
+    """A well-formed token whose signature has not been checked. Its header is not to be changed."""
+
+    parts: Compact
+    header: dict[str, Any]
+    algorithm: str
+    kid: str | None
+
+
+class _Remembered(NamedTuple):
+    key: Key
+    header: dict[str, Any]
+    claims: dict[str, Any]
+    flat: bool
+    times: claim_set.Times
+    ref: TokenRef
+
+
+class Codec:
+    """Decodes tokens under one set of settings.
+
+    Args:
+        settings: what is accepted.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._accepted = frozenset(settings.accepted_algorithms)
+        accept_typ = settings.accept_typ
+        self._typ = None if accept_typ is None else frozenset(typ.lower() for typ in accept_typ)
+        self._expiry_leeway, self._start_leeway = settings.time_leeway
+        self._memory = _Memory(settings.token_cache_size)
+        # The headers of verified tokens: an application has a handful of them.
+        self._headers: dict[bytes, Unverified] = {}
+
+    def decode(self, token: str, candidates: Candidates, *, allow_expired: bool = False) -> Decoded:
+        """Verify a token with the keys of a ring.
+
+        Args:
+            token: the token's text.
+            candidates: which keys may verify it.
+            allow_expired: whether a token whose `exp` has passed is accepted all the same.
+
+        Raises:
+            JWTDecodeError: the token is not accepted; the subclass says why.
+        """
+        remembered = self._memory.get(token)
+        if remembered is None:
+            unverified = self.inspect(token)
+            remembered = self._verify(token, unverified, candidates(unverified.algorithm, unverified.kid))
+        return self._in_time(remembered, allow_expired)
+
+    def decode_with(
+        self, token: str, unverified: Unverified, key: Key, *, allow_expired: bool = False
+    ) -> Decoded:
+        """Verify a token with one key that the application chose for it.
+
+        A remembered token counts only under the same key.
+
+        Raises:
+            JWTDecodeError: the token is not accepted.
+        """
+        remembered = self._memory.get(token)
+        if remembered is None or remembered.key is not key:
+            remembered = self._verify(token, unverified, (key,))
+        return self._in_time(remembered, allow_expired)
+
+    def inspect(self, token: str) -> Unverified:
+        """Read a token's header, as far as that goes without a key.
+
+        Raises:
+            JWTDecodeError: the token is malformed, or names what is never accepted.
+        """
+        parts = split(token, self._settings.max_token_bytes)
+        known = self._headers.get(parts.header)
+        if known is not None:
+            return Unverified(parts, known.header, known.algorithm, known.kid)
+        header = parts.header_object()
+        algorithm = header.get("alg")
+        if not isinstance(algorithm, str) or algorithm not in self._accepted:
+            raise AlgorithmError("The specified alg value is not allowed")
+        # RFC 7515 §4.1.11: we understand no extension, so any critical one is refused.
+        # `jku`, `jwk`, `x5u` and `x5c` are never looked at: keys come from us alone.
+        if "crit" in header or "b64" in header:
+            raise MalformedTokenError("Unsupported critical extension")
+        kid = header.get("kid")
+        if kid is not None and not isinstance(kid, str):
+            raise MalformedTokenError("Key ID header parameter must be a string")
+        typ = header.get("typ")
+        if (
+            typ is not None
+            and self._typ is not None
+            and (not isinstance(typ, str) or typ.lower() not in self._typ)
+        ):
+            raise MalformedTokenError("The specified typ value is not allowed")
+        return Unverified(parts, header, algorithm, kid)
+
+    def _verify(self, token: str, unverified: Unverified, keys: Sequence[Key]) -> _Remembered:
+        parts, header, algorithm, _ = unverified
+        signature = parts.signature_bytes()
+        for key in keys:
+            # The key's algorithm, not the token's, decides: they must be the same.
+            if key.algorithm == algorithm and key.verify(parts.signing_input, signature):
+                break
+        else:
+            raise SignatureError("Signature verification failed")
+        claims = parts.payload_object()
+        times = claim_set.check_shape(claims, self._settings)
+        ref = claim_set.ref_of(claims, times, self._settings)
+        flat = _is_flat(header) and _is_flat(claims)
+        remembered = _Remembered(key, header, claims, flat, times, ref)
+        self._memory.put(token, remembered)
+        if len(self._headers) < _HEADERS:
+            self._headers.setdefault(parts.header, unverified)
+        return remembered
+
+    def _in_time(self, remembered: _Remembered, allow_expired: bool) -> Decoded:
+        _, header, claims, flat, times, ref = remembered
+        decoded = Decoded(
+            header.copy() if flat else _copy(header),
+            claims.copy() if flat else _copy(claims),
+            ref,
+        )
+        now = self._clock()
+        # The same comparisons as PyJWT's, to the last bit.
+        if times.start > now + self._start_leeway or times.end <= now - self._expiry_leeway:
+            claim_set.refuse_times(decoded.header, decoded.claims, self._settings, now, allow_expired)
+        return decoded
+
+
+class _Memory:
+    """The verified tokens seen lately: two generations, so that no hit has to write.
+
+    Bounded by count and by bytes of token text (2 KiB each on average). When the young
+    generation is full it becomes the old one, and what was old and unused is dropped.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._half = (size + 1) // 2
+        self._bytes = self._half * 2048
+        self._young: dict[str, _Remembered] = {}
+        self._old: dict[str, _Remembered] = {}
+        self._young_bytes = 0
+
+    def get(self, token: str) -> _Remembered | None:
+        found = self._young.get(token)
+        if found is None and (found := self._old.get(token)) is not None:
+            self.put(token, found)
+        return found
+
+    def put(self, token: str, remembered: _Remembered) -> None:
+        if self._half == 0:
+            return
+        if len(self._young) >= self._half or self._young_bytes + len(token) > self._bytes:
+            self._old, self._young, self._young_bytes = self._young, {}, 0
+        self._young[token] = remembered
+        self._young_bytes += len(token)
+
+
+def _is_flat(found: Mapping[str, Any]) -> bool:
+    """Whether a shallow copy is a whole copy."""
+    for value in found.values():
+        if isinstance(value, _NESTED):
+            return False
+    return True
+
+
+def _copy(value: Any) -> Any:
+    """A copy of parsed JSON; its depth is bounded."""
+    if isinstance(value, dict):
+        return {name: _copy(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_copy(item) for item in value]
+    return value
+
+
+def encode(
+    header: Mapping[str, Any],
+    claims: Mapping[str, Any],
+    key: Key,
+    json_default: Callable[[Any], Any] | None = None,
+) -> str:
+    """Sign a token.
+
+    Args:
+        header: the header's further parameters; `alg` and a key's `kid` are set here.
+        claims: the claim set.
+        key: the key that signs.
+        json_default: turns values that JSON does not know into ones that it does.
+
+    Raises:
+        TypeError: a value cannot be written as JSON.
+        ValueError: a number is not finite, or a text is not UTF-8.
+    """
+    full = {"typ": "JWT", **({} if key.kid is None else {"kid": key.kid}), **header, "alg": key.algorithm}
+    if full["typ"] is None:  # the application wants none
+        del full["typ"]
+    signing_input = serialise(_json(full, json_default), _json(claims, json_default))
+    return attach(signing_input, key.sign(signing_input))
+
+
+def _json(value: Mapping[str, Any], default: Callable[[Any], Any] | None) -> bytes:
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=default)
+    return text.encode("utf-8")
+
+
+def read_unverified(token: str, max_bytes: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Header and claims of a token that nobody verified. Only for tokens one's own hand made.
+
+    Raises:
+        MalformedTokenError: it is no token.
+    """
+    parts = split(token, max_bytes)
+    return parts.header_object(), parts.payload_object()

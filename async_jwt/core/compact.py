@@ -1,0 +1,157 @@
+"""The text of a token: strict JWS compact serialisation (RFC 7515 §7.1), without any key.
+
+What may be read is narrow on purpose: ASCII, exactly three parts, canonical base64url
+without padding, UTF-8 JSON objects without duplicate keys, non-finite numbers, lone
+surrogates or deep nesting. One token therefore has one text.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+from typing import Any, NamedTuple, NoReturn
+
+from async_jwt.errors import MalformedTokenError
+
+__all__ = ["MAX_DEPTH", "Compact", "attach", "serialise", "split"]
+
+MAX_DEPTH = 32
+"""How deep arrays and objects in a header or claim set may nest."""
+
+# "+" and "/" belong to plain base64: they are mapped to a character that no decoder takes.
+_TO_PLAIN = bytes.maketrans(b"-_+/", b"+/!!")
+_TO_URL = bytes.maketrans(b"+/", b"-_")
+_PADDING = (b"", None, b"==", b"=")
+# The characters that may end a segment, by its length modulo 4: others carry stray bits, which
+# decoders ignore, so that one token would have several texts.
+_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_LAST: tuple[frozenset[int], ...] = (frozenset(_ALPHABET), frozenset(), frozenset(_ALPHABET[::16]), frozenset(_ALPHABET[::4]))
+
+
+class Compact(NamedTuple):
+    """A token's text taken apart. Nothing in it has been verified."""
+
+    signing_input: bytes
+    header: bytes
+    payload: bytes
+    signature: bytes
+
+    def header_object(self) -> dict[str, Any]:
+        """The JSON object of the header. Raises `MalformedTokenError`."""
+        return _parse(_decode(self.header, "header"), "header")
+
+    def payload_object(self) -> dict[str, Any]:
+        """The JSON object of the payload. Raises `MalformedTokenError`."""
+        return _parse(_decode(self.payload, "payload"), "payload")
+
+    def signature_bytes(self) -> bytes:
+        """The signature. Raises `MalformedTokenError`."""
+        return _decode(self.signature, "crypto")
+
+
+def split(token: str, max_bytes: int) -> Compact:
+    """Take a token apart.
+
+    Args:
+        token: the token's text.
+        max_bytes: the longest text that is looked at, in bytes.
+
+    Raises:
+        MalformedTokenError: it is too long, or no compact JWS.
+    """
+    if not isinstance(token, str):
+        raise MalformedTokenError("Invalid token type. Token must be a string")
+    if len(token) > max_bytes:
+        raise MalformedTokenError(f"Token is longer than {max_bytes} bytes")
+    if not token.isascii():
+        raise MalformedTokenError("Invalid token: must be ASCII")
+    signing_input, _, signature = token.encode("ascii").rpartition(b".")
+    header, dot, payload = signing_input.partition(b".")
+    if not dot:
+        raise MalformedTokenError("Not enough segments")
+    return Compact(signing_input, header, payload, signature)
+
+
+def _decode(segment: bytes, name: str) -> bytes:
+    remainder = len(segment) % 4
+    padding = _PADDING[remainder]
+    if padding is not None and (not segment or segment[-1] in _LAST[remainder]):
+        try:
+            return binascii.a2b_base64(segment.translate(_TO_PLAIN) + padding, strict_mode=True)
+        except binascii.Error:
+            pass
+    raise MalformedTokenError(f"Invalid {name} padding")
+
+
+def _encode(raw: bytes) -> bytes:
+    return binascii.b2a_base64(raw, newline=False).rstrip(b"=").translate(_TO_URL)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("duplicate key")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number - number != 0.0:
+        raise ValueError("number out of range")
+    return number
+
+
+_decoder: Any = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+
+
+def _parse(raw: bytes, name: str) -> dict[str, Any]:
+    try:
+        text = raw.decode("utf-8")
+        found, end = _decoder.scan_once(text, 0)
+        if end != len(text):
+            found = _decoder.decode(text)  # white space around it is fine, more is not
+    except (ValueError, RecursionError, StopIteration):
+        raise MalformedTokenError(f"Invalid {name} string: not strict JSON") from None
+    if not isinstance(found, dict):
+        raise MalformedTokenError(f"Invalid {name} string: must be a json object")
+    # Single bytes are found fast, and most claim sets are flat and plain.
+    if (b"[" in raw or raw.find(b"{", 1) > 0) and _depth(found) > MAX_DEPTH:
+        raise MalformedTokenError(f"Invalid {name} string: nested too deeply")
+    if b"\\" in raw:
+        _refuse_surrogates(found, name)
+    return found
+
+
+def _depth(value: object) -> int:
+    """How deep a parsed value nests; counted level by level, so depth costs no recursion."""
+    depth, level = 0, [value]
+    while level:
+        level = [
+            child
+            for item in level
+            if isinstance(item, (dict, list))
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
+        depth += 1
+    return depth - 1
+
+
+def _refuse_surrogates(found: dict[str, Any], name: str) -> None:
+    try:
+        json.dumps(found, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise MalformedTokenError(f"Invalid {name} string: not UTF-8") from None
+
+
+def serialise(header: bytes, payload: bytes) -> bytes:
+    """The signing input of a new token: both JSON texts in base64url, joined by a dot."""
+    return _encode(header) + b"." + _encode(payload)
+
+
+def attach(signing_input: bytes, signature: bytes) -> str:
+    """A whole token from its signing input and signature."""
+    return (signing_input + b"." + _encode(signature)).decode("ascii")

@@ -1,0 +1,163 @@
+"""Cookies to set and unset, as plain values; adapters hand them to their response."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from async_jwt.core.locations import cookie_name
+from async_jwt.core.settings import Settings
+
+__all__ = ["MAX_COOKIE_BYTES", "Cookie", "cookies_to_set", "cookies_to_unset"]
+
+MAX_COOKIE_BYTES = 4093
+"""What browsers keep of one cookie: name, value and attributes (RFC 6265 §6.1)."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Cookie:
+    """One Set-Cookie header.
+
+    Attributes:
+        max_age: seconds to keep it; None ends with the browser session.
+        expires: seconds since the epoch at which it ends; 0 takes it away.
+    """
+
+    name: str
+    value: str
+    path: str
+    domain: str | None
+    max_age: int | None
+    expires: int | None
+    secure: bool
+    httponly: bool
+    samesite: str | None
+    partitioned: bool
+
+    @property
+    def size(self) -> int:
+        """How many bytes the header's value has."""
+        text = f"{self.name}={self.value}; Path={self.path}"
+        if self.domain is not None:
+            text += f"; Domain={self.domain}"
+        if self.max_age is not None:
+            text += f"; Max-Age={self.max_age}"
+        if self.samesite is not None:
+            text += f"; SameSite={self.samesite}"
+        flags = {"; Secure": self.secure, "; HttpOnly": self.httponly, "; Partitioned": self.partitioned}
+        return len(text.encode()) + sum(len(flag) for flag, on in flags.items() if on)
+
+
+def cookies_to_set(
+    token: str,
+    claims: Mapping[str, Any],
+    settings: Settings,
+    now: float,
+    *,
+    refresh: bool,
+    max_age: int | None = None,
+    domain: str | None = None,
+) -> list[Cookie]:
+    """The cookie of a token and, where CSRF protection is on, its readable twin.
+
+    Args:
+        token: the encoded token.
+        claims: its claims.
+        settings: the application's settings.
+        now: seconds since the epoch.
+        refresh: whether it is a refresh token.
+        max_age: seconds to keep the cookies; None is as the settings say.
+        domain: the cookies' domain; None is as the settings say.
+
+    Raises:
+        ValueError: the cookie would be larger than browsers keep, or the token has no CSRF
+            value although CSRF protection is on.
+    """
+    if max_age is None and not settings.session_cookie:
+        max_age = _life(claims, settings, now)
+    cookies = [_cookie(settings, refresh, token, max_age, domain)]
+    if settings.cookie_csrf_protect:
+        value = claims.get("csrf")
+        if value is None:
+            raise ValueError("The token has no CSRF value: make it while JWT_COOKIE_CSRF_PROTECT is on")
+        if settings.csrf_in_cookies:
+            cookies.append(_csrf_cookie(settings, refresh, value, max_age, domain))
+    for cookie in cookies:
+        if cookie.size > MAX_COOKIE_BYTES and not settings.is_compat:
+            raise ValueError(
+                f"The cookie {cookie.name!r} would have {cookie.size} bytes; browsers drop what is "
+                f"over {MAX_COOKIE_BYTES}: put fewer claims into the token"
+            )
+    return cookies
+
+
+def _life(claims: Mapping[str, Any], settings: Settings, now: float) -> int:
+    exp: float | None = claims.get("exp")
+    if exp is None or settings.is_compat:
+        return 31_540_000  # a year, as FJE; browsers cap it at 400 days
+    return max(0, math.ceil(exp - now))
+
+
+def cookies_to_unset(settings: Settings, *, refresh: bool, domain: str | None = None) -> list[Cookie]:
+    """What takes a token's cookies away again."""
+    cookies = [_cookie(settings, refresh, "", None, domain, expires=0)]
+    if settings.cookie_csrf_protect and settings.csrf_in_cookies:
+        cookies.append(_csrf_cookie(settings, refresh, "", None, domain, expires=0))
+    return cookies
+
+
+def _cookie(
+    settings: Settings,
+    refresh: bool,
+    value: str,
+    max_age: int | None,
+    domain: str | None,
+    expires: int | None = None,
+) -> Cookie:
+    path = settings.refresh_cookie_path if refresh else settings.access_cookie_path
+    name = cookie_name(refresh, settings)
+    return _made(settings, name, value, path, max_age, domain, expires, httponly=True)
+
+
+def _csrf_cookie(
+    settings: Settings,
+    refresh: bool,
+    value: str,
+    max_age: int | None,
+    domain: str | None,
+    expires: int | None = None,
+) -> Cookie:
+    if refresh:
+        name, path = settings.refresh_csrf_cookie_name, settings.refresh_csrf_cookie_path
+    else:
+        name, path = settings.access_csrf_cookie_name, settings.access_csrf_cookie_path
+    name = settings.cookie_prefix + name
+    # Scripts must read this one: it holds no credential, only what proves the same origin.
+    return _made(settings, name, value, path, max_age, domain, expires, httponly=False)
+
+
+def _made(
+    settings: Settings,
+    name: str,
+    value: str,
+    path: str,
+    max_age: int | None,
+    domain: str | None,
+    expires: int | None,
+    *,
+    httponly: bool,
+) -> Cookie:
+    return Cookie(
+        name=name,
+        value=value,
+        path=path,
+        domain=domain or settings.cookie_domain,
+        max_age=max_age,
+        expires=expires,
+        secure=settings.cookie_secure,
+        httponly=httponly,
+        samesite=settings.cookie_samesite,
+        partitioned=settings.cookie_partitioned,
+    )

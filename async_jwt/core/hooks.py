@@ -1,0 +1,151 @@
+"""The loaders: which there are, what each is for, and what each may return.
+
+A hook that returns something else than it may is a `HookError` and never a yes: an
+unawaited coroutine, None or a text can open no door.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from async_jwt.errors import ConfigurationError, HookError
+
+__all__ = ["HOOKS", "Hook", "Hooks", "checked"]
+
+log: logging.Logger = logging.getLogger("async_jwt.hooks")
+
+
+def _anything(_: Any) -> bool:
+    return True
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What a hook may return, and in words for the error."""
+
+    accepts: Callable[[Any], bool]
+    wanted: str
+
+
+_GATE = _Kind(_is_bool, "True or False")
+_CLAIMS = _Kind(_is_mapping, "a dict")
+# What a key may be is for `keys.Key` to say.
+_KEY = _Kind(lambda value: value is not None and not isinstance(value, bool | int | float), "a key")
+_ANY = _Kind(_anything, "anything")
+
+HOOKS: Final[Mapping[str, _Kind]] = {
+    "additional_claims": _CLAIMS,
+    "additional_headers": _CLAIMS,
+    "decode_key": _KEY,
+    "encode_key": _KEY,
+    "expired_token": _ANY,
+    "invalid_token": _ANY,
+    "needs_fresh_token": _ANY,
+    "revoked_token": _ANY,
+    "token_in_blocklist": _GATE,
+    "token_verification": _GATE,
+    "token_verification_failed": _ANY,
+    "unauthorized": _ANY,
+    "user_identity": _ANY,
+    "user_lookup": _ANY,
+    "user_lookup_error": _ANY,
+}
+"""Every hook by its loader's name without `_loader`."""
+
+
+@dataclass(slots=True)
+class Hook:
+    """One registered hook.
+
+    Attributes:
+        name: the loader's name without `_loader`.
+        function: what the application registered.
+        inline: whether the application promised that it never blocks.
+        is_async: whether it is called on the event loop. A hint only: whatever a hook
+            returns is awaited if it can be.
+        warned: whether it was named in the log for an answer that counts by its truth.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    inline: bool
+    is_async: bool
+    warned: bool = False
+
+
+class Hooks:
+    """The hooks of one manager, shared by all of its applications."""
+
+    def __init__(self) -> None:
+        self._hooks: dict[str, Hook] = {}
+
+    def register(self, name: str, function: Any, *, inline: bool) -> None:
+        """Register a hook; a later one takes the place of an earlier one.
+
+        Raises:
+            ConfigurationError: it cannot be called, or is a generator function.
+        """
+        if not callable(function):
+            raise ConfigurationError(f"{name}_loader needs a callable, not {type(function).__name__}")
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise ConfigurationError(f"{name}_loader cannot take a generator function: return, do not yield")
+        self._hooks[name] = Hook(name, function, inline, _looks_async(function))
+
+    def get(self, name: str) -> Hook | None:
+        """The hook of that name, if one was registered."""
+        return self._hooks.get(name)
+
+    def refuse_untimed(self) -> None:
+        """Refuse hooks that `JWT_HOOK_TIMEOUT` could not interrupt.
+
+        Raises:
+            ConfigurationError: a plain hook was registered with inline=True.
+        """
+        for hook in self._hooks.values():
+            if hook.inline and not hook.is_async:
+                raise ConfigurationError(
+                    f"JWT_HOOK_TIMEOUT cannot be kept for {hook.name}_loader(inline=True): "
+                    "make the hook async, or leave inline out"
+                )
+
+
+def _looks_async(function: Any) -> bool:
+    call = getattr(function, "__call__", None)  # noqa: B004  # the method, to ask about its kind
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
+def checked(hook: Hook, value: Any, *, truth_counts: bool) -> Any:
+    """A hook's answer, if it is one that it may give.
+
+    Args:
+        hook: the hook that answered.
+        value: its answer, awaited.
+        truth_counts: whether a plain gate's answer counts by its truth, as in
+            Flask-JWT-Extended: many return what redis returned. Only for the compat preset.
+
+    Raises:
+        HookError: it is not.
+    """
+    kind = HOOKS[hook.name]
+    if kind.accepts(value):
+        return value
+    problem = f"{hook.name}_loader returned {type(value).__name__}; it must return {kind.wanted}"
+    if kind is _GATE and truth_counts and not hook.is_async:
+        if not hook.warned:
+            hook.warned = True
+            log.warning("%s; under JWT_COMPAT its truth counts", problem)
+        return bool(value)
+    log.error("%s", problem)
+    raise HookError(problem)

@@ -1,0 +1,176 @@
+"""New tokens: access tokens, refresh tokens, purpose tokens, and pairs of one session."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from async_jwt.core import claims as claim_set
+from async_jwt.core.codec import encode
+from async_jwt.core.policy import REFRESH
+from async_jwt.core.realm import Realm
+from async_jwt.core.values import Lifetime, lifetime
+from async_jwt.errors import JWTDecodeError
+from async_jwt.keys import Key
+from async_jwt.stores.contract import new_sid
+
+__all__ = ["Expires", "Issued", "Order", "TokenPair", "issue", "issue_pair", "subject_of"]
+
+Expires = Lifetime | float | Literal[False] | None
+"""A lifetime: timedelta, relativedelta or seconds; False is never, None as the settings say."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class TokenPair:
+    """The access and refresh token of one session, and the session's id."""
+
+    access_token: str
+    refresh_token: str
+    sid: str
+
+    def __repr__(self) -> str:
+        return f"<TokenPair sid={self.sid!r}>"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Issued:
+    """A new token and its claims."""
+
+    token: str
+    claims: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class Order:
+    """What a new token shall be.
+
+    Attributes:
+        identity: the identity as the application has it.
+        type: the token's type.
+        fresh: whether, or until when, it is fresh.
+        expires: its lifetime.
+        claims: claims to lay over ours and the loader's.
+        headers: header parameters to lay over the loader's.
+        sid: its session, or None.
+    """
+
+    identity: Any
+    type: str
+    fresh: claim_set.Fresh = False
+    expires: Expires = None
+    claims: Mapping[str, Any] | None = None
+    headers: Mapping[str, Any] | None = None
+    sid: str | None = None
+
+
+@dataclass(slots=True, repr=False)
+class _Draft:
+    claims: dict[str, Any]
+    headers: dict[str, Any]
+    key: Key
+
+
+async def issue(realm: Realm, order: Order) -> Issued:
+    """Make one token.
+
+    Raises:
+        ValueError: a claim would have a shape that we do not accept.
+        TypeError: a value cannot be written as JSON.
+        StoreUnavailableError: the store gave no stamp.
+        HookError: a hook answered something that it may not.
+        ConfigurationError: there is no key to sign with.
+    """
+    draft = await _draft(realm, order)
+    return _sign(realm, draft, await _stamp(realm, draft))
+
+
+async def issue_pair(realm: Realm, access: Order, refresh: Order) -> tuple[Issued, Issued, str]:
+    """Make the two tokens of a new session, under one stamp. Raises what `issue` does."""
+    drafts = [await _draft(realm, access), await _draft(realm, refresh)]
+    stamp = await _stamp(realm, drafts[0])
+    sid = new_sid(_identity(realm, drafts[0]))
+    for draft in drafts:
+        draft.claims["sid"] = sid
+    return _sign(realm, drafts[0], stamp), _sign(realm, drafts[1], stamp), sid
+
+
+async def subject_of(realm: Realm, identity: Any) -> Any:
+    """An identity as tokens hold it: through `user_identity_loader`, then as JSON has it."""
+    if realm.hooks.get("user_identity") is not None:
+        identity = await realm.ask("user_identity", identity)
+    return _as_json(realm, identity)
+
+
+def _as_json(realm: Realm, identity: Any) -> Any:
+    if identity is None or isinstance(identity, str):
+        return identity
+    try:
+        return json.loads(json.dumps(identity, default=realm.json_default))
+    except TypeError:
+        raise TypeError(
+            f"An identity of type {type(identity).__name__} cannot be put into a token: pass text, "
+            "or register a user_identity_loader that returns it"
+        ) from None
+
+
+async def _draft(realm: Realm, order: Order) -> _Draft:
+    settings = realm.settings
+    claims = claim_set.build(
+        settings,
+        identity=await subject_of(realm, order.identity),
+        type=order.type,
+        fresh=order.fresh,
+        expires=_lifetime(realm, order),
+        now=realm.clock(),
+        csrf=settings.cookie_csrf_protect,
+        sid=order.sid,
+    )
+    claim_set.merge(claims, await realm.ask("additional_claims", order.identity) or {})
+    claim_set.merge(claims, order.claims or {})
+    headers = dict(await realm.ask("additional_headers", order.identity) or {})
+    headers.update(order.headers or {})
+    return _Draft(claims, headers, await realm.signing_key(order.identity))
+
+
+def _lifetime(realm: Realm, order: Order) -> Lifetime | None:
+    settings = realm.settings
+    if order.expires is None:
+        return settings.refresh_expires if order.type == REFRESH else settings.access_expires
+    if settings.is_compat and order.expires == dt.timedelta(0):
+        return None
+    try:
+        return lifetime(order.expires)
+    except ValueError as problem:
+        raise ValueError(f"expires_delta {problem}") from None
+
+
+def _identity(realm: Realm, draft: _Draft) -> str:
+    return claim_set.identity_text(_as_json(realm, draft.claims.get(realm.settings.identity_claim)))
+
+
+async def _stamp(realm: Realm, draft: _Draft) -> str:
+    return await realm.store.stamp(_identity(realm, draft))
+
+
+def _sign(realm: Realm, draft: _Draft, stamp: str) -> Issued:
+    draft.claims.setdefault("gen", stamp)
+    token = encode(draft.headers, draft.claims, draft.key, realm.json_default)
+    if not realm.settings.is_compat:
+        try:
+            claims = realm.codec.inspect(token).parts.payload_object()
+            claim_set.check_shape(claims, realm.settings, new=True)
+        except JWTDecodeError as problem:
+            raise ValueError(f"This token would not be accepted: {problem}.{_fix(problem)}") from None
+    return Issued(token, draft.claims)
+
+
+def _fix(problem: JWTDecodeError) -> str:
+    if "Subject" not in str(problem):
+        return ""
+    return (
+        " Pass str(...) as the identity, or register a user_identity_loader that returns text;"
+        " JWT_VERIFY_SUB = False accepts any JSON value (RFC 7519 §4.1.2 does not)."
+    )

@@ -1,0 +1,187 @@
+"""Where a token may sit in a request, and its CSRF value.
+
+Only looks; what it finds is judged elsewhere. Header, cookie and query are looked at first
+and the body only if nothing was found in them, whatever the configured order, unless
+`JWT_STRICT_LOCATIONS` is off: then the order alone decides, as in Flask-JWT-Extended.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from async_jwt.core.policy import Policy
+from async_jwt.core.request import RequestView
+from async_jwt.core.settings import Settings
+from async_jwt.errors import (
+    AmbiguousTokenError,
+    InvalidHeaderError,
+    InvalidQueryParamError,
+    MalformedTokenError,
+    NoAuthorizationError,
+)
+
+__all__ = ["Found", "cookie_name", "csrf_value", "find"]
+
+
+class Found(NamedTuple):
+    """A token's text and the location that held it."""
+
+    token: str
+    location: str
+
+
+async def find(view: RequestView, policy: Policy, settings: Settings) -> Found:
+    """The token of a request.
+
+    Raises:
+        NoAuthorizationError: there is none; the text says where it was looked for.
+        AmbiguousTokenError: there are two different ones.
+        InvalidHeaderError: the header names the scheme and then no single token.
+        InvalidQueryParamError: the parameter lacks its prefix.
+        MalformedTokenError: the JSON body holds something that is no text.
+    """
+    locations = policy.locations or settings.token_location
+    strict = settings.strict_locations
+    found: Found | None = None
+    for location in locations:
+        if location == "json":
+            if not strict and (found := await _in_json(view, policy, settings)):
+                return found
+            continue
+        for token in _LOOK[location](view, policy, settings):
+            if found is None:
+                found = Found(token, location)
+                if not strict:
+                    return found
+            elif token != found.token:
+                raise AmbiguousTokenError
+    if found is None and strict and "json" in locations:
+        found = await _in_json(view, policy, settings)
+    if found is None:
+        raise NoAuthorizationError(_missing(locations, view, policy, settings))
+    return found
+
+
+def _in_headers(view: RequestView, _: Policy, settings: Settings) -> list[str]:
+    values = view.headers(settings.header_name)
+    if not settings.strict_locations:
+        values = values[:1]
+    if not settings.header_type:
+        return [_bare(value, settings) for value in values if value.strip(" ,")]
+    tokens = []
+    for value in values:
+        for credential in value.split(","):
+            token = _credential(credential, settings)
+            if token is not None:
+                tokens.append(token)
+    # As FJE: several credentials of the scheme are none.
+    return tokens if settings.strict_locations or len(tokens) == 1 else []
+
+
+def _credential(text: str, settings: Settings) -> str | None:
+    """The token of one ``Bearer <token>`` field (RFC 6750 §2.1), None for another scheme."""
+    scheme, _, rest = text.strip().partition(" ")
+    wanted = settings.header_type
+    if scheme != wanted and (settings.strict_scheme_case or scheme.lower() != wanted.lower()):
+        return None
+    token = rest.strip()
+    if not token or " " in token or "\t" in token:
+        name = settings.header_name
+        raise InvalidHeaderError(f"Bad {name} header. Expected '{name}: {wanted} <JWT>'")
+    return token
+
+
+def _bare(value: str, settings: Settings) -> str:
+    parts = value.strip(" ,").split()
+    if len(parts) != 1:
+        name = settings.header_name
+        raise InvalidHeaderError(f"Bad {name} header. Expected '{name}: <JWT>'")
+    return parts[0]
+
+
+def cookie_name(refresh: bool, settings: Settings) -> str:
+    """The name of the cookie that holds a token, with its prefix."""
+    return settings.cookie_prefix + (settings.refresh_cookie_name if refresh else settings.access_cookie_name)
+
+
+def _in_cookies(view: RequestView, policy: Policy, settings: Settings) -> Sequence[str]:
+    return [value for value in view.cookies(cookie_name(policy.refresh, settings)) if value]
+
+
+def _in_query(view: RequestView, _: Policy, settings: Settings) -> Sequence[str]:
+    prefix = settings.query_string_value_prefix
+    values = [value for value in view.query(settings.query_string_name) if value]
+    for value in values:
+        if not value.startswith(prefix):
+            raise InvalidQueryParamError(
+                f"Invalid value for query parameter '{settings.query_string_name}'. "
+                f"Expected the value to start with '{prefix}'"
+            )
+    return [value[len(prefix) :] for value in values]
+
+
+_LOOK: dict[str, Callable[[RequestView, Policy, Settings], Sequence[str]]] = {
+    "headers": _in_headers,
+    "cookies": _in_cookies,
+    "query_string": _in_query,
+}
+
+
+async def _in_json(view: RequestView, policy: Policy, settings: Settings) -> Found | None:
+    if not view.is_json:
+        return None
+    try:
+        body: Any = json.loads(await view.body())
+    except (ValueError, RecursionError):  # cut, not UTF-8, or nested without end
+        return None
+    token = body.get(_json_key(policy, settings)) if isinstance(body, dict) else None
+    if not token:
+        return None
+    if not isinstance(token, str):
+        raise MalformedTokenError("Invalid token type. Token must be a string")
+    return Found(token, "json")
+
+
+def _json_key(policy: Policy, settings: Settings) -> str:
+    return settings.refresh_json_key if policy.refresh else settings.json_key
+
+
+def _missing(locations: Sequence[str], view: RequestView, policy: Policy, settings: Settings) -> str:
+    reasons = [_reason(location, view, policy, settings) for location in locations]
+    if len(locations) == 1:
+        return reasons[0]
+    return f"Missing JWT in {', '.join(locations[:-1])} or {locations[-1]} ({'; '.join(reasons)})"
+
+
+def _reason(location: str, view: RequestView, policy: Policy, settings: Settings) -> str:
+    if location == "headers":
+        name, scheme = settings.header_name, settings.header_type
+        if not any(value.strip(" ,") for value in view.headers(name)):
+            return f"Missing {name} Header"
+        return f"Missing '{scheme}' type in '{name}' header. Expected '{name}: {scheme} <JWT>'"
+    if location == "cookies":
+        return f'Missing cookie "{cookie_name(policy.refresh, settings)}"'
+    if location == "query_string":
+        # "paramater" is how FJE spells it, and clients compare texts.
+        word = "paramater" if settings.is_compat else "parameter"
+        return f"Missing '{settings.query_string_name}' query {word}"
+    if not view.is_json:
+        return "Invalid content-type. Must be application/json."
+    return f'Missing "{_json_key(policy, settings)}" key in json data.'
+
+
+async def csrf_value(view: RequestView, policy: Policy, settings: Settings) -> str | None:
+    """What the client sent as its CSRF value: a header, or a form field where allowed.
+
+    The cookie's copy never counts: a browser would send it along with a forged request.
+    """
+    if policy.refresh:
+        header, field = settings.refresh_csrf_header_name, settings.refresh_csrf_field_name
+    else:
+        header, field = settings.access_csrf_header_name, settings.access_csrf_field_name
+    values = view.headers(header)
+    if values and values[0]:
+        return values[0]
+    return (await view.form(field)) or None if settings.csrf_check_form else None

@@ -1,0 +1,86 @@
+"""What one view demands of a token: made once per decorator, checked at every request."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from async_jwt.core.values import LOCATIONS
+from async_jwt.errors import ConfigurationError
+
+__all__ = ["ACCESS", "REFRESH", "Policy"]
+
+ACCESS = "access"
+REFRESH = "refresh"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The demands of one view. Make it with `Policy.of`.
+
+    Attributes:
+        optional: whether a request without a token is let through as anonymous.
+        fresh: whether the token must come from a recent login.
+        refresh: whether the token is looked for where refresh tokens sit.
+        locations: where to look, in this order; None is `JWT_TOKEN_LOCATION`.
+        types: the types accepted; None is any type under the compat preset, else access
+            and refresh.
+        skip_revocation_check: whether revocation is left unchecked.
+    """
+
+    optional: bool
+    fresh: bool
+    refresh: bool
+    locations: tuple[str, ...] | None
+    types: frozenset[str] | None
+    skip_revocation_check: bool
+
+    @classmethod
+    def of(
+        cls,
+        optional: bool = False,
+        fresh: bool = False,
+        refresh: bool = False,
+        locations: str | Iterable[str] | None = None,
+        verify_type: bool = True,
+        skip_revocation_check: bool = False,
+        *,
+        type: str | Collection[str] | None = None,
+    ) -> Policy:
+        """Check the arguments of `jwt_required` and make a policy of them.
+
+        Raises:
+            ConfigurationError: an argument is of the wrong kind, a location is unknown, or
+                two demands contradict each other.
+        """
+        flags = {
+            "optional": optional,
+            "fresh": fresh,
+            "refresh": refresh,
+            "verify_type": verify_type,
+            "skip_revocation_check": skip_revocation_check,
+        }
+        for name, flag in flags.items():
+            if not isinstance(flag, bool):
+                raise ConfigurationError(f"jwt_required({name}=...) must be True or False")
+        if type is not None and (refresh or not verify_type):
+            raise ConfigurationError("jwt_required(type=...) goes with neither refresh nor verify_type")
+        types: frozenset[str] | None
+        if type is not None:
+            types = frozenset((type,) if isinstance(type, str) else type)
+            if not types or not all(isinstance(name, str) and name for name in types):
+                raise ConfigurationError("jwt_required(type=...) must name one token type or several")
+        elif not verify_type:
+            types = None
+        else:
+            types = frozenset((REFRESH if refresh else ACCESS,))
+        refresh = refresh or types == frozenset((REFRESH,))
+        return cls(optional, fresh, refresh, _locations(locations), types, skip_revocation_check)
+
+
+def _locations(given: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    names = (given,) if isinstance(given, str) else tuple(given or ())
+    for name in names:
+        if name not in LOCATIONS:
+            raise ConfigurationError(f"{name!r} is not a token location; choose of {', '.join(LOCATIONS)}")
+    return names or None

@@ -1,0 +1,138 @@
+"""What one application's authentication works with, under one set of settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+from async_jwt.core.clock import Clock
+from async_jwt.core.codec import Codec, Decoded
+from async_jwt.core.hooks import Hooks, checked
+from async_jwt.core.run import run_hook
+from async_jwt.core.settings import Settings
+from async_jwt.errors import AlgorithmError, ConfigurationError, HookError
+from async_jwt.keys import Key, KeyRing
+from async_jwt.stores.contract import Store
+
+__all__ = ["Realm"]
+
+_LOADED_KEYS = 64
+
+
+class Realm:
+    """Settings, keys, codec, hooks, store and clock. Made anew when the settings change.
+
+    Args:
+        settings: the settings.
+        hooks: the application's hooks.
+        ring: the keys; None takes those that the settings describe, at first use.
+        store: the revocation store.
+        clock: seconds since the epoch.
+        json_default: what the framework's JSON makes of values that JSON does not know.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        hooks: Hooks,
+        ring: KeyRing | None,
+        store: Store,
+        clock: Clock,
+        json_default: Callable[[Any], Any],
+    ) -> None:
+        self.settings = settings
+        self.hooks = hooks
+        self.store = store
+        self.clock = clock
+        self.json_default = json_default
+        self.codec: Codec = Codec(settings, clock)
+        self._ring = ring
+        self._loaded: dict[tuple[str, str | bytes], Key] = {}
+
+    @property
+    def ring(self) -> KeyRing:
+        """The keys.
+
+        Raises:
+            ConfigurationError: a setting that names a key is missing or wrong.
+        """
+        if self._ring is None:
+            self._ring = KeyRing.from_settings(self.settings)
+        return self._ring
+
+    async def ask(self, name: str, *args: Any) -> Any:
+        """What a registered hook answers; None where there is no such hook.
+
+        Raises:
+            HookError: it answered something that it may not.
+            HookTimeoutError: it took longer than `JWT_HOOK_TIMEOUT`.
+            Exception: whatever it raised.
+        """
+        hook = self.hooks.get(name)
+        if hook is None:
+            return None
+        answer = await run_hook(hook, *args, limit=self.settings.hook_timeout)
+        return checked(hook, answer, truth_counts=self.settings.is_compat)
+
+    async def decode(self, token: str, *, allow_expired: bool = False) -> Decoded:
+        """Verify a token with the key that the application's loader, or the ring, has for it.
+
+        Raises:
+            JWTDecodeError: it is not accepted.
+            ConfigurationError: there is no key.
+        """
+        if self.hooks.get("decode_key") is None:
+            return self.codec.decode(token, self.ring.candidates, allow_expired=allow_expired)
+        unverified = self.codec.inspect(token)
+        claims = unverified.parts.payload_object()
+        # The loader gets copies of its own: the token that is verified stays as it was read.
+        material = await self.ask("decode_key", deepcopy(unverified.header), claims)
+        key = self._loaded_key("decode_key", material, unverified.algorithm)
+        return self.codec.decode_with(token, unverified, key, allow_expired=allow_expired)
+
+    async def signing_key(self, identity: Any) -> Key:
+        """The key that signs a new token of this identity (as it was handed to us)."""
+        if self.hooks.get("encode_key") is None:
+            return self.ring.signing
+        material = await self.ask("encode_key", identity)
+        key = self._loaded_key("encode_key", material, self.settings.algorithm)
+        if not key.can_sign:
+            raise HookError("encode_key_loader returned a key that cannot sign")
+        return key
+
+    def _loaded_key(self, hook: str, material: Any, algorithm: str) -> Key:
+        """A loader's key for one algorithm, parsed once.
+
+        A key that fits another accepted algorithm, but not the token's, refuses the token:
+        the token chose wrongly. One that fits none is the loader's mistake.
+        """
+        if isinstance(material, Key):
+            return material
+        memory = (algorithm, material) if isinstance(material, str | bytes) else None
+        if memory is not None and memory in self._loaded:
+            return self._loaded[memory]
+        try:
+            key = self._key(material, algorithm)
+        except ConfigurationError as problem:
+            if hook == "decode_key" and self._fits_another(material, algorithm):
+                raise AlgorithmError("The specified alg value is not allowed") from None
+            raise HookError(f"{hook}_loader: {problem}") from None
+        if memory is not None:
+            if len(self._loaded) >= _LOADED_KEYS:
+                self._loaded.clear()
+            self._loaded[memory] = key
+        return key
+
+    def _fits_another(self, material: Any, algorithm: str) -> bool:
+        for other in self.settings.accepted_algorithms:
+            if other != algorithm:
+                try:
+                    self._key(material, other)
+                except ConfigurationError:
+                    continue
+                return True
+        return False
+
+    def _key(self, material: Any, algorithm: str) -> Key:
+        return Key(material, algorithm, min_secret_bytes=self.settings.min_secret_bytes)

@@ -1,0 +1,106 @@
+"""An error as an answer: status, headers and body as plain values, and who may answer instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from async_jwt.core.settings import Settings
+from async_jwt.errors import (
+    AmbiguousTokenError,
+    CSRFError,
+    ExpiredTokenError,
+    FreshTokenRequired,
+    InvalidHeaderError,
+    InvalidQueryParamError,
+    JWTDecodeError,
+    JWTExtendedException,
+    NoAuthorizationError,
+    RevokedTokenError,
+    UserClaimsVerificationError,
+    UserLookupError,
+    WrongTokenError,
+)
+
+__all__ = ["RETRY_AFTER", "Answer", "answer_to", "loader_for", "message_of"]
+
+RETRY_AFTER = 1
+"""Seconds after which a client may ask again during an outage."""
+
+_INVALID = (InvalidHeaderError, InvalidQueryParamError, JWTDecodeError, WrongTokenError)
+
+# The first class that fits decides, so a subclass stands before its base.
+_LOADERS: tuple[tuple[type[JWTExtendedException], str], ...] = (
+    (AmbiguousTokenError, "invalid_token"),
+    (NoAuthorizationError, "unauthorized"),
+    (CSRFError, "unauthorized"),
+    (ExpiredTokenError, "expired_token"),
+    (FreshTokenRequired, "needs_fresh_token"),
+    (RevokedTokenError, "revoked_token"),
+    (UserLookupError, "user_lookup_error"),
+    (UserClaimsVerificationError, "token_verification_failed"),
+    *((refusal, "invalid_token") for refusal in _INVALID),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a client gets for an error."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Mapping[str, Any]
+
+
+def loader_for(error: JWTExtendedException, settings: Settings) -> tuple[str, tuple[Any, ...]] | None:
+    """The hook that may answer an error, and what it is called with; None if none may.
+
+    Outages and broken hooks are answered by us alone.
+    """
+    for kind, name in _LOADERS:
+        if isinstance(error, kind):
+            if name in ("unauthorized", "invalid_token"):
+                return name, (message_of(error, settings),)
+            # These classes all carry what the token held (an app may raise them bare).
+            return name, (getattr(error, "jwt_header", {}), getattr(error, "jwt_data", {}))
+    return None
+
+
+def message_of(error: JWTExtendedException, settings: Settings) -> str:
+    """What a client reads: PyJWT's words for a refused token under the compat preset."""
+    if settings.is_compat and isinstance(error, JWTDecodeError) and not isinstance(error, ExpiredTokenError):
+        return error.detail
+    if settings.is_compat and isinstance(error, UserLookupError):
+        return f"Error loading the user {error.jwt_data.get(settings.identity_claim)}"
+    return error.message
+
+
+def answer_to(error: JWTExtendedException, settings: Settings) -> Answer:
+    """The default answer to an error."""
+    status = error.status
+    if isinstance(error, _INVALID) and not isinstance(error, ExpiredTokenError):
+        status = settings.invalid_token_status
+    headers: dict[str, str] = {}
+    if not settings.is_compat and status in (400, 401, 403):
+        headers["WWW-Authenticate"] = _challenge(error)
+    if status == 503:
+        headers["Retry-After"] = str(RETRY_AFTER)
+    message = message_of(error, settings)
+    body: dict[str, Any]
+    if settings.error_format == "problem":
+        # RFC 9457: "about:blank" says that the status tells what the problem is.
+        headers["Content-Type"] = "application/problem+json"
+        body = {"type": "about:blank", "status": status, "detail": message, "code": error.error_code}
+    else:
+        body = {settings.error_message_key: message}
+        if not settings.is_compat:
+            body["code"] = error.error_code
+    return Answer(status, headers, body)
+
+
+def _challenge(error: JWTExtendedException) -> str:
+    """The challenge of RFC 6750 §3. Its description is ASCII without quotes, by its grammar."""
+    if error.bearer_error is None:
+        return "Bearer"
+    return f'Bearer error="{error.bearer_error}", error_description="{error.default_message}"'

@@ -1,0 +1,567 @@
+"""The `JWT_*` settings: names, defaults, meaning and validation.
+
+The only reader of `JWT_*` keys. A configuration becomes one frozen `Settings`, checked whole;
+whatever is wrong raises `ConfigurationError` with the key's name and the fix. Each field of
+`Settings` states its key, its default, what the compat preset makes of it, and its meaning;
+there is no second list of keys.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import MISSING, dataclass, field, fields
+from operator import itemgetter
+from typing import Any, Final, Literal
+
+from async_jwt.core import values
+from async_jwt.core.values import Lifetime
+from async_jwt.errors import ConfigurationError
+
+__all__ = ["COMPAT_NAME", "LiveSettings", "Settings"]
+
+COMPAT_NAME: Final = "flask-jwt-extended"
+
+_SAME: Any = object()
+
+
+def _setting(
+    key: str, default: object, parse: Callable[[object], Any], about: str, *, compat: Any = _SAME
+) -> Any:
+    preset = default if compat is _SAME else compat
+    return field(metadata={"key": key, "default": default, "compat": preset, "parse": parse, "about": about})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Settings:
+    """The settings of one application, validated. Made by `Settings.from_config`."""
+
+    compat: str | None = _setting(
+        "JWT_COMPAT",
+        None,
+        values.optional(values.one_of(COMPAT_NAME)),
+        'None, or "flask-jwt-extended": start from Flask-JWT-Extended\'s defaults and answers.',
+    )
+
+    # Tokens
+    access_expires: Lifetime | None = _setting(
+        "JWT_ACCESS_TOKEN_EXPIRES",
+        dt.timedelta(minutes=15),
+        values.lifetime,
+        "Lifetime of access tokens: timedelta or seconds; False is never.",
+    )
+    refresh_expires: Lifetime | None = _setting(
+        "JWT_REFRESH_TOKEN_EXPIRES",
+        dt.timedelta(days=30),
+        values.lifetime,
+        "Lifetime of refresh tokens: timedelta or seconds; False is never.",
+    )
+    algorithm: str = _setting(
+        "JWT_ALGORITHM",
+        "HS256",
+        values.text,
+        "The algorithm that signs new tokens (RFC 7518 §3.1).",
+    )
+    decode_algorithms: tuple[str, ...] | None = _setting(
+        "JWT_DECODE_ALGORITHMS",
+        None,
+        values.never_empty(values.texts),
+        "The algorithms accepted in tokens, besides JWT_ALGORITHM, which always is.",
+    )
+    secret_key: str | bytes | None = _setting(
+        "JWT_SECRET_KEY",
+        None,
+        values.never_empty(values.secret),
+        "The HMAC secret, text or bytes. Without it SECRET_KEY signs.",
+    )
+    private_key: object | None = _setting(
+        "JWT_PRIVATE_KEY",
+        None,
+        lambda value: value or None,
+        "The private key that signs: PEM, or a key of `cryptography`.",
+    )
+    public_key: object | None = _setting(
+        "JWT_PUBLIC_KEY",
+        None,
+        lambda value: value or None,
+        "The public key that verifies: PEM, or a key of `cryptography`.",
+    )
+    min_secret_bytes: int | None = _setting(
+        "JWT_MIN_SECRET_BYTES",
+        None,
+        values.optional(values.count),
+        "The least length of an HMAC secret in bytes. None is the hash's own length (RFC 7518 §3.2); "
+        "0 accepts any, and RSA keys below 2048 bits.",
+        compat=0,
+    )
+    identity_claim: str = _setting(
+        "JWT_IDENTITY_CLAIM",
+        "sub",
+        values.text,
+        "The claim that holds the identity.",
+    )
+    verify_sub: bool = _setting(
+        "JWT_VERIFY_SUB",
+        True,
+        values.flag,
+        "Whether `sub` must be a string (RFC 7519 §4.1.2).",
+    )
+    encode_nbf: bool = _setting(
+        "JWT_ENCODE_NBF",
+        True,
+        values.flag,
+        "Whether new tokens carry `nbf`.",
+    )
+    encode_audience: str | tuple[str, ...] | None = _setting(
+        "JWT_ENCODE_AUDIENCE",
+        None,
+        values.never_empty(values.audience),
+        "`aud` of new tokens: a string or a list.",
+    )
+    encode_issuer: str | None = _setting(
+        "JWT_ENCODE_ISSUER",
+        None,
+        values.never_empty(values.text),
+        "`iss` of new tokens.",
+    )
+    decode_audience: frozenset[str] | None = _setting(
+        "JWT_DECODE_AUDIENCE",
+        None,
+        values.never_empty(values.text_set),
+        "The audiences accepted: a token must name one of them. None accepts any.",
+    )
+    decode_issuer: frozenset[str] | None = _setting(
+        "JWT_DECODE_ISSUER",
+        None,
+        values.never_empty(values.text_set),
+        "The issuers accepted, compared whole: a string or a set. None accepts any.",
+    )
+    decode_leeway: float | None = _setting(
+        "JWT_DECODE_LEEWAY",
+        None,
+        values.optional(values.seconds),
+        "Clock difference allowed, in seconds or as a timedelta, for `exp`, `nbf` and `iat`. "
+        "None is 0 for `exp` and 10 seconds for `nbf` and `iat`.",
+        compat=0,
+    )
+    strict_times: bool = _setting(
+        "JWT_STRICT_TIMES",
+        True,
+        values.flag,
+        "Whether `exp`, `nbf` and `iat` must be finite numbers; False takes what PyJWT takes.",
+        compat=False,
+    )
+    require_type: bool = _setting(
+        "JWT_REQUIRE_TYPE",
+        True,
+        values.flag,
+        "Whether a token must name its type. False: one without is an access token.",
+        compat=False,
+    )
+    accept_typ: frozenset[str] | None = _setting(
+        "JWT_ACCEPT_TYP",
+        ("JWT", "at+jwt"),
+        values.optional(values.text_set),
+        "The `typ` headers accepted, whatever their case; a token without one always is. None accepts any.",
+        compat=None,
+    )
+    max_token_bytes: int = _setting(
+        "JWT_MAX_TOKEN_BYTES",
+        8192,
+        values.count,
+        "The longest token accepted, in bytes.",
+    )
+    token_cache_size: int = _setting(
+        "JWT_TOKEN_CACHE_SIZE",
+        1024,
+        values.count,
+        "How many verified tokens are remembered; 0 is off.",
+    )
+    clock_skew: float = _setting(
+        "JWT_CLOCK_SKEW",
+        10,
+        values.seconds,
+        "For tokens without a `gen` claim: how many seconds before a user's revocation a token made "
+        "by another machine may seem to be issued after it.",
+    )
+
+    # Where a token may sit
+    token_location: tuple[str, ...] = _setting(
+        "JWT_TOKEN_LOCATION",
+        ("headers",),
+        values.locations,
+        "Where to look for a token, in this order: headers, cookies, query_string, json.",
+    )
+    strict_locations: bool = _setting(
+        "JWT_STRICT_LOCATIONS",
+        True,
+        values.flag,
+        "Whether two different tokens in one request are refused; False: the first one counts.",
+        compat=False,
+    )
+    header_name: str = _setting(
+        "JWT_HEADER_NAME",
+        "Authorization",
+        values.text,
+        "The header that holds the token.",
+    )
+    header_type: str = _setting(
+        "JWT_HEADER_TYPE",
+        "Bearer",
+        values.any_text,
+        'The scheme before the token; "" for a bare token.',
+    )
+    strict_scheme_case: bool = _setting(
+        "JWT_STRICT_SCHEME_CASE",
+        False,
+        values.flag,
+        "Whether the scheme's case must match (RFC 9110 §11.1 says that it does not matter).",
+        compat=True,
+    )
+    query_string_name: str = _setting(
+        "JWT_QUERY_STRING_NAME",
+        "jwt",
+        values.text,
+        "The query parameter that holds the token.",
+    )
+    query_string_value_prefix: str = _setting(
+        "JWT_QUERY_STRING_VALUE_PREFIX",
+        "",
+        values.any_text,
+        "What the parameter's value must begin with.",
+    )
+    json_key: str = _setting(
+        "JWT_JSON_KEY",
+        "access_token",
+        values.text,
+        "The JSON key that holds an access token.",
+    )
+    refresh_json_key: str = _setting(
+        "JWT_REFRESH_JSON_KEY",
+        "refresh_token",
+        values.text,
+        "The JSON key that holds a refresh token.",
+    )
+
+    # Cookies
+    access_cookie_name: str = _setting(
+        "JWT_ACCESS_COOKIE_NAME",
+        "access_token_cookie",
+        values.text,
+        "The access token's cookie.",
+    )
+    refresh_cookie_name: str = _setting(
+        "JWT_REFRESH_COOKIE_NAME",
+        "refresh_token_cookie",
+        values.text,
+        "The refresh token's cookie.",
+    )
+    access_cookie_path: str = _setting(
+        "JWT_ACCESS_COOKIE_PATH",
+        "/",
+        values.text,
+        "The path of the access token's cookie.",
+    )
+    refresh_cookie_path: str = _setting(
+        "JWT_REFRESH_COOKIE_PATH",
+        "/",
+        values.text,
+        "The path of the refresh token's cookie.",
+    )
+    cookie_secure: bool = _setting(
+        "JWT_COOKIE_SECURE",
+        True,
+        values.flag,
+        "Whether cookies travel over https only.",
+        compat=False,
+    )
+    cookie_domain: str | None = _setting(
+        "JWT_COOKIE_DOMAIN",
+        None,
+        values.never_empty(values.text),
+        "The cookies' domain; None is this host alone.",
+    )
+    cookie_samesite: str | None = _setting(
+        "JWT_COOKIE_SAMESITE",
+        "Lax",
+        values.optional(values.same_site),
+        "The cookies' SameSite attribute: Lax, Strict, None as text; None leaves it out.",
+        compat=None,
+    )
+    cookie_prefix: str = _setting(
+        "JWT_COOKIE_PREFIX",
+        "",
+        values.prefix,
+        'A prefix of all cookie names that browsers enforce: "__Host-", "__Secure-" or "".',
+    )
+    cookie_partitioned: bool = _setting(
+        "JWT_COOKIE_PARTITIONED",
+        False,
+        values.flag,
+        "Whether cookies are partitioned by top-level site (CHIPS).",
+    )
+    session_cookie: bool = _setting(
+        "JWT_SESSION_COOKIE",
+        False,
+        values.flag,
+        "Whether cookies end with the browser session; False: with their token.",
+        compat=True,
+    )
+
+    # CSRF
+    cookie_csrf_protect: bool = _setting(
+        "JWT_COOKIE_CSRF_PROTECT",
+        True,
+        values.flag,
+        "Whether cookie-authenticated requests need a CSRF value.",
+    )
+    csrf_methods: frozenset[str] = _setting(
+        "JWT_CSRF_METHODS",
+        ("POST", "PUT", "PATCH", "DELETE"),
+        values.methods,
+        "The methods that need it.",
+    )
+    csrf_in_cookies: bool = _setting(
+        "JWT_CSRF_IN_COOKIES",
+        True,
+        values.flag,
+        "Whether the value is also set as a cookie that scripts can read.",
+    )
+    csrf_check_form: bool = _setting(
+        "JWT_CSRF_CHECK_FORM",
+        False,
+        values.flag,
+        "Whether a form field may hold the value.",
+    )
+    csrf_check_origin: bool = _setting(
+        "JWT_CSRF_CHECK_ORIGIN",
+        True,
+        values.flag,
+        "Whether Origin and Sec-Fetch-Site, where a browser sends them, must be trusted too.",
+        compat=False,
+    )
+    trusted_origins: frozenset[str] | None = _setting(
+        "JWT_TRUSTED_ORIGINS",
+        None,
+        values.never_empty(values.origins),
+        "Origins trusted besides the request's own, such as https://app.example.",
+    )
+    access_csrf_cookie_name: str = _setting(
+        "JWT_ACCESS_CSRF_COOKIE_NAME",
+        "csrf_access_token",
+        values.text,
+        "The cookie of the access token's CSRF value.",
+    )
+    refresh_csrf_cookie_name: str = _setting(
+        "JWT_REFRESH_CSRF_COOKIE_NAME",
+        "csrf_refresh_token",
+        values.text,
+        "The cookie of the refresh token's CSRF value.",
+    )
+    access_csrf_cookie_path: str = _setting(
+        "JWT_ACCESS_CSRF_COOKIE_PATH",
+        "/",
+        values.text,
+        "Its path.",
+    )
+    refresh_csrf_cookie_path: str = _setting(
+        "JWT_REFRESH_CSRF_COOKIE_PATH",
+        "/",
+        values.text,
+        "Its path.",
+    )
+    access_csrf_header_name: str = _setting(
+        "JWT_ACCESS_CSRF_HEADER_NAME",
+        "X-CSRF-TOKEN",
+        values.text,
+        "The header that carries the access token's CSRF value.",
+    )
+    refresh_csrf_header_name: str = _setting(
+        "JWT_REFRESH_CSRF_HEADER_NAME",
+        "X-CSRF-TOKEN",
+        values.text,
+        "The header that carries the refresh token's CSRF value.",
+    )
+    access_csrf_field_name: str = _setting(
+        "JWT_ACCESS_CSRF_FIELD_NAME",
+        "csrf_token",
+        values.text,
+        "The form field for the access token's CSRF value.",
+    )
+    refresh_csrf_field_name: str = _setting(
+        "JWT_REFRESH_CSRF_FIELD_NAME",
+        "csrf_token",
+        values.text,
+        "The form field for the refresh token's CSRF value.",
+    )
+
+    # Answers, hooks, store
+    error_message_key: str = _setting(
+        "JWT_ERROR_MESSAGE_KEY",
+        "msg",
+        values.text,
+        "The key of the message in an error's JSON body.",
+    )
+    error_format: Literal["msg", "problem"] = _setting(
+        "JWT_ERROR_FORMAT",
+        "msg",
+        values.one_of("msg", "problem"),
+        '"msg": {"msg": ..., "code": ...} (compat: without code); "problem": RFC 9457.',
+    )
+    invalid_token_status: int = _setting(
+        "JWT_INVALID_TOKEN_STATUS",
+        401,
+        values.client_error,
+        "The status that answers a token that is not accepted.",
+        compat=422,
+    )
+    hook_timeout: float | None = _setting(
+        "JWT_HOOK_TIMEOUT",
+        None,
+        values.optional(values.positive_seconds),
+        "How long a hook may run, in seconds; None is no limit.",
+    )
+    store_uri: str = _setting(
+        "JWT_STORE_URI",
+        "memory://",
+        values.text,
+        "The revocation store: memory://, redis://, rediss:// or unix://.",
+    )
+
+    # The frameworks' own
+    app_secret_key: str | bytes | None = _setting(
+        "SECRET_KEY",
+        None,
+        values.never_empty(values.secret),
+        "Signs where JWT_SECRET_KEY is not set.",
+    )
+    app_secret_fallbacks: tuple[str | bytes, ...] | None = _setting(
+        "SECRET_KEY_FALLBACKS",
+        None,
+        values.never_empty(values.secrets),
+        "Former values of SECRET_KEY: they verify where SECRET_KEY signs, and never sign.",
+    )
+
+    @property
+    def is_compat(self) -> bool:
+        """Whether Flask-JWT-Extended's answers are asked for."""
+        return self.compat is not None
+
+    @property
+    def time_leeway(self) -> tuple[float, float]:
+        """The leeway for `exp`, and that for `nbf` and `iat`, in seconds."""
+        leeway = self.decode_leeway
+        return (0.0, 10.0) if leeway is None else (leeway, leeway)
+
+    @property
+    def accepted_algorithms(self) -> tuple[str, ...]:
+        """The algorithms accepted in tokens, the signing one first."""
+        more = self.decode_algorithms or ()
+        return (self.algorithm, *(name for name in more if name != self.algorithm))
+
+    def __repr__(self) -> str:
+        return f"<Settings compat={self.compat!r}>"  # never the values: secrets are among them
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Settings:
+        """Read and check a configuration.
+
+        Args:
+            config: any mapping; keys that are absent take their default.
+
+        Raises:
+            ConfigurationError: a value is wrong; the text names its key and the fix.
+        """
+        preset = "compat" if config.get("JWT_COMPAT") == COMPAT_NAME else "default"
+        checked: dict[str, Any] = {}
+        for spec in fields(cls):
+            meta = spec.metadata
+            raw = config.get(meta["key"], meta[preset])
+            parse = meta["parse"]
+            if preset == "compat" and parse is values.lifetime:
+                parse = values.compat_lifetime
+            try:
+                checked[spec.name] = parse(raw)
+            except ValueError as problem:
+                raise ConfigurationError(f"{meta['key']} {problem}") from None
+        settings = cls(**checked)
+        settings._check_together()
+        return settings
+
+    def _check_together(self) -> None:
+        if self.cookie_samesite == "None" and not self.cookie_secure and not self.is_compat:
+            raise ConfigurationError(
+                'JWT_COOKIE_SAMESITE = "None" needs JWT_COOKIE_SECURE = True: browsers drop the cookie'
+            )
+        if self.cookie_partitioned and not self.cookie_secure:
+            raise ConfigurationError("JWT_COOKIE_PARTITIONED needs JWT_COOKIE_SECURE = True")
+        if self.cookie_prefix and not self.cookie_secure:
+            raise ConfigurationError(
+                f'JWT_COOKIE_PREFIX = "{self.cookie_prefix}" needs JWT_COOKIE_SECURE = True'
+            )
+        if self.cookie_prefix == "__Host-":
+            if self.cookie_domain is not None:
+                raise ConfigurationError('JWT_COOKIE_PREFIX = "__Host-" forbids JWT_COOKIE_DOMAIN')
+            for path in ("access_cookie", "refresh_cookie", "access_csrf_cookie", "refresh_csrf_cookie"):
+                if getattr(self, f"{path}_path") != "/":
+                    raise ConfigurationError(
+                        f'JWT_COOKIE_PREFIX = "__Host-" needs JWT_{path.upper()}_PATH = "/"'
+                    )
+
+
+_KEYS: tuple[str, ...] = tuple(spec.metadata["key"] for spec in fields(Settings))
+_read_all = itemgetter(*_KEYS)
+
+
+class LiveSettings:
+    """An application's settings, read again whenever its configuration has changed.
+
+    Writes the defaults into the configuration, so that they can be read there, and compares
+    the keys' values at each `current()`: a few microseconds, and no stale setting.
+
+    Args:
+        config: the application's configuration; kept and read again.
+
+    Raises:
+        ConfigurationError: a value is wrong.
+    """
+
+    def __init__(self, config: MutableMapping[str, Any]) -> None:
+        self._config = config
+        self._written: dict[str, Any] = {}
+        self._seen: tuple[Any, ...] = ()
+        self._settings: Settings
+        self._reload()
+
+    def current(self) -> Settings:
+        """The settings as the configuration stands now.
+
+        Raises:
+            ConfigurationError: a value was changed to a wrong one, or removed and its default
+                does not fit the others.
+        """
+        try:
+            unchanged = _read_all(self._config) == self._seen
+        except KeyError:
+            unchanged = False
+        if not unchanged:
+            self._reload()
+        return self._settings
+
+    def is_default(self, key: str) -> bool:
+        """Whether a key holds what was written here, and not a value of the application."""
+        return key in self._written and self._config.get(key) is self._written[key]
+
+    def _reload(self) -> None:
+        config = self._config
+        preset = "compat" if config.get("JWT_COMPAT") == COMPAT_NAME else "default"
+        for spec in fields(Settings):
+            key, value = spec.metadata["key"], spec.metadata[preset]
+            # A default of ours follows the preset; a value of the application stays.
+            if config.get(key, MISSING) is self._written.get(key, MISSING):
+                config[key] = self._written[key] = value
+        self._settings = Settings.from_config(config)
+        # Lists and sets are copied, so that a change inside one is noticed too.
+        self._seen = tuple(
+            value.copy() if isinstance(value, list | set | dict) else value for value in _read_all(config)
+        )

@@ -1,0 +1,236 @@
+"""What a setting's value may be: each function checks one and returns it as the core has it.
+
+All raise `ValueError` with a text that completes "JWT_SOMETHING ...".
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol, TypeVar
+
+__all__ = [
+    "LOCATIONS",
+    "Lifetime",
+    "any_text",
+    "audience",
+    "client_error",
+    "compat_lifetime",
+    "count",
+    "flag",
+    "lifetime",
+    "locations",
+    "methods",
+    "never_empty",
+    "one_of",
+    "optional",
+    "origins",
+    "positive_seconds",
+    "prefix",
+    "same_site",
+    "seconds",
+    "secret",
+    "secrets",
+    "text",
+    "text_set",
+    "texts",
+]
+
+T = TypeVar("T")
+
+LOCATIONS = ("headers", "cookies", "query_string", "json")
+
+
+class _Addable(Protocol):
+    """Anything that can be added to a datetime, such as dateutil's relativedelta."""
+
+    def __radd__(self, other: dt.datetime, /) -> dt.datetime: ...
+
+
+Lifetime = dt.timedelta | _Addable
+"""How long a token lives."""
+
+
+def lifetime(value: object) -> Lifetime | None:
+    """A token's lifetime: timedelta, int or float seconds, relativedelta; False is never.
+
+    Raises:
+        ValueError: the value is no lifetime, or it is zero.
+    """
+    if value is False:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = dt.timedelta(seconds=value)
+    now = dt.datetime.now(dt.UTC)
+    try:
+        end = now + value  # type: ignore[operator]  # duck-typed on purpose
+    except TypeError:
+        raise ValueError("must be a timedelta, a number of seconds, or False") from None
+    if end == now:
+        raise ValueError("must not be zero; use False for a token that never expires")
+    return value  # type: ignore[return-value]  # it can be added to a datetime: just tried
+
+
+def compat_lifetime(value: object) -> Lifetime | None:
+    """As `lifetime`, and zero is never, as in Flask-JWT-Extended."""
+    zero = value in (0, dt.timedelta(0))
+    return None if zero else lifetime(value)
+
+
+def flag(value: object) -> bool:
+    """True or False, and nothing that merely counts as such."""
+    if isinstance(value, bool):
+        return value
+    raise ValueError("must be True or False")
+
+
+def text(value: object) -> str:
+    """A non-empty string."""
+    if isinstance(value, str) and value:
+        return value
+    raise ValueError("must be a non-empty string")
+
+
+def any_text(value: object) -> str:
+    """A string, maybe empty."""
+    if isinstance(value, str):
+        return value
+    raise ValueError("must be a string")
+
+
+def count(value: object) -> int:
+    """A whole number from 0."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise ValueError("must be a whole number, 0 or greater")
+
+
+def client_error(value: object) -> int:
+    """An HTTP status that says the client is wrong."""
+    status = count(value)
+    if not 400 <= status <= 499:
+        raise ValueError("must be a status from 400 to 499, such as 401")
+    return status
+
+
+def seconds(value: object) -> float:
+    """A span of time in seconds, given as such or as a timedelta."""
+    if isinstance(value, dt.timedelta):
+        value = value.total_seconds()
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9:
+        return value
+    raise ValueError("must be a number of seconds, 0 or greater, or a timedelta")
+
+
+def positive_seconds(value: object) -> float:
+    """A span of time longer than nothing."""
+    span = seconds(value)
+    if span > 0:
+        return span
+    raise ValueError("must be greater than 0")
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """One string or an iterable of strings. A string is never taken for its characters."""
+    items = (value,) if isinstance(value, str) else value
+    if isinstance(items, Iterable) and not isinstance(items, bytes | Mapping):
+        found = tuple(items)
+        if found and all(isinstance(item, str) and item for item in found):
+            return found
+    raise ValueError("must be a string or a non-empty list of strings")
+
+
+def text_set(value: object) -> frozenset[str]:
+    """As `texts`, without an order."""
+    return frozenset(texts(value))
+
+
+def audience(value: object) -> str | tuple[str, ...]:
+    """One string as it is, several as a tuple: `aud` is written in the form it was given."""
+    return value if isinstance(value, str) and value else texts(value)
+
+
+def methods(value: object) -> frozenset[str]:
+    """HTTP methods, upper case; maybe none."""
+    if isinstance(value, list | tuple | set | frozenset) and not value:
+        return frozenset()
+    return frozenset(method.upper() for method in texts(value))
+
+
+def locations(value: object) -> tuple[str, ...]:
+    """Token locations in their order."""
+    found = texts(value)
+    unknown = [name for name in found if name not in LOCATIONS]
+    if unknown:
+        raise ValueError(f"may hold only {', '.join(LOCATIONS)}; not {', '.join(unknown)}")
+    if isinstance(value, set | frozenset):  # a set has no order of its own to respect
+        return tuple(name for name in LOCATIONS if name in found)
+    return found
+
+
+def secret(value: object) -> str | bytes:
+    """An HMAC secret."""
+    if isinstance(value, str | bytes) and value:
+        return value
+    raise ValueError("must be a non-empty string or bytes")
+
+
+def secrets(value: object) -> tuple[str | bytes, ...]:
+    """A list of HMAC secrets."""
+    if isinstance(value, list | tuple):
+        return tuple(secret(item) for item in value)
+    raise ValueError("must be a list of strings or bytes; a single string would be split up")
+
+
+def same_site(value: object) -> str:
+    """A SameSite attribute."""
+    for name in ("Lax", "Strict", "None"):
+        if isinstance(value, str) and value.lower() == name.lower():
+            return name
+    raise ValueError('must be "Lax", "Strict", "None" or None')
+
+
+def prefix(value: object) -> str:
+    """A cookie name prefix that browsers know."""
+    if value in ("", "__Host-", "__Secure-"):
+        return str(value)
+    raise ValueError('must be "", "__Host-" or "__Secure-"')
+
+
+def origins(value: object) -> frozenset[str]:
+    """Web origins, lower case (RFC 6454 §6.2)."""
+    found = frozenset(origin.lower().rstrip("/") for origin in texts(value))
+    for origin in found:
+        scheme, _, rest = origin.partition("://")
+        if not (scheme and rest) or "/" in rest:
+            raise ValueError(f'must hold origins such as "https://app.example"; not {origin!r}')
+    return found
+
+
+def one_of(*names: str) -> Callable[[object], str]:
+    """A check for one of some names."""
+
+    def check(value: object) -> str:
+        if isinstance(value, str) and value in names:
+            return value
+        raise ValueError("must be one of " + ", ".join(repr(name) for name in names))
+
+    return check
+
+
+def optional(parse: Callable[[object], T]) -> Callable[[object], T | None]:
+    """As another check, and None."""
+
+    def check(value: object) -> T | None:
+        return None if value is None else parse(value)
+
+    return check
+
+
+def never_empty(parse: Callable[[object], T]) -> Callable[[object], T | None]:
+    """As FJE: an empty value counts as one that was not given."""
+
+    def check(value: object) -> T | None:
+        return parse(value) if value else None
+
+    return check

@@ -1,0 +1,305 @@
+"""Every error that async_jwt raises, in one tree.
+
+* JWTExtendedException                 a request was refused, or could not be decided
+  * NoAuthorizationError               401  authorization_required
+  * AmbiguousTokenError                400  multiple_tokens
+  * CSRFError                          401  csrf_failed
+  * InvalidHeaderError                 401  header_invalid
+  * InvalidQueryParamError             401  query_invalid
+  * JWTDecodeError                     401  token_invalid
+    * MalformedTokenError              401  token_invalid      (jwt.DecodeError)
+    * SignatureError                   401  token_invalid      (jwt.InvalidSignatureError)
+    * AlgorithmError                   401  token_invalid      (jwt.InvalidAlgorithmError)
+    * ExpiredTokenError                401  token_expired      (jwt.ExpiredSignatureError)
+    * ImmatureTokenError               401  token_immature     (jwt.ImmatureSignatureError)
+    * ClaimError                       401  claim_invalid      (jwt.InvalidTokenError)
+      * MissingClaimError              401  claim_missing      (jwt.MissingRequiredClaimError)
+      * AudienceError                  401  audience_invalid   (jwt.InvalidAudienceError)
+      * IssuerError                    401  issuer_invalid     (jwt.InvalidIssuerError)
+  * WrongTokenError                    401  token_type_wrong
+  * RevokedTokenError                  401  token_revoked
+  * FreshTokenRequired                 401  fresh_token_required
+  * UserLookupError                    401  user_not_found
+  * UserClaimsVerificationError        400  claims_rejected
+  * StoreUnavailableError              503  store_unavailable
+  * HookTimeoutError                   503  hook_timeout
+  * HookError (TypeError)              500  hook_error
+* ConfigurationError (RuntimeError)    the application is set up wrongly; never a client's doing
+
+A name in brackets is the PyJWT exception that the class also derives from, so that code
+which catches PyJWT's goes on working. ``str(error)`` says what happened to a developer;
+`JWTExtendedException.message` is what a client may read. Neither ever holds a token, a key
+or a CSRF value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jwt
+
+__all__ = [
+    "AlgorithmError",
+    "AmbiguousTokenError",
+    "AudienceError",
+    "CSRFError",
+    "ClaimError",
+    "ConfigurationError",
+    "ExpiredTokenError",
+    "FreshTokenRequired",
+    "HookError",
+    "HookTimeoutError",
+    "ImmatureTokenError",
+    "InvalidHeaderError",
+    "InvalidQueryParamError",
+    "IssuerError",
+    "JWTDecodeError",
+    "JWTExtendedException",
+    "MalformedTokenError",
+    "MissingClaimError",
+    "NoAuthorizationError",
+    "RevokedTokenError",
+    "SignatureError",
+    "StoreUnavailableError",
+    "UserClaimsVerificationError",
+    "UserLookupError",
+    "WrongTokenError",
+]
+
+
+class ConfigurationError(RuntimeError):
+    """A setting, key, hook or option is wrong. The text names it and the fix."""
+
+
+class JWTExtendedException(Exception):
+    """Base of every error that refuses a request.
+
+    Args:
+        detail: what happened, for a developer's eyes; defaults to the class's message.
+
+    Attributes:
+        error_code: a stable, machine-readable name of the reason.
+        status: the HTTP status that answers it.
+        bearer_error: the ``error`` of the ``WWW-Authenticate`` challenge (RFC 6750 §3.1,
+            RFC 9470 §3), or None for a challenge without one.
+        public_detail: whether ``detail`` may be shown to a client.
+        default_message: what a client reads where ``detail`` may not be shown.
+    """
+
+    error_code: ClassVar[str] = "jwt_error"
+    status: ClassVar[int] = 401
+    bearer_error: ClassVar[str | None] = "invalid_token"
+    public_detail: ClassVar[bool] = False
+    default_message: ClassVar[str] = "The request was refused"
+
+    def __init__(self, detail: str | None = None) -> None:
+        # Not super(): PyJWT's exceptions, further along in some MROs, want other arguments.
+        Exception.__init__(self, *(() if detail is None else (detail,)))
+        self.detail: str = detail or self.default_message
+
+    def __str__(self) -> str:
+        return self.detail
+
+    @property
+    def message(self) -> str:
+        """What a client may read of this error."""
+        return self.detail if self.public_detail else self.default_message
+
+
+class NoAuthorizationError(JWTExtendedException):
+    """No token was found in any of the places where this view looks for one."""
+
+    error_code = "authorization_required"
+    # RFC 6750 §3.1: a request without credentials gets a challenge without an error code.
+    bearer_error: ClassVar[str | None] = None
+    public_detail = True
+    default_message = "Authentication is required"
+
+
+class AmbiguousTokenError(JWTExtendedException):
+    """One request carried two different tokens (RFC 6750 §2 forbids it)."""
+
+    error_code = "multiple_tokens"
+    status = 400
+    bearer_error: ClassVar[str | None] = "invalid_request"
+    public_detail = True
+    default_message = "The request carries more than one token"
+
+
+class CSRFError(JWTExtendedException):
+    """The CSRF value or the origin of a cookie-authenticated request is missing or wrong."""
+
+    error_code = "csrf_failed"
+    bearer_error: ClassVar[str | None] = None
+    public_detail = True
+    default_message = "The CSRF check failed"
+
+
+class InvalidHeaderError(JWTExtendedException):
+    """The authorization header names the right scheme but is not well-formed."""
+
+    error_code = "header_invalid"
+    bearer_error: ClassVar[str | None] = "invalid_request"
+    public_detail = True
+    default_message = "The authorization header is not well-formed"
+
+
+class InvalidQueryParamError(JWTExtendedException):
+    """The token's query parameter lacks the configured prefix."""
+
+    error_code = "query_invalid"
+    bearer_error: ClassVar[str | None] = "invalid_request"
+    public_detail = True
+    default_message = "The token's query parameter is not well-formed"
+
+
+class JWTDecodeError(JWTExtendedException):
+    """The token is not one that this application accepts."""
+
+    error_code = "token_invalid"
+    default_message = "The token is not valid"
+
+
+class MalformedTokenError(JWTDecodeError, jwt.DecodeError):
+    """The text is not a compact JWS of a JSON object (RFC 7515 §7.1, RFC 7519 §7.2)."""
+
+
+class SignatureError(JWTDecodeError, jwt.InvalidSignatureError):
+    """No key that may verify this token did."""
+
+
+class AlgorithmError(JWTDecodeError, jwt.InvalidAlgorithmError):
+    """The header names an algorithm that is not accepted (RFC 8725 §3.1)."""
+
+
+class _TokenContextError(JWTExtendedException):
+    """Carries the verified header and claims of the refused token."""
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        jwt_header: Mapping[str, Any] | None = None,
+        jwt_data: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.jwt_header: dict[str, Any] = dict(jwt_header or {})
+        self.jwt_data: dict[str, Any] = dict(jwt_data or {})
+
+
+class ExpiredTokenError(_TokenContextError, JWTDecodeError, jwt.ExpiredSignatureError):
+    """The token's ``exp`` has passed; everything else about it was right."""
+
+    error_code = "token_expired"
+    default_message = "Token has expired"
+
+
+class ImmatureTokenError(JWTDecodeError, jwt.ImmatureSignatureError):
+    """The token's ``nbf`` or ``iat`` lies in the future."""
+
+    error_code = "token_immature"
+    default_message = "The token is not valid yet"
+
+
+class ClaimError(JWTDecodeError, jwt.InvalidTokenError):
+    """A claim has a value or a type that is not accepted."""
+
+    error_code = "claim_invalid"
+
+
+class MissingClaimError(ClaimError, jwt.MissingRequiredClaimError):
+    """A required claim is absent.
+
+    Attributes:
+        claim: the name of the claim.
+    """
+
+    error_code = "claim_missing"
+
+    def __init__(self, claim: str = "", detail: str | None = None) -> None:
+        super().__init__(detail)
+        self.claim = claim
+
+
+class AudienceError(ClaimError, jwt.InvalidAudienceError):
+    """The token is meant for another audience (RFC 7519 §4.1.3)."""
+
+    error_code = "audience_invalid"
+
+
+class IssuerError(ClaimError, jwt.InvalidIssuerError):
+    """The token comes from another issuer (RFC 7519 §4.1.1)."""
+
+    error_code = "issuer_invalid"
+
+
+class WrongTokenError(JWTExtendedException):
+    """A token of another type was presented, such as a refresh token as an access token."""
+
+    error_code = "token_type_wrong"
+    public_detail = True
+    default_message = "A token of this type is not accepted here"
+
+
+class RevokedTokenError(_TokenContextError):
+    """The token, its session or its user was revoked."""
+
+    error_code = "token_revoked"
+    default_message = "Token has been revoked"
+
+    def __init__(
+        self,
+        jwt_header: Mapping[str, Any] | None = None,
+        jwt_data: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(None, jwt_header, jwt_data)
+
+
+class FreshTokenRequired(_TokenContextError):
+    """The view demands a token from a recent login (RFC 9470)."""
+
+    error_code = "fresh_token_required"
+    bearer_error: ClassVar[str | None] = "insufficient_user_authentication"
+    default_message = "Fresh token required"
+
+
+class UserLookupError(_TokenContextError):
+    """The user lookup found nobody for this token."""
+
+    error_code = "user_not_found"
+    default_message = "The user of this token was not found"
+
+
+class UserClaimsVerificationError(_TokenContextError):
+    """The application's own verification refused the token's claims."""
+
+    error_code = "claims_rejected"
+    status = 400
+    default_message = "User claims verification failed"
+
+
+class StoreUnavailableError(JWTExtendedException):
+    """The revocation store did not answer in time. The request may be sent again."""
+
+    error_code = "store_unavailable"
+    status = 503
+    bearer_error: ClassVar[str | None] = None
+    default_message = "Authentication is unavailable for the moment"
+
+
+class HookTimeoutError(JWTExtendedException):
+    """A hook of the application ran longer than ``JWT_HOOK_TIMEOUT``."""
+
+    error_code = "hook_timeout"
+    status = 503
+    bearer_error: ClassVar[str | None] = None
+    default_message = "Authentication is unavailable for the moment"
+
+
+class HookError(JWTExtendedException, TypeError):
+    """A hook of the application returned something that it may not return."""
+
+    error_code = "hook_error"
+    status = 500
+    bearer_error: ClassVar[str | None] = None
+    default_message = "Authentication failed on the server's side"

@@ -1,0 +1,216 @@
+"""`Manager`, the base of each adapter's `JWTManager`: loaders, applications, start and close."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar, overload
+
+from async_jwt.binding import Binding, Surroundings
+from async_jwt.core.clock import Clock, system_clock
+from async_jwt.core.hooks import Hooks
+from async_jwt.keys import KeyRing
+from async_jwt.operations import Operations
+from async_jwt.stores.contract import Store
+
+__all__ = ["EXTENSION", "Loader", "Manager"]
+
+EXTENSION = "async_jwt"
+"""The key of `app.extensions` that holds an application's binding."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_numbers = itertools.count(1)
+
+
+class Loader:
+    """Registers one hook: `@jwt.user_lookup_loader`, or with `(inline=True)`.
+
+    A hook may be `async def`, `def`, a partial or any other callable. `inline=True` promises
+    that a plain hook never blocks: it is then called on the event loop instead of in a
+    worker thread.
+    """
+
+    def __init__(self, manager: Manager, name: str) -> None:
+        self._manager = manager
+        self._name = name
+
+    @overload
+    def __call__(self, callback: F, /) -> F: ...
+
+    @overload
+    def __call__(self, /, *, inline: bool = False) -> Callable[[F], F]: ...
+
+    def __call__(self, callback: F | None = None, /, *, inline: bool = False) -> F | Callable[[F], F]:
+        """Register a hook and return it unchanged.
+
+        Raises:
+            ConfigurationError: it cannot be a hook, or not within `JWT_HOOK_TIMEOUT`.
+        """
+
+        def register(function: F) -> F:
+            self._manager.register_hook(self._name, function, inline=inline)
+            return function
+
+        return register if callback is None else register(callback)
+
+
+class _LoaderOf:
+    """Makes a manager's `Loader` for the attribute that it is assigned to."""
+
+    def __init__(self, about: str) -> None:
+        self.__doc__ = about
+
+    def __set_name__(self, owner: type[Manager], name: str) -> None:
+        self._name = name.removesuffix("_loader")
+
+    def __get__(self, manager: Manager | None, owner: type[Manager]) -> Loader:
+        if manager is None:
+            return self  # type: ignore[return-value]  # for documentation tools alone
+        return Loader(manager, self._name)
+
+
+class Manager(Operations):
+    """Holds the loaders of any number of applications, and their keys and store.
+
+    Args:
+        app: an application to set up at once; otherwise call `init_app`.
+        add_context_processor: whether templates get `current_user`.
+        keys: the keys; None takes those that the settings describe.
+        store: the revocation store; None opens that of `JWT_STORE_URI`.
+        clock: seconds since the epoch; for tests.
+
+    Raises:
+        ConfigurationError: a setting is wrong.
+    """
+
+    surroundings: ClassVar[Surroundings]
+
+    additional_claims_loader: _LoaderOf = _LoaderOf("`(identity) -> dict`: further claims of a new token.")
+    additional_headers_loader: _LoaderOf = _LoaderOf(
+        "`(identity) -> dict`: further header parameters of a new token."
+    )
+    decode_key_loader: _LoaderOf = _LoaderOf(
+        "`(unverified_header, unverified_claims) -> key`: the key that verifies a token."
+    )
+    encode_key_loader: _LoaderOf = _LoaderOf("`(identity) -> key`: the key that signs a new token.")
+    expired_token_loader: _LoaderOf = _LoaderOf("`(jwt_header, jwt_data) -> response` to an expired token.")
+    invalid_token_loader: _LoaderOf = _LoaderOf("`(message) -> response` to a token that is not accepted.")
+    needs_fresh_token_loader: _LoaderOf = _LoaderOf(
+        "`(jwt_header, jwt_data) -> response` to a token that is not fresh."
+    )
+    revoked_token_loader: _LoaderOf = _LoaderOf("`(jwt_header, jwt_data) -> response` to a revoked token.")
+    token_in_blocklist_loader: _LoaderOf = _LoaderOf(
+        "`(jwt_header, jwt_data) -> bool`: whether a token is revoked."
+    )
+    token_verification_loader: _LoaderOf = _LoaderOf(
+        "`(jwt_header, jwt_data) -> bool`: whether the claims are accepted."
+    )
+    token_verification_failed_loader: _LoaderOf = _LoaderOf(
+        "`(jwt_header, jwt_data) -> response` to claims not accepted."
+    )
+    unauthorized_loader: _LoaderOf = _LoaderOf("`(message) -> response` to a request without a token.")
+    user_identity_loader: _LoaderOf = _LoaderOf(
+        "`(identity) -> str`: what a token holds for an identity, such as its id."
+    )
+    user_lookup_loader: _LoaderOf = _LoaderOf(
+        "`(jwt_header, jwt_data) -> user`: the user of a token; None refuses it."
+    )
+    user_lookup_error_loader: _LoaderOf = _LoaderOf(
+        "`(jwt_header, jwt_data) -> response` when there is no such user."
+    )
+
+    def __init__(
+        self,
+        app: Any | None = None,
+        add_context_processor: bool = False,
+        *,
+        keys: KeyRing | None = None,
+        store: Store | None = None,
+        clock: Clock = system_clock,
+    ) -> None:
+        self._hooks = Hooks()
+        self._given_keys = keys
+        self._given_store = store
+        self._clock = clock
+        self._slot = f"_async_jwt_{next(_numbers)}"
+        self._bindings: weakref.WeakKeyDictionary[Any, Binding] = weakref.WeakKeyDictionary()
+        if app is not None:
+            self.init_app(app, add_context_processor)
+
+    def init_app(self, app: Any, add_context_processor: bool = False) -> None:
+        """Set an application up: settings, error answers, start and close with the server.
+
+        Args:
+            app: the application. One manager may serve many.
+            add_context_processor: whether its templates get `current_user`; None in views
+                that check no token.
+
+        Raises:
+            ConfigurationError: a setting is wrong.
+        """
+        binding = Binding(
+            app, self.surroundings, self._slot, self._hooks, self._given_keys, self._given_store, self._clock
+        )
+        binding.refuse_untimed_hooks()
+        self._bindings[app] = app.extensions[EXTENSION] = binding
+        self._install(app, binding)
+        if add_context_processor:
+            app.context_processor(lambda: {"current_user": _user_of(binding)})
+
+    @abstractmethod
+    def _install(self, app: Any, binding: Binding) -> None:
+        """Register with the framework what it must call."""
+
+    @property
+    def store(self) -> Store:
+        """The revocation store of the current application."""
+        return self._binding().store
+
+    @property
+    def keys(self) -> KeyRing:
+        """The keys of the current application.
+
+        Raises:
+            ConfigurationError: a setting that names a key is missing or wrong.
+        """
+        return self._binding().realm().ring
+
+    async def start(self) -> None:
+        """Check keys and hooks and connect the store. Servers do it as they start.
+
+        Raises:
+            ConfigurationError: a key is missing or a hook is wrong.
+        """
+        await self._binding().start()
+
+    async def close(self) -> None:
+        """Release the store's connections of the running event loop. Servers do it as they stop."""
+        await self._binding().close()
+
+    def _binding(self) -> Binding:
+        app = self.surroundings.current_app()
+        binding = None if app is None else self._bindings.get(app)
+        if binding is not None:
+            return binding
+        if len(self._bindings) == 1:
+            return next(iter(self._bindings.values()))
+        problem = "serves several applications" if self._bindings else "serves no application yet"
+        raise RuntimeError(f"This JWTManager {problem}: call init_app(app), or push the app's context")
+
+    def register_hook(self, name: str, function: Any, *, inline: bool) -> None:
+        """Register a hook by its name; the loaders do it.
+
+        Raises:
+            ConfigurationError: it cannot be a hook, or not within `JWT_HOOK_TIMEOUT`.
+        """
+        self._hooks.register(name, function, inline=inline)
+        for binding in self._bindings.values():
+            binding.refuse_untimed_hooks()
+
+
+def _user_of(binding: Binding) -> Any:
+    authentication = binding.authentication()
+    return None if authentication is None else authentication.user

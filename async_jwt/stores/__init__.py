@@ -1,0 +1,8 @@
+"""Revocation stores: the only state. `RedisStore` is in `async_jwt.stores.redis`."""
+
+from __future__ import annotations
+
+from async_jwt.stores.contract import Session, SessionStep, SessionStore, Store, TokenRef
+from async_jwt.stores.memory import MemoryStore
+
+__all__ = ["MemoryStore", "Session", "SessionStep", "SessionStore", "Store", "TokenRef"]

@@ -1,0 +1,119 @@
+"""Decoding and making tokens: ours, beside PyJWT and joserfc, with the same key and claims."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import joserfc.jwt
+import jwt as pyjwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
+
+from async_jwt.core.codec import Codec, encode
+from async_jwt.core.settings import Settings
+from async_jwt.keys import Key, KeyRing
+from benchmarks.timing import Timed, measure, ratios
+
+SECRET = "benchmark-" * 8
+TOKENS = 4000
+
+
+def _claims() -> dict[str, Any]:
+    now = int(time.time())
+    return {
+        "fresh": False,
+        "iat": now,
+        "jti": str(uuid.uuid4()),
+        "type": "access",
+        "sub": "alice",
+        "nbf": now,
+        "csrf": str(uuid.uuid4()),
+        "exp": now + 3600,
+        "gen": "m.0.0",
+    }
+
+
+def _pem(private: Any) -> str:
+    return private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+def _public_pem(private: Any) -> str:
+    return private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    ).decode()
+
+
+def _materials(algorithm: str) -> tuple[Any, Any, Any]:
+    """What signs, what verifies, and joserfc's key."""
+    if algorithm == "HS256":
+        return SECRET, SECRET, OctKey.import_key(SECRET)
+    private: Any
+    if algorithm == "RS256":
+        private, kind = rsa.generate_private_key(public_exponent=65537, key_size=2048), RSAKey
+    elif algorithm == "ES256":
+        private, kind = ec.generate_private_key(ec.SECP256R1()), ECKey
+    else:
+        private, kind = ed25519.Ed25519PrivateKey.generate(), OKPKey
+    return _pem(private), _public_pem(private), kind.import_key(_pem(private))
+
+
+def _timed(name: str, call: Callable[[], Any]) -> Timed:
+    async def run(times: int) -> None:
+        for _ in range(times):
+            call()
+
+    return Timed(name, run)
+
+
+async def run() -> list[dict[str, Any]]:
+    """Every algorithm: first-seen, repeated, and issuing."""
+    rows: list[dict[str, Any]] = []
+    for algorithm in ("HS256", "RS256", "ES256", "EdDSA"):
+        private, public, jose = _materials(algorithm)
+        settings = Settings.from_config({"JWT_ALGORITHM": algorithm, "JWT_TOKEN_CACHE_SIZE": 8})
+        ring = KeyRing(Key(private, algorithm))
+        codec = Codec(settings, time.time)
+        tokens = [encode({}, _claims(), ring.signing) for _ in range(TOKENS)]
+        turn = iter(range(10**12))
+        one = tokens[0]
+        claims = _claims()
+        # PyJWT gets a key object, as its fastest users do; FJE hands it text.
+        public_key = public if algorithm == "HS256" else serialization.load_pem_public_key(public.encode())
+        private_key = (
+            private if algorithm == "HS256" else serialization.load_pem_private_key(private.encode(), None)
+        )
+        jose_algorithm = "Ed25519" if algorithm == "EdDSA" else algorithm
+        cases = [
+            _timed("ours, first-seen", lambda: codec.decode(tokens[next(turn) % TOKENS], ring.candidates)),
+            _timed("ours, repeated", lambda: codec.decode(one, ring.candidates)),
+            _timed("ours, issuing", lambda: encode({}, claims, ring.signing)),
+            _timed("PyJWT, decode", lambda: pyjwt.decode(one, public_key, algorithms=[algorithm])),
+            _timed("PyJWT, encode", lambda: pyjwt.encode(claims, private_key, algorithm=algorithm)),
+            _timed("joserfc, encode", lambda: joserfc.jwt.encode({"alg": jose_algorithm}, claims, jose, [jose_algorithm])),
+        ]
+        jose_token = joserfc.jwt.encode({"alg": jose_algorithm}, claims, jose, [jose_algorithm])
+        cases.append(
+            _timed("joserfc, decode", lambda: joserfc.jwt.decode(jose_token, jose, [jose_algorithm]))
+        )
+        await measure(cases)
+        by_name = {case.name: case for case in cases}
+        for case in cases:
+            against = "PyJWT, encode" if case.name.endswith(("issuing", "encode")) else "PyJWT, decode"
+            middle, low, high = ratios(case.figures, by_name[against].figures)
+            rows.append(
+                {
+                    "case": f"{algorithm}: {case.name}",
+                    "us": round(case.median, 2),
+                    "against": against,
+                    "ratio": round(middle, 3),
+                    "p10": round(low, 3),
+                    "p90": round(high, 3),
+                }
+            )
+    return rows

@@ -1,0 +1,179 @@
+"""A whole Quart request in process: a protected view against the same view bare.
+
+Beside us: PyJWT called by hand in the view, and quart-jwt-extended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from typing import Any
+
+import jwt as pyjwt
+from quart import Quart, request
+
+from async_jwt.adapters import quart as ours
+from benchmarks.timing import Timed, added, measure, ratios
+
+SECRET = "benchmark-" * 8
+TOKENS = 4000
+
+
+def _app() -> Quart:
+    app = Quart("benchmark")
+    app.config.update(JWT_SECRET_KEY=SECRET, JWT_TOKEN_CACHE_SIZE=8)
+
+    @app.get("/bare")
+    async def bare() -> str:
+        return "ok"
+
+    return app
+
+
+def _our_app(*, user: bool) -> Quart:
+    app = _app()
+    manager = ours.JWTManager(app)
+    if user:
+
+        @manager.user_lookup_loader
+        async def load(_header: dict[str, Any], claims: dict[str, Any]) -> str:
+            return claims["sub"]
+
+    @app.get("/me")
+    @ours.jwt_required()
+    async def me() -> str:
+        return "ok"
+
+    return app
+
+
+def _by_hand_app() -> Quart:
+    app = _app()
+
+    @app.get("/me")
+    async def me() -> Any:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme != "Bearer":
+            return {"msg": "missing"}, 401
+        try:
+            pyjwt.decode(token, SECRET, algorithms=["HS256"])
+        except pyjwt.InvalidTokenError:
+            return {"msg": "invalid"}, 401
+        return "ok"
+
+    return app
+
+
+def _peer_app() -> Quart | None:
+    try:
+        import quart_jwt_extended as peer  # noqa: PLC0415
+    except ImportError:
+        return None
+    app = _app()
+    peer.JWTManager(app)
+
+    @app.get("/me")
+    @peer.jwt_required
+    async def me() -> str:
+        return "ok"
+
+    return app
+
+
+def _token(**more: Any) -> str:
+    now = int(time.time())
+    claims = {
+        "fresh": False,
+        "iat": now,
+        "jti": str(uuid.uuid4()),
+        "type": "access",
+        "sub": "alice",
+        "identity": "alice",
+        "user_claims": {},
+        "nbf": now,
+        "exp": now + 3600,
+    }
+    return pyjwt.encode({**claims, **more}, SECRET, algorithm="HS256")
+
+
+def _requests(app: Quart, path: str, tokens: list[str]) -> Any:
+    """Sends requests the way an ASGI server does, without a client's own work."""
+    turn = iter(range(10**12))
+    body = {"type": "http.request", "body": b"", "more_body": False}
+    never = asyncio.Event()
+
+    async def run(times: int) -> None:
+        for _ in range(times):
+            token = tokens[next(turn) % len(tokens)]
+            scope = {
+                "type": "http",
+                "asgi": {"version": "3.0"},
+                "http_version": "1.1",
+                "method": "GET",
+                "path": path,
+                "raw_path": path.encode(),
+                "query_string": b"",
+                "root_path": "",
+                "scheme": "http",
+                "headers": [
+                    (b"host", b"localhost"),
+                    (b"accept", b"application/json"),
+                    (b"user-agent", b"benchmark"),
+                    (b"authorization", b"Bearer " + token.encode()),
+                ],
+                "client": ("127.0.0.1", 1),
+                "server": ("127.0.0.1", 80),
+                "extensions": {},
+            }
+            status = 0
+            bodies = [body]
+
+            async def receive() -> dict[str, Any]:
+                if not bodies:
+                    await never.wait()  # the client stays connected until it has its answer
+                return bodies.pop()
+
+            async def send(message: dict[str, Any]) -> None:
+                nonlocal status
+                status = message.get("status", status)
+
+            await app.asgi_app(scope, receive, send)
+            if status != 200:
+                raise RuntimeError(f"{path} answered {status}")
+
+    return run
+
+
+async def run() -> list[dict[str, Any]]:
+    """What protection adds to a request."""
+    new = [_token() for _ in range(TOKENS)]
+    same = [new[0]]
+    plain, with_user, by_hand, peer = _our_app(user=False), _our_app(user=True), _by_hand_app(), _peer_app()
+    bare = Timed("bare view", _requests(plain, "/bare", same))
+    hand = Timed("PyJWT by hand", _requests(by_hand, "/me", new))
+    cases = [
+        Timed("ours, new token", _requests(plain, "/me", new)),
+        Timed("ours, repeated token", _requests(plain, "/me", same)),
+        Timed("ours, new token, async user lookup", _requests(with_user, "/me", new)),
+        hand,
+    ]
+    if peer is not None:
+        cases.append(Timed("quart-jwt-extended", _requests(peer, "/me", new)))
+    await measure([bare, *cases])
+    rows = [{"case": "Quart: bare view", "us": round(bare.median, 1)}]
+    reference = added(hand, bare)
+    for case in cases:
+        middle, low, high = ratios(added(case, bare), reference)
+        extra = sorted(added(case, bare))[len(bare.figures) // 2]
+        rows.append(
+            {
+                "case": f"Quart: {case.name}",
+                "us": round(extra, 1),
+                "against": "PyJWT by hand, added",
+                "ratio": round(middle, 3),
+                "p10": round(low, 3),
+                "p90": round(high, 3),
+            }
+        )
+    return rows
