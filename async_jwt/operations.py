@@ -231,12 +231,13 @@ class Operations:
             ValueError: the token has no `jti`.
         """
         realm = self._binding().realm()
+        claims: Mapping[str, Any]
         if token is None:
             claims = self._demand_authentication("revoke_token").claims
         elif isinstance(token, str):
             claims = await self.decode_token(token, allow_expired=True)
         else:
-            claims = dict(token)
+            claims = token
         ref = self._ref_of(realm, claims)
         await realm.store.revoke_token(ref)
         await self._tell_revoked("token", ref.identity, ref.jti, ref.sid)
@@ -312,6 +313,8 @@ class Operations:
         return current
 
     @staticmethod
-    def _ref_of(realm: Realm, claims: dict[str, Any]) -> TokenRef:
-        times = claim_set.check_shape(claims, realm.settings)
-        return claim_set.ref_of(claims, times, realm.settings)
+    def _ref_of(realm: Realm, claims: Mapping[str, Any]) -> TokenRef:
+        # A token without `jti` reads as one with None, which no token may hold.
+        held = {name: value for name, value in claims.items() if (name, value) != ("jti", None)}
+        times = claim_set.check_shape(held, realm.settings)
+        return claim_set.ref_of(held, times, realm.settings)

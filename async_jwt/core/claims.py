@@ -24,6 +24,8 @@ from async_jwt.stores.contract import TokenRef
 __all__ = ["Fresh", "Times", "build", "check_shape", "identity_text", "merge", "ref_of", "refuse_times"]
 
 _INFINITY = float("inf")
+# Some thirty million years: what lies beyond is no time, and no float could count its seconds.
+_LATEST = 10**15
 
 Fresh = bool | float | dt.timedelta
 """Whether a token is fresh, or until when: a timedelta from now, or seconds since the epoch."""
@@ -196,15 +198,18 @@ def _seconds(claims: Mapping[str, Any], name: str, settings: Settings, default: 
     if name not in claims:
         return default
     value = claims[name]
-    if type(value) is int:
+    if type(value) is int and -_LATEST < value < _LATEST:
         return value
     is_number = isinstance(value, _NUMBER) and not isinstance(value, bool)
     if not is_number and settings.strict_times:
         raise ClaimError(_TIME_NAMES[name])
     try:
-        return int(value)
+        number = int(value)
     except (TypeError, ValueError):
         raise ClaimError(_TIME_NAMES[name]) from None
+    if not -_LATEST < number < _LATEST:
+        raise ClaimError(_TIME_NAMES[name])
+    return number
 
 
 def refuse_times(

@@ -558,7 +558,7 @@ class LiveSettings:
         for spec in fields(Settings):
             key, value = spec.metadata["key"], spec.metadata[preset]
             # A default of ours follows the preset; a value of the application stays.
-            if config.get(key, MISSING) is self._written.get(key, MISSING):
+            if key not in config or config[key] is self._written.get(key, MISSING):
                 config[key] = self._written[key] = value
         self._settings = Settings.from_config(config)
         # Lists and sets are copied, so that a change inside one is noticed too.

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
 from redis.exceptions import RedisError
 
 from async_jwt.errors import StoreUnavailableError
@@ -19,6 +20,9 @@ from async_jwt.errors import StoreUnavailableError
 __all__ = ["Connections"]
 
 T = TypeVar("T")
+
+# Made once: redis-py would read its version from the disk for every connection.
+_DRIVER = DriverInfo()
 
 log: logging.Logger = logging.getLogger("async_jwt.store")
 
@@ -87,6 +91,7 @@ class Connections:
             retry=Retry(NoBackoff(), 1),
             socket_timeout=None,
             socket_connect_timeout=None,
+            driver_info=_DRIVER,
             **self._options,
         )
         try:

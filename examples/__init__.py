@@ -1,0 +1,1 @@
+"""Examples of applications that use async_jwt."""

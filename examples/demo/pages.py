@@ -1,0 +1,76 @@
+"""The HTML of the demo's two pages, as Jinja templates."""
+
+from __future__ import annotations
+
+_HEAD = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>async_jwt demo</title>
+<style>
+  :root { color-scheme: light dark; --edge: color-mix(in srgb, currentColor 20%, transparent); }
+  body { margin: 0; min-height: 100vh; display: grid; place-items: center;
+         font: 1rem/1.5 system-ui, sans-serif; }
+  main { width: min(22rem, 84vw); padding: 2rem; border: 1px solid var(--edge); border-radius: .75rem; }
+  h1 { margin: 0 0 1rem; font-size: 1.4rem; }
+  label { display: block; margin-bottom: .9rem; font-size: .9rem; }
+  input, button { box-sizing: border-box; width: 100%; padding: .6rem .7rem; font: inherit;
+                  border: 1px solid var(--edge); border-radius: .4rem; }
+  button { margin-top: .5rem; border: 0; background: #2457d6; color: #fff; cursor: pointer; }
+  button.quiet { background: none; color: inherit; border: 1px solid var(--edge); }
+  .problem { color: #c22; }
+  output { display: block; min-height: 1.5em; margin-top: 1rem; }
+</style>
+</head>
+<body>
+<main>
+"""
+
+_FOOT = """</main>
+</body>
+</html>
+"""
+
+LOGIN_PAGE = f"""{_HEAD}
+<h1>Log in</h1>
+{{% if problem %}}<p class="problem" role="alert">{{{{ problem }}}}</p>{{% endif %}}
+<form method="post" action="/login">
+  <label>Name <input name="name" autocomplete="username" required autofocus></label>
+  <label>Password <input name="password" type="password" autocomplete="current-password" required></label>
+  <button>Log in</button>
+</form>
+{_FOOT}"""
+
+ACCOUNT_PAGE = f"""{_HEAD}
+<h1>Hello, {{{{ current_user.name }}}}</h1>
+<p>The token is in a cookie that scripts cannot read. Its CSRF value is in one that they can.</p>
+<button id="greet">Send a protected POST</button>
+<button id="logout" class="quiet">Log out</button>
+<output id="answer"></output>
+<script>
+  const cookie = (name) =>
+    document.cookie.split("; ").find((pair) => pair.startsWith(name + "="))?.slice(name.length + 1) ?? "";
+
+  const post = (path, csrf) =>
+    fetch(path, {{method: "POST", headers: {{"X-CSRF-TOKEN": cookie(csrf)}}}});
+
+  // An access token lives for minutes: when it has ended, the refresh token fetches a new one.
+  async function send(path) {{
+    const answer = await post(path, "__Host-csrf_access_token");
+    if (answer.status !== 401) return answer;
+    const renewed = await post("/refresh", "__Host-csrf_refresh_token");
+    return renewed.ok ? post(path, "__Host-csrf_access_token") : answer;
+  }}
+
+  document.getElementById("greet").onclick = async () => {{
+    const answer = await send("/api/greeting");
+    const body = await answer.json();
+    document.getElementById("answer").textContent = `${{answer.status}}: ${{body.greeting ?? body.msg}}`;
+  }};
+  document.getElementById("logout").onclick = async () => {{
+    await send("/logout");
+    location.assign("/login");
+  }};
+</script>
+{_FOOT}"""

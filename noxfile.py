@@ -1,0 +1,84 @@
+"""`nox`: what CI runs, one session each. `nox -s tests-3.12` runs one of them."""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["tests", "floors", "lint", "types", "docs", "demo"]
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+# The lowest versions that the extras and the core allow; tested, not guessed.
+FLOORS = [
+    "anyio==4.5.0",
+    "blinker==1.8.0",
+    "cryptography==43.0.0",
+    "PyJWT==2.15.1",
+    "quart==0.20.0",
+    "redis==7.2.0",
+]
+
+
+def _install(session: nox.Session, *groups: str) -> None:
+    session.install("-U", "pip", silent=True)
+    options = [option for group in groups for option in ("--group", group)]
+    session.install("-e", ".[all]", *options)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """All tests, with branch coverage."""
+    _install(session, "test")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "report")
+
+
+@nox.session(python="3.11")
+def floors(session: nox.Session) -> None:
+    """All tests on the lowest versions allowed."""
+    _install(session, "test")
+    session.install(*FLOORS)
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Format, lint, and the arrows of the house."""
+    _install(session, "lint")
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy strict, and pyright on the completeness of the public types."""
+    _install(session, "types")
+    session.run("mypy")
+    session.run("mypy", "--strict", "tests/typing")
+    session.run("pyright", "--verifytypes", "async_jwt", "--ignoreexternal")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation, with warnings as errors."""
+    _install(session, "docs")
+    session.run("sphinx-build", "-W", "-q", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The demo's tour."""
+    _install(session, "demo")
+    session.run("python", "-m", "examples.demo", "--tour")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The benchmarks, beside their peers."""
+    _install(session, "test")
+    session.install("joserfc>=1.4", "six")
+    # Its own requirements would bring back an older PyJWT.
+    session.install("--no-deps", "quart-jwt-extended==0.1.0")
+    session.run("python", "-m", "benchmarks", *session.posargs)

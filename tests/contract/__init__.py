@@ -1,0 +1,1 @@
+"""What every adapter must do alike: one suite, run over each of them."""

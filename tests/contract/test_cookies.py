@@ -1,0 +1,223 @@
+"""Tokens in cookies, and the walls against forged cross-site requests."""
+
+from __future__ import annotations
+
+import pytest
+
+from async_jwt.errors import JWTDecodeError
+
+pytestmark = pytest.mark.asyncio
+
+COOKIES = {"JWT_TOKEN_LOCATION": ["cookies"]}
+
+
+def with_login(harness, config=None, **manager):
+    h = harness({**COOKIES, **(config or {})}, **manager)
+    api = h.api
+
+    async def login():
+        from quart import jsonify
+
+        response = jsonify(ok=True)
+        pair = await api.create_token_pair("alice")
+        api.set_token_cookies(response, pair)
+        return response
+
+    async def logout():
+        from quart import jsonify
+
+        response = jsonify(ok=True)
+        api.unset_jwt_cookies(response)
+        return response
+
+    h.view("/login", login, methods=["POST"])
+    h.view("/logout", logout, methods=["POST"])
+    return h
+
+
+def values(answer):
+    return {name: line.split(";")[0].partition("=")[2] for name, line in answer.cookies.items()}
+
+
+async def test_cookies_are_safe_by_default(harness):
+    answer = await with_login(harness).call("/login", method="POST")
+    cookies = answer.cookies
+    for name, seconds in (("access_token_cookie", 900), ("refresh_token_cookie", 2592000)):
+        assert {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"} <= set(cookies[name].split("; "))
+        assert f"Max-Age={seconds}" in cookies[name]
+    for name in ("csrf_access_token", "csrf_refresh_token"):
+        assert {"Secure", "Path=/", "SameSite=Lax"} <= set(cookies[name].split("; "))
+        assert "HttpOnly" not in cookies[name]
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "Cookie" in answer.headers["Vary"]
+
+
+async def test_logout_takes_them_away(harness):
+    answer = await with_login(harness).call("/logout", method="POST")
+    assert set(answer.cookies) == {
+        "access_token_cookie",
+        "csrf_access_token",
+        "refresh_token_cookie",
+        "csrf_refresh_token",
+    }
+    for line in answer.cookies.values():
+        assert "Expires=Thu, 01 Jan 1970 00:00:00 GMT" in line
+
+
+async def test_cookies_as_flask_jwt_extended_sets_them(harness):
+    h = with_login(harness, {"JWT_COMPAT": "flask-jwt-extended"})
+    answer = await h.call("/login", method="POST")
+    assert set(answer.cookies["access_token_cookie"].split("; ")[1:]) == {"HttpOnly", "Path=/"}
+    assert set(answer.cookies["csrf_access_token"].split("; ")[1:]) == {"Path=/"}
+    assert "Cache-Control" not in answer.headers
+    h.app.config["JWT_SESSION_COOKIE"] = False
+    assert "Max-Age=31540000" in (await h.call("/login", method="POST")).cookies["access_token_cookie"]
+
+
+async def test_other_attributes(harness):
+    h = with_login(
+        harness,
+        {
+            "JWT_COOKIE_SAMESITE": "None",
+            "JWT_COOKIE_DOMAIN": "app.example",
+            "JWT_COOKIE_PARTITIONED": True,
+            "JWT_SESSION_COOKIE": True,
+            "JWT_REFRESH_COOKIE_PATH": "/refresh",
+            "JWT_COOKIE_PREFIX": "__Secure-",
+        },
+    )
+    cookies = (await h.call("/login", method="POST")).cookies
+    line = cookies["__Secure-access_token_cookie"]
+    assert {"Secure", "SameSite=None", "Domain=app.example", "Partitioned"} <= set(line.split("; "))
+    assert "Max-Age" not in line
+    assert "Path=/refresh" in cookies["__Secure-refresh_token_cookie"]
+
+
+async def test_host_prefix_round_trip(harness):
+    h = with_login(harness, {"JWT_COOKIE_PREFIX": "__Host-"})
+    sent = values(await h.call("/login", method="POST"))
+    assert (await h.call(cookies=sent)).json["location"] == "cookies"
+    assert (await h.call(cookies={"access_token_cookie": sent["__Host-access_token_cookie"]})).status == 401
+
+
+async def test_one_cookie_where_csrf_is_off_or_not_in_cookies(harness):
+    for config in ({"JWT_COOKIE_CSRF_PROTECT": False}, {"JWT_CSRF_IN_COOKIES": False}):
+        h = with_login(harness, config)
+        assert len((await h.call("/login", method="POST")).cookies) == 2
+        assert len((await h.call("/logout", method="POST")).cookies) == 2
+
+
+async def test_max_age_and_domain_of_one_call(harness):
+    h = harness(COOKIES)
+    token = await h.mint()
+    forever = await h.mint(expires_delta=False)
+    async with h.context():
+        from quart import Response
+
+        response = Response("")
+        h.api.set_access_cookies(response, token, max_age=0, domain="other.example")
+        h.api.set_refresh_cookies(response, await h.mint_refresh(), max_age=7)
+        lines = response.headers.getlist("Set-Cookie")
+        assert "Max-Age=0" in lines[0]
+        assert "Domain=other.example" in lines[0]
+        assert "Max-Age=7" in lines[2]
+        response = Response("")
+        h.api.set_access_cookies(response, forever)
+        assert "Max-Age=31540000" in response.headers["Set-Cookie"]
+        with pytest.raises(JWTDecodeError):
+            h.api.set_access_cookies(response, "no token")
+
+
+async def test_cookies_that_browsers_would_drop_are_refused(harness):
+    h = harness(COOKIES)
+    token = await h.mint(additional_claims={"roles": "x" * 3000})
+    async with h.context():
+        from quart import Response
+
+        with pytest.raises(ValueError, match="4093"):
+            h.api.set_access_cookies(Response(""), token, domain="app.example")
+
+
+async def test_token_made_without_a_csrf_value(harness):
+    token = await harness({"JWT_COOKIE_CSRF_PROTECT": False}).mint()
+    h = harness(COOKIES)
+    async with h.context():
+        from quart import Response
+
+        with pytest.raises(ValueError, match="CSRF"):
+            h.api.set_access_cookies(Response(""), token)
+    sent = {"cookies": {"access_token_cookie": token}, "method": "POST"}
+    assert (await h.call(**sent, headers={"X-CSRF-TOKEN": "x"})).code == "claim_missing"
+
+
+async def test_double_submit(harness):
+    h = with_login(harness)
+    sent = values(await h.call("/login", method="POST"))
+    call = {"method": "POST", "cookies": sent}
+    assert (await h.call(cookies=sent)).status == 200
+    missing = await h.call(**call)
+    assert (missing.status, missing.code) == (401, "csrf_failed")
+    assert "X-CSRF-TOKEN" in missing.json["msg"]
+    for wrong in ("x", "é", sent["csrf_refresh_token"]):
+        assert (await h.call(**call, headers={"X-CSRF-TOKEN": wrong})).code == "csrf_failed"
+    assert (await h.call(**call, headers={"X-CSRF-TOKEN": sent["csrf_access_token"]})).status == 200
+    refresh = {"X-CSRF-TOKEN": sent["csrf_refresh_token"]}
+    assert (await h.call("/refresh", **call, headers=refresh)).status == 200
+    assert (await h.call("/refresh", **call)).code == "csrf_failed"
+    assert (await h.call("/optional", **call)).code == "csrf_failed"
+
+
+async def test_csrf_value_in_a_form(harness):
+    h = with_login(harness, {"JWT_CSRF_CHECK_FORM": True})
+    sent = values(await h.call("/login", method="POST"))
+    call = {"method": "POST", "cookies": sent}
+    assert (await h.call(**call, form={"csrf_token": sent["csrf_access_token"]})).status == 200
+    assert (await h.call(**call, form={"csrf_token": "é\x00"})).code == "csrf_failed"
+    assert (await h.call(**call, form={})).code == "csrf_failed"
+    strict = with_login(harness)
+    assert (await strict.call(**call, form={"csrf_token": sent["csrf_access_token"]})).code == "csrf_failed"
+
+
+@pytest.mark.parametrize(
+    ("headers", "accepted"),
+    [
+        ({}, True),
+        ({"Origin": "http://localhost"}, True),
+        ({"Origin": "HTTP://LOCALHOST"}, True),
+        ({"Origin": "https://spa.example"}, True),
+        ({"Origin": "https://evil.example"}, False),
+        ({"Origin": "null"}, False),
+        ({"Origin": ""}, False),
+        ({"Origin": "http://localhost:81"}, False),
+        ({"Origin": "https://localhost"}, False),
+        ({"Sec-Fetch-Site": "same-origin"}, True),
+        ({"Sec-Fetch-Site": "none"}, True),
+        ({"Sec-Fetch-Site": "same-site"}, False),
+        ({"Sec-Fetch-Site": "cross-site"}, False),
+        ({"Origin": "https://spa.example", "Sec-Fetch-Site": "cross-site"}, True),
+    ],
+)
+async def test_origin_is_a_second_wall(harness, headers, accepted):
+    h = with_login(harness, {"JWT_TRUSTED_ORIGINS": ["https://spa.example/"]})
+    sent = values(await h.call("/login", method="POST"))
+    call = {"method": "POST", "cookies": sent}
+    csrf = {"X-CSRF-TOKEN": sent["csrf_access_token"]}
+    answer = await h.call(**call, headers={**csrf, **headers})
+    assert (answer.status == 200) is accepted
+    if not accepted:
+        assert answer.code == "csrf_failed"
+    h.app.config["JWT_CSRF_CHECK_ORIGIN"] = False
+    assert (await h.call(**call, headers={**csrf, **headers})).status == 200
+    assert (await h.call(cookies=sent, headers=headers)).status == 200
+
+
+async def test_csrf_methods(harness):
+    h = with_login(harness, {"JWT_CSRF_METHODS": ["get"]})
+    sent = values(await h.call("/login", method="POST"))
+    assert (await h.call(cookies=sent)).code == "csrf_failed"
+    assert (await h.call(cookies=sent, method="POST")).status == 200
+
+
+async def test_tokens_elsewhere_need_no_csrf(harness):
+    h = harness()
+    assert (await h.call(method="POST", token=await h.mint())).status == 200

@@ -1,0 +1,253 @@
+"""How errors reach the client."""
+
+from __future__ import annotations
+
+import pytest
+
+from async_jwt import errors
+from async_jwt.errors import (
+    ConfigurationError,
+    JWTExtendedException,
+    NoAuthorizationError,
+    RevokedTokenError,
+    StoreUnavailableError,
+)
+from async_jwt.signals import token_issued, token_refused, user_loaded
+from async_jwt.stores import MemoryStore
+
+pytestmark = pytest.mark.asyncio
+
+CONCRETE = [
+    kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, JWTExtendedException) and not kind.__name__.startswith("_")
+]
+
+
+@pytest.mark.parametrize("kind", CONCRETE, ids=lambda kind: kind.__name__)
+async def test_applications_may_raise_each_error_bare(harness, kind):
+    h = harness()
+
+    async def view():
+        raise kind
+
+    h.view("/raise", view)
+    answer = await h.call("/raise")
+    assert answer.status == kind.status
+    assert answer.code == kind.error_code
+    assert answer.json["msg"] == kind.default_message
+    assert ("WWW-Authenticate" in answer.headers) is (kind.status in (400, 401))
+    assert ("Retry-After" in answer.headers) is (kind.status == 503)
+
+
+async def test_an_error_raised_by_the_application_reaches_its_loader(harness):
+    h = harness()
+
+    @h.jwt.revoked_token_loader
+    async def revoked(header, claims):
+        return {"gone": claims}, 410
+
+    async def view():
+        raise RevokedTokenError({}, {"sub": "alice"})
+
+    h.view("/raise", view)
+    answer = await h.call("/raise")
+    assert (answer.status, answer.json) == (410, {"gone": {"sub": "alice"}})
+
+
+async def test_an_expired_token_that_a_view_decodes_reaches_its_loader(harness):
+    h = harness()
+    old = await h.mint(expires_delta=-5)
+
+    @h.jwt.expired_token_loader
+    async def expired(header, claims):
+        return {"expired": claims["sub"]}, 401
+
+    async def view():
+        await h.api.decode_token(old)
+
+    h.view("/decode", view)
+    assert (await h.call("/decode")).json == {"expired": "alice"}
+
+
+async def test_the_applications_general_handlers_do_not_win(harness):
+    from werkzeug.exceptions import HTTPException
+
+    h = harness()
+
+    @h.app.errorhandler(HTTPException)
+    async def http(error):
+        return {"by": "http"}, 500
+
+    @h.app.errorhandler(Exception)
+    async def any_(error):
+        return {"by": "any"}, 500
+
+    @h.app.errorhandler(401)
+    async def unauthorized(error):
+        return {"by": "401"}, 500
+
+    assert (await h.call()).code == "authorization_required"
+
+
+async def test_the_applications_handler_for_our_class_does_win(harness):
+    h = harness()
+
+    @h.app.errorhandler(NoAuthorizationError)
+    async def absent(error):
+        return {"by": "application", "code": error.error_code}, 418
+
+    assert (await h.call()).json == {"by": "application", "code": "authorization_required"}
+
+
+async def test_twins_are_our_class_and_an_http_exception_with_a_response(harness):
+    from werkzeug.exceptions import HTTPException
+
+    h = harness()
+
+    async def view():
+        try:
+            await h.api.verify_jwt_in_request()
+        except HTTPException as error:
+            assert isinstance(error, NoAuthorizationError)
+            assert str(error) == "Missing Authorization Header"
+            return {"code": error.code, "response": error.get_response().status_code}
+
+    h.view("/twin", view)
+    assert (await h.call("/twin")).json == {"code": 401, "response": 401}
+
+
+async def test_problem_details(harness):
+    answer = await harness({"JWT_ERROR_FORMAT": "problem"}).call()
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json == {
+        "type": "about:blank",
+        "status": 401,
+        "detail": "Missing Authorization Header",
+        "code": "authorization_required",
+    }
+
+
+async def test_message_key_and_status(harness):
+    h = harness({"JWT_ERROR_MESSAGE_KEY": "message", "JWT_INVALID_TOKEN_STATUS": 403})
+    answer = await h.call(token="a.b.c")
+    assert (answer.status, answer.json["message"]) == (403, "The token is not valid")
+    assert "WWW-Authenticate" in answer.headers
+
+
+async def test_compat_answers_as_flask_jwt_extended(harness):
+    h = harness({"JWT_COMPAT": "flask-jwt-extended", "JWT_TOKEN_LOCATION": ["headers", "query_string"]})
+    h.jwt.user_lookup_loader(lambda header, claims: None if claims["sub"] == "bob" else claims["sub"])
+    token = await h.mint()
+    wanted = {
+        (401, "Missing 'jwt' query paramater"): {"path": "/query"},
+        (422, "Not enough segments"): {"token": "x"},
+        (422, "Signature verification failed"): {"token": token[:-4] + "AAAA"},
+        (422, "Only refresh tokens are allowed"): {"path": "/refresh", "token": token},
+        (422, "Only non-refresh tokens are allowed"): {"token": await h.mint_refresh()},
+        (401, "Token has expired"): {"token": await h.mint(expires_delta=-1)},
+        (401, "Fresh token required"): {"path": "/fresh", "token": token},
+        (401, "Error loading the user bob"): {"token": await h.mint("bob")},
+    }
+    for (status, message), call in wanted.items():
+        answer = await h.call(**call)
+        assert (answer.status, answer.json) == (status, {"msg": message})
+        assert "WWW-Authenticate" not in answer.headers
+    assert (await h.call(token=token)).status == 200
+    purpose = await h.jwt.create_token("alice", type="reset")
+    assert (await h.call(token=purpose)).status == 200
+    assert (await h.call("/either", token=purpose)).status == 200
+
+
+async def test_an_outage_is_503_and_never_401(harness):
+    class Down(MemoryStore):
+        async def check(self, ref):
+            raise StoreUnavailableError
+
+    h = harness(store=Down())
+    for compat in (None, "flask-jwt-extended"):
+        h.app.config["JWT_COMPAT"] = compat
+        answer = await h.call(token=await h.mint())
+        assert answer.status == 503
+        assert answer.headers["Retry-After"] == "1"
+        assert "WWW-Authenticate" not in answer.headers
+
+
+async def test_refusals_are_told_without_the_token(harness):
+    h = harness()
+    told = []
+
+    @token_refused.connect_via(h.app)
+    def listen(sender, error):
+        told.append(error)
+
+    await h.call(token="a.b.c")
+    assert [type(error).__name__ for error in told] == ["MalformedTokenError"]
+    assert "a.b.c" not in repr(vars(told[0]))
+
+
+async def test_a_failing_receiver_changes_nothing(harness, caplog):
+    h = harness()
+
+    @token_refused.connect_via(h.app)
+    async def listen(sender, error):
+        raise LookupError("mine")
+
+    assert (await h.call()).status == 401
+    assert "LookupError" in caplog.text
+
+
+async def test_issued_tokens_and_loaded_users_are_told(harness):
+    h = harness()
+    told = []
+    h.jwt.user_lookup_loader(lambda header, claims: {"name": claims["sub"]})
+
+    @token_issued.connect_via(h.app)
+    async def issued(sender, **arguments):
+        told.append((arguments["identity"], arguments["type"]))
+
+    @user_loaded.connect_via(h.app)
+    async def loaded(sender, user, identity):
+        told.append((identity, user["name"]))
+
+    pair = await h.jwt.create_token_pair("alice")
+    await h.call(token=pair.access_token)
+    assert told == [("alice", "access"), ("alice", "refresh"), ("alice", "alice")]
+
+
+async def test_nothing_secret_is_logged(harness, caplog):
+    caplog.set_level("DEBUG")
+    h = harness({"JWT_TOKEN_LOCATION": ["cookies"]})
+    token = await h.mint()
+    csrf = (await h.jwt.decode_token(token))["csrf"]
+    for headers in ({"X-CSRF-TOKEN": csrf}, {"X-CSRF-TOKEN": "wrong-value"}, {}):
+        await h.call(method="POST", cookies={"access_token_cookie": token}, headers=headers)
+    await h.call(cookies={"access_token_cookie": token[:-4] + "AAAA"})
+    assert "csrf_failed" in caplog.text
+    for secret in (token, token[:-4], csrf, "wrong-value", h.app.config["JWT_SECRET_KEY"]):
+        assert secret not in caplog.text
+
+
+async def test_missing_secret_is_an_error_at_first_use(harness):
+    h = harness({"JWT_SECRET_KEY": None})
+    with pytest.raises(ConfigurationError, match="JWT_SECRET_KEY"):
+        await h.mint()
+    assert (await h.call(token="a.b.c")).status == 500
+
+
+async def test_a_client_cannot_choose_the_kind_of_key(harness):
+    from tests.unit.keys import PUBLIC_PEMS
+
+    public = PUBLIC_PEMS["RS256"]
+    h = harness({"JWT_ALGORITHM": "RS256", "JWT_DECODE_ALGORITHMS": ["HS256"], "JWT_PUBLIC_KEY": public})
+    import hashlib
+    import hmac
+
+    from tests.contract.test_bad_input import b64
+
+    for secret in (public, public.strip(), public + "\n"):
+        text = f'{b64(b"""{"alg":"HS256"}""")}.{b64(b"""{"sub":"x","type":"access"}""")}'
+        forged = f"{text}.{b64(hmac.digest(secret.encode(), text.encode(), hashlib.sha256))}"
+        assert (await h.call(token=forged)).status == 401
+        h.jwt.decode_key_loader(lambda header, claims: public)
+        assert (await h.call(token=forged)).status == 401

@@ -1,0 +1,357 @@
+"""Hooks cannot fail open: every loader, in every shape, with every kind of answer."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+import time
+
+import pytest
+from blockbuster import BlockingError
+
+from async_jwt.errors import ConfigurationError, HookError, HookTimeoutError
+from tests.conftest import SECRET
+
+pytestmark = pytest.mark.asyncio
+
+HANG = object()
+RAISE = object()
+
+# What each loader may rightly answer, and how a request then ends.
+GATES = {"token_in_blocklist": False, "token_verification": True}
+RESPONSES = {
+    "expired_token": "expired",
+    "invalid_token": "malformed",
+    "needs_fresh_token": "stale",
+    "revoked_token": "revoked",
+    "token_verification_failed": "unverified",
+    "unauthorized": "absent",
+    "user_lookup_error": "unknown user",
+}
+MAKERS = {
+    "additional_claims": {"more": 1},
+    "additional_headers": {"more": 1},
+    "encode_key": SECRET,
+    "user_identity": "alice",
+}
+
+
+def shaped(shape, answer):
+    """A hook of some shape that gives some answer."""
+
+    def plain(*_):
+        if answer is RAISE:
+            raise LookupError("the hook's own")
+        if answer is HANG:
+            time.sleep(1.0)
+        return answer
+
+    async def coroutine(*_):
+        if answer is HANG:
+            await asyncio.sleep(5)
+        return plain()
+
+    class Callable:
+        def __call__(self, *_):
+            return plain()
+
+    class AsyncCallable:
+        async def __call__(self, *_):
+            return await coroutine()
+
+    return {
+        "async def": coroutine,
+        "def": plain,
+        "partial": functools.partial(plain),
+        "partial of async def": functools.partial(coroutine),
+        "callable object": Callable(),
+        "async callable object": AsyncCallable(),
+        "def that returns a coroutine": lambda *_: coroutine(),
+    }[shape]
+
+
+SHAPES = (
+    "async def",
+    "def",
+    "partial",
+    "partial of async def",
+    "callable object",
+    "async callable object",
+    "def that returns a coroutine",
+)
+
+
+def register(h, name, hook):
+    getattr(h.jwt, f"{name}_loader")(hook)
+
+
+async def ended(h, **call):
+    """The status and code of a request, or the application's own exception."""
+    raised = own_errors(h)
+    answer = await h.call(**call)
+    return raised[0] if raised else (answer.status, answer.json.get("code"))
+
+
+def own_errors(h):
+    """What reaches the application's own handler for any exception."""
+    raised = []
+
+    async def handle(error):
+        raised.append(type(error))
+        return {}, 500
+
+    h.app.register_error_handler(Exception, handle)
+    return raised
+
+
+@pytest.fixture(params=SHAPES)
+def shape(request):
+    return request.param
+
+
+WRONG = [None, 1, "no", RAISE, HANG]
+
+
+def expected(answer, *, gate=True):
+    if answer is RAISE:
+        return LookupError
+    if answer is HANG:
+        return (503, "hook_timeout")
+    return (500, "hook_error") if gate else None
+
+
+def seconds_for(answer):
+    return {"JWT_HOOK_TIMEOUT": 0.05} if answer is HANG else {}
+
+
+@pytest.mark.parametrize("answer", [True, False, *WRONG])
+@pytest.mark.parametrize("name", GATES)
+async def test_gates(harness, name, shape, answer):
+    h = harness(seconds_for(answer))
+    register(h, name, shaped(shape, answer))
+    if answer is GATES[name]:
+        wanted = (200, None)
+    elif answer is (not GATES[name]):
+        wanted = (401, "token_revoked") if name == "token_in_blocklist" else (400, "claims_rejected")
+    else:
+        wanted = expected(answer)
+    assert await ended(h, token=await h.mint()) == wanted
+
+
+@pytest.mark.parametrize("answer", [{"name": "alice"}, False, *WRONG])
+async def test_user_lookup(harness, shape, answer):
+    h = harness(seconds_for(answer))
+    register(h, "user_lookup", shaped(shape, answer))
+    wanted = (401, "user_not_found") if answer is None else expected(answer, gate=False) or (200, None)
+    assert await ended(h, token=await h.mint()) == wanted
+
+
+@pytest.mark.parametrize("answer", [SECRET, False, "no", *WRONG])
+async def test_decode_key(harness, shape, answer):
+    h = harness(seconds_for(answer))
+    token = await h.mint()
+    register(h, "decode_key", shaped(shape, answer))
+    wanted = (200, None) if answer is SECRET else expected(answer)
+    assert await ended(h, token=token) == wanted
+
+
+@pytest.mark.parametrize("answer", ["right", False, *WRONG])
+@pytest.mark.parametrize("name", MAKERS)
+async def test_makers(harness, name, shape, answer):
+    h = harness(seconds_for(answer))
+    if answer == "right":
+        answer = MAKERS[name]
+    register(h, name, shaped(shape, answer))
+    if answer is RAISE:
+        with pytest.raises(LookupError):
+            await h.mint()
+    elif answer is HANG:
+        with pytest.raises(HookTimeoutError):
+            await h.mint()
+    elif answer is MAKERS[name] or (name == "user_identity" and answer == "no"):
+        assert (await h.call(token=await h.mint())).status == 200
+    elif name == "user_identity":
+        with pytest.raises(ValueError, match="Subject must be a string"):
+            await h.mint()
+    else:
+        with pytest.raises(HookError, match=f"{name}_loader"):
+            await h.mint()
+
+
+@pytest.mark.parametrize("answer", [({"mine": True}, 418), False, *WRONG])
+@pytest.mark.parametrize("name", RESPONSES)
+async def test_responses(harness, clock, name, shape, answer):
+    h = harness(seconds_for(answer), clock=clock)
+    call = await provoke(h, clock, RESPONSES[name])
+    register(h, name, shaped(shape, answer))
+    if answer == "no":  # a text is a response, and the view still does not run
+        response = await h.call(**call)
+        assert response.body == b"no"
+        return
+    wanted = (418, None) if isinstance(answer, tuple) else expected(answer)
+    assert await ended(h, **call) == wanted
+
+
+async def provoke(h, clock, refusal):
+    """A request that is refused in some way."""
+    if refusal == "absent":
+        return {}
+    if refusal == "malformed":
+        return {"token": "x.y.z"}
+    if refusal == "stale":
+        return {"path": "/fresh", "token": await h.mint()}
+    token = await h.mint()
+    if refusal == "expired":
+        clock.now += 3600
+    elif refusal == "revoked":
+        await h.jwt.revoke_token(token)
+    elif refusal == "unverified":
+        h.jwt.token_verification_loader(shaped("async def", False))
+    elif refusal == "unknown user":
+        h.jwt.user_lookup_loader(shaped("async def", None))
+    return {"token": token}
+
+
+async def test_a_hook_may_not_swallow_its_cancellation(harness):
+    h = harness({"JWT_HOOK_TIMEOUT": 0.05})
+
+    @h.jwt.token_verification_loader
+    async def stubborn(header, claims):
+        try:
+            await asyncio.sleep(5)
+        except asyncio.CancelledError:
+            return True
+        return True
+
+    assert (await h.call(token=await h.mint())).code == "hook_timeout"
+
+
+async def test_a_hooks_own_timeout_error_is_its_own(harness):
+    h = harness({"JWT_HOOK_TIMEOUT": 5})
+
+    @h.jwt.token_verification_loader
+    async def upstream(header, claims):
+        raise TimeoutError("the database")
+
+    assert await ended(h, token=await h.mint()) is TimeoutError
+
+
+async def test_plain_hooks_run_in_a_worker_thread_with_the_context(harness):
+    h = harness()
+    seen = {}
+
+    @h.jwt.user_lookup_loader
+    def load(header, claims):
+        from quart import request
+
+        time.sleep(0.01)  # blockbuster would fail the test on the event loop
+        seen.update(thread=threading.current_thread(), path=request.path)
+        return claims["sub"]
+
+    assert (await h.call(token=await h.mint())).json["user"] == "alice"
+    assert seen["thread"] is not threading.main_thread()
+    assert seen["path"] == "/me"
+
+
+async def test_inline_hooks_run_on_the_loop(harness):
+    h = harness()
+    seen = []
+
+    @h.jwt.user_lookup_loader(inline=True)
+    def load(header, claims):
+        seen.append(threading.current_thread())
+        return claims["sub"]
+
+    assert (await h.call(token=await h.mint())).json["user"] == "alice"
+    assert seen == [threading.main_thread()]
+
+
+async def test_a_blocking_inline_hook_is_caught_by_the_guard_of_these_tests(harness):
+    h = harness()
+
+    @h.jwt.user_lookup_loader(inline=True)
+    def load(header, claims):
+        time.sleep(0.001)
+
+    assert await ended(h, token=await h.mint()) is BlockingError
+
+
+async def test_a_plain_hook_that_returns_an_awaitable_is_called_on_the_loop_from_then_on(harness):
+    h = harness()
+    threads = []
+
+    async def work():
+        return "alice"
+
+    @h.jwt.user_lookup_loader
+    def load(header, claims):
+        threads.append(threading.current_thread() is threading.main_thread())
+        return work()
+
+    for _ in range(2):
+        assert (await h.call(token=await h.mint())).json["user"] == "alice"
+    assert threads == [False, True]
+
+
+async def test_inline_hooks_cannot_be_timed(harness):
+    with pytest.raises(ConfigurationError, match="JWT_HOOK_TIMEOUT"):
+        harness({"JWT_HOOK_TIMEOUT": 1}).jwt.user_lookup_loader(inline=True)(lambda header, claims: 1)
+    manager = harness.api.JWTManager()
+    manager.user_lookup_loader(inline=True)(lambda header, claims: 1)
+    h = harness({"JWT_HOOK_TIMEOUT": 1})
+    with pytest.raises(ConfigurationError, match="user_lookup_loader"):
+        manager.init_app(h.app)
+    h.jwt.user_lookup_loader(inline=True)(shaped("async def", "fine"))
+
+
+@pytest.mark.parametrize("hook", [None and 1, "text", 7])
+async def test_what_cannot_be_called_is_refused(harness, hook):
+    if hook is None:
+        hook = object()
+    with pytest.raises(ConfigurationError, match="callable"):
+        harness().jwt.user_lookup_loader(inline=False)(hook)
+
+
+async def test_generator_functions_are_refused(harness):
+    def generator(header, claims):
+        yield
+
+    async def async_generator(header, claims):
+        yield
+
+    for hook in (generator, async_generator):
+        with pytest.raises(ConfigurationError, match="generator"):
+            harness().jwt.user_lookup_loader(hook)
+
+
+async def test_under_compat_a_plain_gate_counts_by_its_truth_with_one_warning(harness, caplog):
+    h = harness({"JWT_COMPAT": "flask-jwt-extended"})
+    h.jwt.token_in_blocklist_loader(lambda header, claims: None)
+    token = await h.mint()
+    for _ in range(2):
+        assert (await h.call(token=token)).status == 200
+    assert caplog.text.count("its truth counts") == 1
+    h.jwt.token_in_blocklist_loader(lambda header, claims: "revoked:1")
+    assert (await h.call(token=token)).status == 401
+
+
+async def test_under_compat_an_async_gate_is_strict(harness):
+    h = harness({"JWT_COMPAT": "flask-jwt-extended"})
+    h.jwt.token_verification_loader(shaped("async def", "yes"))
+    assert (await h.call(token=await h.mint())).status == 500
+
+
+async def test_a_store_that_answers_no_bool_opens_no_door(harness):
+    from async_jwt.stores import MemoryStore
+
+    class Odd(MemoryStore):
+        async def check(self, ref):
+            return "yes"
+
+    h = harness(store=Odd())
+    assert (await h.call(token=await h.mint())).code == "hook_error"
+
+
+async def test_loader_attribute_documents_itself(harness):
+    assert "user of a token" in harness.api.JWTManager.user_lookup_loader.__doc__

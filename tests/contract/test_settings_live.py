@@ -1,0 +1,80 @@
+"""Settings as an application meets them: early, late, changed, wrong."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+
+from async_jwt.errors import ConfigurationError
+from async_jwt.stores import MemoryStore
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_defaults_can_be_read_in_the_configuration(harness):
+    config = harness().app.config
+    assert config["JWT_IDENTITY_CLAIM"] == "sub"
+    assert config["JWT_ACCESS_TOKEN_EXPIRES"] == dt.timedelta(minutes=15)
+    assert config["JWT_COOKIE_SECURE"] is True
+
+
+async def test_a_wrong_setting_is_refused_at_once_with_its_name(harness):
+    with pytest.raises(ConfigurationError, match="JWT_TOKEN_LOCATION"):
+        harness({"JWT_TOKEN_LOCATION": ["attic"]})
+
+
+async def test_changes_are_honoured_even_inside_a_list(harness):
+    h = harness({"JWT_TOKEN_LOCATION": ["headers"]})
+    token = await h.mint()
+    cookie = {"access_token_cookie": token}
+    assert (await h.call(cookies=cookie)).status == 401
+    h.app.config["JWT_TOKEN_LOCATION"].append("cookies")
+    assert (await h.call(cookies=cookie)).status == 200
+    h.app.config["JWT_TOKEN_LOCATION"] = ["headers"]
+    assert (await h.call(cookies=cookie)).status == 401
+    del h.app.config["JWT_HEADER_TYPE"]
+    assert (await h.call(token=token)).status == 200
+
+
+async def test_compat_set_late_changes_defaults_and_keeps_own_values(harness):
+    h = harness({"JWT_COOKIE_SAMESITE": "Strict"})
+    assert h.app.config["JWT_COOKIE_SECURE"] is True
+    h.app.config["JWT_COMPAT"] = "flask-jwt-extended"
+    assert (await h.call(token="x")).status == 422
+    assert h.app.config["JWT_COOKIE_SECURE"] is False
+    assert h.app.config["JWT_COOKIE_SAMESITE"] == "Strict"
+
+
+async def test_a_server_starts_only_with_its_keys(harness):
+    h = harness({"JWT_SECRET_KEY": None})
+    with pytest.raises(ConfigurationError, match="JWT_SECRET_KEY"):
+        await h.jwt.start()
+    h.jwt.decode_key_loader(lambda header, claims: "k" * 64)
+    await h.jwt.start()
+    await h.jwt.close()
+
+
+async def test_a_server_starts_without_its_store_and_says_so(harness, caplog):
+    h = harness({"JWT_STORE_URI": "redis://127.0.0.1:1?deadline=0.2"})
+    await h.jwt.start()
+    assert "cannot be reached" in caplog.text
+    assert "503" in caplog.text
+    with pytest.raises(Exception, match="did not answer"):
+        await h.mint()
+
+
+async def test_start_and_close_with_the_server(harness):
+    class Noting(MemoryStore):
+        events: list = []
+
+        async def start(self):
+            self.events.append("start")
+
+        async def close(self):
+            self.events.append("close")
+
+    h = harness(store=Noting())
+    async with h.app.test_app():
+        assert Noting.events == ["start"]
+    assert Noting.events == ["start", "close"]

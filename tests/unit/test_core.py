@@ -1,0 +1,96 @@
+"""The core without a framework, on asyncio and on trio."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import anyio
+import pytest
+
+from async_jwt.core.authenticate import Record, authenticate
+from async_jwt.core.hooks import Hooks
+from async_jwt.core.issue import Order, issue
+from async_jwt.core.policy import Policy
+from async_jwt.core.realm import Realm
+from async_jwt.core.settings import Settings
+from async_jwt.errors import HookTimeoutError, NoAuthorizationError, RevokedTokenError
+from async_jwt.stores import MemoryStore
+from tests.conftest import SECRET
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request):
+    return request.param
+
+
+@dataclass
+class View:
+    method: str = "GET"
+    origin: str = "http://localhost"
+    is_json: bool = False
+    sent: dict = field(default_factory=dict)
+
+    def headers(self, name):
+        return self.sent.get(name, [])
+
+    def cookies(self, name):
+        return []
+
+    def query(self, name):
+        return []
+
+    async def body(self):
+        return b""
+
+    async def form(self, name):
+        return None
+
+
+def realm_of(**config):
+    settings = Settings.from_config({"JWT_SECRET_KEY": SECRET, **config})
+    return Realm(settings, Hooks(), None, MemoryStore(), lambda: 1_800_000_000.0, str)
+
+
+async def test_the_whole_way_of_a_token():
+    realm = realm_of()
+    realm.hooks.register("user_lookup", lambda header, claims: claims["sub"].upper(), inline=False)
+    issued = await issue(realm, Order(identity="alice", type="access"))
+    view = View(sent={"Authorization": [f"Bearer {issued.token}"]})
+    record = Record()
+    found = await authenticate(realm, view, Policy.of(), record)
+    assert found is record.authentication
+    assert (found.user, found.identity, found.location) == ("ALICE", "alice", "headers")
+    with pytest.raises(NoAuthorizationError):
+        await authenticate(realm, View(), Policy.of(), Record())
+    await realm.store.revoke_everything()
+    with pytest.raises(RevokedTokenError):
+        await authenticate(realm, view, Policy.of(), Record())
+
+
+async def test_hooks_are_timed():
+    realm = realm_of(JWT_HOOK_TIMEOUT=0.05)
+
+    async def slow(header, claims):
+        await anyio.sleep(5)
+
+    realm.hooks.register("user_lookup", slow, inline=False)
+    with pytest.raises(HookTimeoutError):
+        await realm.ask("user_lookup", {}, {})
+
+
+async def test_many_plain_hooks_wait_for_their_turn():
+    import time
+
+    realm = realm_of()
+    realm.hooks.register("user_lookup", lambda number, _: time.sleep(0.01) or number, inline=False)
+    answers = []
+
+    async def ask(number):
+        answers.append(await realm.ask("user_lookup", number, None))
+
+    async with anyio.create_task_group() as group:
+        for number in range(100):
+            group.start_soon(ask, number)
+    assert sorted(answers) == list(range(100))

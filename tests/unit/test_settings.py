@@ -1,0 +1,119 @@
+"""Settings: what each key takes, and that a wrong value names its key."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import fields
+
+import pytest
+
+from async_jwt.core.settings import Settings
+from async_jwt.errors import ConfigurationError
+
+FJE_KEYS = """
+JWT_ACCESS_TOKEN_EXPIRES JWT_REFRESH_TOKEN_EXPIRES JWT_ALGORITHM JWT_DECODE_ALGORITHMS JWT_SECRET_KEY
+JWT_PRIVATE_KEY JWT_PUBLIC_KEY JWT_IDENTITY_CLAIM JWT_VERIFY_SUB JWT_DECODE_AUDIENCE JWT_ENCODE_AUDIENCE
+JWT_DECODE_ISSUER JWT_ENCODE_ISSUER JWT_DECODE_LEEWAY JWT_ENCODE_NBF JWT_ERROR_MESSAGE_KEY
+JWT_TOKEN_LOCATION JWT_HEADER_NAME JWT_HEADER_TYPE JWT_QUERY_STRING_NAME JWT_QUERY_STRING_VALUE_PREFIX
+JWT_JSON_KEY JWT_REFRESH_JSON_KEY JWT_ACCESS_COOKIE_NAME JWT_REFRESH_COOKIE_NAME JWT_ACCESS_COOKIE_PATH
+JWT_REFRESH_COOKIE_PATH JWT_COOKIE_SECURE JWT_COOKIE_DOMAIN JWT_COOKIE_SAMESITE JWT_SESSION_COOKIE
+JWT_COOKIE_CSRF_PROTECT JWT_CSRF_METHODS JWT_CSRF_IN_COOKIES JWT_CSRF_CHECK_FORM
+JWT_ACCESS_CSRF_COOKIE_NAME JWT_REFRESH_CSRF_COOKIE_NAME JWT_ACCESS_CSRF_COOKIE_PATH
+JWT_REFRESH_CSRF_COOKIE_PATH JWT_ACCESS_CSRF_HEADER_NAME JWT_REFRESH_CSRF_HEADER_NAME
+JWT_ACCESS_CSRF_FIELD_NAME JWT_REFRESH_CSRF_FIELD_NAME
+""".split()
+
+
+def test_every_fje_key_is_a_setting():
+    keys = {spec.metadata["key"] for spec in fields(Settings)}
+    assert set(FJE_KEYS) <= keys
+
+
+def test_compat_preset_is_fjes_defaults():
+    settings = Settings.from_config({"JWT_COMPAT": "flask-jwt-extended"})
+    assert settings.is_compat
+    assert settings.invalid_token_status == 422
+    assert settings.cookie_samesite is None
+    assert not settings.cookie_secure
+    assert settings.session_cookie
+    assert settings.time_leeway == (0, 0)
+    assert not settings.strict_locations
+    assert Settings.from_config({}).time_leeway == (0, 10)
+
+
+ACCEPTED = {
+    "JWT_ACCESS_TOKEN_EXPIRES": [60, 0.5, dt.timedelta(1), False, -1],
+    "JWT_DECODE_LEEWAY": [None, 0, 5, 2.5, dt.timedelta(seconds=3)],
+    "JWT_TOKEN_LOCATION": ["cookies", ["headers"], ("json", "headers"), {"cookies", "headers"}],
+    "JWT_CSRF_METHODS": [[], ["post"], {"PUT"}, "DELETE"],
+    "JWT_COOKIE_SAMESITE": [None, "lax", "STRICT", "None"],
+    "JWT_DECODE_AUDIENCE": [None, "", "a", ["a", "b"]],
+    "JWT_TRUSTED_ORIGINS": [None, "https://a.example", ["https://a.example/", "http://b:81"]],
+    "JWT_HEADER_TYPE": ["", "JWT"],
+    "JWT_HOOK_TIMEOUT": [None, 1, 0.5],
+    "JWT_SECRET_KEY": [None, "", "text", b"bytes"],
+    "SECRET_KEY_FALLBACKS": [None, [], ["a", b"b"], ("a",)],
+    "JWT_MIN_SECRET_BYTES": [None, 0, 16],
+}
+REFUSED = {
+    "JWT_COMPAT": ["fje", 1],
+    "JWT_ACCESS_TOKEN_EXPIRES": [0, dt.timedelta(0), True, "15m", None],
+    "JWT_REFRESH_TOKEN_EXPIRES": [0, "a"],
+    "JWT_DECODE_LEEWAY": [-1, "5", True],
+    "JWT_TOKEN_LOCATION": [None, [], "header", ["headers", 1], b"headers", {"headers": 1}, 7],
+    "JWT_CSRF_METHODS": [None, [1], b"POST"],
+    "JWT_COOKIE_SAMESITE": ["", "lacks", True],
+    "JWT_COOKIE_SECURE": [None, 1, "yes"],
+    "JWT_COOKIE_PREFIX": [None, "__host-"],
+    "JWT_HEADER_NAME": ["", None, 5],
+    "JWT_HEADER_TYPE": [None, 5],
+    "JWT_HOOK_TIMEOUT": [0, -1, "1"],
+    "JWT_SECRET_KEY": [5, ["a"]],
+    "SECRET_KEY_FALLBACKS": ["text", [""], [1]],
+    "JWT_MIN_SECRET_BYTES": [-1, True, 1.5, "16"],
+    "JWT_TOKEN_CACHE_SIZE": [None, -1],
+    "JWT_INVALID_TOKEN_STATUS": [200, 500, "401"],
+    "JWT_TRUSTED_ORIGINS": ["app.example", "https://a.example/path", "://x", [1]],
+    "JWT_ERROR_FORMAT": ["json", None],
+    "JWT_DECODE_AUDIENCE": [5, [1]],
+    "JWT_ENCODE_AUDIENCE": [5, [1]],
+    "JWT_ENCODE_ISSUER": [5],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, all_ in ACCEPTED.items() for value in all_])
+def test_accepted(key, value):
+    Settings.from_config({key: value})
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, all_ in REFUSED.items() for value in all_])
+def test_refused_with_the_name(key, value):
+    with pytest.raises(ConfigurationError, match=key):
+        Settings.from_config({key: value})
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ({"JWT_COOKIE_SAMESITE": "None", "JWT_COOKIE_SECURE": False}, "JWT_COOKIE_SECURE"),
+        ({"JWT_COOKIE_PARTITIONED": True, "JWT_COOKIE_SECURE": False}, "JWT_COOKIE_PARTITIONED"),
+        ({"JWT_COOKIE_PREFIX": "__Secure-", "JWT_COOKIE_SECURE": False}, "JWT_COOKIE_PREFIX"),
+        ({"JWT_COOKIE_PREFIX": "__Host-", "JWT_COOKIE_DOMAIN": "a.example"}, "JWT_COOKIE_DOMAIN"),
+        ({"JWT_COOKIE_PREFIX": "__Host-", "JWT_REFRESH_COOKIE_PATH": "/r"}, "JWT_REFRESH_COOKIE_PATH"),
+    ],
+)
+def test_values_that_do_not_go_together(config, name):
+    with pytest.raises(ConfigurationError, match=name):
+        Settings.from_config(config)
+
+
+def test_a_set_of_locations_gets_an_order():
+    settings = Settings.from_config({"JWT_TOKEN_LOCATION": {"json", "headers"}})
+    assert settings.token_location == ("headers", "json")
+
+
+def test_the_applications_list_is_left_alone():
+    algorithms = ["HS512"]
+    settings = Settings.from_config({"JWT_DECODE_ALGORITHMS": algorithms})
+    assert settings.accepted_algorithms == ("HS256", "HS512")
+    assert algorithms == ["HS512"]
