@@ -13,7 +13,7 @@ from async_jwt.core.realm import Realm
 from async_jwt.core.settings import LiveSettings
 from async_jwt.errors import ConfigurationError, StoreUnavailableError
 from async_jwt.keys import KeyRing
-from async_jwt.stores.contract import Store
+from async_jwt.stores.contract import Store, TokenRef
 from async_jwt.stores.memory import MemoryStore
 
 __all__ = ["Binding", "Surroundings"]
@@ -106,6 +106,12 @@ class Binding:
         record: Record | None = getattr(request, self._slot, None)
         return None if record is None else record.authentication
 
+    def authority(self) -> TokenRef | None:
+        """The token that the current request was let in with, as the store knows it."""
+        request = self._surroundings.current_request()
+        record: Record | None = getattr(request, self._slot, None)
+        return None if record is None else record.authority
+
     async def start(self) -> None:
         """Check what can only be checked now, and connect the store.
 
@@ -116,7 +122,6 @@ class Binding:
         realm = self.realm()
         if self._hooks.get("decode_key") is None:
             _ = realm.ring
-        self.refuse_untimed_hooks()
         try:
             await realm.store.start()
         except StoreUnavailableError:
@@ -138,7 +143,11 @@ class Binding:
             self._hooks.refuse_untimed()
 
     def note_revocation(self) -> None:
-        """Say once that a store nobody asked for keeps revocations from other processes."""
+        """Told after each revocation; says once that other processes do not know of it."""
+        request = self._surroundings.current_request()
+        record: Record | None = getattr(request, self._slot, None)
+        if record is not None:
+            record.authority = None  # what the request itself revokes does not stop it
         if self._warned or self._given_store is not None or not self._live.is_default("JWT_STORE_URI"):
             return
         self._warned = True
@@ -149,6 +158,8 @@ class Binding:
 
     def _rebuild(self) -> None:
         settings = self._live.current()
+        if settings.hook_timeout is not None:
+            self._hooks.refuse_untimed()
         if self._given_store is not None:
             self._store = self._given_store
         elif settings.store_uri != self._store_uri:
@@ -170,7 +181,9 @@ def open_store(uri: str, clock: Clock) -> Store:
         raise ConfigurationError('JWT_STORE_URI = "memory://" takes no host and no options')
     try:
         from async_jwt.stores.redis import RedisStore  # noqa: PLC0415  # an extra, loaded when named
-    except ImportError:
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").partition(".")[0] != "redis":
+            raise
         raise ConfigurationError(
             'JWT_STORE_URI needs the redis extra: pip install "async-jwt[redis]"'
         ) from None

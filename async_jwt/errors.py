@@ -140,7 +140,6 @@ class InvalidHeaderError(JWTExtendedException):
     """The authorization header names the right scheme but is not well-formed."""
 
     error_code = "header_invalid"
-    bearer_error: ClassVar[str | None] = "invalid_request"
     public_detail = True
     default_message = "The authorization header is not well-formed"
 
@@ -149,7 +148,6 @@ class InvalidQueryParamError(JWTExtendedException):
     """The token's query parameter lacks the configured prefix."""
 
     error_code = "query_invalid"
-    bearer_error: ClassVar[str | None] = "invalid_request"
     public_detail = True
     default_message = "The token's query parameter is not well-formed"
 
@@ -275,6 +273,7 @@ class UserClaimsVerificationError(_TokenContextError):
 
     error_code = "claims_rejected"
     status = 400
+    bearer_error: ClassVar[str | None] = None
     default_message = "User claims verification failed"
 
 

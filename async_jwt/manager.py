@@ -136,7 +136,8 @@ class Manager(Operations):
         self._given_store = store
         self._clock = clock
         self._slot = f"_async_jwt_{next(_numbers)}"
-        self._bindings: weakref.WeakKeyDictionary[Any, Binding] = weakref.WeakKeyDictionary()
+        # The applications keep their bindings; nothing here keeps an application alive.
+        self._apps: weakref.WeakSet[Any] = weakref.WeakSet()
         if app is not None:
             self.init_app(app, add_context_processor)
 
@@ -151,12 +152,20 @@ class Manager(Operations):
         Raises:
             ConfigurationError: a setting is wrong.
         """
-        binding = Binding(
-            app, self.surroundings, self._slot, self._hooks, self._given_keys, self._given_store, self._clock
-        )
-        binding.refuse_untimed_hooks()
-        self._bindings[app] = app.extensions[EXTENSION] = binding
-        self._install(app, binding)
+        binding: Binding | None = app.extensions.get(self._slot)
+        if binding is None:
+            binding = Binding(
+                app,
+                self.surroundings,
+                self._slot,
+                self._hooks,
+                self._given_keys,
+                self._given_store,
+                self._clock,
+            )
+            app.extensions[self._slot] = app.extensions[EXTENSION] = binding
+            self._apps.add(app)
+            self._install(app, binding)
         if add_context_processor:
             app.context_processor(lambda: {"current_user": _user_of(binding)})
 
@@ -192,13 +201,18 @@ class Manager(Operations):
 
     def _binding(self) -> Binding:
         app = self.surroundings.current_app()
-        binding = None if app is None else self._bindings.get(app)
+        if app is None and len(self._apps) == 1:
+            app = next(iter(self._apps))
+        binding: Binding | None = None if app is None else app.extensions.get(self._slot)
         if binding is not None:
             return binding
-        if len(self._bindings) == 1:
-            return next(iter(self._bindings.values()))
-        problem = "serves several applications" if self._bindings else "serves no application yet"
-        raise RuntimeError(f"This JWTManager {problem}: call init_app(app), or push the app's context")
+        if app is not None:
+            raise RuntimeError(
+                f"This JWTManager does not serve the application {app.name!r}: call init_app(app)"
+            )
+        if self._apps:
+            raise RuntimeError("This JWTManager serves several applications: push the context of one")
+        raise RuntimeError("This JWTManager serves no application yet: call init_app(app)")
 
     def register_hook(self, name: str, function: Any, *, inline: bool) -> None:
         """Register a hook by its name; the loaders do it.
@@ -207,8 +221,8 @@ class Manager(Operations):
             ConfigurationError: it cannot be a hook, or not within `JWT_HOOK_TIMEOUT`.
         """
         self._hooks.register(name, function, inline=inline)
-        for binding in self._bindings.values():
-            binding.refuse_untimed_hooks()
+        for app in self._apps:
+            app.extensions[self._slot].refuse_untimed_hooks()
 
 
 def _user_of(binding: Binding) -> Any:

@@ -18,6 +18,7 @@ from async_jwt.core.claims import Fresh
 from async_jwt.core.issue import Expires, Issued, Order, TokenPair, issue, issue_pair, subject_of
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.realm import Realm
+from async_jwt.errors import RevokedTokenError
 from async_jwt.signals import send, token_issued, token_revoked
 from async_jwt.stores.contract import TokenRef
 
@@ -29,7 +30,8 @@ class Operations:
 
     All of them may raise `ConfigurationError` for a missing or wrong setting, `HookError`
     for a hook that returns what it may not, and `StoreUnavailableError` when the store does
-    not answer.
+    not answer. Those that make tokens raise `RevokedTokenError` in a request that was
+    revoked since its check.
     """
 
     @abstractmethod
@@ -74,7 +76,7 @@ class Operations:
                 expires=expires_delta,
                 claims=additional_claims,
                 headers=additional_headers,
-                sid=await self._session_of(identity),
+                requester=self._binding().authentication(),
             )
         )
 
@@ -172,6 +174,7 @@ class Operations:
             Order(type=ACCESS, fresh=fresh, expires=access_expires_delta, **both),
             Order(type=REFRESH, expires=refresh_expires_delta, **both),
         )
+        await self._refuse_lost_authority(access)
         await self._tell_issued(access)
         await self._tell_issued(refresh)
         return TokenPair(access.token, refresh.token, sid)
@@ -195,7 +198,7 @@ class Operations:
         """
         realm = self._binding().realm()
         decoded = await realm.decode(encoded_token, allow_expired=allow_expired)
-        if csrf_value:
+        if csrf_value is not None:
             check_csrf(decoded.claims, csrf_value, realm.settings.access_csrf_header_name)
         return decoded.claims
 
@@ -261,10 +264,10 @@ class Operations:
         if identity is None or keep_current:
             current = self._demand_authentication("revoke_user")
         subject = current.identity if identity is None and current else await subject_of(realm, identity)
-        keep: str | None = None
+        keep: TokenRef | None = None
         if keep_current and current is not None:
-            keep = current.claims.get("sid") or current.claims["jti"]
-            if keep is None or current.identity != subject:
+            keep = self._ref_of(realm, current.claims)
+            if (keep.sid or keep.jti) is None or current.identity != subject:
                 raise ValueError("keep_current needs a session or token of the same user to keep")
         text = claim_set.identity_text(subject)
         await realm.store.revoke_user(text, keep)
@@ -277,8 +280,25 @@ class Operations:
 
     async def _issued(self, order: Order) -> str:
         issued = await issue(self._binding().realm(), order)
+        await self._refuse_lost_authority(issued)
         await self._tell_issued(issued)
         return issued.token
+
+    async def _refuse_lost_authority(self, issued: Issued) -> None:
+        """Refuse a token that a request gets for itself if it was revoked since its check.
+
+        The new token's stamp is taken already, so whatever is revoked after this look
+        revokes the new token as well: nobody outlives a sign-out by being slow.
+        """
+        binding = self._binding()
+        realm = binding.realm()
+        current = binding.authentication()
+        ref = binding.authority()
+        if current is None or ref is None:
+            return
+        its_own = issued.claims.get(realm.settings.identity_claim) == current.identity
+        if its_own and not await realm.store.check(ref):
+            raise RevokedTokenError(current.header, current.claims)
 
     async def _tell_issued(self, issued: Issued) -> None:
         claims = issued.claims
@@ -297,14 +317,6 @@ class Operations:
         binding = self._binding()
         binding.note_revocation()
         await send(token_revoked, binding.app, scope=scope, identity=identity, jti=jti, sid=sid)
-
-    async def _session_of(self, identity: Any) -> str | None:
-        """The session of the current request, if it is this identity's own."""
-        current = self._binding().authentication()
-        sid: str | None = None if current is None else current.claims.get("sid")
-        if current is None or sid is None:
-            return None
-        return sid if await subject_of(self._binding().realm(), identity) == current.identity else None
 
     def _demand_authentication(self, name: str) -> Authentication:
         current = self._binding().authentication()

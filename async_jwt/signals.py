@@ -6,7 +6,7 @@ and changes nothing about the request. No signal carries a token, a key or a CSR
 | signal                | sent                                 | arguments                          |
 |-----------------------|--------------------------------------|------------------------------------|
 | `token_issued`        | after a token was made               | identity, type, jti, sid           |
-| `token_refused`       | when a request was refused           | error                              |
+| `token_refused`       | when a request was refused           | code, detail, identity, jti        |
 | `token_revoked`       | after a revocation was stored        | scope, identity, jti, sid          |
 | `user_loaded`         | after a user was loaded for a request| user, identity                     |
 """

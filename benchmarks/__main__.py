@@ -32,7 +32,9 @@ def _table(rows: list[dict[str, Any]]) -> str:
     lines = ["| case | us (median) | against | ratio | 10th-90th percentile |", "|---|---:|---|---:|---|"]
     for row in rows:
         span = f"{row['p10']}-{row['p90']}" if "p10" in row else ""
-        lines.append(f"| {row['case']} | {row['us']} | {row.get('against', '')} | {row.get('ratio', '')} | {span} |")
+        lines.append(
+            f"| {row['case']} | {row['us']} | {row.get('against', '')} | {row.get('ratio', '')} | {span} |"
+        )
     return "\n".join(lines)
 
 
@@ -49,7 +51,9 @@ def main() -> int:
         report = f"# {name}\n\n{datetime.now(UTC):%Y-%m-%d}; {head}\n\n{_table(rows)}\n"
         print(report)
         (RESULTS / f"{name}.md").write_text(report)
-        (RESULTS / f"{name}.json").write_text(json.dumps({"versions": versions, "rows": rows}, indent=1) + "\n")
+        (RESULTS / f"{name}.json").write_text(
+            json.dumps({"versions": versions, "rows": rows}, indent=1) + "\n"
+        )
     return 0
 
 

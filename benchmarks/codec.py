@@ -44,9 +44,11 @@ def _pem(private: Any) -> str:
 
 
 def _public_pem(private: Any) -> str:
-    return private.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    ).decode()
+    return (
+        private.public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        .decode()
+    )
 
 
 def _materials(algorithm: str) -> tuple[Any, Any, Any]:
@@ -95,7 +97,10 @@ async def run() -> list[dict[str, Any]]:
             _timed("ours, issuing", lambda: encode({}, claims, ring.signing)),
             _timed("PyJWT, decode", lambda: pyjwt.decode(one, public_key, algorithms=[algorithm])),
             _timed("PyJWT, encode", lambda: pyjwt.encode(claims, private_key, algorithm=algorithm)),
-            _timed("joserfc, encode", lambda: joserfc.jwt.encode({"alg": jose_algorithm}, claims, jose, [jose_algorithm])),
+            _timed(
+                "joserfc, encode",
+                lambda: joserfc.jwt.encode({"alg": jose_algorithm}, claims, jose, [jose_algorithm]),
+            ),
         ]
         jose_token = joserfc.jwt.encode({"alg": jose_algorithm}, claims, jose, [jose_algorithm])
         cases.append(

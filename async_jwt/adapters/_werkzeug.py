@@ -49,7 +49,10 @@ class WerkzeugView:
 
     def query(self, name: str) -> Sequence[str]:
         """All values of a query parameter."""
-        return self._request.args.getlist(name)
+        try:
+            return self._request.args.getlist(name)
+        except UnicodeDecodeError:
+            return ()  # raw bytes that no URL may hold: no token is among them
 
 
 @cache

@@ -195,7 +195,16 @@ class PublicAPI(Operations):
         if response is None:
             settings = binding.realm().settings
             response = self._framework.respond(binding.app, answer_to(error, settings))
-        await send(token_refused, binding.app, error=error)
+        held: Mapping[str, Any] = getattr(error, "jwt_data", {})
+        identity = held.get(binding.realm().settings.identity_claim)
+        await send(
+            token_refused,
+            binding.app,
+            code=error.error_code,
+            detail=error.detail,
+            identity=identity,
+            jti=held.get("jti"),
+        )
         return _werkzeug.twin_of(error, response)
 
     async def _loaded_response(self, binding: Binding, error: JWTExtendedException) -> Any | None:

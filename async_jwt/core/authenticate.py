@@ -24,6 +24,7 @@ from async_jwt.errors import (
     UserClaimsVerificationError,
     UserLookupError,
 )
+from async_jwt.stores.contract import TokenRef
 
 __all__ = ["Authentication", "Record", "authenticate"]
 
@@ -73,10 +74,13 @@ class Record:
     Attributes:
         answered: whether a check has passed, be it for want of a token.
         authentication: the last success; None for an anonymous request.
+        authority: the token whose revocation was looked at for it; None if it was not, or
+            if the request itself revoked something since.
     """
 
     answered: bool = False
     authentication: Authentication | None = None
+    authority: TokenRef | None = None
     facts: dict[str, _Facts] = field(default_factory=dict)
 
 
@@ -105,7 +109,7 @@ async def authenticate(
     except NoAuthorizationError:
         if not policy.optional:
             raise
-        record.answered, record.authentication = True, None
+        record.answered, record.authentication, record.authority = True, None, None
         return None
     facts = record.facts.get(token)
     if facts is None:
@@ -123,8 +127,10 @@ async def authenticate(
     if facts.user is _UNKNOWN:
         facts.user = await _load_user(realm, facts)
     identity = claims[settings.identity_claim]
-    found = Authentication(token, header, claims, identity, facts.user, location, policy)
+    # The view may do with its claims what it likes: later checks look at these.
+    found = Authentication(token, header.copy(), claims.copy(), identity, facts.user, location, policy)
     record.answered, record.authentication = True, found
+    record.authority = facts.decoded.ref if facts.counts else None
     return found
 
 

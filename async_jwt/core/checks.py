@@ -72,9 +72,13 @@ def check_type(claims: Mapping[str, Any], policy: Policy, settings: Settings) ->
         accepted = kind in wanted or (settings.is_compat and wanted == _ACCESS_ONLY and kind != REFRESH)
     if accepted:
         return
+    if policy.refresh:
+        raise WrongTokenError("Only refresh tokens are allowed")
     if wanted == _ACCESS_ONLY:
-        raise WrongTokenError("Only non-refresh tokens are allowed")
-    raise WrongTokenError("Only refresh tokens are allowed" if policy.refresh else None)
+        # FJE's words: there, a token of any other type would have passed.
+        kinds = "non-refresh" if settings.is_compat else "access"
+        raise WrongTokenError(f"Only {kinds} tokens are allowed")
+    raise WrongTokenError
 
 
 def check_fresh(header: Mapping[str, Any], claims: Mapping[str, Any], now: float) -> None:

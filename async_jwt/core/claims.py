@@ -54,7 +54,6 @@ def build(
     expires: Lifetime | None,
     now: float,
     csrf: bool,
-    sid: str | None,
 ) -> dict[str, Any]:
     """The claims of a new token, before the application's own.
 
@@ -66,7 +65,6 @@ def build(
         expires: the lifetime; None for ever.
         now: seconds since the epoch.
         csrf: whether to give it a CSRF value.
-        sid: the session it belongs to.
     """
     issued = int(now)
     claims: dict[str, Any] = {
@@ -76,8 +74,6 @@ def build(
         "type": type,
         settings.identity_claim: identity,
     }
-    if sid is not None:
-        claims["sid"] = sid
     if settings.encode_nbf:
         claims["nbf"] = issued
     if csrf:

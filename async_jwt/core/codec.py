@@ -47,6 +47,9 @@ class Unverified(NamedTuple):
     algorithm: str
     kid: str | None
 
+    def __repr__(self) -> str:
+        return "<Unverified>"
+
 
 class _Remembered(NamedTuple):
     key: Key
@@ -55,6 +58,9 @@ class _Remembered(NamedTuple):
     flat: bool
     times: claim_set.Times
     ref: TokenRef
+
+    def __repr__(self) -> str:
+        return "<_Remembered>"
 
 
 class Codec:
@@ -87,7 +93,7 @@ class Codec:
         Raises:
             JWTDecodeError: the token is not accepted; the subclass says why.
         """
-        remembered = self._memory.get(token)
+        remembered = self._memory.get(token) if isinstance(token, str) else None
         if remembered is None:
             unverified = self.inspect(token)
             remembered = self._verify(token, unverified, candidates(unverified.algorithm, unverified.kid))
@@ -127,14 +133,9 @@ class Codec:
         if "crit" in header or "b64" in header:
             raise MalformedTokenError("Unsupported critical extension")
         kid = header.get("kid")
-        if kid is not None and not isinstance(kid, str):
+        if not isinstance(kid, str) and "kid" in header:
             raise MalformedTokenError("Key ID header parameter must be a string")
-        typ = header.get("typ")
-        if (
-            typ is not None
-            and self._typ is not None
-            and (not isinstance(typ, str) or typ.lower() not in self._typ)
-        ):
+        if self._typ is not None and not _is_accepted_typ(header.get("typ"), self._typ):
             raise MalformedTokenError("The specified typ value is not allowed")
         return Unverified(parts, header, algorithm, kid)
 
@@ -171,6 +172,11 @@ class Codec:
         return decoded
 
 
+def _is_accepted_typ(typ: Any, accepted: frozenset[str]) -> bool:
+    """RFC 7515 §4.1.9: the case does not matter, and "application/" may be left out."""
+    return typ is None or (isinstance(typ, str) and typ.lower().removeprefix("application/") in accepted)
+
+
 class _Memory:
     """The verified tokens seen lately: two generations, so that no hit has to write.
 
@@ -202,10 +208,7 @@ class _Memory:
 
 def _is_flat(found: Mapping[str, Any]) -> bool:
     """Whether a shallow copy is a whole copy."""
-    for value in found.values():
-        if isinstance(value, _NESTED):
-            return False
-    return True
+    return not any(isinstance(value, _NESTED) for value in found.values())
 
 
 def _copy(value: Any) -> Any:
@@ -235,9 +238,9 @@ def encode(
         TypeError: a value cannot be written as JSON.
         ValueError: a number is not finite, or a text is not UTF-8.
     """
-    full = {"typ": "JWT", **({} if key.kid is None else {"kid": key.kid}), **header, "alg": key.algorithm}
-    if full["typ"] is None:  # the application wants none
-        del full["typ"]
+    own = {"typ": "JWT", "kid": key.kid}
+    full = {name: value for name, value in {**own, **header}.items() if name not in own or value is not None}
+    full["alg"] = key.algorithm
     signing_input = serialise(_json(full, json_default), _json(claims, json_default))
     return attach(signing_input, key.sign(signing_input))
 

@@ -25,7 +25,12 @@ _PADDING = (b"", None, b"==", b"=")
 # The characters that may end a segment, by its length modulo 4: others carry stray bits, which
 # decoders ignore, so that one token would have several texts.
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-_LAST: tuple[frozenset[int], ...] = (frozenset(_ALPHABET), frozenset(), frozenset(_ALPHABET[::16]), frozenset(_ALPHABET[::4]))
+_LAST: tuple[frozenset[int], ...] = (
+    frozenset(_ALPHABET),
+    frozenset(),
+    frozenset(_ALPHABET[::16]),
+    frozenset(_ALPHABET[::4]),
+)
 
 
 class Compact(NamedTuple):
@@ -35,6 +40,9 @@ class Compact(NamedTuple):
     header: bytes
     payload: bytes
     signature: bytes
+
+    def __repr__(self) -> str:
+        return "<Compact>"  # whoever has these bytes has the token
 
     def header_object(self) -> dict[str, Any]:
         """The JSON object of the header. Raises `MalformedTokenError`."""

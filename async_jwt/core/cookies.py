@@ -149,6 +149,8 @@ def _made(
     *,
     httponly: bool,
 ) -> Cookie:
+    if domain is not None and settings.cookie_prefix == "__Host-":
+        raise ValueError("Cookies with the __Host- prefix take no domain: browsers drop them")
     return Cookie(
         name=name,
         value=value,

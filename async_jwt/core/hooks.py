@@ -41,8 +41,8 @@ class _Kind:
 
 _GATE = _Kind(_is_bool, "True or False")
 _CLAIMS = _Kind(_is_mapping, "a dict")
-# What a key may be is for `keys.Key` to say.
-_KEY = _Kind(lambda value: value is not None and not isinstance(value, bool | int | float), "a key")
+# What a key may be is for `keys.Key` to say; no key at all refuses the token.
+_KEY = _Kind(lambda value: not isinstance(value, bool | int | float), "a key")
 _ANY = _Kind(_anything, "anything")
 
 HOOKS: Final[Mapping[str, _Kind]] = {

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from async_jwt.core import claims as claim_set
+from async_jwt.core.authenticate import Authentication
 from async_jwt.core.codec import encode
 from async_jwt.core.policy import REFRESH
 from async_jwt.core.realm import Realm
@@ -54,7 +55,7 @@ class Order:
         expires: its lifetime.
         claims: claims to lay over ours and the loader's.
         headers: header parameters to lay over the loader's.
-        sid: its session, or None.
+        requester: who asks for it, within a request: their own token joins their session.
     """
 
     identity: Any
@@ -63,7 +64,7 @@ class Order:
     expires: Expires = None
     claims: Mapping[str, Any] | None = None
     headers: Mapping[str, Any] | None = None
-    sid: str | None = None
+    requester: Authentication | None = None
 
 
 @dataclass(slots=True, repr=False)
@@ -126,10 +127,14 @@ async def _draft(realm: Realm, order: Order) -> _Draft:
         expires=_lifetime(realm, order),
         now=realm.clock(),
         csrf=settings.cookie_csrf_protect,
-        sid=order.sid,
     )
     claim_set.merge(claims, await realm.ask("additional_claims", order.identity) or {})
     claim_set.merge(claims, order.claims or {})
+    requester = order.requester
+    if requester is not None and claims.get(settings.identity_claim) == requester.identity:
+        sid = requester.claims.get("sid")
+        if sid is not None:
+            claims.setdefault("sid", sid)
     headers = dict(await realm.ask("additional_headers", order.identity) or {})
     headers.update(order.headers or {})
     return _Draft(claims, headers, await realm.signing_key(order.identity))
@@ -139,7 +144,7 @@ def _lifetime(realm: Realm, order: Order) -> Lifetime | None:
     settings = realm.settings
     if order.expires is None:
         return settings.refresh_expires if order.type == REFRESH else settings.access_expires
-    if settings.is_compat and order.expires == dt.timedelta(0):
+    if settings.is_compat and order.expires in (0, dt.timedelta(0)):
         return None
     try:
         return lifetime(order.expires)
@@ -163,7 +168,9 @@ def _sign(realm: Realm, draft: _Draft, stamp: str) -> Issued:
             claims = realm.codec.inspect(token).parts.payload_object()
             claim_set.check_shape(claims, realm.settings, new=True)
         except JWTDecodeError as problem:
-            raise ValueError(f"This token would not be accepted: {problem}.{_fix(problem)}") from None
+            raise ValueError(
+                f"This token would not be accepted: {str(problem).rstrip('.')}.{_fix(problem)}"
+            ) from None
     return Issued(token, draft.claims)
 
 

@@ -31,6 +31,9 @@ class Found(NamedTuple):
     token: str
     location: str
 
+    def __repr__(self) -> str:
+        return f"<Found in {self.location}>"
+
 
 async def find(view: RequestView, policy: Policy, settings: Settings) -> Found:
     """The token of a request.

@@ -11,7 +11,7 @@ from async_jwt.core.codec import Codec, Decoded
 from async_jwt.core.hooks import Hooks, checked
 from async_jwt.core.run import run_hook
 from async_jwt.core.settings import Settings
-from async_jwt.errors import AlgorithmError, ConfigurationError, HookError
+from async_jwt.errors import AlgorithmError, ConfigurationError, HookError, SignatureError
 from async_jwt.keys import Key, KeyRing
 from async_jwt.stores.contract import Store
 
@@ -88,6 +88,8 @@ class Realm:
         claims = unverified.parts.payload_object()
         # The loader gets copies of its own: the token that is verified stays as it was read.
         material = await self.ask("decode_key", deepcopy(unverified.header), claims)
+        if material is None:  # as `KEYS.get(header.get("kid"))` says it
+            raise SignatureError("No key is known for this token")
         key = self._loaded_key("decode_key", material, unverified.algorithm)
         return self.codec.decode_with(token, unverified, key, allow_expired=allow_expired)
 

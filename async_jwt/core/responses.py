@@ -82,7 +82,7 @@ def answer_to(error: JWTExtendedException, settings: Settings) -> Answer:
     if isinstance(error, _INVALID) and not isinstance(error, ExpiredTokenError):
         status = settings.invalid_token_status
     headers: dict[str, str] = {}
-    if not settings.is_compat and status in (400, 401, 403):
+    if not settings.is_compat and (status == 401 or error.bearer_error is not None):
         headers["WWW-Authenticate"] = _challenge(error)
     if status == 503:
         headers["Retry-After"] = str(RETRY_AFTER)

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import inspect
 import logging
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 from anyio.lowlevel import RunVar
 
@@ -56,13 +60,60 @@ async def _run(hook: Hook, args: tuple[Any, ...]) -> Any:
     if hook.is_async or hook.inline:
         answer = hook.function(*args)
     else:
-        answer = await anyio.to_thread.run_sync(
-            hook.function, *args, abandon_on_cancel=True, limiter=_workers()
-        )
+        answer = await _in_worker(hook.function, args)
     if inspect.isawaitable(answer):
         hook.is_async = True  # from now on it is called where its awaitable is awaited
         answer = await answer
     return answer
+
+
+async def _in_worker(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """Call a function in a worker thread; a cancelled caller leaves it running there.
+
+    anyio gives an abandoned thread's slot away at once. Here it stays taken until the
+    function returns, so that a slow database cannot make threads without end.
+    """
+    slots = _workers()
+    call = _Call(function, args)
+    await slots.acquire_on_behalf_of(call)
+    try:
+        return await anyio.to_thread.run_sync(
+            call.run, slots, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
+        )
+    finally:
+        if call.leave():
+            slots.release_on_behalf_of(call)
+
+
+class _Call:
+    """A call in a worker thread, and which side gives its slot back: the one that ends last."""
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self._function = function
+        self._args = args
+        self._lock = threading.Lock()
+        self._running = False
+        self._left = False
+
+    def run(self, slots: anyio.CapacityLimiter) -> Any:
+        """The thread's side."""
+        with self._lock:
+            self._running = not self._left
+        try:
+            return self._function(*self._args)
+        finally:
+            with self._lock:
+                self._running, abandoned = False, self._running and self._left
+            if abandoned:
+                # The loop may have ended meanwhile; then nobody waits for the slot either.
+                with suppress(Exception):
+                    anyio.from_thread.run_sync(slots.release_on_behalf_of, self)
+
+    def leave(self) -> bool:
+        """The caller's side: whether it is to give the slot back."""
+        with self._lock:
+            self._left = True
+            return not self._running
 
 
 def _workers() -> anyio.CapacityLimiter:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from operator import itemgetter
 from typing import Any, Final, Literal
 
 from async_jwt.core import values
 from async_jwt.core.values import Lifetime
 from async_jwt.errors import ConfigurationError
+from async_jwt.keys import ALGORITHMS
 
 __all__ = ["COMPAT_NAME", "LiveSettings", "Settings"]
 
@@ -59,13 +60,13 @@ class Settings:
     algorithm: str = _setting(
         "JWT_ALGORITHM",
         "HS256",
-        values.text,
+        values.one_of(*ALGORITHMS),
         "The algorithm that signs new tokens (RFC 7518 §3.1).",
     )
     decode_algorithms: tuple[str, ...] | None = _setting(
         "JWT_DECODE_ALGORITHMS",
         None,
-        values.never_empty(values.texts),
+        values.never_empty(values.each(values.one_of(*ALGORITHMS))),
         "The algorithms accepted in tokens, besides JWT_ALGORITHM, which always is.",
     )
     secret_key: str | bytes | None = _setting(
@@ -127,13 +128,13 @@ class Settings:
     decode_audience: frozenset[str] | None = _setting(
         "JWT_DECODE_AUDIENCE",
         None,
-        values.never_empty(values.text_set),
+        values.optional(values.text_set),
         "The audiences accepted: a token must name one of them. None accepts any.",
     )
     decode_issuer: frozenset[str] | None = _setting(
         "JWT_DECODE_ISSUER",
         None,
-        values.never_empty(values.text_set),
+        values.optional(values.text_set),
         "The issuers accepted, compared whole: a string or a set. None accepts any.",
     )
     decode_leeway: float | None = _setting(
@@ -202,7 +203,7 @@ class Settings:
     header_name: str = _setting(
         "JWT_HEADER_NAME",
         "Authorization",
-        values.text,
+        values.token,
         "The header that holds the token.",
     )
     header_type: str = _setting(
@@ -247,13 +248,13 @@ class Settings:
     access_cookie_name: str = _setting(
         "JWT_ACCESS_COOKIE_NAME",
         "access_token_cookie",
-        values.text,
+        values.token,
         "The access token's cookie.",
     )
     refresh_cookie_name: str = _setting(
         "JWT_REFRESH_COOKIE_NAME",
         "refresh_token_cookie",
-        values.text,
+        values.token,
         "The refresh token's cookie.",
     )
     access_cookie_path: str = _setting(
@@ -349,13 +350,13 @@ class Settings:
     access_csrf_cookie_name: str = _setting(
         "JWT_ACCESS_CSRF_COOKIE_NAME",
         "csrf_access_token",
-        values.text,
+        values.token,
         "The cookie of the access token's CSRF value.",
     )
     refresh_csrf_cookie_name: str = _setting(
         "JWT_REFRESH_CSRF_COOKIE_NAME",
         "csrf_refresh_token",
-        values.text,
+        values.token,
         "The cookie of the refresh token's CSRF value.",
     )
     access_csrf_cookie_path: str = _setting(
@@ -373,13 +374,13 @@ class Settings:
     access_csrf_header_name: str = _setting(
         "JWT_ACCESS_CSRF_HEADER_NAME",
         "X-CSRF-TOKEN",
-        values.text,
+        values.token,
         "The header that carries the access token's CSRF value.",
     )
     refresh_csrf_header_name: str = _setting(
         "JWT_REFRESH_CSRF_HEADER_NAME",
         "X-CSRF-TOKEN",
-        values.text,
+        values.token,
         "The header that carries the refresh token's CSRF value.",
     )
     access_csrf_field_name: str = _setting(
@@ -472,7 +473,7 @@ class Settings:
         Raises:
             ConfigurationError: a value is wrong; the text names its key and the fix.
         """
-        preset = "compat" if config.get("JWT_COMPAT") == COMPAT_NAME else "default"
+        preset = _preset_of(config)
         checked: dict[str, Any] = {}
         for spec in fields(cls):
             meta = spec.metadata
@@ -528,7 +529,9 @@ class LiveSettings:
 
     def __init__(self, config: MutableMapping[str, Any]) -> None:
         self._config = config
-        self._written: dict[str, Any] = {}
+        self._preset = _preset_of(config)
+        self._defaults = {spec.metadata["key"]: spec.metadata[self._preset] for spec in fields(Settings)}
+        self._given = frozenset(_KEYS) & config.keys()
         self._seen: tuple[Any, ...] = ()
         self._settings: Settings
         self._reload()
@@ -537,8 +540,7 @@ class LiveSettings:
         """The settings as the configuration stands now.
 
         Raises:
-            ConfigurationError: a value was changed to a wrong one, or removed and its default
-                does not fit the others.
+            ConfigurationError: a value was changed to a wrong one.
         """
         try:
             unchanged = _read_all(self._config) == self._seen
@@ -550,18 +552,22 @@ class LiveSettings:
 
     def is_default(self, key: str) -> bool:
         """Whether a key holds what was written here, and not a value of the application."""
-        return key in self._written and self._config.get(key) is self._written[key]
+        return key not in self._given and self._config[key] is self._defaults[key]
 
     def _reload(self) -> None:
         config = self._config
-        preset = "compat" if config.get("JWT_COMPAT") == COMPAT_NAME else "default"
-        for spec in fields(Settings):
-            key, value = spec.metadata["key"], spec.metadata[preset]
-            # A default of ours follows the preset; a value of the application stays.
-            if key not in config or config[key] is self._written.get(key, MISSING):
-                config[key] = self._written[key] = value
+        if _preset_of(config) != self._preset:
+            # Its defaults already stand in the configuration, where nobody could tell them
+            # from values of the application any more.
+            raise ConfigurationError("JWT_COMPAT must be set before JWTManager(app) or init_app(app)")
+        for key, value in self._defaults.items():
+            config.setdefault(key, value)
         self._settings = Settings.from_config(config)
         # Lists and sets are copied, so that a change inside one is noticed too.
         self._seen = tuple(
-            value.copy() if isinstance(value, list | set | dict) else value for value in _read_all(config)
+            value.copy() if isinstance(value, (list, set, dict)) else value for value in _read_all(config)
         )
+
+
+def _preset_of(config: Mapping[str, Any]) -> str:
+    return "compat" if config.get("JWT_COMPAT") == COMPAT_NAME else "default"

@@ -6,6 +6,7 @@ All raise `ValueError` with a text that completes "JWT_SOMETHING ...".
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol, TypeVar
 
@@ -17,6 +18,7 @@ __all__ = [
     "client_error",
     "compat_lifetime",
     "count",
+    "each",
     "flag",
     "lifetime",
     "locations",
@@ -34,6 +36,7 @@ __all__ = [
     "text",
     "text_set",
     "texts",
+    "token",
 ]
 
 T = TypeVar("T")
@@ -59,13 +62,15 @@ def lifetime(value: object) -> Lifetime | None:
     """
     if value is False:
         return None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        value = dt.timedelta(seconds=value)
     now = dt.datetime.now(dt.UTC)
     try:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            value = dt.timedelta(seconds=value)
         end = now + value  # type: ignore[operator]  # duck-typed on purpose
     except TypeError:
         raise ValueError("must be a timedelta, a number of seconds, or False") from None
+    except OverflowError:
+        raise ValueError("is too long; use False for a token that never expires") from None
     if end == now:
         raise ValueError("must not be zero; use False for a token that never expires")
     return value  # type: ignore[return-value]  # it can be added to a datetime: just tried
@@ -89,6 +94,13 @@ def text(value: object) -> str:
     if isinstance(value, str) and value:
         return value
     raise ValueError("must be a non-empty string")
+
+
+def token(value: object) -> str:
+    """A name that headers and cookies may have (RFC 9110 §5.6.2)."""
+    if isinstance(value, str) and re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value):
+        return value
+    raise ValueError("must be a name of ASCII letters, digits and !#$%&'*+-.^_`|~")
 
 
 def any_text(value: object) -> str:
@@ -138,6 +150,15 @@ def texts(value: object) -> tuple[str, ...]:
         if found and all(isinstance(item, str) and item for item in found):
             return found
     raise ValueError("must be a string or a non-empty list of strings")
+
+
+def each(parse: Callable[[object], str]) -> Callable[[object], tuple[str, ...]]:
+    """As `texts`, each of them checked."""
+
+    def check(value: object) -> tuple[str, ...]:
+        return tuple(parse(item) for item in texts(value))
+
+    return check
 
 
 def text_set(value: object) -> frozenset[str]:
@@ -204,7 +225,8 @@ def origins(value: object) -> frozenset[str]:
         scheme, _, rest = origin.partition("://")
         if not (scheme and rest) or "/" in rest:
             raise ValueError(f'must hold origins such as "https://app.example"; not {origin!r}')
-    return found
+    # Browsers leave a scheme's own port out (RFC 6454 §6.1).
+    return frozenset(re.sub(r"^(http://.*):80$|^(https://.*):443$", r"\1\2", origin) for origin in found)
 
 
 def one_of(*names: str) -> Callable[[object], str]:

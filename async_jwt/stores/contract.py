@@ -102,12 +102,13 @@ class Store(Protocol):
         """
         ...
 
-    async def revoke_user(self, identity: str, keep: str | None = None) -> None:
+    async def revoke_user(self, identity: str, keep: TokenRef | None = None) -> None:
         """Revoke every token of an identity made until now.
 
         Args:
             identity: the identity as text.
-            keep: the `sid` or `jti` of the one session or token that stays valid.
+            keep: a token whose session, or itself where it has none, stays valid; it
+                keeps nothing alive that was dead already.
         """
         ...
 

@@ -51,8 +51,14 @@ class MemoryStore:
         return f"m.{self._everybody.generation}.{user.generation if user else 0}"
 
     async def check(self, ref: TokenRef) -> bool:
+        return self._counts(ref)
+
+    def _counts(self, ref: TokenRef) -> bool:
         revoked = self._revoked
-        if revoked and (f"j:{ref.jti}" in revoked or f"s:{ref.sid}" in revoked):
+        if revoked and (
+            (ref.jti is not None and f"j:{ref.jti}" in revoked)
+            or (ref.sid is not None and f"s:{ref.sid}" in revoked)
+        ):
             return False
         user = self._users.get(ref.identity)
         everybody = self._everybody
@@ -74,9 +80,10 @@ class MemoryStore:
     async def revoke_session(self, sid: str, expires_at: float | None) -> None:
         self._revoke(f"s:{sid}", expires_at)
 
-    async def revoke_user(self, identity: str, keep: str | None = None) -> None:
+    async def revoke_user(self, identity: str, keep: TokenRef | None = None) -> None:
         with self._lock:
-            self._users[identity] = self._raised(self._users.get(identity), keep)
+            kept = keep.sid or keep.jti if keep is not None and self._counts(keep) else None
+            self._users[identity] = self._raised(self._users.get(identity), kept)
 
     async def revoke_everything(self) -> None:
         with self._lock:
@@ -99,9 +106,10 @@ class MemoryStore:
 
     def _revoke(self, entry: str, expires_at: float | None) -> None:
         with self._lock:
-            until = max(_FOREVER if expires_at is None else expires_at, self._revoked.get(entry, 0.0))
+            before = self._revoked.get(entry, 0.0)
+            until = max(_FOREVER if expires_at is None else expires_at, before)
             self._revoked[entry] = until
-            if until != _FOREVER:
+            if before != until != _FOREVER:
                 heapq.heappush(self._expiries, (until, entry))
             now = self._clock()
             while self._expiries and self._expiries[0][0] < now:

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import contextlib
 import secrets
-import signal
 import socket
 import ssl
 import sys
@@ -91,11 +90,13 @@ async def served(app: Quart, port: int, certificate: Path) -> AsyncIterator[str]
 
 
 async def interrupted() -> None:
-    """Wait for Ctrl-C."""
-    pressed = asyncio.Event()
-    with contextlib.suppress(NotImplementedError):  # Windows: KeyboardInterrupt ends the wait there
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, pressed.set)
-    await pressed.wait()
+    """Wait for Ctrl-C. A second one ends the program at once."""
+    task = asyncio.current_task()
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:  # what `asyncio.run` makes of the first Ctrl-C
+        if task is not None:
+            task.uncancel()
 
 
 if __name__ == "__main__":

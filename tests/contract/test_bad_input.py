@@ -11,7 +11,6 @@ import pytest
 from async_jwt import Key
 from tests.conftest import SECRET
 
-
 pytestmark = pytest.mark.asyncio
 
 ODD = [None, True, False, 0, -1, 1.5, "", "x", [], ["x"], {}, {"x": 1}]
@@ -64,7 +63,9 @@ async def test_claims_of_any_type(harness, claim, value):
                 refused(answer)
 
 
-@pytest.mark.parametrize("number", ["1e400", "-1e400", "1" * 400, "1" * 5000, "NaN", "Infinity", "1e308", "-0.0"])
+@pytest.mark.parametrize(
+    "number", ["1e400", "-1e400", "1" * 400, "1" * 5000, "NaN", "Infinity", "1e308", "-0.0"]
+)
 @pytest.mark.parametrize("claim", ["exp", "nbf", "iat", "fresh", "other"])
 async def test_numbers_without_measure(harness, claim, number):
     raw = json.dumps(fine(**{claim: "NUMBER"})).replace('"NUMBER"', number).encode()
@@ -76,7 +77,9 @@ async def test_numbers_without_measure(harness, claim, number):
 
 
 @pytest.mark.parametrize("value", ODD)
-@pytest.mark.parametrize("name", ["alg", "typ", "kid", "crit", "b64", "jwk", "jku", "x5u", "x5c", "zip", "cty"])
+@pytest.mark.parametrize(
+    "name", ["alg", "typ", "kid", "crit", "b64", "jwk", "jku", "x5u", "x5c", "zip", "cty"]
+)
 async def test_headers_of_any_type(harness, name, value):
     answer = await harness().call(token=signed(fine(), {"alg": "HS256", "typ": "JWT", name: value}))
     assert answer.status in (200, 401)
@@ -124,7 +127,18 @@ async def test_texts_that_are_no_tokens(harness, token):
 async def test_payloads_that_are_no_claim_sets(harness):
     h = harness()
     deep = b'{"a":' * 40 + b"1" + b"}" * 40
-    for payload in (b"", b"1", b"null", b'"x"', b"[]", b"{", b'{"a":1,"a":2}', b"\xff", deep, b'{"a":"\\udc00"}'):
+    for payload in (
+        b"",
+        b"1",
+        b"null",
+        b'"x"',
+        b"[]",
+        b"{",
+        b'{"a":1,"a":2}',
+        b"\xff",
+        deep,
+        b'{"a":"\\udc00"}',
+    ):
         refused(await h.call(token=signed(payload)))
     escaped = json.dumps(fine(name="é")).encode()
     assert b"\\u" in escaped
@@ -165,7 +179,9 @@ async def test_bodies(harness, body):
     refused(await harness().call("/everywhere", method="POST", data=body, headers=headers))
 
 
-@pytest.mark.parametrize("kind", ["application/json; charset=utf-16", "text/json", "application/ld+json", "\xff"])
+@pytest.mark.parametrize(
+    "kind", ["application/json; charset=utf-16", "text/json", "application/ld+json", "\xff"]
+)
 async def test_content_types(harness, kind):
     call = {"method": "POST", "data": b'{"access_token": "x"}', "headers": {"Content-Type": kind}}
     refused(await harness().call("/everywhere", **call))

@@ -138,6 +138,16 @@ async def test_cookies_that_browsers_would_drop_are_refused(harness):
             h.api.set_access_cookies(Response(""), token, domain="app.example")
 
 
+async def test_the_host_prefix_takes_no_domain(harness):
+    h = harness({**COOKIES, "JWT_COOKIE_PREFIX": "__Host-"})
+    token = await h.mint()
+    async with h.context():
+        from quart import Response
+
+        with pytest.raises(ValueError, match="__Host-"):
+            h.api.set_access_cookies(Response(""), token, domain="app.example")
+
+
 async def test_token_made_without_a_csrf_value(harness):
     token = await harness({"JWT_COOKIE_CSRF_PROTECT": False}).mint()
     h = harness(COOKIES)
@@ -185,6 +195,7 @@ async def test_csrf_value_in_a_form(harness):
         ({"Origin": "http://localhost"}, True),
         ({"Origin": "HTTP://LOCALHOST"}, True),
         ({"Origin": "https://spa.example"}, True),
+        ({"Origin": "https://other.example"}, True),
         ({"Origin": "https://evil.example"}, False),
         ({"Origin": "null"}, False),
         ({"Origin": ""}, False),
@@ -198,7 +209,7 @@ async def test_csrf_value_in_a_form(harness):
     ],
 )
 async def test_origin_is_a_second_wall(harness, headers, accepted):
-    h = with_login(harness, {"JWT_TRUSTED_ORIGINS": ["https://spa.example/"]})
+    h = with_login(harness, {"JWT_TRUSTED_ORIGINS": ["https://spa.example/", "https://other.example:443"]})
     sent = values(await h.call("/login", method="POST"))
     call = {"method": "POST", "cookies": sent}
     csrf = {"X-CSRF-TOKEN": sent["csrf_access_token"]}

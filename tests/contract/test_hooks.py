@@ -10,6 +10,7 @@ import time
 import pytest
 from blockbuster import BlockingError
 
+from async_jwt.core.run import WORKERS
 from async_jwt.errors import ConfigurationError, HookError, HookTimeoutError
 from tests.conftest import SECRET
 
@@ -152,7 +153,10 @@ async def test_decode_key(harness, shape, answer):
     h = harness(seconds_for(answer))
     token = await h.mint()
     register(h, "decode_key", shaped(shape, answer))
-    wanted = (200, None) if answer is SECRET else expected(answer)
+    if answer is None:  # "I know no such key" refuses the token
+        wanted = (401, "token_invalid")
+    else:
+        wanted = (200, None) if answer is SECRET else expected(answer)
     assert await ended(h, token=token) == wanted
 
 
@@ -252,6 +256,28 @@ async def test_plain_hooks_run_in_a_worker_thread_with_the_context(harness):
     assert (await h.call(token=await h.mint())).json["user"] == "alice"
     assert seen["thread"] is not threading.main_thread()
     assert seen["path"] == "/me"
+
+
+async def test_abandoned_hooks_keep_their_slots(harness):
+    h = harness({"JWT_HOOK_TIMEOUT": 0.2})
+    release = threading.Event()
+    running = []
+
+    @h.jwt.user_lookup_loader
+    def load(header, claims):
+        running.append(1)
+        release.wait(10)
+        return claims["sub"]
+
+    token = await h.mint()
+    answers = await asyncio.gather(*(h.call(token=token) for _ in range(60)))
+    assert {answer.status for answer in answers} == {503}
+    assert len(running) == WORKERS
+    release.set()
+    for _ in range(100):
+        if (await h.call(token=token)).status == 200:
+            break
+    assert (await h.call(token=token)).status == 200
 
 
 async def test_inline_hooks_run_on_the_loop(harness):

@@ -31,7 +31,9 @@ async def test_refresh_tokens_have_their_own_cookie_and_key(harness):
     assert (await h.call("/refresh", method="POST", json={"access_token": token})).status == 401
 
 
-@pytest.mark.parametrize("value", ["bearer {}", "BEARER {}", "Bearer   {}", "Bearer {},", "Basic x, Bearer {}"])
+@pytest.mark.parametrize(
+    "value", ["bearer {}", "BEARER {}", "Bearer   {}", "Bearer {},", "Basic x, Bearer {}"]
+)
 async def test_schemes_as_rfc_9110_has_them(harness, value):
     h = harness()
     assert (await h.call(headers={"Authorization": value.format(await h.mint())})).status == 200
@@ -48,7 +50,7 @@ async def test_strict_scheme_case(harness):
 async def test_malformed_credentials(harness, value):
     answer = await harness().call("/optional", headers={"Authorization": value})
     assert (answer.status, answer.code) == (401, "header_invalid")
-    assert 'error="invalid_request"' in answer.headers["WWW-Authenticate"]
+    assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
 
 
 async def test_own_header_without_a_scheme(harness):
@@ -69,7 +71,9 @@ async def test_query_prefix(harness):
 
 
 @pytest.mark.parametrize("same", [True, False])
-@pytest.mark.parametrize("where", ["headers", "header", "cookies", "query", "header and cookie", "query and header"])
+@pytest.mark.parametrize(
+    "where", ["headers", "header", "cookies", "query", "header and cookie", "query and header"]
+)
 async def test_two_tokens_are_refused_unless_equal(harness, where, same):
     h = harness()
     one = await h.mint()
@@ -132,7 +136,7 @@ async def test_missing_tokens_name_every_place(harness):
     answer = await harness().call("/everywhere")
     assert answer.json["msg"] == (
         "Missing JWT in headers, cookies, query_string or json (Missing Authorization Header; "
-        'Missing cookie "access_token_cookie"; Missing \'jwt\' query parameter; '
+        "Missing cookie \"access_token_cookie\"; Missing 'jwt' query parameter; "
         "Invalid content-type. Must be application/json.)"
     )
     answer = await harness({"JWT_TOKEN_LOCATION": "json"}).call(method="POST", json={})

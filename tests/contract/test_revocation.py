@@ -26,7 +26,11 @@ async def test_a_revoked_token_is_refused_and_others_are_not(app):
     one, two = await app.mint(), await app.mint()
     await app.jwt.revoke_token(one)
     answer = await app.call(token=one)
-    assert (answer.status, answer.code, answer.json["msg"]) == (401, "token_revoked", "Token has been revoked")
+    assert (answer.status, answer.code, answer.json["msg"]) == (
+        401,
+        "token_revoked",
+        "Token has been revoked",
+    )
     assert (await app.call(token=two)).status == 200
     assert (await app.call("/unchecked", token=one)).status == 200
 
@@ -87,6 +91,71 @@ async def test_keep_current_spares_this_session_alone(app, with_session):
     assert (await app.call("/refresh", token=pair.refresh_token)).status == (200 if with_session else 401)
     await app.jwt.revoke_user("alice")
     assert (await app.call(token=mine)).status == 401
+
+
+async def test_keep_current_revives_nobody(app):
+    @app.api.jwt_required(skip_revocation_check=True)
+    async def elsewhere():
+        await app.api.revoke_user(keep_current=True)
+        return {}
+
+    app.view("/elsewhere", elsewhere, methods=["POST"])
+    pair = await app.jwt.create_token_pair("alice")
+    await app.jwt.revoke_user("alice")
+    assert (await app.call("/elsewhere", method="POST", token=pair.access_token)).status == 200
+    assert (await app.call(token=pair.access_token)).status == 401
+
+
+@pytest.mark.parametrize("kind", ["create_access_token", "create_refresh_token", "create_token_pair"])
+async def test_a_slow_request_does_not_outlive_a_sign_out(app, kind):
+    @app.api.jwt_required(refresh=True)
+    async def slow():
+        await app.jwt.revoke_user("alice") if app.signs_out else None
+        record_of_another_request(app)
+        await getattr(app.api, kind)("alice")
+        return {}
+
+    def record_of_another_request(app):
+        """As if the sign-out above had been somebody else's."""
+        from quart import request
+
+        record = getattr(request._get_current_object(), app.jwt._slot)
+        if record.authority is None:
+            record.authority = record.facts[record.authentication.token].decoded.ref
+
+    app.view("/slow", slow, methods=["POST"])
+    token = await app.mint_refresh()
+    app.signs_out = False
+    assert (await app.call("/slow", method="POST", token=token)).status == 200
+    app.signs_out = True
+    answer = await app.call("/slow", method="POST", token=token)
+    assert (answer.status, answer.code) == (401, "token_revoked")
+
+
+async def test_a_view_may_sign_out_everywhere_and_go_on(app):
+    @app.api.jwt_required()
+    async def change_password():
+        await app.api.revoke_user()
+        return {"token": await app.api.create_access_token("alice")}
+
+    app.view("/password", change_password, methods=["POST"])
+    token = await app.mint()
+    answer = await app.call("/password", method="POST", token=token)
+    assert (await app.call(token=answer.json["token"])).status == 200
+    assert (await app.call(token=token)).status == 401
+
+
+async def test_tokens_without_jti_are_not_each_other(app):
+    app.app.config["JWT_REQUIRE_TYPE"] = False
+    import jwt as pyjwt
+
+    from tests.conftest import SECRET
+
+    foreign = pyjwt.encode({"sub": "alice"}, SECRET, algorithm="HS256")
+    named = await app.mint(additional_claims={"jti": "None", "sid": "None"})
+    await app.jwt.revoke_token(named)
+    assert (await app.call(token=named)).status == 401
+    assert (await app.call(token=foreign)).status == 200
 
 
 async def test_revoking_everything(app):
@@ -194,8 +263,9 @@ async def test_a_store_that_nobody_asked_for_warns_once(harness, caplog):
     await h.jwt.revoke_user("alice")
     assert caplog.text.count("JWT_STORE_URI") == 1
     caplog.clear()
-    for quiet in (harness({"JWT_STORE_URI": "memory://"[:9] + ""}), harness(store=MemoryStore())):
+    for quiet in (harness({"JWT_STORE_URI": "memory://"}), harness(store=MemoryStore())):
         await quiet.jwt.revoke_user("alice")
+    assert "JWT_STORE_URI" not in caplog.text
 
 
 async def test_given_store_is_used(harness):

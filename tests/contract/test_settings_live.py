@@ -37,13 +37,30 @@ async def test_changes_are_honoured_even_inside_a_list(harness):
     assert (await h.call(token=token)).status == 200
 
 
-async def test_compat_set_late_changes_defaults_and_keeps_own_values(harness):
+async def test_compat_must_be_set_first(harness):
     h = harness({"JWT_COOKIE_SAMESITE": "Strict"})
-    assert h.app.config["JWT_COOKIE_SECURE"] is True
     h.app.config["JWT_COMPAT"] = "flask-jwt-extended"
-    assert (await h.call(token="x")).status == 422
+    with pytest.raises(ConfigurationError, match="JWT_COMPAT"):
+        await h.mint()
+    h = harness({"JWT_COOKIE_SAMESITE": "Strict", "JWT_COMPAT": "flask-jwt-extended"})
     assert h.app.config["JWT_COOKIE_SECURE"] is False
     assert h.app.config["JWT_COOKIE_SAMESITE"] == "Strict"
+
+
+async def test_a_timeout_set_late_refuses_inline_hooks(harness):
+    h = harness()
+    h.jwt.user_lookup_loader(inline=True)(lambda header, claims: 1)
+    h.app.config["JWT_HOOK_TIMEOUT"] = 1
+    with pytest.raises(ConfigurationError, match="user_lookup_loader"):
+        await h.mint()
+
+
+async def test_setting_an_app_up_twice_keeps_its_store(harness):
+    h = harness()
+    token = await h.mint()
+    await h.jwt.revoke_token(token)
+    h.jwt.init_app(h.app)
+    assert (await h.call(token=token)).code == "token_revoked"
 
 
 async def test_a_server_starts_only_with_its_keys(harness):

@@ -13,6 +13,7 @@ from async_jwt.errors import (
     AudienceError,
     CSRFError,
     ExpiredTokenError,
+    HookError,
     IssuerError,
     JWTDecodeError,
     MissingClaimError,
@@ -91,7 +92,10 @@ async def test_lifetimes(harness, clock):
 async def test_under_compat_zero_is_never(harness):
     h = harness({"JWT_COMPAT": "flask-jwt-extended", "JWT_ACCESS_TOKEN_EXPIRES": 0})
     assert "exp" not in read(await h.mint())
-    assert "exp" not in read(await h.mint(expires_delta=dt.timedelta(0)))
+    for zero in (0, dt.timedelta(0)):
+        assert "exp" not in read(await h.mint(expires_delta=zero))
+    token = await h.mint(7)  # refused only when it is read, as there
+    assert (await h.call(token=token)).status == 422
 
 
 async def test_expired_at_the_same_instant_cached_or_not(harness, clock):
@@ -206,8 +210,9 @@ async def test_decode_token(harness, clock):
     claims = read(token)
     assert await h.jwt.decode_token(token) == claims
     assert await h.jwt.decode_token(token, csrf_value=claims["csrf"]) == claims
-    with pytest.raises(CSRFError):
-        await h.jwt.decode_token(token, csrf_value="other")
+    for wrong in ("other", ""):
+        with pytest.raises(CSRFError):
+            await h.jwt.decode_token(token, csrf_value=wrong)
     assert await h.jwt.get_jti(token) == claims["jti"]
     assert await h.jwt.get_csrf_token(token) == claims["csrf"]
     clock.now += 3600
@@ -239,6 +244,21 @@ async def test_functions_work_in_an_app_context(harness):
         reset = await api.create_token("alice", type="reset")
         assert (await api.decode_token(reset))["type"] == "reset"
         assert (await api.create_token_pair("alice")).sid
+
+
+async def test_tokens_without_nbf_or_csrf(harness):
+    claims = read(await harness({"JWT_ENCODE_NBF": False, "JWT_COOKIE_CSRF_PROTECT": False}).mint())
+    assert not {"nbf", "csrf"} & set(claims)
+
+
+async def test_a_claim_set_without_the_identity(harness):
+    h = harness()
+    foreign = pyjwt.encode({"type": "access"}, SECRET, algorithm="HS256")
+    with pytest.raises(MissingClaimError) as caught:
+        await h.jwt.decode_token(foreign)
+    assert caught.value.claim == "sub"
+    with pytest.raises(JWTDecodeError):
+        await h.jwt.decode_token(["no text"])
 
 
 async def test_audience_and_issuer(harness):
@@ -281,7 +301,7 @@ async def test_foreign_tokens_without_our_claims(harness):
         await h.jwt.revoke_token(foreign)
 
 
-@pytest.mark.parametrize("typ", ["JWT", "jwt", "at+jwt", None])
+@pytest.mark.parametrize("typ", ["JWT", "jwt", "at+jwt", "application/at+jwt", None])
 async def test_accepted_typ(harness, typ):
     h = harness()
     assert (await h.call(token=await h.mint(additional_headers={"typ": typ}))).status == 200
@@ -334,6 +354,34 @@ async def test_loaders_choose_keys_per_token(harness):
         assert answer.json["identity"] == "a"
         assert "kid" not in answer.json["header"]
     assert (await h.call(token=await h.mint("b"))).code == "token_invalid"
+
+
+async def test_loaders_may_return_keys_of_any_kind(harness):
+    from tests.unit.keys import PRIVATE, PUBLIC_PEMS
+
+    h = harness({"JWT_ALGORITHM": "ES256", "JWT_DECODE_ALGORITHMS": ["HS256"]})
+    private = PRIVATE["ES256"]
+    h.jwt.encode_key_loader(lambda identity: private)
+    token = await h.mint()
+    for material in (Key(PUBLIC_PEMS["ES256"], "ES256"), private.public_key(), PUBLIC_PEMS["ES256"]):
+        h.jwt.decode_key_loader(lambda header, claims, material=material: material)
+        for _ in range(2):
+            assert (await h.call(token=token)).status == 200
+    h.jwt.decode_key_loader(lambda header, claims: SECRET)
+    assert (await h.call(token=token)).code == "token_invalid"
+    h.jwt.decode_key_loader(lambda header, claims: "short")
+    assert (await h.call(token=token)).code == "hook_error"
+    h.jwt.encode_key_loader(lambda identity: PUBLIC_PEMS["ES256"])
+    with pytest.raises(HookError, match="cannot sign"):
+        await h.mint()
+
+
+async def test_many_loaded_keys_are_not_kept_for_ever(harness):
+    h = harness()
+    h.jwt.encode_key_loader(lambda identity: identity * 40)
+    for number in range(100, 200):
+        await h.mint(str(number))
+    assert len(h.app.extensions["async_jwt"].realm()._loaded) <= 64
 
 
 async def test_a_remembered_token_needs_the_same_key(harness):

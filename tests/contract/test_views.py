@@ -374,6 +374,39 @@ async def test_one_manager_serves_many_apps_each_with_its_keys(harness):
     assert (await second.call(token=token)).status == 401
     with pytest.raises(RuntimeError, match="several applications"):
         await shared.create_access_token("alice")
+    stranger = harness()
+    async with stranger.context():
+        with pytest.raises(RuntimeError, match="does not serve"):
+            await shared.create_access_token("alice")
+
+
+async def test_applications_are_not_kept_alive(harness):
+    import gc
+    import weakref
+
+    shared = harness.api.JWTManager()
+    gone = weakref.ref(harness().app)
+    h = harness()
+    for app in (gone(), h.app):
+        if app is not None:
+            shared.init_app(app)
+    app = None
+    gc.collect()
+    assert gone() is None
+    assert await shared.create_access_token("alice")
+
+
+async def test_what_a_view_does_to_its_claims_changes_no_check(harness):
+    h = harness()
+
+    async def view():
+        await h.api.verify_jwt_in_request()
+        h.api.get_jwt()["fresh"] = True
+        await h.api.verify_jwt_in_request(fresh=True)
+        return {}
+
+    h.view("/claims", view)
+    assert (await h.call("/claims", token=await h.mint())).code == "fresh_token_required"
 
 
 async def test_manager_without_an_app_says_what_to_do(harness):

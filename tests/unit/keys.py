@@ -24,9 +24,11 @@ def private_pem(key) -> str:
 
 
 def public_pem(key) -> str:
-    return key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    ).decode()
+    return (
+        key.public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        .decode()
+    )
 
 
 PRIVATE_PEMS = {name: private_pem(key) for name, key in PRIVATE.items()}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from async_jwt import Key, KeyRing
 from async_jwt.core.codec import Codec, encode
 from async_jwt.core.compact import MAX_DEPTH, attach, serialise, split
+from async_jwt.core.locations import Found
 from async_jwt.core.settings import Settings
 from async_jwt.errors import (
     AlgorithmError,
@@ -132,7 +133,9 @@ SCALARS = st.one_of(
     st.floats(NOW - 30, NOW + 30),
     st.text(max_size=5),
 )
-VALUES = st.one_of(SCALARS, st.lists(SCALARS, max_size=2), st.dictionaries(st.text(max_size=3), SCALARS, max_size=2))
+VALUES = st.one_of(
+    SCALARS, st.lists(SCALARS, max_size=2), st.dictionaries(st.text(max_size=3), SCALARS, max_size=2)
+)
 CLAIMS = st.fixed_dictionaries(
     {"sub": st.one_of(st.text(max_size=5), VALUES)},
     optional={
@@ -144,7 +147,7 @@ HEADERS = st.one_of(
     st.just({"alg": "HS256", "typ": "JWT"}),
     st.fixed_dictionaries(
         {"alg": st.one_of(st.just("HS256"), SCALARS)},
-        optional={name: VALUES for name in ("typ", "kid", "crit", "b64", "jwk")},
+        optional=dict.fromkeys(("typ", "kid", "crit", "b64", "jwk"), VALUES),
     ),
 )
 
@@ -273,12 +276,15 @@ def test_under_compat_times_are_read_as_pyjwt_reads_them():
 
 def test_reprs_show_no_claims():
     ring = KeyRing(Key(SECRET))
-    decoded = codec_for().decode(encode({}, {"sub": "a", "csrf": "c-value"}, ring.signing), ring.candidates)
-    assert "c-value" not in repr(decoded)
+    token = encode({}, {"sub": "a", "csrf": "c-value"}, ring.signing)
+    codec = codec_for()
+    decoded = codec.decode(token, ring.candidates)
+    unverified = codec.inspect(token)
+    for value in (decoded, unverified, unverified.parts, codec._memory.get(token), Found(token, "headers")):
+        assert "c-value" not in repr(value)
+        assert not any(part in repr(value) for part in token.split("."))
 
 
 def test_decoding_something_that_is_no_text():
     with pytest.raises(MalformedTokenError):
         codec_for().decode(b"bytes", KeyRing(Key(SECRET)).candidates)  # type: ignore[arg-type]
-
-

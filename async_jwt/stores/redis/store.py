@@ -5,10 +5,10 @@ keys share a Cluster slot:
 
 | key                              | type   | holds                    | lives                 |
 |----------------------------------|--------|--------------------------|-----------------------|
-| `async_jwt:{ab}:all`             | hash   | epoch, gen, at, keep     | for ever              |
+| `async_jwt:{ab}:all`             | hash   | epoch, gen, at           | for ever              |
 | `async_jwt:{ab}:user:<identity>` | hash   | gen, at, keep            | for ever              |
-| `async_jwt:{ab}:jti:<jti>`       | string | "1"                      | until the token ends  |
-| `async_jwt:{ab}:sid:<sid>`       | string | "1"                      | until the session ends|
+| `async_jwt:{ab}:jti:<jti>`       | string | "1"                      | a minute past `exp`   |
+| `async_jwt:{ab}:sid:<sid>`       | string | "1"                      | a minute past its end |
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import secrets
 from collections.abc import Awaitable, Coroutine
 from importlib.resources import files
 from typing import Any, TypeVar, cast
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.connection import parse_url
@@ -32,6 +32,9 @@ from async_jwt.stores.redis.connection import Connections
 __all__ = ["RedisStore"]
 
 T = TypeVar("T")
+
+CLOCK_MARGIN = 60
+"""Seconds that a revocation outlives its token, for a server whose clock is ahead of ours."""
 
 _SCHEMES = {
     "redis": "redis",
@@ -52,9 +55,18 @@ _PASSED_ON = frozenset(
         "ssl_keyfile",
     }
 )
+
+
+def _script_text(name: str) -> str:
+    return (files(__package__) / "scripts" / f"{name}.lua").read_text("utf-8")
+
+
+_COUNTS = _script_text("counts")
 _SCRIPTS = {
-    name: (files(__package__) / "scripts" / f"{name}.lua").read_text("utf-8")
-    for name in ("check", "stamp", "raise")
+    "stamp": _script_text("stamp"),
+    "check": _COUNTS + _script_text("check"),
+    "raise_user": _COUNTS + _script_text("raise_user"),
+    "raise_all": _script_text("raise_all"),
 }
 
 
@@ -84,13 +96,20 @@ class RedisStore:
     ) -> None:
         url, given = _split_options(url)
         deadline = _number(given.get("deadline", deadline), "deadline")
-        max_connections = int(_number(given.get("max_connections", max_connections), "max_connections"))
+        connections = _number(given.get("max_connections", max_connections), "max_connections")
+        if connections != int(connections):
+            raise ConfigurationError("JWT_STORE_URI: max_connections must be a whole number")
         self._prefix = given.get("prefix", prefix)
         try:
             options = parse_url(url)
-        except ValueError as problem:
-            raise ConfigurationError(f"JWT_STORE_URI is not a Redis URL: {problem}") from None
-        self._connections = Connections(dict(options), deadline=deadline, max_connections=max_connections)
+            if not url.startswith("unix:"):
+                int(urlsplit(url).path.strip("/") or 0)  # redis-py would take any text for database 0
+        except ValueError:
+            # Its own text may quote a part of the password.
+            raise ConfigurationError(
+                "JWT_STORE_URI is not a Redis URL; special characters in a password are percent-encoded"
+            ) from None
+        self._connections = Connections(dict(options), deadline=deadline, max_connections=int(connections))
 
     async def stamp(self, identity: str) -> str:
         base = self._base(bucket_of(identity))
@@ -101,17 +120,7 @@ class RedisStore:
         return answer.decode() if isinstance(answer, bytes) else answer
 
     async def check(self, ref: TokenRef) -> bool:
-        base = self._base(bucket_of(ref.identity))
-        sid_base = self._base(bucket_of_sid(ref.sid)) if ref.sid else base
-        keys = [
-            f"{base}all",
-            f"{base}user:{ref.identity}",
-            f"{base}jti:{ref.jti}",
-            f"{sid_base}sid:{ref.sid}",
-        ]
-        answer = await self._script(
-            "check", keys, [*_stamp_parts(ref.gen), ref.issued_at, ref.jti or "", ref.sid or ""]
-        )
+        answer = await self._script("check", self._keys_of(ref), _arguments_of(ref))
         if answer not in (0, 1):
             raise StoreUnavailableError("The revocation store answered neither yes nor no")
         return bool(answer)
@@ -124,16 +133,18 @@ class RedisStore:
     async def revoke_session(self, sid: str, expires_at: float | None) -> None:
         await self._keep(f"{self._base(bucket_of_sid(sid))}sid:{sid}", expires_at)
 
-    async def revoke_user(self, identity: str, keep: str | None = None) -> None:
-        key = f"{self._base(bucket_of(identity))}user:{identity}"
-        await _to_the_end(self._script("raise", [key], [keep or ""]))
+    async def revoke_user(self, identity: str, keep: TokenRef | None = None) -> None:
+        kept = keep or _NOBODY
+        keys = self._keys_of(kept._replace(identity=identity))
+        arguments = [*_arguments_of(kept), kept.sid or kept.jti or ""]
+        await _to_the_end(self._script("raise_user", keys, arguments))
 
     async def revoke_everything(self) -> None:
         async def raise_all(client: Redis) -> None:
             async with client.pipeline(transaction=True) as pipeline:
-                script = AsyncScript(client, _SCRIPTS["raise"])
+                script = AsyncScript(client, _SCRIPTS["raise_all"])
                 for number in range(BUCKETS):
-                    await script(keys=[f"{self._base(f'{number:02x}')}all"], args=[""], client=pipeline)
+                    await script(keys=[f"{self._base(f'{number:02x}')}all"], client=pipeline)
                 await pipeline.execute()
 
         await _to_the_end(self._connections.run(raise_all))
@@ -145,6 +156,17 @@ class RedisStore:
     async def close(self) -> None:
         await self._connections.close()
 
+    def _keys_of(self, ref: TokenRef) -> list[str]:
+        """The keys that a check reads, in the order of counts.lua."""
+        base = self._base(bucket_of(ref.identity))
+        sid_base = base if ref.sid is None else self._base(bucket_of_sid(ref.sid))
+        return [
+            f"{base}all",
+            f"{base}user:{ref.identity}",
+            f"{base}none" if ref.jti is None else f"{base}jti:{ref.jti}",
+            f"{base}none" if ref.sid is None else f"{sid_base}sid:{ref.sid}",
+        ]
+
     def _base(self, bucket: str) -> str:
         return f"{self._prefix}{{{bucket}}}:"
 
@@ -155,7 +177,7 @@ class RedisStore:
         return await self._connections.run(call)
 
     async def _keep(self, key: str, expires_at: float | None) -> None:
-        until = None if expires_at is None else math.ceil(expires_at * 1000)
+        until = None if expires_at is None else math.ceil((expires_at + CLOCK_MARGIN) * 1000)
 
         def call(client: Redis) -> Awaitable[Any]:
             return client.set(key, "1", pxat=until)
@@ -166,7 +188,17 @@ class RedisStore:
 async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
     """Finish a revocation even if whoever asked for it is cancelled meanwhile."""
     task = asyncio.ensure_future(work)
+    # Whoever was cancelled asks for no outcome; it was logged as the store's.
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return await asyncio.shield(task)
+
+
+_NOBODY = TokenRef("", None, None, None, 0.0, None)
+
+
+def _arguments_of(ref: TokenRef) -> list[Any]:
+    """What a check is told of a token, in the order of counts.lua."""
+    return [*_stamp_parts(ref.gen), ref.issued_at, ref.jti or "", ref.sid or ""]
 
 
 def _stamp_parts(stamp: str | None) -> tuple[str, str, str]:

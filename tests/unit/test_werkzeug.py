@@ -1,0 +1,43 @@
+"""The request as Werkzeug has it."""
+
+from __future__ import annotations
+
+import pytest
+from werkzeug.datastructures import Headers
+from werkzeug.sansio.request import Request
+
+from async_jwt.adapters._werkzeug import WerkzeugView
+
+
+def view(**more):
+    values = {
+        "method": "GET",
+        "scheme": "https",
+        "server": ("localhost", 443),
+        "root_path": "",
+        "path": "/",
+        "query_string": b"",
+        "headers": Headers(),
+        "remote_addr": None,
+    }
+    return WerkzeugView(Request(**{**values, **more}))
+
+
+def test_raw_bytes_in_a_query_string_are_no_token():
+    """As a server for HTTP/2 may hand them on."""
+    assert view(query_string=b"jwt=\xff&x=1").query("jwt") == ()
+    assert view(query_string=b"jwt=a&jwt=b").query("jwt") == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "origin"),
+    [
+        ("https", "app.example", "https://app.example"),
+        ("https", "APP.example:443", "https://app.example"),
+        ("http", "app.example:80", "http://app.example"),
+        ("http", "app.example:443", "http://app.example:443"),
+        ("ws", "app.example", "ws://app.example"),
+    ],
+)
+def test_origin(scheme, host, origin):
+    assert view(scheme=scheme, headers=Headers({"Host": host})).origin == origin
