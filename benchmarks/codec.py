@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 import uuid
 from collections.abc import Callable
@@ -73,39 +74,39 @@ def _timed(name: str, call: Callable[[], Any]) -> Timed:
     return Timed(name, run)
 
 
+def _cases(algorithm: str) -> list[Timed]:
+    private, public, jose = _materials(algorithm)
+    settings = Settings.from_config({"JWT_ALGORITHM": algorithm, "JWT_TOKEN_CACHE_SIZE": 8})
+    ring = KeyRing(Key(private, algorithm))
+    codec = Codec(settings, time.time)
+    tokens = [encode({}, _claims(), ring.signing) for _ in range(TOKENS)]
+    turn = itertools.cycle(tokens)
+    one = tokens[0]
+    claims = _claims()
+    public_key, private_key = public, private
+    if algorithm != "HS256":
+        # PyJWT gets key objects, as its fastest users do; FJE hands it text.
+        public_key = serialization.load_pem_public_key(public.encode())
+        private_key = serialization.load_pem_private_key(private.encode(), None)
+    jose_algorithm = "Ed25519" if algorithm == "EdDSA" else algorithm
+    jose_header = {"alg": jose_algorithm}
+    jose_token = joserfc.jwt.encode(jose_header, claims, jose, [jose_algorithm])
+    return [
+        _timed("ours, first-seen", lambda: codec.decode(next(turn), ring.candidates)),
+        _timed("ours, repeated", lambda: codec.decode(one, ring.candidates)),
+        _timed("ours, issuing", lambda: encode({}, claims, ring.signing)),
+        _timed("PyJWT, decode", lambda: pyjwt.decode(next(turn), public_key, algorithms=[algorithm])),
+        _timed("PyJWT, encode", lambda: pyjwt.encode(claims, private_key, algorithm=algorithm)),
+        _timed("joserfc, encode", lambda: joserfc.jwt.encode(jose_header, claims, jose, [jose_algorithm])),
+        _timed("joserfc, decode", lambda: joserfc.jwt.decode(jose_token, jose, [jose_algorithm])),
+    ]
+
+
 async def run() -> list[dict[str, Any]]:
     """Every algorithm: first-seen, repeated, and issuing."""
     rows: list[dict[str, Any]] = []
     for algorithm in ("HS256", "RS256", "ES256", "EdDSA"):
-        private, public, jose = _materials(algorithm)
-        settings = Settings.from_config({"JWT_ALGORITHM": algorithm, "JWT_TOKEN_CACHE_SIZE": 8})
-        ring = KeyRing(Key(private, algorithm))
-        codec = Codec(settings, time.time)
-        tokens = [encode({}, _claims(), ring.signing) for _ in range(TOKENS)]
-        turn = iter(range(10**12))
-        one = tokens[0]
-        claims = _claims()
-        # PyJWT gets a key object, as its fastest users do; FJE hands it text.
-        public_key = public if algorithm == "HS256" else serialization.load_pem_public_key(public.encode())
-        private_key = (
-            private if algorithm == "HS256" else serialization.load_pem_private_key(private.encode(), None)
-        )
-        jose_algorithm = "Ed25519" if algorithm == "EdDSA" else algorithm
-        cases = [
-            _timed("ours, first-seen", lambda: codec.decode(tokens[next(turn) % TOKENS], ring.candidates)),
-            _timed("ours, repeated", lambda: codec.decode(one, ring.candidates)),
-            _timed("ours, issuing", lambda: encode({}, claims, ring.signing)),
-            _timed("PyJWT, decode", lambda: pyjwt.decode(one, public_key, algorithms=[algorithm])),
-            _timed("PyJWT, encode", lambda: pyjwt.encode(claims, private_key, algorithm=algorithm)),
-            _timed(
-                "joserfc, encode",
-                lambda: joserfc.jwt.encode({"alg": jose_algorithm}, claims, jose, [jose_algorithm]),
-            ),
-        ]
-        jose_token = joserfc.jwt.encode({"alg": jose_algorithm}, claims, jose, [jose_algorithm])
-        cases.append(
-            _timed("joserfc, decode", lambda: joserfc.jwt.decode(jose_token, jose, [jose_algorithm]))
-        )
+        cases = _cases(algorithm)
         await measure(cases)
         by_name = {case.name: case for case in cases}
         for case in cases:

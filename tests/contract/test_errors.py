@@ -107,12 +107,10 @@ async def test_twins_are_our_class_and_an_http_exception_with_a_response(harness
     h = harness()
 
     async def view():
-        try:
+        with pytest.raises(HTTPException, match="Missing Authorization Header") as caught:
             await h.api.verify_jwt_in_request()
-        except HTTPException as error:
-            assert isinstance(error, NoAuthorizationError)
-            assert str(error) == "Missing Authorization Header"
-            return {"code": error.code, "response": error.get_response().status_code}
+        assert isinstance(caught.value, NoAuthorizationError)
+        return {"code": caught.value.code, "response": caught.value.get_response().status_code}
 
     h.view("/twin", view)
     assert (await h.call("/twin")).json == {"code": 401, "response": 401}

@@ -331,10 +331,8 @@ async def test_inline_hooks_cannot_be_timed(harness):
     h.jwt.user_lookup_loader(inline=True)(shaped("async def", "fine"))
 
 
-@pytest.mark.parametrize("hook", [None and 1, "text", 7])
+@pytest.mark.parametrize("hook", [object(), "text", 7])
 async def test_what_cannot_be_called_is_refused(harness, hook):
-    if hook is None:
-        hook = object()
     with pytest.raises(ConfigurationError, match="callable"):
         harness().jwt.user_lookup_loader(inline=False)(hook)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import ClassVar
 
 import pytest
 
@@ -83,7 +84,7 @@ async def test_a_server_starts_without_its_store_and_says_so(harness, caplog):
 
 async def test_start_and_close_with_the_server(harness):
     class Noting(MemoryStore):
-        events: list = []
+        events: ClassVar[list] = []
 
         async def start(self):
             self.events.append("start")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+from typing import ClassVar
 
 import pytest
 
@@ -101,7 +102,7 @@ async def test_class_based_views(harness):
     api = h.api
 
     class All(MethodView):
-        decorators = [api.jwt_required()]
+        decorators: ClassVar = [api.jwt_required()]
 
         async def get(self):
             return {"who": api.get_jwt_identity()}

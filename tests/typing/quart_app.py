@@ -1,0 +1,68 @@
+"""Checked by mypy, not run: what the decorators and functions are to a type checker."""
+
+from __future__ import annotations
+
+from typing import Any, assert_type
+
+from quart import Quart, Response
+
+from async_jwt import KeyRing, MemoryStore, Store, TokenPair
+from async_jwt.adapters.quart import (
+    Authentication,
+    JWTManager,
+    create_access_token,
+    create_token_pair,
+    current_auth,
+    decode_token,
+    get_jti,
+    get_jwt,
+    jwt_required,
+    set_access_cookies,
+    verify_jwt_in_request,
+)
+
+app = Quart(__name__)
+jwt = JWTManager(app, store=MemoryStore())
+assert_type(jwt.store, Store)
+assert_type(jwt.keys, KeyRing)
+
+
+@jwt.user_lookup_loader
+async def load(header: dict[str, Any], claims: dict[str, Any]) -> str | None:
+    return None
+
+
+@jwt.token_verification_loader(inline=True)
+def verify(header: dict[str, Any], claims: dict[str, Any]) -> bool:
+    return True
+
+
+@jwt_required
+async def bare(number: int) -> str:
+    return str(number)
+
+
+@jwt_required(optional=True, locations=["headers", "cookies"])
+async def with_arguments(number: int) -> str:
+    return str(number)
+
+
+@jwt_required(type={"reset"})
+def plain() -> dict[str, str]:
+    return {}
+
+
+async def use() -> None:
+    assert_type(await bare(1), str)
+    assert_type(await with_arguments(number=1), str)
+    assert_type(plain(), dict[str, str])
+    assert_type(await create_access_token("alice", fresh=True), str)
+    assert_type(await create_token_pair("alice"), TokenPair)
+    assert_type(await decode_token("t"), dict[str, Any])
+    assert_type(await get_jti("t"), str | None)
+    assert_type(get_jwt(), dict[str, Any])
+    assert_type(current_auth(), Authentication | None)
+    assert_type(await verify_jwt_in_request(), tuple[dict[str, Any], dict[str, Any]] | None)
+    assert_type(verify({}, {}), bool)
+    assert_type(await load({}, {}), str | None)
+    set_access_cookies(Response(""), "t")

@@ -1,0 +1,91 @@
+"""The package as it is imported, and every snippet of its documentation."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import inspect
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+import async_jwt
+from async_jwt.adapters import quart as quart_adapter
+from tests.conftest import SECRET
+
+ROOT = Path(__file__).parents[2]
+SNIPPETS = [
+    pytest.param(block, id=f"{page.relative_to(ROOT)}-{number}")
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    for number, block in enumerate(
+        re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    )
+]
+
+
+def test_importing_loads_no_framework_and_no_redis():
+    code = "import sys, async_jwt; print(*sorted(sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"quart", "flask", "werkzeug", "redis"} & set(loaded)
+    assert "async_jwt.core.issue" in loaded
+
+
+@pytest.mark.parametrize("module", [async_jwt, quart_adapter], ids=["async_jwt", "quart"])
+def test_all_is_sorted_and_documented(module):
+    names = module.__all__
+    assert sorted(names) == sorted(set(names))
+    for name in names:
+        value = getattr(module, name)
+        assert name.startswith("__") or name == "current_user" or inspect.getdoc(value)
+
+
+def test_there_are_snippets():
+    assert len(SNIPPETS) > 20
+
+
+@pytest.mark.parametrize("block", SNIPPETS)
+def test_snippets_run(block, monkeypatch):
+    """Each block runs, and the application it makes or extends starts."""
+    import quart
+
+    monkeypatch.setenv("QUART_JWT_SECRET_KEY", SECRET)
+    app = quart.Quart("snippet")
+    app.config["JWT_SECRET_KEY"] = SECRET
+    module = types.ModuleType("snippet")
+    monkeypatch.setitem(sys.modules, "snippet", module)
+    namespace = vars(module)
+    given = {
+        "app": app,
+        "jwt": quart_adapter.JWTManager(app),
+        "asyncio": asyncio,
+        "timedelta": dt.timedelta,
+        "datetime": dt.datetime,
+        "request": quart.request,
+        "jsonify": quart.jsonify,
+        "make_response": quart.make_response,
+        "Key": async_jwt.Key,
+        "KeyRing": async_jwt.KeyRing,
+        **{name: getattr(quart_adapter, name) for name in quart_adapter.__all__},
+    }
+    namespace.update(given)
+    exec(compile(block, "<snippet>", "exec"), namespace)
+
+    async def start():
+        async with namespace["app"].test_app():
+            pass
+
+    asyncio.run(start())
+
+
+def test_readme_names_two_commands_of_one_line_each():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for marker in ("demo", "test"):
+        block = re.search(rf"<!-- {marker} -->\n+```sh\n(.*?)```", readme, re.DOTALL)
+        assert block is not None
+        assert block[1].count("\n") == 1
