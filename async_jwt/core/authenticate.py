@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from async_jwt.core import checks
-from async_jwt.core.codec import Decoded
+from async_jwt.core.codec import Verified
 from async_jwt.core.locations import csrf_value, find
 from async_jwt.core.policy import Policy
 from async_jwt.core.realm import Realm
@@ -29,6 +29,7 @@ from async_jwt.stores.contract import TokenRef
 __all__ = ["Authentication", "Record", "authenticate"]
 
 _UNKNOWN: Final = object()
+_Claims = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -61,7 +62,7 @@ class Authentication:
 class _Facts:
     """What is known of one token in this request; each is found out once."""
 
-    decoded: Decoded
+    token: Verified
     counts: bool = False
     verified: bool = False
     user: Any = _UNKNOWN
@@ -113,28 +114,31 @@ async def authenticate(
         return None
     facts = record.facts.get(token)
     if facts is None:
-        facts = record.facts[token] = _Facts(await realm.decode(token))
-    header, claims, _ = facts.decoded
-    if checks.needs_csrf(location, view.method, settings):
+        facts = record.facts[token] = _Facts(await realm.verify(token))
+    header, claims = realm.codec.read(facts.token)
+    if location == "cookies":
         await _check_csrf(claims, view, policy, settings)
     checks.check_type(claims, policy, settings)
     if policy.fresh:
         checks.check_fresh(header, claims, realm.clock())
-    if not policy.skip_revocation_check and not facts.counts:
-        await _check_revocation(realm, facts)
+    if not (facts.counts or policy.skip_revocation_check):
+        await _check_revocation(realm, facts.token.ref, header, claims)
+        facts.counts = True
     if not facts.verified:
-        await _verify(realm, facts)
+        await _check_verification(realm, header, claims)
+        facts.verified = True
     if facts.user is _UNKNOWN:
-        facts.user = await _load_user(realm, facts)
+        facts.user = await _load_user(realm, header, claims)
     identity = claims[settings.identity_claim]
-    # The view may do with its claims what it likes: later checks look at these.
-    found = Authentication(token, header.copy(), claims.copy(), identity, facts.user, location, policy)
+    found = Authentication(token, header, claims, identity, facts.user, location, policy)
     record.answered, record.authentication = True, found
-    record.authority = facts.decoded.ref if facts.counts else None
+    record.authority = facts.token.ref if facts.counts else None
     return found
 
 
-async def _check_csrf(claims: dict[str, Any], view: RequestView, policy: Policy, settings: Settings) -> None:
+async def _check_csrf(claims: _Claims, view: RequestView, policy: Policy, settings: Settings) -> None:
+    if not settings.cookie_csrf_protect or view.method not in settings.csrf_methods:
+        return
     if settings.csrf_check_origin:
         checks.check_origin(view, settings)
     sent = await csrf_value(view, policy, settings)
@@ -142,29 +146,25 @@ async def _check_csrf(claims: dict[str, Any], view: RequestView, policy: Policy,
     checks.check_csrf(claims, sent, name)
 
 
-async def _check_revocation(realm: Realm, facts: _Facts) -> None:
-    header, claims, ref = facts.decoded
+async def _check_revocation(realm: Realm, ref: TokenRef, header: _Claims, claims: _Claims) -> None:
     counts = await realm.store.check(ref)
     if not isinstance(counts, bool):
         raise HookError(f"{type(realm.store).__name__}.check() must return True or False")
     if not counts or await realm.ask("token_in_blocklist", header, claims):
         raise RevokedTokenError(header, claims)
-    facts.counts = True
 
 
-async def _verify(realm: Realm, facts: _Facts) -> None:
-    header, claims, _ = facts.decoded
+async def _check_verification(realm: Realm, header: _Claims, claims: _Claims) -> None:
     demanded = realm.hooks.get("token_verification") is not None
     if demanded and not await realm.ask("token_verification", header, claims):
         raise UserClaimsVerificationError(None, header, claims)
-    facts.verified = True
 
 
-async def _load_user(realm: Realm, facts: _Facts) -> Any:
-    header, claims, ref = facts.decoded
+async def _load_user(realm: Realm, header: _Claims, claims: _Claims) -> Any:
     if realm.hooks.get("user_lookup") is None:
         return None
     user = await realm.ask("user_lookup", header, claims)
     if user is None:
-        raise UserLookupError(f"user_lookup returned None for {ref.identity}", header, claims)
+        identity = claims[realm.settings.identity_claim]
+        raise UserLookupError(f"user_lookup returned None for {identity}", header, claims)
     return user

@@ -11,14 +11,9 @@ from async_jwt.core.request import RequestView
 from async_jwt.core.settings import Settings
 from async_jwt.errors import CSRFError, FreshTokenRequired, MissingClaimError, WrongTokenError
 
-__all__ = ["check_csrf", "check_fresh", "check_origin", "check_type", "needs_csrf"]
+__all__ = ["check_csrf", "check_fresh", "check_origin", "check_type"]
 
 _ACCESS_ONLY = frozenset((ACCESS,))
-
-
-def needs_csrf(location: str, method: str, settings: Settings) -> bool:
-    """Whether a request must prove that no other site made the browser send it."""
-    return location == "cookies" and settings.cookie_csrf_protect and method in settings.csrf_methods
 
 
 def check_csrf(claims: Mapping[str, Any], sent: str | None, header_name: str) -> None:

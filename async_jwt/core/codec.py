@@ -19,7 +19,7 @@ from async_jwt.errors import AlgorithmError, MalformedTokenError, SignatureError
 from async_jwt.keys import Key
 from async_jwt.stores.contract import TokenRef
 
-__all__ = ["Codec", "Decoded", "Unverified", "encode", "read_unverified"]
+__all__ = ["Codec", "Decoded", "Unverified", "Verified", "encode", "read_unverified"]
 
 _HEADERS = 64
 _NESTED = (dict, list)
@@ -29,11 +29,10 @@ Candidates = Callable[[str, str | None], Sequence[Key]]
 
 
 class Decoded(NamedTuple):
-    """A verified token: header and claims are this request's own, `ref` is what stores ask for."""
+    """The header and claims of a verified token, the caller's own."""
 
     header: dict[str, Any]
     claims: dict[str, Any]
-    ref: TokenRef
 
     def __repr__(self) -> str:
         return "<Decoded>"  # claims hold the CSRF value
@@ -51,7 +50,13 @@ class Unverified(NamedTuple):
         return "<Unverified>"
 
 
-class _Remembered(NamedTuple):
+class Verified(NamedTuple):
+    """A token whose signature and shape are right, as it is remembered.
+
+    Shared by all who present it, so its header and claims are never handed out: `Codec.read`
+    makes copies.
+    """
+
     key: Key
     header: dict[str, Any]
     claims: dict[str, Any]
@@ -60,7 +65,7 @@ class _Remembered(NamedTuple):
     ref: TokenRef
 
     def __repr__(self) -> str:
-        return "<_Remembered>"
+        return "<Verified>"
 
 
 class Codec:
@@ -80,39 +85,60 @@ class Codec:
         self._expiry_leeway, self._start_leeway = settings.time_leeway
         self._memory = _Memory(settings.token_cache_size)
         # The headers of verified tokens: an application has a handful of them.
-        self._headers: dict[bytes, Unverified] = {}
+        self._headers: dict[bytes, tuple[dict[str, Any], str, str | None]] = {}
 
     def decode(self, token: str, candidates: Candidates, *, allow_expired: bool = False) -> Decoded:
-        """Verify a token with the keys of a ring.
+        """Verify and read a token with the keys of a ring. See `verify` and `read`."""
+        return self.read(self.verify(token, candidates), allow_expired=allow_expired)
+
+    def verify(self, token: str, candidates: Candidates) -> Verified:
+        """Check a token's signature and shape with the keys of a ring.
 
         Args:
             token: the token's text.
             candidates: which keys may verify it.
-            allow_expired: whether a token whose `exp` has passed is accepted all the same.
 
         Raises:
             JWTDecodeError: the token is not accepted; the subclass says why.
         """
-        remembered = self._memory.get(token) if isinstance(token, str) else None
-        if remembered is None:
+        verified = self._memory.get(token) if isinstance(token, str) else None
+        if verified is None:
             unverified = self.inspect(token)
-            remembered = self._verify(token, unverified, candidates(unverified.algorithm, unverified.kid))
-        return self._in_time(remembered, allow_expired)
+            verified = self._verify(token, unverified, candidates(unverified.algorithm, unverified.kid))
+        return verified
 
-    def decode_with(
-        self, token: str, unverified: Unverified, key: Key, *, allow_expired: bool = False
-    ) -> Decoded:
-        """Verify a token with one key that the application chose for it.
+    def verify_with(self, token: str, unverified: Unverified, key: Key) -> Verified:
+        """Check a token with one key that the application chose for it.
 
         A remembered token counts only under the same key.
 
         Raises:
             JWTDecodeError: the token is not accepted.
         """
-        remembered = self._memory.get(token)
-        if remembered is None or remembered.key is not key:
-            remembered = self._verify(token, unverified, (key,))
-        return self._in_time(remembered, allow_expired)
+        verified = self._memory.get(token)
+        if verified is None or verified.key is not key:
+            verified = self._verify(token, unverified, (key,))
+        return verified
+
+    def read(self, verified: Verified, *, allow_expired: bool = False) -> Decoded:
+        """The header and claims of a token, if it is valid now.
+
+        Args:
+            verified: the token.
+            allow_expired: whether one whose `exp` has passed is accepted all the same.
+
+        Raises:
+            ImmatureTokenError: it is not valid yet.
+            ExpiredTokenError: it is not valid any more.
+        """
+        _, header, claims, flat, times, _ = verified
+        copied = dict.copy if flat else _copy
+        decoded = Decoded(copied(header), copied(claims))
+        now = self._clock()
+        # The same comparisons as PyJWT's, to the last bit.
+        if times.start > now + self._start_leeway or times.end <= now - self._expiry_leeway:
+            claim_set.refuse_times(decoded.header, decoded.claims, self._settings, now, allow_expired)
+        return decoded
 
     def inspect(self, token: str) -> Unverified:
         """Read a token's header, as far as that goes without a key.
@@ -123,7 +149,7 @@ class Codec:
         parts = split(token, self._settings.max_token_bytes)
         known = self._headers.get(parts.header)
         if known is not None:
-            return Unverified(parts, known.header, known.algorithm, known.kid)
+            return Unverified(parts, *known)
         header = parts.header_object()
         algorithm = header.get("alg")
         if not isinstance(algorithm, str) or algorithm not in self._accepted:
@@ -139,7 +165,7 @@ class Codec:
             raise MalformedTokenError("The specified typ value is not allowed")
         return Unverified(parts, header, algorithm, kid)
 
-    def _verify(self, token: str, unverified: Unverified, keys: Sequence[Key]) -> _Remembered:
+    def _verify(self, token: str, unverified: Unverified, keys: Sequence[Key]) -> Verified:
         parts, header, algorithm, _ = unverified
         signature = parts.signature_bytes()
         for key in keys:
@@ -152,24 +178,11 @@ class Codec:
         times = claim_set.check_shape(claims, self._settings)
         ref = claim_set.ref_of(claims, times, self._settings)
         flat = _is_flat(header) and _is_flat(claims)
-        remembered = _Remembered(key, header, claims, flat, times, ref)
-        self._memory.put(token, remembered)
-        if len(self._headers) < _HEADERS:
-            self._headers.setdefault(parts.header, unverified)
-        return remembered
-
-    def _in_time(self, remembered: _Remembered, allow_expired: bool) -> Decoded:
-        _, header, claims, flat, times, ref = remembered
-        decoded = Decoded(
-            header.copy() if flat else _copy(header),
-            claims.copy() if flat else _copy(claims),
-            ref,
-        )
-        now = self._clock()
-        # The same comparisons as PyJWT's, to the last bit.
-        if times.start > now + self._start_leeway or times.end <= now - self._expiry_leeway:
-            claim_set.refuse_times(decoded.header, decoded.claims, self._settings, now, allow_expired)
-        return decoded
+        verified = Verified(key, header, claims, flat, times, ref)
+        self._memory.put(token, verified)
+        if parts.header not in self._headers and len(self._headers) < _HEADERS:
+            self._headers[parts.header] = (header, algorithm, unverified.kid)
+        return verified
 
 
 def _is_accepted_typ(typ: Any, accepted: frozenset[str]) -> bool:
@@ -187,22 +200,22 @@ class _Memory:
     def __init__(self, size: int) -> None:
         self._half = (size + 1) // 2
         self._bytes = self._half * 2048
-        self._young: dict[str, _Remembered] = {}
-        self._old: dict[str, _Remembered] = {}
+        self._young: dict[str, Verified] = {}
+        self._old: dict[str, Verified] = {}
         self._young_bytes = 0
 
-    def get(self, token: str) -> _Remembered | None:
+    def get(self, token: str) -> Verified | None:
         found = self._young.get(token)
         if found is None and (found := self._old.get(token)) is not None:
             self.put(token, found)
         return found
 
-    def put(self, token: str, remembered: _Remembered) -> None:
+    def put(self, token: str, verified: Verified) -> None:
         if self._half == 0:
             return
         if len(self._young) >= self._half or self._young_bytes + len(token) > self._bytes:
             self._old, self._young, self._young_bytes = self._young, {}, 0
-        self._young[token] = remembered
+        self._young[token] = verified
         self._young_bytes += len(token)
 
 

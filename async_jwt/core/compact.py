@@ -113,15 +113,18 @@ def _finite(text: str) -> float:
     return number
 
 
-_decoder: Any = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+_plain: Any = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
+_decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
 
 
 def _parse(raw: bytes, name: str) -> dict[str, Any]:
     try:
         text = raw.decode("utf-8")
-        found, end = _decoder.scan_once(text, 0)
-        if end != len(text):
-            found = _decoder.decode(text)  # white space around it is fine, more is not
+        found, end = _plain.scan_once(text, 0)
+        # As many keys as colons: then no key came twice. Nesting, white space and colons in
+        # texts are for the decoder that looks at every object's keys.
+        if type(found) is not dict or len(found) != raw.count(b":") or end != len(text):
+            found = _decoder.decode(text)
     except (ValueError, RecursionError, StopIteration):
         raise MalformedTokenError(f"Invalid {name} string: not strict JSON") from None
     if not isinstance(found, dict):

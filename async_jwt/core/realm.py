@@ -7,7 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 from async_jwt.core.clock import Clock
-from async_jwt.core.codec import Codec, Decoded
+from async_jwt.core.codec import Codec, Decoded, Verified
 from async_jwt.core.hooks import Hooks, checked
 from async_jwt.core.run import run_hook
 from async_jwt.core.settings import Settings
@@ -76,14 +76,18 @@ class Realm:
         return checked(hook, answer, truth_counts=self.settings.is_compat)
 
     async def decode(self, token: str, *, allow_expired: bool = False) -> Decoded:
-        """Verify a token with the key that the application's loader, or the ring, has for it.
+        """Verify and read a token. Raises what `verify` and `Codec.read` raise."""
+        return self.codec.read(await self.verify(token), allow_expired=allow_expired)
+
+    async def verify(self, token: str) -> Verified:
+        """Check a token with the key that the application's loader, or the ring, has for it.
 
         Raises:
             JWTDecodeError: it is not accepted.
             ConfigurationError: there is no key.
         """
         if self.hooks.get("decode_key") is None:
-            return self.codec.decode(token, self.ring.candidates, allow_expired=allow_expired)
+            return self.codec.verify(token, self.ring.candidates)
         unverified = self.codec.inspect(token)
         claims = unverified.parts.payload_object()
         # The loader gets copies of its own: the token that is verified stays as it was read.
@@ -91,7 +95,7 @@ class Realm:
         if material is None:  # as `KEYS.get(header.get("kid"))` says it
             raise SignatureError("No key is known for this token")
         key = self._loaded_key("decode_key", material, unverified.algorithm)
-        return self.codec.decode_with(token, unverified, key, allow_expired=allow_expired)
+        return self.codec.verify_with(token, unverified, key)
 
     async def signing_key(self, identity: Any) -> Key:
         """The key that signs a new token of this identity (as it was handed to us)."""

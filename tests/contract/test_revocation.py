@@ -121,7 +121,7 @@ async def test_a_slow_request_does_not_outlive_a_sign_out(app, kind):
 
         record = getattr(request._get_current_object(), app.jwt._slot)
         if record.authority is None:
-            record.authority = record.facts[record.authentication.token].decoded.ref
+            record.authority = record.facts[record.authentication.token].token.ref
 
     app.view("/slow", slow, methods=["POST"])
     token = await app.mint_refresh()
