@@ -135,7 +135,7 @@ def check_shape(claims: dict[str, Any], settings: Settings, *, new: bool = False
     if not isinstance(fresh, _NUMBER):
         raise ClaimError("Fresh claim must be a boolean or a number")
     for name, problem in _TEXTS:
-        if name in claims and not isinstance(claims[name], str):
+        if not isinstance(claims.get(name, ""), str):
             raise ClaimError(problem)
     claims.setdefault("jti", None)
     if settings.verify_sub and not isinstance(claims.get("sub", ""), str):

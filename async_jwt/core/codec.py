@@ -22,7 +22,7 @@ from async_jwt.stores.contract import TokenRef
 __all__ = ["Codec", "Decoded", "Unverified", "Verified", "encode", "read_unverified"]
 
 _HEADERS = 64
-_NESTED = (dict, list)
+_NESTED = frozenset((dict, list))
 
 Candidates = Callable[[str, str | None], Sequence[Key]]
 """Which keys may verify a token with this algorithm and key id."""
@@ -221,7 +221,7 @@ class _Memory:
 
 def _is_flat(found: Mapping[str, Any]) -> bool:
     """Whether a shallow copy is a whole copy."""
-    return not any(isinstance(value, _NESTED) for value in found.values())
+    return not _NESTED & set(map(type, found.values()))
 
 
 def _copy(value: Any) -> Any:
