@@ -9,6 +9,7 @@ from typing import Any
 from async_jwt.core.clock import Clock
 from async_jwt.core.codec import Codec, Decoded, Verified
 from async_jwt.core.hooks import Hooks, checked
+from async_jwt.core.keyring import ring_of
 from async_jwt.core.run import run_hook
 from async_jwt.core.settings import Settings
 from async_jwt.errors import AlgorithmError, ConfigurationError, HookError, SignatureError
@@ -58,7 +59,7 @@ class Realm:
             ConfigurationError: a setting that names a key is missing or wrong.
         """
         if self._ring is None:
-            self._ring = KeyRing.from_settings(self.settings)
+            self._ring = ring_of(self.settings)
         return self._ring
 
     async def ask(self, name: str, *args: Any) -> Any:

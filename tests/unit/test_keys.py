@@ -6,6 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from async_jwt import Key, KeyRing
+from async_jwt.core.keyring import ring_of as settings_ring
 from async_jwt.core.settings import Settings
 from async_jwt.errors import ConfigurationError
 from async_jwt.keys import ALGORITHMS
@@ -14,7 +15,7 @@ from tests.unit.keys import PRIVATE, PRIVATE_PEMS, PUBLIC_PEMS
 
 
 def ring_of(**config):
-    return KeyRing.from_settings(Settings.from_config(config))
+    return settings_ring(Settings.from_config(config))
 
 
 def test_none_is_no_algorithm():
