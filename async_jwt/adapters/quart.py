@@ -7,10 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, ClassVar, Final, cast
 
-from quart import Quart
-from quart import current_app as quart_app
-from quart.globals import _cv_app, _cv_request
-from quart.wrappers import Request, Response
+from quart import Quart, Request, Response, current_app, has_app_context, has_request_context, request
 from werkzeug.local import LocalProxy
 
 from async_jwt.adapters._werkzeug import WerkzeugView
@@ -67,16 +64,19 @@ class _QuartView(WerkzeugView):
         return value
 
 
+def _object_of(proxy: Any) -> Any:
+    """What stands behind one of Quart's proxies: contexts differ between its versions."""
+    return proxy._get_current_object()  # noqa: SLF001  # Werkzeug documents it for this
+
+
 class _Quart:
     """Quart, as the facade knows it."""
 
     def current_app(self) -> Quart | None:
-        context = _cv_app.get(None)
-        return None if context is None else context.app
+        return _object_of(current_app) if has_app_context() else None
 
     def current_request(self) -> Request | None:
-        context = _cv_request.get(None)
-        return None if context is None else context.request
+        return _object_of(request) if has_request_context() else None
 
     def json_default(self, app: Quart) -> Callable[[Any], Any]:
         default: Callable[[Any], Any] = app.json.default  # type: ignore[attr-defined]  # Quart's and Flask's have it
@@ -105,7 +105,7 @@ class _Quart:
             @wraps(function)
             async def guarded(*args: Any, **kwargs: Any) -> Any:
                 await check()
-                answer = await quart_app.ensure_async(function)(*args, **kwargs)
+                answer = await current_app.ensure_async(function)(*args, **kwargs)
                 return await answer if inspect.isawaitable(answer) else answer
 
         return guarded

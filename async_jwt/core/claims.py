@@ -140,8 +140,10 @@ def check_shape(claims: dict[str, Any], settings: Settings, *, new: bool = False
     claims.setdefault("jti", None)
     if settings.verify_sub and not isinstance(claims.get("sub", ""), str):
         raise ClaimError("Subject must be a string")
-    _check_issuer(claims, None if new else settings.decode_issuer)
-    _check_audience(claims, None if new else settings.decode_audience)
+    if "iss" in claims or settings.decode_issuer is not None:
+        _check_issuer(claims, None if new else settings.decode_issuer)
+    if "aud" in claims or settings.decode_audience is not None:
+        _check_audience(claims, None if new else settings.decode_audience)
     issued = _seconds(claims, "iat", settings, -_INFINITY)
     start = _seconds(claims, "nbf", settings, -_INFINITY)
     return Times(max(start, issued), _seconds(claims, "exp", settings, _INFINITY), issued)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, fields
-from operator import itemgetter
 from typing import Any, Final, Literal
 
 from async_jwt.core import values
@@ -511,7 +510,6 @@ class Settings:
 
 
 _KEYS: tuple[str, ...] = tuple(spec.metadata["key"] for spec in fields(Settings))
-_read_all = itemgetter(*_KEYS)
 
 
 class LiveSettings:
@@ -533,6 +531,7 @@ class LiveSettings:
         self._defaults = {spec.metadata["key"]: spec.metadata[self._preset] for spec in fields(Settings)}
         self._given = frozenset(_KEYS) & config.keys()
         self._seen: tuple[Any, ...] = ()
+        self._copies: tuple[tuple[str, Any], ...] = ()
         self._settings: Settings
         self._reload()
 
@@ -542,11 +541,13 @@ class LiveSettings:
         Raises:
             ConfigurationError: a value was changed to a wrong one.
         """
+        config = self._config
         try:
-            unchanged = _read_all(self._config) == self._seen
-        except KeyError:
+            # All values and not ours alone: walking them is faster than looking ours up.
+            unchanged = tuple(config.values()) == self._seen
+        except Exception:  # noqa: BLE001  # some other value of the application cannot be compared
             unchanged = False
-        if not unchanged:
+        if not unchanged or any(config[key] != copy for key, copy in self._copies):
             self._reload()
         return self._settings
 
@@ -563,9 +564,10 @@ class LiveSettings:
         for key, value in self._defaults.items():
             config.setdefault(key, value)
         self._settings = Settings.from_config(config)
-        # Lists and sets are copied, so that a change inside one is noticed too.
-        self._seen = tuple(
-            value.copy() if isinstance(value, (list, set, dict)) else value for value in _read_all(config)
+        self._seen = tuple(config.values())
+        # A change inside one of these leaves it the same object.
+        self._copies = tuple(
+            (key, config[key].copy()) for key in _KEYS if isinstance(config[key], (list, set, dict))
         )
 
 

@@ -13,6 +13,7 @@ from blockbuster import blockbuster_ctx
 from quart import Quart
 from werkzeug.datastructures import Headers
 
+import async_jwt.stores.redis  # noqa: F401  # as in applications, made before they serve
 from async_jwt.adapters import quart as quart_adapter
 from tests.conftest import SECRET
 

@@ -38,6 +38,22 @@ async def test_changes_are_honoured_even_inside_a_list(harness):
     assert (await h.call(token=token)).status == 200
 
 
+async def test_other_values_that_cannot_be_compared_are_no_matter(harness):
+    class Odd:
+        __hash__ = None
+
+        def __eq__(self, other):
+            raise ValueError("which of them?")
+
+    h = harness()
+    token = await h.mint()
+    for _ in range(2):
+        h.app.config["SOMETHING_ELSE"] = Odd()
+        assert (await h.call(token=token)).status == 200
+    h.app.config["JWT_TOKEN_LOCATION"] = "cookies"
+    assert (await h.call(token=token)).status == 401
+
+
 async def test_compat_must_be_set_first(harness):
     h = harness({"JWT_COOKIE_SAMESITE": "Strict"})
     h.app.config["JWT_COMPAT"] = "flask-jwt-extended"
