@@ -140,11 +140,30 @@ async def test_payloads_that_are_no_claim_sets(harness):
         b'{"a":"\\udc00"}',
     ):
         refused(await h.call(token=signed(payload)))
+    twice = json.dumps(fine()).encode()[:-1] + b', "sub": "bob"}'
+    compact = json.dumps(fine(), separators=(",", ":")).encode()[:-1] + b',"sub":"bob"}'
+    for payload in (twice, compact):
+        refused(await h.call(token=signed(payload)))
     escaped = json.dumps(fine(name="é")).encode()
     assert b"\\u" in escaped
     assert (await h.call(token=signed(escaped + b" "))).status == 200
     nested = fine(list=[{}, [1, {"a": []}]])
     assert (await h.call(token=signed(nested))).json["claims"]["list"] == [{}, [1, {"a": []}]]
+
+
+async def test_the_longest_token(harness):
+    token = signed(fine(filler="x" * 2000))
+    assert (await harness().call(token=token)).status == 200
+    assert (await harness({"JWT_MAX_TOKEN_BYTES": len(token)}).call(token=token)).status == 200
+    refused(await harness({"JWT_MAX_TOKEN_BYTES": len(token) - 1}).call(token=token))
+
+
+async def test_a_header_cannot_rename_its_keys_algorithm(harness):
+    """Signed with the right key under HS256, and yet called HS512."""
+    h = harness({"JWT_DECODE_ALGORITHMS": ["HS512"]})
+    h.jwt.decode_key_loader(lambda header, claims: KEY)
+    assert (await h.call(token=signed(fine()))).status == 200
+    refused(await h.call(token=signed(fine(), {"alg": "HS512"})))
 
 
 async def test_ten_megabytes(harness):
