@@ -102,14 +102,12 @@ class Binding:
 
     def authentication(self) -> Authentication | None:
         """The authentication of the current request, if there is one."""
-        request = self._surroundings.current_request()
-        record: Record | None = getattr(request, self._slot, None)
+        record = self._current_record()
         return None if record is None else record.authentication
 
     def authority(self) -> TokenRef | None:
         """The token that the current request was let in with, as the store knows it."""
-        request = self._surroundings.current_request()
-        record: Record | None = getattr(request, self._slot, None)
+        record = self._current_record()
         return None if record is None else record.authority
 
     async def start(self) -> None:
@@ -144,8 +142,7 @@ class Binding:
 
     def note_revocation(self) -> None:
         """Told after each revocation; says once that other processes do not know of it."""
-        request = self._surroundings.current_request()
-        record: Record | None = getattr(request, self._slot, None)
+        record = self._current_record()
         if record is not None:
             record.authority = None  # what the request itself revokes does not stop it
         if self._warned or self._given_store is not None or not self._live.is_default("JWT_STORE_URI"):
@@ -155,6 +152,10 @@ class Binding:
             "A revocation was kept in this process's memory: other processes do not know of it, and a "
             'restart forgets it. Set JWT_STORE_URI = "redis://..." (or "memory://" if that is meant)'
         )
+
+    def _current_record(self) -> Record | None:
+        record: Record | None = getattr(self._surroundings.current_request(), self._slot, None)
+        return record
 
     def _rebuild(self) -> None:
         settings = self._live.current()
