@@ -105,10 +105,15 @@ class Binding:
         record = self._current_record()
         return None if record is None else record.authentication
 
-    def authority(self) -> TokenRef | None:
-        """The token that the current request was let in with, as the store knows it."""
+    def ref(self) -> TokenRef | None:
+        """The token that the current request was let in with, as stores know it."""
         record = self._current_record()
-        return None if record is None else record.authority
+        return None if record is None else record.ref
+
+    def vouched(self) -> bool:
+        """Whether the request rests on that token's not being revoked."""
+        record = self._current_record()
+        return record is not None and record.vouched
 
     async def start(self) -> None:
         """Check what can only be checked now, and connect the store.
@@ -144,7 +149,7 @@ class Binding:
         """Told after each revocation; says once that other processes do not know of it."""
         record = self._current_record()
         if record is not None:
-            record.authority = None  # what the request itself revokes does not stop it
+            record.vouched = False  # what the request itself revokes does not stop it
         if self._warned or self._given_store is not None or not self._live.is_default("JWT_STORE_URI"):
             return
         self._warned = True

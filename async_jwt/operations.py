@@ -12,7 +12,6 @@ from typing import Any
 
 from async_jwt.binding import Binding
 from async_jwt.core import claims as claim_set
-from async_jwt.core.authenticate import Authentication
 from async_jwt.core.checks import check_csrf
 from async_jwt.core.claims import Fresh
 from async_jwt.core.issue import Expires, Issued, Order, TokenPair, issue, issue_pair, subject_of
@@ -234,14 +233,12 @@ class Operations:
             ValueError: the token has no `jti`.
         """
         realm = self._binding().realm()
-        claims: Mapping[str, Any]
         if token is None:
-            claims = self._demand_authentication("revoke_token").claims
+            ref = self._own_ref("revoke_token")
         elif isinstance(token, str):
-            claims = await self.decode_token(token, allow_expired=True)
+            ref = self._ref_of(realm, await self.decode_token(token, allow_expired=True))
         else:
-            claims = token
-        ref = self._ref_of(realm, claims)
+            ref = self._ref_of(realm, token)
         await realm.store.revoke_token(ref)
         await self._tell_revoked("token", ref.identity, ref.jti, ref.sid)
 
@@ -260,16 +257,14 @@ class Operations:
                 neither `sid` nor `jti`.
         """
         realm = self._binding().realm()
-        current = None
-        if identity is None or keep_current:
-            current = self._demand_authentication("revoke_user")
-        subject = current.identity if identity is None and current else await subject_of(realm, identity)
-        keep: TokenRef | None = None
-        if keep_current and current is not None:
-            keep = self._ref_of(realm, current.claims)
-            if (keep.sid or keep.jti) is None or current.identity != subject:
-                raise ValueError("keep_current needs a session or token of the same user to keep")
-        text = claim_set.identity_text(subject)
+        own = self._own_ref("revoke_user") if identity is None or keep_current else None
+        if identity is None and own is not None:
+            text = own.identity
+        else:
+            text = claim_set.identity_text(await subject_of(realm, identity))
+        keep = own if keep_current else None
+        if keep is not None and ((keep.sid or keep.jti) is None or keep.identity != text):
+            raise ValueError("keep_current needs a session or token of the same user to keep")
         await realm.store.revoke_user(text, keep)
         await self._tell_revoked("user", text)
 
@@ -292,9 +287,8 @@ class Operations:
         """
         binding = self._binding()
         realm = binding.realm()
-        current = binding.authentication()
-        ref = binding.authority()
-        if current is None or ref is None:
+        current, ref = binding.authentication(), binding.ref()
+        if current is None or ref is None or not binding.vouched():
             return
         its_own = issued.claims.get(realm.settings.identity_claim) == current.identity
         if its_own and not await realm.store.check(ref):
@@ -318,11 +312,11 @@ class Operations:
         binding.note_revocation()
         await send(token_revoked, binding.app, scope=scope, identity=identity, jti=jti, sid=sid)
 
-    def _demand_authentication(self, name: str) -> Authentication:
-        current = self._binding().authentication()
-        if current is None:
+    def _own_ref(self, name: str) -> TokenRef:
+        ref = self._binding().ref()
+        if ref is None:
             raise RuntimeError(f"{name}() without a token or identity needs an authenticated request")
-        return current
+        return ref
 
     @staticmethod
     def _ref_of(realm: Realm, claims: Mapping[str, Any]) -> TokenRef:

@@ -75,13 +75,15 @@ class Record:
     Attributes:
         answered: whether a check has passed, be it for want of a token.
         authentication: the last success; None for an anonymous request.
-        authority: the token whose revocation was looked at for it; None if it was not, or
-            if the request itself revoked something since.
+        ref: the token of the last success, as stores know it.
+        vouched: whether its revocation was looked at, and the request itself has revoked
+            nothing since.
     """
 
     answered: bool = False
     authentication: Authentication | None = None
-    authority: TokenRef | None = None
+    ref: TokenRef | None = None
+    vouched: bool = False
     facts: dict[str, _Facts] = field(default_factory=dict)
 
 
@@ -110,7 +112,7 @@ async def authenticate(
     except NoAuthorizationError:
         if not policy.optional:
             raise
-        record.answered, record.authentication, record.authority = True, None, None
+        record.answered, record.authentication, record.ref = True, None, None
         return None
     facts = record.facts.get(token)
     if facts is None:
@@ -132,7 +134,7 @@ async def authenticate(
     identity = claims[settings.identity_claim]
     found = Authentication(token, header, claims, identity, facts.user, location, policy)
     record.answered, record.authentication = True, found
-    record.authority = facts.token.ref if facts.counts else None
+    record.ref, record.vouched = facts.token.ref, facts.counts
     return found
 
 

@@ -397,6 +397,21 @@ async def test_applications_are_not_kept_alive(harness):
     assert await shared.create_access_token("alice")
 
 
+async def test_what_a_view_does_to_its_claims_does_not_change_what_it_revokes(harness):
+    h = harness()
+
+    @h.api.jwt_required()
+    async def view():
+        h.api.get_jwt().clear()
+        await h.api.revoke_token()
+        return {}
+
+    h.view("/clear", view)
+    token = await h.mint()
+    assert (await h.call("/clear", token=token)).status == 200
+    assert (await h.call(token=token)).code == "token_revoked"
+
+
 async def test_what_a_view_does_to_its_claims_changes_no_check(harness):
     h = harness()
 

@@ -57,16 +57,18 @@ _PASSED_ON = frozenset(
 )
 
 
-def _script_text(name: str) -> str:
-    return (files(__package__) / "scripts" / f"{name}.lua").read_text("utf-8")
+def _load(*names: str) -> AsyncScript:
+    """One script of one or several files, hashed once. Whoever calls it names the client."""
+    folder = files(__package__) / "scripts"
+    text = b"".join((folder / f"{name}.lua").read_bytes() for name in names)
+    return AsyncScript(cast("Redis", None), text)
 
 
-_COUNTS = _script_text("counts")
 _SCRIPTS = {
-    "stamp": _script_text("stamp"),
-    "check": _COUNTS + _script_text("check"),
-    "raise_user": _COUNTS + _script_text("raise_user"),
-    "raise_all": _script_text("raise_all"),
+    "stamp": _load("stamp"),
+    "check": _load("counts", "check"),
+    "raise_user": _load("counts", "raise_user"),
+    "raise_all": _load("raise_all"),
 }
 
 
@@ -142,7 +144,7 @@ class RedisStore:
     async def revoke_everything(self) -> None:
         async def raise_all(client: Redis) -> None:
             async with client.pipeline(transaction=True) as pipeline:
-                script = AsyncScript(client, _SCRIPTS["raise_all"])
+                script = _SCRIPTS["raise_all"]
                 for number in range(BUCKETS):
                     await script(keys=[f"{self._base(f'{number:02x}')}all"], client=pipeline)
                 await pipeline.execute()
@@ -172,7 +174,7 @@ class RedisStore:
 
     async def _script(self, name: str, keys: list[str], args: list[Any]) -> Any:
         def call(client: Redis) -> Awaitable[Any]:
-            return AsyncScript(client, _SCRIPTS[name])(keys=keys, args=args)
+            return _SCRIPTS[name](keys=keys, args=args, client=client)
 
         return await self._connections.run(call)
 
