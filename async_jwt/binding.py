@@ -123,7 +123,7 @@ class Binding:
                 `JWT_HOOK_TIMEOUT`.
         """
         realm = self.realm()
-        if self._hooks.get("decode_key") is None:
+        if "decode_key" not in self._hooks:
             _ = realm.ring
         try:
             await realm.store.start()

@@ -2,12 +2,13 @@
 
 A `Key` is parsed once and pinned to one algorithm: nothing in a token can make it serve
 another (RFC 8725 §3.1). A `KeyRing` is one signing key and any number of verification keys.
-Key material never shows in a `repr`, an error or a log. The cryptography is PyJWT's and
-`cryptography`'s.
+Key material never shows in a `repr`, an error or a log. The cryptography is PyJWT's,
+`cryptography`'s and the standard library's HMAC.
 """
 
 from __future__ import annotations
 
+import hmac
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -44,7 +45,7 @@ class Key:
         ConfigurationError: the key does not fit the algorithm, or is too weak.
     """
 
-    __slots__ = ("_implementation", "_private", "_public", "algorithm", "kid")
+    __slots__ = ("_implementation", "_mac", "_private", "_public", "algorithm", "kid")
 
     def __init__(
         self,
@@ -66,8 +67,11 @@ class Key:
         self._implementation = implementation
         prepared = _prepare(implementation, material, algorithm)
         _check_strength(implementation, prepared, algorithm, min_secret_bytes)
+        self._mac: hmac.HMAC | None = None
         if isinstance(implementation, HMACAlgorithm):
             self._private = self._public = prepared
+            # Scheduled once: PyJWT would do it again for every token.
+            self._mac = hmac.new(prepared, digestmod=implementation.hash_alg)
         elif hasattr(prepared, "sign"):
             self._private, self._public = prepared, prepared.public_key()
         else:
@@ -80,15 +84,25 @@ class Key:
 
     def sign(self, message: bytes) -> bytes:
         """The signature of a message. Only for a key that `can_sign`."""
+        if self._mac is not None:
+            return _hmac(self._mac, message)
         signature: bytes = self._implementation.sign(message, self._private)
         return signature
 
     def verify(self, message: bytes, signature: bytes) -> bool:
         """Whether this key made the signature. Never raises for bad signatures."""
+        if self._mac is not None:
+            return hmac.compare_digest(_hmac(self._mac, message), signature)
         return self._implementation.verify(message, self._public, signature)
 
     def __repr__(self) -> str:
         return f"<Key {self.algorithm} kid={self.kid!r}>"
+
+
+def _hmac(scheduled: hmac.HMAC, message: bytes) -> bytes:
+    mac = scheduled.copy()
+    mac.update(message)
+    return mac.digest()
 
 
 def _prepare(implementation: Algorithm, material: Any, algorithm: str) -> Any:

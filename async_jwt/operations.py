@@ -322,5 +322,4 @@ class Operations:
     def _ref_of(realm: Realm, claims: Mapping[str, Any]) -> TokenRef:
         # A token without `jti` reads as one with None, which no token may hold.
         held = {name: value for name, value in claims.items() if (name, value) != ("jti", None)}
-        times = claim_set.check_shape(held, realm.settings)
-        return claim_set.ref_of(held, times, realm.settings)
+        return claim_set.check_shape(held, realm.settings).ref

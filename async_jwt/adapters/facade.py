@@ -210,7 +210,7 @@ class PublicAPI(Operations):
     async def _loaded_response(self, binding: Binding, error: JWTExtendedException) -> Any | None:
         realm = binding.realm()
         chosen = loader_for(error, realm.settings)
-        if chosen is None or realm.hooks.get(chosen[0]) is None:
+        if chosen is None or chosen[0] not in realm.hooks:
             return None
         name, arguments = chosen
         answer = await realm.ask(name, *arguments)
@@ -275,7 +275,7 @@ class PublicAPI(Operations):
         found = self.current_auth()
         if found is None:
             return None
-        if self._binding().realm().hooks.get("user_lookup") is None:
+        if "user_lookup" not in self._binding().realm().hooks:
             raise RuntimeError("There is no current user: register a user_lookup_loader")
         return found.user
 
@@ -286,7 +286,8 @@ class PublicAPI(Operations):
             MalformedTokenError: it is no token.
         """
         limit = self._binding().realm().settings.max_token_bytes
-        return split(encoded_token, limit).header_object()
+        header, _ = split(encoded_token, limit).header_object()
+        return header
 
     def _record(self) -> Record:
         request = self._framework.current_request()

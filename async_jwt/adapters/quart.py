@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, ClassVar, Final, cast
 
-from quart import Quart, Request, Response, current_app, has_app_context, has_request_context, request
+from quart import Quart, Request, Response, current_app, request
 from werkzeug.local import LocalProxy
 
 from async_jwt.adapters._werkzeug import WerkzeugView
@@ -64,19 +64,22 @@ class _QuartView(WerkzeugView):
         return value
 
 
-def _object_of(proxy: Any) -> Any:
-    """What stands behind one of Quart's proxies: contexts differ between its versions."""
-    return proxy._get_current_object()  # noqa: SLF001  # Werkzeug documents it for this
+def _object_of(proxy: Any) -> Any | None:
+    """What stands behind one of Quart's proxies, if anything: contexts differ between its versions."""
+    try:
+        return proxy._get_current_object()  # noqa: SLF001  # Werkzeug documents it for this
+    except RuntimeError:
+        return None
 
 
 class _Quart:
     """Quart, as the facade knows it."""
 
     def current_app(self) -> Quart | None:
-        return _object_of(current_app) if has_app_context() else None
+        return _object_of(current_app)
 
     def current_request(self) -> Request | None:
-        return _object_of(request) if has_request_context() else None
+        return _object_of(request)
 
     def json_default(self, app: Quart) -> Callable[[Any], Any]:
         default: Callable[[Any], Any] = app.json.default  # type: ignore[attr-defined]  # Quart's and Flask's have it

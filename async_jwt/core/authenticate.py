@@ -8,7 +8,7 @@ application's verification, then the user. Nothing is visible to the view before
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from async_jwt.core import checks
 from async_jwt.core.codec import Verified
@@ -28,7 +28,6 @@ from async_jwt.stores.contract import TokenRef
 
 __all__ = ["Authentication", "Record", "authenticate"]
 
-_UNKNOWN: Final = object()
 _Claims = dict[str, Any]
 
 
@@ -65,7 +64,7 @@ class _Facts:
     token: Verified
     counts: bool = False
     verified: bool = False
-    user: Any = _UNKNOWN
+    user: Any = None
 
 
 @dataclass(slots=True, repr=False)
@@ -126,10 +125,11 @@ async def authenticate(
     if not (facts.counts or policy.skip_revocation_check):
         await _check_revocation(realm, facts.token.ref, header, claims)
         facts.counts = True
-    if not facts.verified:
+    hooks = realm.hooks
+    if "token_verification" in hooks and not facts.verified:
         await _check_verification(realm, header, claims)
         facts.verified = True
-    if facts.user is _UNKNOWN:
+    if "user_lookup" in hooks and facts.user is None:
         facts.user = await _load_user(realm, header, claims)
     identity = claims[settings.identity_claim]
     found = Authentication(token, header, claims, identity, facts.user, location, policy)
@@ -152,19 +152,18 @@ async def _check_revocation(realm: Realm, ref: TokenRef, header: _Claims, claims
     counts = await realm.store.check(ref)
     if not isinstance(counts, bool):
         raise HookError(f"{type(realm.store).__name__}.check() must return True or False")
-    if not counts or await realm.ask("token_in_blocklist", header, claims):
+    if not counts or (
+        "token_in_blocklist" in realm.hooks and await realm.ask("token_in_blocklist", header, claims)
+    ):
         raise RevokedTokenError(header, claims)
 
 
 async def _check_verification(realm: Realm, header: _Claims, claims: _Claims) -> None:
-    demanded = realm.hooks.get("token_verification") is not None
-    if demanded and not await realm.ask("token_verification", header, claims):
+    if not await realm.ask("token_verification", header, claims):
         raise UserClaimsVerificationError(None, header, claims)
 
 
 async def _load_user(realm: Realm, header: _Claims, claims: _Claims) -> Any:
-    if realm.hooks.get("user_lookup") is None:
-        return None
     user = await realm.ask("user_lookup", header, claims)
     if user is None:
         identity = claims[realm.settings.identity_claim]

@@ -21,7 +21,7 @@ from async_jwt.errors import (
 )
 from async_jwt.stores.contract import TokenRef
 
-__all__ = ["Fresh", "Times", "build", "check_shape", "identity_text", "merge", "ref_of", "refuse_times"]
+__all__ = ["Fresh", "Shape", "build", "check_shape", "identity_text", "merge", "refuse_times"]
 
 _INFINITY = float("inf")
 # Some thirty million years: what lies beyond is no time, and no float could count its seconds.
@@ -32,17 +32,6 @@ Fresh = bool | float | dt.timedelta
 
 _DROPPABLE = frozenset({"nbf", "iat", "aud", "iss"})
 _TIME_CLAIMS = ("exp", "iat", "nbf")
-
-
-class Times(NamedTuple):
-    """When a token is valid, in whole seconds since the epoch, floored as PyJWT does."""
-
-    start: float
-    """The later of `nbf` and `iat`, minus infinity without both."""
-    end: float
-    """`exp`, infinity without it."""
-    issued: float
-    """`iat`, minus infinity without it."""
 
 
 def build(
@@ -108,11 +97,22 @@ def merge(claims: dict[str, Any], overrides: Mapping[str, Any]) -> None:
             claims[name] = calendar.timegm(value.utctimetuple())
 
 
-def check_shape(claims: dict[str, Any], settings: Settings, *, new: bool = False) -> Times:
+class Shape(NamedTuple):
+    """What an accepted claim set says to those who look at it again and again."""
+
+    start: float
+    """The later of `nbf` and `iat` in whole seconds since the epoch, minus infinity without both."""
+    end: float
+    """`exp` likewise, infinity without it."""
+    ref: TokenRef
+    """The token, as stores know it."""
+
+
+def check_shape(claims: dict[str, Any], settings: Settings, *, new: bool = False) -> Shape:
     """Refuse a claim set that is not of the accepted shape; fill in what may be left out.
 
     A token without `type` (where that is allowed), `fresh` or `jti` gets "access", False
-    and None, so that the claims can be read alike.
+    and None, so that the claims can be read alike. Times are floored, as PyJWT does.
 
     Args:
         claims: the claim set; filled in.
@@ -131,31 +131,39 @@ def check_shape(claims: dict[str, Any], settings: Settings, *, new: bool = False
         if settings.require_type:
             raise MissingClaimError("type", "Missing claim: type")
         claims["type"] = "access"
-    fresh = claims.setdefault("fresh", False)
-    if not isinstance(fresh, _NUMBER):
+    for name, value in claims.items():
+        # Most claims are texts: one look passes them, whatever their name.
+        if not isinstance(value, str) and name in _TEXTS and (name != "sub" or settings.verify_sub):
+            raise ClaimError(_TEXTS[name])
+    if not isinstance(claims.setdefault("fresh", False), _NUMBER):
         raise ClaimError("Fresh claim must be a boolean or a number")
-    for name, problem in _TEXTS:
-        if not isinstance(claims.get(name, ""), str):
-            raise ClaimError(problem)
-    claims.setdefault("jti", None)
-    if settings.verify_sub and not isinstance(claims.get("sub", ""), str):
-        raise ClaimError("Subject must be a string")
     if "iss" in claims or settings.decode_issuer is not None:
         _check_issuer(claims, None if new else settings.decode_issuer)
     if "aud" in claims or settings.decode_audience is not None:
         _check_audience(claims, None if new else settings.decode_audience)
     issued = _seconds(claims, "iat", settings, -_INFINITY)
     start = _seconds(claims, "nbf", settings, -_INFINITY)
-    return Times(max(start, issued), _seconds(claims, "exp", settings, _INFINITY), issued)
+    end = _seconds(claims, "exp", settings, _INFINITY)
+    identity = claims[settings.identity_claim]
+    ref = TokenRef(
+        identity if isinstance(identity, str) else identity_text(identity),
+        claims.setdefault("jti", None),
+        claims.get("sid"),
+        claims.get("gen"),
+        max(0.0, issued - settings.clock_skew),
+        None if end == _INFINITY else end + settings.expiry_leeway,
+    )
+    return Shape(max(start, issued), end, ref)
 
 
-_TEXTS = (
-    ("type", "Type claim must be a string"),
-    ("jti", "JWT ID must be a string"),
-    ("csrf", "CSRF claim must be a string"),
-    ("gen", "Generation claim must be a string"),
-    ("sid", "Session ID must be a string"),
-)
+_TEXTS = {
+    "type": "Type claim must be a string",
+    "jti": "JWT ID must be a string",
+    "csrf": "CSRF claim must be a string",
+    "gen": "Generation claim must be a string",
+    "sid": "Session ID must be a string",
+    "sub": "Subject must be a string",
+}
 # A tuple: `int | float` would be built anew at every look. A bool is an int.
 _NUMBER = (int, float)
 
@@ -213,31 +221,17 @@ def _seconds(claims: Mapping[str, Any], name: str, settings: Settings, default: 
 def refuse_times(
     header: Mapping[str, Any], claims: Mapping[str, Any], settings: Settings, now: float, allow_expired: bool
 ) -> None:
-    """Say why a token is outside its `Times`. Returns only for an expired one that is allowed.
+    """Say why a token is outside its times. Returns only for an expired one that is allowed.
 
     Raises:
         ImmatureTokenError: `iat` or `nbf` lies in the future.
         ExpiredTokenError: `exp` has passed; it carries the verified header and claims.
     """
-    _, start_leeway = settings.time_leeway
     for name in ("iat", "nbf"):
-        if _seconds(claims, name, settings, -_INFINITY) > now + start_leeway:
+        if _seconds(claims, name, settings, -_INFINITY) > now + settings.start_leeway:
             raise ImmatureTokenError(f"The token is not yet valid ({name})")
     if not allow_expired:
         raise ExpiredTokenError("Signature has expired", header, claims)
-
-
-def ref_of(claims: Mapping[str, Any], times: Times, settings: Settings) -> TokenRef:
-    """What a store needs to know of a token with this accepted claim set."""
-    identity = claims[settings.identity_claim]
-    return TokenRef(
-        identity if type(identity) is str else identity_text(identity),
-        claims["jti"],
-        claims.get("sid"),
-        claims.get("gen"),
-        max(0.0, times.issued - settings.clock_skew),
-        None if times.end == _INFINITY else times.end + settings.time_leeway[0],
-    )
 
 
 def identity_text(identity: Any) -> str:

@@ -22,7 +22,6 @@ from async_jwt.stores.contract import TokenRef
 __all__ = ["Codec", "Decoded", "Unverified", "Verified", "encode", "read_unverified"]
 
 _HEADERS = 64
-_NESTED = frozenset((dict, list))
 
 Candidates = Callable[[str, str | None], Sequence[Key]]
 """Which keys may verify a token with this algorithm and key id."""
@@ -43,6 +42,7 @@ class Unverified(NamedTuple):
 
     parts: Compact
     header: dict[str, Any]
+    nested: bool
     algorithm: str
     kid: str | None
 
@@ -60,8 +60,10 @@ class Verified(NamedTuple):
     key: Key
     header: dict[str, Any]
     claims: dict[str, Any]
-    flat: bool
-    times: claim_set.Times
+    nested: bool
+    """Whether a shallow copy would share something."""
+    start: float
+    end: float
     ref: TokenRef
 
     def __repr__(self) -> str:
@@ -82,10 +84,11 @@ class Codec:
         self._accepted = frozenset(settings.accepted_algorithms)
         accept_typ = settings.accept_typ
         self._typ = None if accept_typ is None else frozenset(typ.lower() for typ in accept_typ)
-        self._expiry_leeway, self._start_leeway = settings.time_leeway
+        self._expiry_leeway = settings.expiry_leeway
+        self._start_leeway = settings.start_leeway
         self._memory = _Memory(settings.token_cache_size)
         # The headers of verified tokens: an application has a handful of them.
-        self._headers: dict[bytes, tuple[dict[str, Any], str, str | None]] = {}
+        self._headers: dict[bytes, tuple[dict[str, Any], bool, str, str | None]] = {}
 
     def decode(self, token: str, candidates: Candidates, *, allow_expired: bool = False) -> Decoded:
         """Verify and read a token with the keys of a ring. See `verify` and `read`."""
@@ -131,12 +134,12 @@ class Codec:
             ImmatureTokenError: it is not valid yet.
             ExpiredTokenError: it is not valid any more.
         """
-        _, header, claims, flat, times, _ = verified
-        copied = dict.copy if flat else _copy
+        _, header, claims, nested, start, end, _ = verified
+        copied = _copy if nested else dict.copy
         decoded = Decoded(copied(header), copied(claims))
         now = self._clock()
         # The same comparisons as PyJWT's, to the last bit.
-        if times.start > now + self._start_leeway or times.end <= now - self._expiry_leeway:
+        if start > now + self._start_leeway or end <= now - self._expiry_leeway:
             claim_set.refuse_times(decoded.header, decoded.claims, self._settings, now, allow_expired)
         return decoded
 
@@ -150,7 +153,7 @@ class Codec:
         known = self._headers.get(parts.header)
         if known is not None:
             return Unverified(parts, *known)
-        header = parts.header_object()
+        header, nested = parts.header_object()
         algorithm = header.get("alg")
         if not isinstance(algorithm, str) or algorithm not in self._accepted:
             raise AlgorithmError("The specified alg value is not allowed")
@@ -163,10 +166,10 @@ class Codec:
             raise MalformedTokenError("Key ID header parameter must be a string")
         if self._typ is not None and not _is_accepted_typ(header.get("typ"), self._typ):
             raise MalformedTokenError("The specified typ value is not allowed")
-        return Unverified(parts, header, algorithm, kid)
+        return Unverified(parts, header, nested, algorithm, kid)
 
     def _verify(self, token: str, unverified: Unverified, keys: Sequence[Key]) -> Verified:
-        parts, header, algorithm, _ = unverified
+        parts, header, nested, algorithm, kid = unverified
         signature = parts.signature_bytes()
         for key in keys:
             # The key's algorithm, not the token's, decides: they must be the same.
@@ -174,14 +177,12 @@ class Codec:
                 break
         else:
             raise SignatureError("Signature verification failed")
-        claims = parts.payload_object()
-        times = claim_set.check_shape(claims, self._settings)
-        ref = claim_set.ref_of(claims, times, self._settings)
-        flat = _is_flat(header) and _is_flat(claims)
-        verified = Verified(key, header, claims, flat, times, ref)
+        claims, claims_nested = parts.payload_object()
+        start, end, ref = claim_set.check_shape(claims, self._settings)
+        verified = Verified(key, header, claims, nested or claims_nested, start, end, ref)
         self._memory.put(token, verified)
         if parts.header not in self._headers and len(self._headers) < _HEADERS:
-            self._headers[parts.header] = (header, algorithm, unverified.kid)
+            self._headers[parts.header] = (header, nested, algorithm, kid)
         return verified
 
 
@@ -217,11 +218,6 @@ class _Memory:
             self._old, self._young, self._young_bytes = self._young, {}, 0
         self._young[token] = verified
         self._young_bytes += len(token)
-
-
-def _is_flat(found: Mapping[str, Any]) -> bool:
-    """Whether a shallow copy is a whole copy."""
-    return not _NESTED & set(map(type, found.values()))
 
 
 def _copy(value: Any) -> Any:
@@ -270,4 +266,6 @@ def read_unverified(token: str, max_bytes: int) -> tuple[dict[str, Any], dict[st
         MalformedTokenError: it is no token.
     """
     parts = split(token, max_bytes)
-    return parts.header_object(), parts.payload_object()
+    header, _ = parts.header_object()
+    claims, _ = parts.payload_object()
+    return header, claims

@@ -44,12 +44,16 @@ class Compact(NamedTuple):
     def __repr__(self) -> str:
         return "<Compact>"  # whoever has these bytes has the token
 
-    def header_object(self) -> dict[str, Any]:
-        """The JSON object of the header. Raises `MalformedTokenError`."""
+    def header_object(self) -> tuple[dict[str, Any], bool]:
+        """The JSON object of the header, and whether anything may nest in it.
+
+        Raises:
+            MalformedTokenError: it is no such object.
+        """
         return _parse(_decode(self.header, "header"), "header")
 
-    def payload_object(self) -> dict[str, Any]:
-        """The JSON object of the payload. Raises `MalformedTokenError`."""
+    def payload_object(self) -> tuple[dict[str, Any], bool]:
+        """The same of the payload. Raises `MalformedTokenError`."""
         return _parse(_decode(self.payload, "payload"), "payload")
 
     def signature_bytes(self) -> bytes:
@@ -117,7 +121,7 @@ _plain: Any = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
 _decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
 
 
-def _parse(raw: bytes, name: str) -> dict[str, Any]:
+def _parse(raw: bytes, name: str) -> tuple[dict[str, Any], bool]:
     try:
         text = raw.decode("utf-8")
         found, end = _plain.scan_once(text, 0)
@@ -130,11 +134,12 @@ def _parse(raw: bytes, name: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise MalformedTokenError(f"Invalid {name} string: must be a json object")
     # Single bytes are found fast, and most claim sets are flat and plain.
-    if (b"[" in raw or raw.find(b"{", 1) > 0) and _depth(found) > MAX_DEPTH:
+    nested = b"[" in raw or raw.find(b"{", 1) > 0
+    if nested and _depth(found) > MAX_DEPTH:
         raise MalformedTokenError(f"Invalid {name} string: nested too deeply")
     if b"\\" in raw:
         _refuse_surrogates(found, name)
-    return found
+    return found, nested
 
 
 def _depth(value: object) -> int:

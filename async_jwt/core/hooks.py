@@ -103,6 +103,10 @@ class Hooks:
             raise ConfigurationError(f"{name}_loader cannot take a generator function: return, do not yield")
         self._hooks[name] = Hook(name, function, inline, _looks_async(function))
 
+    def __contains__(self, name: str) -> bool:
+        """Whether a hook of that name was registered."""
+        return name in self._hooks
+
     def get(self, name: str) -> Hook | None:
         """The hook of that name, if one was registered."""
         return self._hooks.get(name)

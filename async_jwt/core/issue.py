@@ -100,7 +100,7 @@ async def issue_pair(realm: Realm, access: Order, refresh: Order) -> tuple[Issue
 
 async def subject_of(realm: Realm, identity: Any) -> Any:
     """An identity as tokens hold it: through `user_identity_loader`, then as JSON has it."""
-    if realm.hooks.get("user_identity") is not None:
+    if "user_identity" in realm.hooks:
         identity = await realm.ask("user_identity", identity)
     return _as_json(realm, identity)
 
@@ -165,7 +165,7 @@ def _sign(realm: Realm, draft: _Draft, stamp: str) -> Issued:
     token = encode(draft.headers, draft.claims, draft.key, realm.json_default)
     if not realm.settings.is_compat:
         try:
-            claims = realm.codec.inspect(token).parts.payload_object()
+            claims, _ = realm.codec.inspect(token).parts.payload_object()
             claim_set.check_shape(claims, realm.settings, new=True)
         except JWTDecodeError as problem:
             raise ValueError(

@@ -87,10 +87,10 @@ class Realm:
             JWTDecodeError: it is not accepted.
             ConfigurationError: there is no key.
         """
-        if self.hooks.get("decode_key") is None:
+        if "decode_key" not in self.hooks:
             return self.codec.verify(token, self.ring.candidates)
         unverified = self.codec.inspect(token)
-        claims = unverified.parts.payload_object()
+        claims, _ = unverified.parts.payload_object()
         # The loader gets copies of its own: the token that is verified stays as it was read.
         material = await self.ask("decode_key", deepcopy(unverified.header), claims)
         if material is None:  # as `KEYS.get(header.get("kid"))` says it
@@ -100,7 +100,7 @@ class Realm:
 
     async def signing_key(self, identity: Any) -> Key:
         """The key that signs a new token of this identity (as it was handed to us)."""
-        if self.hooks.get("encode_key") is None:
+        if "encode_key" not in self.hooks:
             return self.ring.signing
         material = await self.ask("encode_key", identity)
         key = self._loaded_key("encode_key", material, self.settings.algorithm)

@@ -448,10 +448,14 @@ class Settings:
         return self.compat is not None
 
     @property
-    def time_leeway(self) -> tuple[float, float]:
-        """The leeway for `exp`, and that for `nbf` and `iat`, in seconds."""
-        leeway = self.decode_leeway
-        return (0.0, 10.0) if leeway is None else (leeway, leeway)
+    def expiry_leeway(self) -> float:
+        """The leeway for `exp`, in seconds."""
+        return 0.0 if self.decode_leeway is None else self.decode_leeway
+
+    @property
+    def start_leeway(self) -> float:
+        """The leeway for `nbf` and `iat`, in seconds."""
+        return 10.0 if self.decode_leeway is None else self.decode_leeway
 
     @property
     def accepted_algorithms(self) -> tuple[str, ...]:

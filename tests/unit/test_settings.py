@@ -37,9 +37,10 @@ def test_compat_preset_is_fjes_defaults():
     assert settings.cookie_samesite is None
     assert not settings.cookie_secure
     assert settings.session_cookie
-    assert settings.time_leeway == (0, 0)
+    assert (settings.expiry_leeway, settings.start_leeway) == (0, 0)
     assert not settings.strict_locations
-    assert Settings.from_config({}).time_leeway == (0, 10)
+    default = Settings.from_config({})
+    assert (default.expiry_leeway, default.start_leeway) == (0, 10)
 
 
 ACCEPTED = {
