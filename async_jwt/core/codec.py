@@ -104,7 +104,7 @@ class Codec:
         Raises:
             JWTDecodeError: the token is not accepted; the subclass says why.
         """
-        verified = self._memory.get(token) if isinstance(token, str) else None
+        verified = self._memory[token] if isinstance(token, str) else None
         if verified is None:
             unverified = self.inspect(token)
             verified = self._verify(token, unverified, candidates(unverified.algorithm, unverified.kid))
@@ -118,7 +118,7 @@ class Codec:
         Raises:
             JWTDecodeError: the token is not accepted.
         """
-        verified = self._memory.get(token)
+        verified = self._memory[token]
         if verified is None or verified.key is not key:
             verified = self._verify(token, unverified, (key,))
         return verified
@@ -191,32 +191,35 @@ def _is_accepted_typ(typ: Any, accepted: frozenset[str]) -> bool:
     return typ is None or (isinstance(typ, str) and typ.lower().removeprefix("application/") in accepted)
 
 
-class _Memory:
+class _Memory(dict[str, "Verified | None"]):
     """The verified tokens seen lately: two generations, so that no hit has to write.
 
     Bounded by count and by bytes of token text (2 KiB each on average). When the young
-    generation is full it becomes the old one, and what was old and unused is dropped.
+    generation, the dict itself, is full it becomes the old one, and what was old and unused
+    is dropped. What is in neither reads as None.
     """
 
     def __init__(self, size: int) -> None:
+        super().__init__()
         self._half = (size + 1) // 2
         self._bytes = self._half * 2048
-        self._young: dict[str, Verified] = {}
-        self._old: dict[str, Verified] = {}
+        self._old: dict[str, Verified | None] = {}
         self._young_bytes = 0
 
-    def get(self, token: str) -> Verified | None:
-        found = self._young.get(token)
-        if found is None and (found := self._old.get(token)) is not None:
+    def __missing__(self, token: str) -> Verified | None:
+        found = self._old.get(token)
+        if found is not None:
             self.put(token, found)
         return found
 
     def put(self, token: str, verified: Verified) -> None:
         if self._half == 0:
             return
-        if len(self._young) >= self._half or self._young_bytes + len(token) > self._bytes:
-            self._old, self._young, self._young_bytes = self._young, {}, 0
-        self._young[token] = verified
+        if len(self) >= self._half or self._young_bytes + len(token) > self._bytes:
+            self._old = self.copy()
+            self.clear()
+            self._young_bytes = 0
+        self[token] = verified
         self._young_bytes += len(token)
 
 
