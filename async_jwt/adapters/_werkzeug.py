@@ -15,6 +15,8 @@ from async_jwt.errors import JWTExtendedException
 
 __all__ = ["WerkzeugView", "put_cookies", "response_of", "twin_of"]
 
+# An `Origin` header names the page that opens a WebSocket, which came by http.
+_WEBSOCKET_SCHEMES = {"ws": "http", "wss": "https"}
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
@@ -23,6 +25,9 @@ class WerkzeugView:
 
     __slots__ = ("_request", "method")
 
+    is_websocket = False
+    is_accepted = False
+
     def __init__(self, request: Request) -> None:
         self._request = request
         self.method: str = request.method
@@ -30,7 +35,7 @@ class WerkzeugView:
     @property
     def origin(self) -> str:
         """The request's own origin, as the application sees it behind its proxies."""
-        scheme = self._request.scheme.lower()
+        scheme = _WEBSOCKET_SCHEMES.get(self._request.scheme.lower(), self._request.scheme.lower())
         host = self._request.host.lower()
         return f"{scheme}://{host.removesuffix(_DEFAULT_PORTS.get(scheme, ''))}"
 
@@ -53,6 +58,10 @@ class WerkzeugView:
             return self._request.args.getlist(name)
         except UnicodeDecodeError:
             return ()  # raw bytes that no URL may hold: no token is among them
+
+    def subprotocols(self) -> Sequence[str]:
+        """The protocols that a WebSocket's client offers."""
+        return ()
 
 
 @cache

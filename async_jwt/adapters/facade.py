@@ -167,6 +167,8 @@ class PublicAPI(Operations):
             # A CORS preflight carries no credentials (Fetch §3.2.2).
             record.answered = True
             return None
+        if view.is_accepted:
+            record.facts.clear()  # a WebSocket lives long: what was true at its start may not be so now
         before = record.authentication
         try:
             found = await authenticate(binding.realm(), view, policy, record)

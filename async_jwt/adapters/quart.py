@@ -1,22 +1,33 @@
-"""async_jwt for Quart: `async def` views, hooks and stores on the server's own event loop."""
+"""async_jwt for Quart: views, hooks and stores on the server's own event loop, and WebSockets."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, ClassVar, Final, cast
 
-from quart import Quart, Request, Response, current_app, request
+from quart import (
+    Quart,
+    Request,
+    Response,
+    Websocket,
+    current_app,
+    has_websocket_context,
+    request,
+    stream_with_context,
+    websocket,
+)
 from werkzeug.local import LocalProxy
 
+from async_jwt.adapters._quart_websocket import Socket, close_code, object_of, socket_class
 from async_jwt.adapters._werkzeug import WerkzeugView
 from async_jwt.adapters.facade import Check, PublicAPI
 from async_jwt.binding import Binding, Surroundings
 from async_jwt.core.authenticate import Authentication
 from async_jwt.core.issue import TokenPair
 from async_jwt.core.responses import Answer
-from async_jwt.errors import JWTExtendedException
+from async_jwt.errors import ConfigurationError, JWTExtendedException
 from async_jwt.manager import Manager
 
 __all__ = [
@@ -64,29 +75,47 @@ class _QuartView(WerkzeugView):
         return value
 
 
-def _object_of(proxy: Any) -> Any | None:
-    """What stands behind one of Quart's proxies, if anything: contexts differ between its versions."""
-    try:
-        return proxy._get_current_object()  # noqa: SLF001  # Werkzeug documents it for this
-    except RuntimeError:
-        return None
+class _SocketView(_QuartView):
+    """A WebSocket's handshake. It has no body, so nobody asks for one."""
+
+    __slots__ = ("_offered", "is_accepted")
+
+    is_websocket = True
+    is_json = False
+
+    def __init__(self, socket: Socket) -> None:
+        super().__init__(socket)
+        self.is_accepted = socket.is_accepted
+        self._offered = socket.offered
+
+    def subprotocols(self) -> Sequence[str]:
+        return self._offered
 
 
 class _Quart:
     """Quart, as the facade knows it."""
 
     def current_app(self) -> Quart | None:
-        return _object_of(current_app)
+        return object_of(current_app)
 
-    def current_request(self) -> Request | None:
-        return _object_of(request)
+    def current_request(self) -> Request | Websocket | None:
+        served: Request | None = object_of(request)
+        if not has_websocket_context():
+            return served
+        # Both are bound where one is served inside the other, as by a test client.
+        socket: Any = object_of(websocket)
+        return socket if served is None or getattr(socket, "outer_request", None) is served else served
 
     def json_default(self, app: Quart) -> Callable[[Any], Any]:
         default: Callable[[Any], Any] = app.json.default  # type: ignore[attr-defined]  # Quart's and Flask's have it
         return default
 
-    def view(self, request: Request) -> _QuartView:
-        return _QuartView(request)
+    def view(self, request: Request | Websocket) -> _QuartView:
+        if isinstance(request, Request):
+            return _QuartView(request)
+        if isinstance(request, Socket):
+            return _SocketView(request)
+        raise ConfigurationError("Set app.websocket_class before JWTManager(app) or init_app(app)")
 
     def guard(self, function: Callable[..., Any], check: Check) -> Callable[..., Any]:
         if inspect.iscoroutinefunction(function):
@@ -101,7 +130,7 @@ class _Quart:
             @wraps(function)
             async def guarded(*args: Any, **kwargs: Any) -> Any:
                 await check()
-                return function(*args, **kwargs)
+                return stream_with_context(function)(*args, **kwargs)
 
         else:
 
@@ -134,8 +163,13 @@ class JWTManager(Manager):
 
     def _install(self, app: Quart, binding: Binding) -> None:
         async def answer(error: JWTExtendedException) -> Any:
-            return await _api.answer(app, error)
+            response = await _api.answer(app, error)
+            socket = _framework.current_request()
+            if isinstance(socket, Socket) and socket.is_accepted and not socket.is_closed:
+                await socket.close(close_code(error), error.error_code)
+            return response
 
+        app.websocket_class = socket_class(app.websocket_class)
         app.register_error_handler(JWTExtendedException, answer)
         app.before_serving(binding.start)
         app.after_serving(binding.close)

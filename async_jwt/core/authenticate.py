@@ -41,7 +41,7 @@ class Authentication:
         claims: its claims.
         identity: the value of the identity claim.
         user: what `user_lookup_loader` returned; None without one.
-        location: where the token was: headers, cookies, query_string or json.
+        location: where the token was: headers, cookies, query_string, json or websocket_protocol.
         policy: what the view demanded.
     """
 
@@ -139,6 +139,10 @@ async def authenticate(
 
 
 async def _check_csrf(claims: _Claims, view: RequestView, policy: Policy, settings: Settings) -> None:
+    if view.is_websocket:
+        # Browsers let any site open a WebSocket with this site's cookies, and send no CSRF value.
+        checks.check_origin(view, settings)
+        return
     if not settings.cookie_csrf_protect or view.method not in settings.csrf_methods:
         return
     if settings.csrf_check_origin:

@@ -37,7 +37,8 @@ def check_origin(view: RequestView, settings: Settings) -> None:
     """Refuse what a browser itself says comes from another site.
 
     `Origin` decides where it is sent, else `Sec-Fetch-Site`. A client that sends neither is
-    no browser of today; it still needs the CSRF value.
+    no browser of today; it still needs the CSRF value. For a WebSocket, where there is none,
+    browsers always send `Origin` (RFC 6455 §10.2), so one without is refused.
 
     Raises:
         CSRFError: the origin is not trusted.
@@ -47,7 +48,9 @@ def check_origin(view: RequestView, settings: Settings) -> None:
         trusted = settings.trusted_origins or frozenset()
         if all(origin.lower() == view.origin or origin.lower() in trusted for origin in origins):
             return
-    elif all(site in ("same-origin", "none") for site in view.headers("Sec-Fetch-Site")):
+    elif not view.is_websocket and all(
+        site in ("same-origin", "none") for site in view.headers("Sec-Fetch-Site")
+    ):
         return
     raise CSRFError("The request comes from an origin that is not trusted")
 

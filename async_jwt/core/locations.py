@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from async_jwt.core.policy import Policy
@@ -22,7 +23,10 @@ from async_jwt.errors import (
     NoAuthorizationError,
 )
 
-__all__ = ["Found", "cookie_name", "csrf_value", "find"]
+__all__ = ["BEARER", "Found", "cookie_name", "csrf_value", "find"]
+
+BEARER = "bearer"
+"""The WebSocket protocol that says: the next one offered is a token. Browsers can set no header there."""
 
 
 class Found(NamedTuple):
@@ -104,6 +108,16 @@ def _bare(value: str, settings: Settings) -> str:
     return parts[0]
 
 
+def _in_protocols(view: RequestView, _: Policy, __: Settings) -> Sequence[str]:
+    offered = view.subprotocols()
+    if BEARER not in offered:
+        return ()
+    tokens = [token for name, token in pairwise(offered) if name == BEARER]
+    if not tokens:
+        raise InvalidHeaderError(f"Bad {_PROTOCOLS} header. Expected '{_PROTOCOLS}: {BEARER}, <JWT>'")
+    return tokens
+
+
 def cookie_name(refresh: bool, settings: Settings) -> str:
     """The name of the cookie that holds a token, with its prefix."""
     return settings.cookie_prefix + (settings.refresh_cookie_name if refresh else settings.access_cookie_name)
@@ -129,7 +143,9 @@ _LOOK: dict[str, Callable[[RequestView, Policy, Settings], Sequence[str]]] = {
     "headers": _in_headers,
     "cookies": _in_cookies,
     "query_string": _in_query,
+    "websocket_protocol": _in_protocols,
 }
+_PROTOCOLS = "Sec-WebSocket-Protocol"
 
 
 async def _in_json(view: RequestView, policy: Policy, settings: Settings) -> Found | None:
@@ -152,6 +168,8 @@ def _json_key(policy: Policy, settings: Settings) -> str:
 
 
 def _missing(locations: Sequence[str], view: RequestView, policy: Policy, settings: Settings) -> str:
+    elsewhere = "json" if view.is_websocket else "websocket_protocol"
+    locations = [name for name in locations if name != elsewhere] or locations
     reasons = [_reason(location, view, policy, settings) for location in locations]
     if len(locations) == 1:
         return reasons[0]
@@ -160,19 +178,25 @@ def _missing(locations: Sequence[str], view: RequestView, policy: Policy, settin
 
 def _reason(location: str, view: RequestView, policy: Policy, settings: Settings) -> str:
     if location == "headers":
-        name, scheme = settings.header_name, settings.header_type
-        if not any(value.strip(" ,") for value in view.headers(name)):
-            return f"Missing {name} Header"
-        return f"Missing '{scheme}' type in '{name}' header. Expected '{name}: {scheme} <JWT>'"
+        return _no_header(view, settings)
     if location == "cookies":
         return f'Missing cookie "{cookie_name(policy.refresh, settings)}"'
     if location == "query_string":
         # "paramater" is how FJE spells it, and clients compare texts.
         word = "paramater" if settings.is_compat else "parameter"
         return f"Missing '{settings.query_string_name}' query {word}"
+    if location == "websocket_protocol":
+        return f"Missing '{BEARER}' in the {_PROTOCOLS} header. Expected '{_PROTOCOLS}: {BEARER}, <JWT>'"
     if not view.is_json:
         return "Invalid content-type. Must be application/json."
     return f'Missing "{_json_key(policy, settings)}" key in json data.'
+
+
+def _no_header(view: RequestView, settings: Settings) -> str:
+    name, scheme = settings.header_name, settings.header_type
+    if not any(value.strip(" ,") for value in view.headers(name)):
+        return f"Missing {name} Header"
+    return f"Missing '{scheme}' type in '{name}' header. Expected '{name}: {scheme} <JWT>'"
 
 
 async def csrf_value(view: RequestView, policy: Policy, settings: Settings) -> str | None:

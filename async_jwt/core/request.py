@@ -9,7 +9,20 @@ __all__ = ["RequestView"]
 
 
 class RequestView(Protocol):
-    """One HTTP request, as the core sees it. Reading must never raise for a client's input."""
+    """One HTTP request or WebSocket handshake, as the core sees it.
+
+    Reading must never raise for a client's input.
+    """
+
+    @property
+    def is_websocket(self) -> bool:
+        """Whether this is the handshake of a WebSocket."""
+        ...
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether this is a WebSocket that is open already."""
+        ...
 
     @property
     def method(self) -> str:
@@ -36,6 +49,10 @@ class RequestView(Protocol):
 
     def query(self, name: str) -> Sequence[str]:
         """All values of a query parameter, in order."""
+        ...
+
+    def subprotocols(self) -> Sequence[str]:
+        """The protocols that a WebSocket's client offers, in order (RFC 6455 §1.9)."""
         ...
 
     async def body(self) -> bytes:

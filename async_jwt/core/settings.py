@@ -190,7 +190,7 @@ class Settings:
         "JWT_TOKEN_LOCATION",
         ("headers",),
         values.locations,
-        "Where to look for a token, in this order: headers, cookies, query_string, json.",
+        "Where to look for a token, in this order: headers, cookies, query_string, json, websocket_protocol.",
     )
     strict_locations: bool = _setting(
         "JWT_STRICT_LOCATIONS",

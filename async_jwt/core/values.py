@@ -41,7 +41,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-LOCATIONS = ("headers", "cookies", "query_string", "json")
+LOCATIONS = ("headers", "cookies", "query_string", "json", "websocket_protocol")
 
 
 class _Addable(Protocol):
