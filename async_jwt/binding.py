@@ -12,7 +12,7 @@ from async_jwt.core.hooks import Hooks
 from async_jwt.core.realm import Realm
 from async_jwt.core.settings import LiveSettings
 from async_jwt.errors import ConfigurationError, StoreUnavailableError
-from async_jwt.keys import KeyRing
+from async_jwt.keyring import KeyRing
 from async_jwt.stores.contract import Store, TokenRef
 from async_jwt.stores.memory import MemoryStore
 
@@ -124,7 +124,7 @@ class Binding:
         """
         realm = self.realm()
         if "decode_key" not in self._hooks:
-            _ = realm.ring
+            await realm.active_keys()
         try:
             await realm.store.start()
         except StoreUnavailableError:

@@ -1,24 +1,32 @@
-"""The keys that sign and verify tokens.
+"""One key of one algorithm: parsed once, pinned, and never shown.
 
-A `Key` is parsed once and pinned to one algorithm: nothing in a token can make it serve
-another (RFC 8725 §3.1). A `KeyRing` is one signing key and any number of verification keys.
-Key material never shows in a `repr`, an error or a log. The cryptography is PyJWT's,
+Nothing in a token can make a key serve another algorithm than its own (RFC 8725 §3.1). Key
+material never shows in a `repr`, an error or a log. The cryptography is PyJWT's,
 `cryptography`'s and the standard library's HMAC.
 """
 
 from __future__ import annotations
 
+import binascii
+import datetime as dt
+import hashlib
 import hmac
+import json
+import math
+import os
 import re
-from collections.abc import Iterable
+from base64 import urlsafe_b64encode
+from pathlib import Path
 from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 from jwt.algorithms import Algorithm, HMACAlgorithm, get_default_algorithms
 from jwt.exceptions import InvalidKeyError
 
 from async_jwt.errors import ConfigurationError
 
-__all__ = ["ALGORITHMS", "Key", "KeyRing"]
+__all__ = ["ALGORITHMS", "Key", "Moment", "moment"]
 
 _IMPLEMENTATIONS: dict[str, Algorithm] = {
     name: implementation
@@ -27,6 +35,9 @@ _IMPLEMENTATIONS: dict[str, Algorithm] = {
 }
 ALGORITHMS: tuple[str, ...] = tuple(_IMPLEMENTATIONS)
 """The algorithms that may be named anywhere (RFC 7518 §3.1, RFC 8037 §3.1). Never "none"."""
+
+Moment = float | dt.datetime
+"""A point in time: seconds since the epoch, or a datetime with a time zone."""
 
 
 class Key:
@@ -37,15 +48,41 @@ class Key:
             `cryptography`. A private key signs and verifies, a public key verifies.
         algorithm: the only algorithm this key may be used with, such as "ES256".
         kid: the key id that goes into the header of tokens it signs and selects it for
-            tokens that name one (RFC 7515 §4.1.4). A key without one is tried for any token.
+            tokens that name one (RFC 7515 §4.1.4). Without one, a key of a pair gets its
+            thumbprint (RFC 7638) and a secret none; both are also tried for tokens whose
+            key id is not known.
+        password: what an encrypted PEM text was encrypted with.
+        signs_from: when it begins to sign, in seconds since the epoch or as a datetime with
+            a time zone; until then it is accepted and published. None is since ever.
+        accepted_until: from when on its tokens are refused; None is never.
+        published: whether the JWKS document names it; None publishes what could sign.
         min_secret_bytes: the least length of an HMAC secret; None is the length of the
             algorithm's hash (RFC 7518 §3.2). 0 also accepts RSA keys below 2048 bits.
+
+    Attributes:
+        algorithm: as given.
+        kid: the key id, given or made; None for a secret without one.
+        is_named: whether the key id was given.
+        signs_from: seconds since the epoch, minus infinity for None.
+        accepted_until: seconds since the epoch, infinity for None.
+        is_published: whether the JWKS document names it. A secret is never named there.
 
     Raises:
         ConfigurationError: the key does not fit the algorithm, or is too weak.
     """
 
-    __slots__ = ("_implementation", "_mac", "_private", "_public", "algorithm", "kid")
+    __slots__ = (
+        "_implementation",
+        "_mac",
+        "_private",
+        "_public",
+        "accepted_until",
+        "algorithm",
+        "is_named",
+        "is_published",
+        "kid",
+        "signs_from",
+    )
 
     def __init__(
         self,
@@ -53,6 +90,10 @@ class Key:
         algorithm: str = "HS256",
         kid: str | None = None,
         *,
+        password: str | bytes | None = None,
+        signs_from: Moment | None = None,
+        accepted_until: Moment | None = None,
+        published: bool | None = None,
         min_secret_bytes: int | None = None,
     ) -> None:
         if kid is not None and not (isinstance(kid, str) and kid):
@@ -63,8 +104,13 @@ class Key:
                 f"{algorithm!r} is not a signature algorithm; choose one of {', '.join(ALGORITHMS)}"
             )
         self.algorithm: str = algorithm
-        self.kid: str | None = kid
+        self.signs_from: float = -math.inf if signs_from is None else moment("signs_from", signs_from)
+        self.accepted_until: float = math.inf
+        if accepted_until is not None:
+            self.accepted_until = moment("accepted_until", accepted_until)
         self._implementation = implementation
+        if password is not None:
+            material = _decrypted(material, password, algorithm)
         prepared = _prepare(implementation, material, algorithm)
         _check_strength(implementation, prepared, algorithm, min_secret_bytes)
         self._mac: hmac.HMAC | None = None
@@ -76,6 +122,57 @@ class Key:
             self._private, self._public = prepared, prepared.public_key()
         else:
             self._private, self._public = None, prepared
+        self.is_named: bool = kid is not None
+        self.kid: str | None = kid if kid is not None or self._mac is not None else self._thumbprint()
+        self.is_published: bool = self._mac is None and (self.can_sign if published is None else published)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], algorithm: str = "HS256", **options: Any) -> Key:
+        """Read a key from a file: PEM, or a secret, whose last line break does not count.
+
+        Reads at once, so call it at start-up or in a plain loader.
+
+        Args:
+            path: the file.
+            algorithm: as for `Key`.
+            options: the further arguments of `Key`.
+
+        Raises:
+            ConfigurationError: the file cannot be read, or holds no such key.
+        """
+        try:
+            material = Path(path).read_bytes()
+        except OSError as problem:
+            raise ConfigurationError(
+                f"The key file {os.fspath(path)} cannot be read: {problem.strerror}"
+            ) from None
+        return cls._from_text(f"The key file {os.fspath(path)}", material, algorithm, options)
+
+    @classmethod
+    def from_env(cls, name: str, algorithm: str = "HS256", **options: Any) -> Key:
+        r"""Read a key from an environment variable: PEM, with ``\n`` for its line breaks too, or a secret.
+
+        Args:
+            name: the variable.
+            algorithm: as for `Key`.
+            options: the further arguments of `Key`.
+
+        Raises:
+            ConfigurationError: the variable is not set, or holds no such key.
+        """
+        text = os.environ.get(name, "")
+        if not text:
+            raise ConfigurationError(f"The environment variable {name} is not set")
+        if "-----BEGIN" in text:
+            text = text.replace("\\n", "\n")
+        return cls._from_text(f"The environment variable {name}", text.encode(), algorithm, options)
+
+    @classmethod
+    def _from_text(cls, source: str, material: bytes, algorithm: str, options: dict[str, Any]) -> Key:
+        try:
+            return cls(material.removesuffix(b"\n").removesuffix(b"\r"), algorithm, **options)
+        except ConfigurationError as problem:
+            raise ConfigurationError(f"{source}: {problem}") from None
 
     @property
     def can_sign(self) -> bool:
@@ -95,8 +192,36 @@ class Key:
             return hmac.compare_digest(_hmac(self._mac, message), signature)
         return self._implementation.verify(message, self._public, signature)
 
+    def public_jwk(self) -> dict[str, Any]:
+        """The public half as a JSON Web Key (RFC 7517 §4). Only for a key of a pair."""
+        return {**self._public_members(), "kid": self.kid, "alg": self.algorithm, "use": "sig"}
+
+    def _public_members(self) -> dict[str, Any]:
+        jwk: dict[str, Any] = self._implementation.to_jwk(self._public, as_dict=True)
+        return {name: jwk[name] for name in ("crv", "e", "kty", "n", "x", "y") if name in jwk}
+
+    def _thumbprint(self) -> str:
+        """RFC 7638 §3: its public members alone, in this very form."""
+        text = json.dumps(self._public_members(), separators=(",", ":"), sort_keys=True)
+        return urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+
     def __repr__(self) -> str:
         return f"<Key {self.algorithm} kid={self.kid!r}>"
+
+
+def moment(name: str, given: Moment) -> float:
+    """A point in time as seconds since the epoch.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if isinstance(given, dt.datetime) and given.tzinfo is not None:
+        return given.timestamp()
+    if isinstance(given, int | float) and not isinstance(given, bool) and not math.isnan(given):
+        return float(given)
+    raise ConfigurationError(
+        f"{name} must be seconds since the epoch, or a datetime with a time zone, not {type(given).__name__}"
+    )
 
 
 def _hmac(scheduled: hmac.HMAC, message: bytes) -> bytes:
@@ -105,13 +230,69 @@ def _hmac(scheduled: hmac.HMAC, message: bytes) -> bytes:
     return mac.digest()
 
 
+def _unfit(algorithm: str) -> ConfigurationError:
+    # The parsers' own texts may quote the material, so they are not passed on.
+    kind = "an HMAC secret" if algorithm.startswith("HS") else "a PEM or `cryptography` key"
+    return ConfigurationError(f"The key for {algorithm} must be {kind} fit for it")
+
+
+def _decrypted(material: Any, password: str | bytes, algorithm: str) -> Any:
+    secret = password.encode() if isinstance(password, str) else password
+    text = material.encode() if isinstance(material, str) else material
+    try:
+        return serialization.load_pem_private_key(text, secret)
+    except (TypeError, ValueError, UnsupportedAlgorithm):
+        raise ConfigurationError(
+            f"The key for {algorithm} is no PEM text that its password decrypts"
+        ) from None
+
+
 def _prepare(implementation: Algorithm, material: Any, algorithm: str) -> Any:
     try:
-        return implementation.prepare_key(material)
+        prepared = implementation.prepare_key(material)
     except (InvalidKeyError, TypeError, ValueError, AttributeError):
-        # The parser's own text may quote the material, so it is not passed on.
-        kind = "an HMAC secret" if algorithm.startswith("HS") else "a PEM or `cryptography` key"
-        raise ConfigurationError(f"The key for {algorithm} must be {kind} fit for it") from None
+        raise _unfit(algorithm) from None
+    if isinstance(implementation, HMACAlgorithm) and _is_key_text(prepared):
+        # Whoever has the public half could sign.
+        raise ConfigurationError(
+            f"The secret for {algorithm} is the text of a key pair or of a JSON Web Key, not a secret"
+        )
+    return prepared
+
+
+def _is_key_text(secret: bytes) -> bool:
+    """Whether a secret is one of the forms in which keys of pairs are handed around."""
+    text = secret.strip()
+    if re.search(rb"-----BEGIN |^(ssh-|ecdsa-|sk-)", text):
+        return True
+    if text.startswith(b"{"):
+        try:
+            members = json.loads(text)
+        except (ValueError, RecursionError):
+            return False
+        return not {"kty", "keys"}.isdisjoint(members)
+    return any(_is_der(candidate) for candidate in (secret, text, _from_base64(text)))
+
+
+def _from_base64(text: bytes) -> bytes:
+    """The body of a PEM text whose first and last line somebody cut off."""
+    try:
+        return binascii.a2b_base64(b"".join(text.split()), strict_mode=True)
+    except binascii.Error:
+        return b""
+
+
+def _is_der(data: bytes) -> bool:
+    for private in (False, True):
+        try:
+            if private:
+                serialization.load_der_private_key(data, None)
+            else:
+                serialization.load_der_public_key(data)
+        except (TypeError, ValueError, UnsupportedAlgorithm):
+            continue
+        return True
+    return False
 
 
 def _check_strength(
@@ -126,68 +307,3 @@ def _check_strength(
             )
     elif min_secret_bytes != 0 and implementation.check_key_length(prepared):
         raise ConfigurationError(f"The RSA key for {algorithm} must have at least 2048 bits (RFC 7518 §3.3)")
-
-
-class KeyRing:
-    """The keys of an application: one signs, all may verify.
-
-    Args:
-        signing: the key that signs new tokens, and verifies them as well; None for an
-            application that only accepts tokens.
-        verification: further keys whose tokens are accepted, such as former signing keys.
-
-    Raises:
-        ConfigurationError: the signing key cannot sign, two keys share id and algorithm, or
-            there is no key at all.
-    """
-
-    def __init__(self, signing: Key | None, verification: Iterable[Key] = ()) -> None:
-        if signing is not None and not signing.can_sign:
-            raise ConfigurationError(f"{signing!r} holds no private key, so it cannot sign")
-        self._signing = signing
-        self.keys: tuple[Key, ...] = (*(() if signing is None else (signing,)), *verification)
-        if not self.keys:
-            raise ConfigurationError("A KeyRing needs at least one key")
-        self._by_kid: dict[tuple[str, str], Key] = {}
-        for key in self.keys:
-            if key.kid is None:
-                continue
-            if (key.kid, key.algorithm) in self._by_kid:
-                raise ConfigurationError(f"Two keys of the ring have the id {key.kid!r} for {key.algorithm}")
-            self._by_kid[key.kid, key.algorithm] = key
-        self._any = _by_algorithm(self.keys)
-        self._without_kid = _by_algorithm(key for key in self.keys if key.kid is None)
-
-    @property
-    def signing(self) -> Key:
-        """The key that signs new tokens.
-
-        Raises:
-            ConfigurationError: this application only accepts tokens.
-        """
-        if self._signing is None:
-            raise ConfigurationError(
-                "There is no key to sign with: set JWT_PRIVATE_KEY, or give the KeyRing one"
-            )
-        return self._signing
-
-    def candidates(self, algorithm: str, kid: str | None) -> tuple[Key, ...]:
-        """The keys that may verify a token with this header.
-
-        A key id that a key of the ring bears selects that key alone; keys without an id are
-        tried for every token of their algorithm.
-        """
-        if kid is None:
-            return self._any.get(algorithm, ())
-        named = self._by_kid.get((kid, algorithm))
-        return (named,) if named is not None else self._without_kid.get(algorithm, ())
-
-    def __repr__(self) -> str:
-        return f"<KeyRing signing={self._signing!r} keys={len(self.keys)}>"
-
-
-def _by_algorithm(keys: Iterable[Key]) -> dict[str, tuple[Key, ...]]:
-    table: dict[str, tuple[Key, ...]] = {}
-    for key in keys:
-        table[key.algorithm] = (*table.get(key.algorithm, ()), key)
-    return table

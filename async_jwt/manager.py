@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar, overload
 from async_jwt.binding import Binding, Surroundings
 from async_jwt.core.clock import Clock, system_clock
 from async_jwt.core.hooks import Hooks
-from async_jwt.keys import KeyRing
+from async_jwt.keyring import KeyRing
 from async_jwt.operations import Operations
 from async_jwt.stores.contract import Store
 

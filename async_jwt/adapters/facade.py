@@ -178,6 +178,24 @@ class PublicAPI(Operations):
             await send(user_loaded, binding.app, user=found.user, identity=found.identity)
         return found
 
+    async def jwks_view(self) -> Any:
+        """A view that answers the JWKS document (RFC 7517 §5), for those who verify our tokens.
+
+        Register it where they look: ``app.add_url_rule("/.well-known/jwks.json",
+        view_func=jwks_view)``. `JWT_JWKS_MAX_AGE` says how long they may keep it.
+
+        Raises:
+            ConfigurationError: a setting that names a key is missing or wrong.
+        """
+        binding = self._binding()
+        realm = binding.realm()
+        keys = await realm.active_keys()
+        headers = {
+            "Content-Type": "application/jwk-set+json",  # RFC 7517 §8.5.2
+            "Cache-Control": f"public, max-age={realm.settings.jwks_max_age}",
+        }
+        return self._framework.respond(binding.app, Answer(200, headers=headers, body=keys.jwks()))
+
     # -- answering errors -----------------------------------------------------------------
 
     async def answer(self, app: Any, error: JWTExtendedException) -> Any:

@@ -49,6 +49,7 @@ __all__ = [
     "get_jwt_identity",
     "get_jwt_request_location",
     "get_unverified_jwt_headers",
+    "jwks_view",
     "jwt_required",
     "revoke_token",
     "revoke_user",
@@ -189,6 +190,7 @@ get_jwt_header: Final = _api.get_jwt_header
 get_jwt_identity: Final = _api.get_jwt_identity
 get_jwt_request_location: Final = _api.get_jwt_request_location
 get_unverified_jwt_headers: Final = _api.get_unverified_jwt_headers
+jwks_view: Final = _api.jwks_view
 jwt_required: Final = _api.jwt_required
 revoke_token: Final = _api.revoke_token
 revoke_user: Final = _api.revoke_user

@@ -8,7 +8,7 @@ accepted at the same instant as any other.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from async_jwt.core import claims as claim_set
@@ -16,15 +16,13 @@ from async_jwt.core.clock import Clock
 from async_jwt.core.compact import Compact, attach, serialise, split
 from async_jwt.core.settings import Settings
 from async_jwt.errors import AlgorithmError, MalformedTokenError, SignatureError
+from async_jwt.keyring import ActiveKeys
 from async_jwt.keys import Key
 from async_jwt.stores.contract import TokenRef
 
 __all__ = ["Codec", "Decoded", "Unverified", "Verified", "encode", "read_unverified"]
 
 _HEADERS = 64
-
-Candidates = Callable[[str, str | None], Sequence[Key]]
-"""Which keys may verify a token with this algorithm and key id."""
 
 
 class Decoded(NamedTuple):
@@ -76,38 +74,42 @@ class Codec:
     Args:
         settings: what is accepted.
         clock: seconds since the epoch.
+        algorithms: the algorithms accepted; None takes those of the settings.
     """
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clock: Clock, algorithms: Collection[str] | None = None) -> None:
         self._settings = settings
         self._clock = clock
-        self._accepted = frozenset(settings.accepted_algorithms)
+        self._accepted = frozenset(settings.accepted_algorithms if algorithms is None else algorithms)
         accept_typ = settings.accept_typ
         self._typ = None if accept_typ is None else frozenset(typ.lower() for typ in accept_typ)
         self._expiry_leeway = settings.expiry_leeway
         self._start_leeway = settings.start_leeway
         self._memory = _Memory(settings.token_cache_size)
+        self._keys: ActiveKeys | None = None
         # The headers of verified tokens: an application has a handful of them.
         self._headers: dict[bytes, tuple[dict[str, Any], bool, str, str | None]] = {}
 
-    def decode(self, token: str, candidates: Candidates, *, allow_expired: bool = False) -> Decoded:
+    def decode(self, token: str, keys: ActiveKeys, *, allow_expired: bool = False) -> Decoded:
         """Verify and read a token with the keys of a ring. See `verify` and `read`."""
-        return self.read(self.verify(token, candidates), allow_expired=allow_expired)
+        return self.read(self.verify(token, keys), allow_expired=allow_expired)
 
-    def verify(self, token: str, candidates: Candidates) -> Verified:
+    def verify(self, token: str, keys: ActiveKeys) -> Verified:
         """Check a token's signature and shape with the keys of a ring.
 
         Args:
             token: the token's text.
-            candidates: which keys may verify it.
+            keys: the keys; other ones than before forget every verified token.
 
         Raises:
             JWTDecodeError: the token is not accepted; the subclass says why.
         """
+        if keys is not self._keys:
+            self._memory, self._keys = _Memory(self._settings.token_cache_size), keys
         verified = self._memory[token] if isinstance(token, str) else None
         if verified is None:
             unverified = self.inspect(token)
-            verified = self._verify(token, unverified, candidates(unverified.algorithm, unverified.kid))
+            verified = self._verify(token, unverified, keys.candidates(unverified.algorithm, unverified.kid))
         return verified
 
     def verify_with(self, token: str, unverified: Unverified, key: Key) -> Verified:

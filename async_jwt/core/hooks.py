@@ -84,6 +84,11 @@ class Hook:
     is_async: bool
     warned: bool = False
 
+    @classmethod
+    def of(cls, name: str, function: Callable[..., Any], *, inline: bool = False) -> Hook:
+        """A hook of a function, which is looked at for whether it is async."""
+        return cls(name, function, inline, _looks_async(function))
+
 
 class Hooks:
     """The hooks of one manager, shared by all of its applications."""
@@ -101,7 +106,7 @@ class Hooks:
             raise ConfigurationError(f"{name}_loader needs a callable, not {type(function).__name__}")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigurationError(f"{name}_loader cannot take a generator function: return, do not yield")
-        self._hooks[name] = Hook(name, function, inline, _looks_async(function))
+        self._hooks[name] = Hook.of(name, function, inline=inline)
 
     def __contains__(self, name: str) -> bool:
         """Whether a hook of that name was registered."""

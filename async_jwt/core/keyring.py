@@ -1,14 +1,20 @@
-"""The key ring that an application's settings describe."""
+"""The key ring in use: the one that the settings describe, and loading one that has a loader."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+from async_jwt.core.hooks import Hook
+from async_jwt.core.run import run_hook
 from async_jwt.core.settings import Settings
-from async_jwt.errors import ConfigurationError
-from async_jwt.keys import Key, KeyRing
+from async_jwt.errors import ConfigurationError, HookError
+from async_jwt.keyring import KeyRing, Loader
+from async_jwt.keys import Key
 
-__all__ = ["ring_of"]
+__all__ = ["load_keys", "ring_of"]
+
+log: logging.Logger = logging.getLogger("async_jwt.keys")
 
 
 def ring_of(settings: Settings) -> KeyRing:
@@ -53,3 +59,25 @@ def _setting_names(algorithm: str) -> str:
     if algorithm.startswith("HS"):
         return "JWT_SECRET_KEY or SECRET_KEY"
     return "JWT_PRIVATE_KEY to sign, JWT_PUBLIC_KEY to verify"
+
+
+async def load_keys(ring: KeyRing, loader: Loader, now: float, limit: float | None) -> None:
+    """Ask a ring's loader. What it had goes on being used where that fails.
+
+    Args:
+        ring: the ring.
+        loader: its loader, as the caller claimed it.
+        now: seconds since the epoch.
+        limit: how long the loader may take, in seconds; None is no limit.
+
+    Raises:
+        HookError: it failed, and there are no keys to go on with.
+    """
+    try:
+        ring.replace(await run_hook(Hook.of("keys", loader), limit=limit), now)
+    except Exception as problem:
+        # Its kind alone: whatever text it has may quote a key.
+        kind = type(problem).__name__
+        if not ring.keys:
+            raise HookError(f"The keys could not be loaded: {kind}") from problem
+        log.error("The keys could not be loaded again (%s): those loaded before stay in use", kind)

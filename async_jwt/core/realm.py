@@ -9,11 +9,12 @@ from typing import Any
 from async_jwt.core.clock import Clock
 from async_jwt.core.codec import Codec, Decoded, Verified
 from async_jwt.core.hooks import Hooks, checked
-from async_jwt.core.keyring import ring_of
+from async_jwt.core.keyring import load_keys, ring_of
 from async_jwt.core.run import run_hook
 from async_jwt.core.settings import Settings
 from async_jwt.errors import AlgorithmError, ConfigurationError, HookError, SignatureError
-from async_jwt.keys import Key, KeyRing
+from async_jwt.keyring import ActiveKeys, KeyRing
+from async_jwt.keys import ALGORITHMS, Key
 from async_jwt.stores.contract import Store
 
 __all__ = ["Realm"]
@@ -47,7 +48,8 @@ class Realm:
         self.store = store
         self.clock = clock
         self.json_default = json_default
-        self.codec: Codec = Codec(settings, clock)
+        # The keys of a ring that was given are pinned to their algorithms: it decides.
+        self.codec: Codec = Codec(settings, clock, ALGORITHMS if ring is not None else None)
         self._ring = ring
         self._loaded: dict[tuple[str, str | bytes], Key] = {}
 
@@ -73,7 +75,7 @@ class Realm:
         hook = self.hooks.get(name)
         if hook is None:
             return None
-        answer = await run_hook(hook, *args, limit=self.settings.hook_timeout)
+        answer = await run_hook(hook, *args, limit=self.settings.hook_timeout, watch=self.settings.debug)
         return checked(hook, answer, truth_counts=self.settings.is_compat)
 
     async def decode(self, token: str, *, allow_expired: bool = False) -> Decoded:
@@ -88,8 +90,12 @@ class Realm:
             ConfigurationError: there is no key.
         """
         if "decode_key" not in self.hooks:
-            return self.codec.verify(token, self.ring.candidates)
+            if self.ring.is_loaded:
+                return await self._verify_loaded(token)
+            return self.codec.verify(token, self.ring.at(self.clock()))
         unverified = self.codec.inspect(token)
+        if unverified.algorithm not in self.settings.accepted_algorithms:
+            raise AlgorithmError("The specified alg value is not allowed")
         claims, _ = unverified.parts.payload_object()
         # The loader gets copies of its own: the token that is verified stays as it was read.
         material = await self.ask("decode_key", deepcopy(unverified.header), claims)
@@ -98,10 +104,37 @@ class Realm:
         key = self._loaded_key("decode_key", material, unverified.algorithm)
         return self.codec.verify_with(token, unverified, key)
 
+    async def _verify_loaded(self, token: str) -> Verified:
+        keys = await self.active_keys()
+        try:
+            return self.codec.verify(token, keys)
+        except SignatureError:
+            # Perhaps another process signs with a key that this one has not loaded yet.
+            unverified, now = self.codec.inspect(token), self.clock()
+            if keys.knows(unverified.algorithm, unverified.kid):
+                raise
+            loader = self.ring.claim_load(now, unknown=True)
+            if loader is None:
+                raise
+        await load_keys(self.ring, loader, now, self.settings.hook_timeout)
+        return self.codec.verify(token, self.ring.at(now))
+
+    async def active_keys(self) -> ActiveKeys:
+        """The keys as they stand now, loaded if that is due.
+
+        Raises:
+            ConfigurationError: a setting that names a key is missing or wrong.
+            HookError: the loader failed, and there are no keys to go on with.
+        """
+        ring, now = self.ring, self.clock()
+        if ring.is_loaded and (loader := ring.claim_load(now)) is not None:
+            await load_keys(ring, loader, now, self.settings.hook_timeout)
+        return ring.at(now)
+
     async def signing_key(self, identity: Any) -> Key:
         """The key that signs a new token of this identity (as it was handed to us)."""
         if "encode_key" not in self.hooks:
-            return self.ring.signing
+            return (await self.active_keys()).signing
         material = await self.ask("encode_key", identity)
         key = self._loaded_key("encode_key", material, self.settings.algorithm)
         if not key.can_sign:

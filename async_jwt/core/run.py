@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -27,18 +28,22 @@ __all__ = ["WORKERS", "run_hook"]
 WORKERS = 40
 """How many plain hooks may run at once on one event loop; further ones wait."""
 
+# Longer than this, in seconds, is noticed by everybody else on the event loop.
+_BLOCKING = 0.010
+
 log: logging.Logger = logging.getLogger("async_jwt.hooks")
 
 _limiter: RunVar[anyio.CapacityLimiter] = RunVar("async_jwt_hook_limiter")
 
 
-async def run_hook(hook: Hook, *args: Any, limit: float | None) -> Any:
+async def run_hook(hook: Hook, *args: Any, limit: float | None, watch: bool = False) -> Any:
     """Run a hook and return what it answers.
 
     Args:
         hook: the hook.
         args: what it is called with.
         limit: seconds after which it is given up; None is never.
+        watch: whether to name it in the log if it blocks the event loop.
 
     Raises:
         HookTimeoutError: it took too long. An async hook was cancelled; a plain one goes on
@@ -46,9 +51,9 @@ async def run_hook(hook: Hook, *args: Any, limit: float | None) -> Any:
         Exception: whatever the hook raises, unchanged.
     """
     if limit is None:
-        return await _run(hook, args)
+        return await _run(hook, args, watch)
     with anyio.move_on_after(limit) as scope:
-        answer = await _run(hook, args)
+        answer = await _run(hook, args, watch)
     # `cancel_called` too: a hook that swallows its cancellation has still run too long.
     if scope.cancelled_caught or scope.cancel_called:
         log.error("%s_loader ran longer than JWT_HOOK_TIMEOUT = %s seconds", hook.name, limit)
@@ -56,15 +61,32 @@ async def run_hook(hook: Hook, *args: Any, limit: float | None) -> Any:
     return answer
 
 
-async def _run(hook: Hook, args: tuple[Any, ...]) -> Any:
-    if hook.is_async or hook.inline:
+async def _run(hook: Hook, args: tuple[Any, ...], watch: bool) -> Any:
+    if hook.is_async or (hook.inline and not watch):
         answer = hook.function(*args)
+    elif hook.inline:
+        answer = _watched(hook, args)
     else:
         answer = await _in_worker(hook.function, args)
     if inspect.isawaitable(answer):
         hook.is_async = True  # from now on it is called where its awaitable is awaited
         answer = await answer
     return answer
+
+
+def _watched(hook: Hook, args: tuple[Any, ...]) -> Any:
+    started = time.perf_counter()
+    try:
+        return hook.function(*args)
+    finally:
+        taken = time.perf_counter() - started
+        if taken > _BLOCKING:
+            log.warning(
+                "%s_loader(inline=True) kept the event loop waiting for %.0f ms: make it async, or leave "
+                "inline out and it runs in a thread",
+                hook.name,
+                taken * 1000,
+            )
 
 
 async def _in_worker(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:

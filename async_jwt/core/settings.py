@@ -421,6 +421,13 @@ class Settings:
         values.optional(values.positive_seconds),
         "How long a hook may run, in seconds; None is no limit.",
     )
+    jwks_max_age: int = _setting(
+        "JWT_JWKS_MAX_AGE",
+        300,
+        values.count,
+        "How long verifiers may keep the JWKS document, in seconds. Announce keys longer than that "
+        "before they sign.",
+    )
     store_uri: str = _setting(
         "JWT_STORE_URI",
         "memory://",
@@ -440,6 +447,12 @@ class Settings:
         None,
         values.never_empty(values.secrets),
         "Former values of SECRET_KEY: they verify where SECRET_KEY signs, and never sign.",
+    )
+    debug: bool = _setting(
+        "DEBUG",
+        False,
+        bool,
+        "Whether hooks that block the event loop are named in the log.",
     )
 
     @property

@@ -23,6 +23,7 @@ from async_jwt.errors import (
     MalformedTokenError,
     SignatureError,
 )
+from async_jwt.keyring import ActiveKeys
 from tests.conftest import SECRET
 from tests.unit.keys import ED448, PRIVATE_PEMS, PUBLIC_PEMS, private_pem
 
@@ -57,14 +58,14 @@ class TestRFCExamples:
 
     def test_rfc_7515_a1_is_read(self):
         codec = codec_for(now=1300819379, JWT_IDENTITY_CLAIM="iss")
-        decoded = codec.decode(self.HS256, self.ring().candidates)
+        decoded = codec.decode(self.HS256, self.ring().at(NOW))
         assert decoded.header == {"typ": "JWT", "alg": "HS256"}
         assert decoded.claims["http://example.com/is_root"] is True
 
     def test_rfc_7515_a1_expires_at_its_second(self):
         codec = codec_for(now=1300819380, JWT_IDENTITY_CLAIM="iss")
         with pytest.raises(ExpiredTokenError):
-            codec.decode(self.HS256, self.ring().candidates)
+            codec.decode(self.HS256, self.ring().at(NOW))
 
     def test_rfc_8037_a4_signature(self):
         """Ed25519: the message of appendix A.4 under the key of A.1."""
@@ -83,7 +84,7 @@ class TestRFCExamples:
     def test_rfc_7515_a5_unsecured_is_refused(self):
         unsecured = "eyJhbGciOiJub25lIn0." + self.HS256.split(".")[1] + "."
         with pytest.raises(AlgorithmError):
-            codec_for().decode(unsecured, self.ring().candidates)
+            codec_for().decode(unsecured, self.ring().at(NOW))
 
     def test_rfc_7520_4_4_hmac_signature(self):
         """The HMAC-SHA256 integrity example of the JOSE cookbook."""
@@ -104,22 +105,22 @@ def test_every_algorithm_signs_and_is_understood_by_pyjwt(algorithm):
     token = encode({}, {"sub": "alice"}, ring.signing)
     codec = codec_for(JWT_ALGORITHM=algorithm)
     for _ in range(2):
-        assert codec.decode(token, ring.candidates).claims["sub"] == "alice"
+        assert codec.decode(token, ring.at(NOW)).claims["sub"] == "alice"
     public = PUBLIC_PEMS.get(algorithm, SECRET)
     assert pyjwt.decode(token, public, algorithms=[algorithm]) == {"sub": "alice"}
     verifying = KeyRing(None, [Key(public, algorithm)])
-    assert codec_for(JWT_ALGORITHM=algorithm).decode(token, verifying.candidates).claims["sub"] == "alice"
+    assert codec_for(JWT_ALGORITHM=algorithm).decode(token, verifying.at(NOW)).claims["sub"] == "alice"
     head, _, tail = token.rpartition(".")
     with pytest.raises(SignatureError):
-        codec.decode(f"{head}.{b64(bytes(len(unb64(tail))))}", ring.candidates)
+        codec.decode(f"{head}.{b64(bytes(len(unb64(tail))))}", ring.at(NOW))
     with pytest.raises(SignatureError):
-        codec.decode(f"{head}.{b64(b'short')}", ring.candidates)
+        codec.decode(f"{head}.{b64(b'short')}", ring.at(NOW))
 
 
 def test_ed448():
     ring = KeyRing(Key(private_pem(ED448), "EdDSA"))
     token = encode({}, {"sub": "alice"}, ring.signing)
-    assert codec_for(JWT_ALGORITHM="EdDSA").decode(token, ring.candidates).claims["sub"] == "alice"
+    assert codec_for(JWT_ALGORITHM="EdDSA").decode(token, ring.at(NOW)).claims["sub"] == "alice"
 
 
 # -- the differential test ------------------------------------------------------------------
@@ -181,7 +182,7 @@ def test_what_we_accept_pyjwt_accepts_with_equal_claims(compat, header, claims, 
     codec = codec_for(**config)
     for _ in range(2):
         try:
-            ours = codec.decode(token, KeyRing(Key(SECRET)).candidates).claims
+            ours = codec.decode(token, KeyRing(Key(SECRET)).at(NOW)).claims
         except JWTDecodeError:
             ours = None
         if ours is not None:
@@ -215,7 +216,7 @@ def test_depth(depth, accepted):
     text = serialise(b'{"alg":"HS256"}', f'{{"sub":"a","d":{deep}}}'.encode())
     token = attach(text, Key(SECRET).sign(text))
     try:
-        codec_for().decode(token, KeyRing(Key(SECRET)).candidates)
+        codec_for().decode(token, KeyRing(Key(SECRET)).at(NOW))
     except MalformedTokenError:
         assert not accepted
     else:
@@ -226,11 +227,11 @@ def test_the_memory_is_bounded_by_count_and_bytes():
     ring = KeyRing(Key(SECRET))
     codec = codec_for(JWT_TOKEN_CACHE_SIZE=10, JWT_MAX_TOKEN_BYTES=100_000)
     for number in range(100):
-        codec.decode(encode({"n": number}, {"sub": str(number)}, ring.signing), ring.candidates)
+        codec.decode(encode({"n": number}, {"sub": str(number)}, ring.signing), ring.at(NOW))
     assert len(codec._memory) + len(codec._memory._old) <= 10
     assert len(codec._headers) <= 64
     for number in range(20):
-        codec.decode(encode({}, {"sub": str(number), "x": "y" * 30_000}, ring.signing), ring.candidates)
+        codec.decode(encode({}, {"sub": str(number), "x": "y" * 30_000}, ring.signing), ring.at(NOW))
     kept = [*codec._memory, *codec._memory._old]
     assert sum(map(len, kept)) <= 10 * 2048 + 2 * 50_000
 
@@ -240,15 +241,17 @@ def test_a_token_in_use_outlives_others_in_the_memory():
     ring = KeyRing(Key(SECRET))
     codec = codec_for(JWT_TOKEN_CACHE_SIZE=4)
 
-    def candidates(algorithm, kid):
-        asked.append(1)
-        return ring.candidates(algorithm, kid)
+    class Watched(ActiveKeys):
+        def candidates(self, algorithm, kid):
+            asked.append(1)
+            return super().candidates(algorithm, kid)
 
+    keys = Watched(ring.signing, ring.keys, 0, NOW)
     mine = encode({}, {"sub": "mine"}, ring.signing)
-    codec.decode(mine, candidates)
+    codec.decode(mine, keys)
     for number in range(20):
-        codec.decode(encode({}, {"sub": str(number)}, ring.signing), candidates)
-        codec.decode(mine, candidates)
+        codec.decode(encode({}, {"sub": str(number)}, ring.signing), keys)
+        codec.decode(mine, keys)
     assert len(asked) == 21
 
 
@@ -256,29 +259,29 @@ def test_a_token_in_use_outlives_others_in_the_memory():
 def test_leeway_of_the_start(claim):
     ring = KeyRing(Key(SECRET))
     token = encode({}, {"sub": "a", claim: NOW + 10}, ring.signing)
-    codec_for(now=NOW).decode(token, ring.candidates)
+    codec_for(now=NOW).decode(token, ring.at(NOW))
     for early in (codec_for(now=NOW - 1), codec_for(JWT_DECODE_LEEWAY=9)):
         with pytest.raises(ImmatureTokenError, match=claim):
-            early.decode(token, ring.candidates)
+            early.decode(token, ring.at(NOW))
 
 
 def test_under_compat_times_are_read_as_pyjwt_reads_them():
     ring = KeyRing(Key(SECRET))
     token = encode({}, {"sub": "a", "exp": str(NOW + 5), "nbf": True}, ring.signing)
-    assert codec_for(JWT_COMPAT="flask-jwt-extended").decode(token, ring.candidates)
+    assert codec_for(JWT_COMPAT="flask-jwt-extended").decode(token, ring.at(NOW))
     with pytest.raises(JWTDecodeError):
-        codec_for().decode(token, ring.candidates)
+        codec_for().decode(token, ring.at(NOW))
     for wrong in ("soon", None, 10**400):
         token = encode({}, {"sub": "a", "exp": wrong}, ring.signing)
         with pytest.raises(JWTDecodeError):
-            codec_for(JWT_COMPAT="flask-jwt-extended").decode(token, ring.candidates)
+            codec_for(JWT_COMPAT="flask-jwt-extended").decode(token, ring.at(NOW))
 
 
 def test_reprs_show_no_claims():
     ring = KeyRing(Key(SECRET))
     token = encode({}, {"sub": "a", "csrf": "c-value"}, ring.signing)
     codec = codec_for()
-    decoded = codec.decode(token, ring.candidates)
+    decoded = codec.decode(token, ring.at(NOW))
     unverified = codec.inspect(token)
     for value in (decoded, unverified, unverified.parts, codec._memory[token], Found(token, "headers")):
         assert "c-value" not in repr(value)
@@ -287,4 +290,4 @@ def test_reprs_show_no_claims():
 
 def test_decoding_something_that_is_no_text():
     with pytest.raises(MalformedTokenError):
-        codec_for().decode(b"bytes", KeyRing(Key(SECRET)).candidates)  # type: ignore[arg-type]
+        codec_for().decode(b"bytes", KeyRing(Key(SECRET)).at(NOW))  # type: ignore[arg-type]

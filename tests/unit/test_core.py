@@ -30,6 +30,7 @@ class View:
     method: str = "GET"
     origin: str = "http://localhost"
     is_json: bool = False
+    is_websocket: bool = False
     sent: dict = field(default_factory=dict)
 
     def headers(self, name):

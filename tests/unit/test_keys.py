@@ -85,11 +85,11 @@ def test_ring_needs_keys_that_fit():
 def test_candidates():
     plain, first, second = Key("a" * 32), Key("b" * 32, kid="1"), Key("c" * 32, kid="2")
     ring = KeyRing(first, [second, plain])
-    assert ring.candidates("HS256", "2") == (second,)
-    assert ring.candidates("HS256", "unknown") == (plain,)
-    assert ring.candidates("HS256", None) == (first, second, plain)
-    assert ring.candidates("RS256", "1") == ()
-    assert ring.candidates("RS256", None) == ()
+    assert ring.at(0).candidates("HS256", "2") == (second,)
+    assert ring.at(0).candidates("HS256", "unknown") == (plain,)
+    assert ring.at(0).candidates("HS256", None) == (first, second, plain)
+    assert ring.at(0).candidates("RS256", "1") == ()
+    assert ring.at(0).candidates("RS256", None) == ()
 
 
 def test_ring_of_settings_hmac():
@@ -112,7 +112,7 @@ def test_ring_of_settings_asymmetric():
     with pytest.raises(ConfigurationError, match="JWT_PRIVATE_KEY"):
         _ = only_public.signing
     mixed = ring_of(JWT_ALGORITHM="RS256", JWT_DECODE_ALGORITHMS=["HS256"], JWT_SECRET_KEY=SECRET, **both)
-    assert mixed.candidates("HS256", None)
+    assert mixed.at(0).candidates("HS256", None)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_raw_bytes_in_a_query_string_are_no_token():
         ("https", "APP.example:443", "https://app.example"),
         ("http", "app.example:80", "http://app.example"),
         ("http", "app.example:443", "http://app.example:443"),
-        ("ws", "app.example", "ws://app.example"),
+        ("ws", "app.example", "http://app.example"),
     ],
 )
 def test_origin(scheme, host, origin):

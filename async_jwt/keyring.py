@@ -1,0 +1,333 @@
+"""The keys of an application, and how they follow each other without signing anybody out.
+
+A key is announced (accepted and published), then signs, then is retired: its tokens are
+accepted for a while and then no more. All of it goes by the time, so that processes which
+hold the same keys change over together without talking to each other.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from async_jwt.errors import ConfigurationError
+from async_jwt.keys import Key, moment
+
+__all__ = ["ActiveKeys", "KeyRing", "Loader"]
+
+Loader = Callable[[], Iterable[Key] | Awaitable[Iterable[Key]]]
+"""What returns the keys of a ring."""
+Seconds = float | dt.timedelta
+
+_NEVER = math.inf
+# How soon a loader is asked again after it failed, or for a key id that nobody knows: anybody
+# can send one.
+_COOL_DOWN = 5.0
+
+
+class ActiveKeys:
+    """The keys of a ring as they stand at one time: which one signs, and which are accepted.
+
+    Args:
+        signing: the key that signs; None if none does.
+        accepted: the keys whose tokens are accepted, the preferred first.
+        since: the first moment that this holds for, in seconds since the epoch.
+        until: the first moment at which something changes.
+    """
+
+    __slots__ = ("_any", "_by_kid", "_signing", "_unnamed", "accepted", "since", "until")
+
+    def __init__(self, signing: Key | None, accepted: tuple[Key, ...], since: float, until: float) -> None:
+        self._signing = signing
+        self.accepted = accepted
+        self.since = since
+        self.until = until
+        self._by_kid = {(key.kid, key.algorithm): key for key in accepted if key.kid is not None}
+        self._any = _by_algorithm(accepted)
+        self._unnamed = _by_algorithm(key for key in accepted if not key.is_named)
+
+    @property
+    def signing(self) -> Key:
+        """The key that signs new tokens.
+
+        Raises:
+            ConfigurationError: there is none now.
+        """
+        if self._signing is None:
+            raise ConfigurationError(
+                "There is no key to sign with: set JWT_PRIVATE_KEY, or give the KeyRing one"
+            )
+        return self._signing
+
+    def signs_with(self, key: Key) -> bool:
+        """Whether it is this key that signs."""
+        return key is self._signing
+
+    def candidates(self, algorithm: str, kid: str | None) -> tuple[Key, ...]:
+        """The keys that may verify a token with this header.
+
+        A key id that a key bears selects that key alone; keys that were given no id are
+        tried for every token of their algorithm.
+        """
+        if kid is None:
+            return self._any.get(algorithm, ())
+        named = self._by_kid.get((kid, algorithm))
+        return (named,) if named is not None else self._unnamed.get(algorithm, ())
+
+    def knows(self, algorithm: str, kid: str | None) -> bool:
+        """Whether a key of that id is among them. No id at all is nothing to look for."""
+        return kid is None or (kid, algorithm) in self._by_kid
+
+    def jwks(self) -> dict[str, Any]:
+        """The JWKS document: the public halves of the published keys (RFC 7517 §5).
+
+        Keys that are announced or retained are among them, secrets never.
+        """
+        return {"keys": [key.public_jwk() for key in self.accepted if key.is_published]}
+
+    def __repr__(self) -> str:
+        return f"<ActiveKeys signing={self._signing!r} accepted={len(self.accepted)}>"
+
+
+class KeyRing:
+    """The keys of an application: one signs, all may verify.
+
+    Args:
+        signing: the key that signs new tokens, and verifies them as well. Of several, the
+            one whose `signs_from` passed last; the first one where they are equal.
+        verification: further keys whose tokens are accepted. They never sign.
+        retention: how much longer the tokens of a key are accepted once another one signs,
+            in seconds or as a timedelta; at least the longest lifetime of a token. None
+            accepts them until the key is retired.
+        load: a function, `async` or plain, that returns the keys, such as those of a folder or
+            of a secret manager: those with a private half sign as `signing` ones do. It is
+            asked at start-up, every `refresh` seconds, and for a token that names a key
+            nobody knows.
+        refresh: how long what `load` returned is used, in seconds or as a timedelta.
+        clock: seconds since the epoch; for tests.
+
+    Raises:
+        ConfigurationError: a signing key cannot sign, two keys share id and algorithm, or
+            there is no key at all.
+    """
+
+    def __init__(
+        self,
+        signing: Key | Iterable[Key] | None = None,
+        verification: Iterable[Key] = (),
+        *,
+        retention: Seconds | None = None,
+        load: Loader | None = None,
+        refresh: Seconds = 60.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._lock = threading.Lock()
+        self._clock = clock
+        self._retention = None if retention is None else _seconds("retention", retention)
+        self._load = load
+        self._refresh = _seconds("refresh", refresh)
+        self._due = -_NEVER
+        self._asked = -_NEVER
+        own = _checked((signing,) if isinstance(signing, Key) else signing or ())
+        for key in own:
+            if not key.can_sign:
+                raise ConfigurationError(f"{key!r} holds no private key, so it cannot sign")
+        self._starts: dict[Key, float] = {}
+        self._ends: dict[Key, float] = {}
+        self._keys: tuple[Key, ...] = ()
+        self._fixed = _checked(verification)
+        self._active = ActiveKeys(None, (), _NEVER, _NEVER)
+        self._take({key: key.signs_from for key in own}, self._fixed)
+        if not self._keys and load is None:
+            raise ConfigurationError("A KeyRing needs at least one key")
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the keys come from a loader."""
+        return self._load is not None
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """All keys, whatever their time."""
+        return self._keys
+
+    @property
+    def signing(self) -> Key:
+        """The key that signs new tokens now.
+
+        Raises:
+            ConfigurationError: this application only accepts tokens.
+        """
+        return self.at(self._clock()).signing
+
+    def at(self, now: float) -> ActiveKeys:
+        """The keys as they stand at a time; the same object until something changes.
+
+        Args:
+            now: seconds since the epoch.
+        """
+        active = self._active
+        if active.since <= now < active.until:
+            return active
+        with self._lock:
+            self._active = self._settled(now)
+            return self._active
+
+    def jwks(self) -> dict[str, Any]:
+        """The JWKS document as it stands now. See `ActiveKeys.jwks`."""
+        return self.at(self._clock()).jwks()
+
+    def announce(self, key: Key) -> None:
+        """Accept and publish a key from now on; it signs from its own `signs_from`, or `sign_with`, on.
+
+        Verifiers elsewhere must have fetched it before it signs, so wait longer than they keep
+        the JWKS document.
+
+        Raises:
+            ConfigurationError: it cannot sign, or its id is taken.
+        """
+        self._refuse_loaded("announce")
+        if not key.can_sign:
+            raise ConfigurationError(f"{key!r} holds no private key, so it cannot sign")
+        start = key.signs_from if key.signs_from > -_NEVER else _NEVER
+        self._take({key: start, **self._starts}, self._fixed)
+
+    def sign_with(self, kid: str) -> None:
+        """Let an announced key sign from now on. The former one is retained.
+
+        Raises:
+            ConfigurationError: no key of that id can sign.
+        """
+        self._refuse_loaded("sign_with")
+        key = self._named(kid)
+        if key not in self._starts:
+            raise ConfigurationError(f"{key!r} was not given to sign")
+        self._take(
+            {key: self._clock(), **{k: t for k, t in self._starts.items() if k is not key}}, self._fixed
+        )
+
+    def retire(self, kid: str, *, after: Seconds | None = None) -> None:
+        """Let a key's tokens be refused, from a while on or at once.
+
+        Args:
+            kid: the key's id.
+            after: how much longer they are accepted, in seconds or as a timedelta; None is the
+                ring's retention, and 0 is at once, for a key that was stolen.
+
+        Raises:
+            ConfigurationError: no key has that id; it is the one that signs now; or neither
+                `after` nor a retention was given.
+        """
+        self._refuse_loaded("retire")
+        left = self._retention if after is None else _seconds("after", after)
+        if left is None:
+            raise ConfigurationError("A ring without retention needs retire(kid, after=...)")
+        key, now = self._named(kid), self._clock()
+        if self.at(now).signs_with(key):
+            raise ConfigurationError(f"{key!r} signs now: let another one sign first, with sign_with()")
+        with self._lock:
+            self._ends[key] = min(now + left, self._ends.get(key, _NEVER))
+            self._active = self._settled(now)
+
+    def claim_load(self, now: float, *, unknown: bool = False) -> Loader | None:
+        """What the caller is to ask for keys now, if anything; others are told not to meanwhile.
+
+        Args:
+            now: seconds since the epoch.
+            unknown: whether a token named a key that is not known.
+        """
+        with self._lock:
+            # No keys yet: nobody can go on without. And a clock that was set back must not
+            # keep old ones for ever.
+            due = not self._keys or not self._asked <= now < self._due
+            if self._load is None or not (due or (unknown and now >= self._asked + _COOL_DOWN)):
+                return None
+            self._asked, self._due = now, now + min(self._refresh, _COOL_DOWN)
+            return self._load
+
+    def replace(self, keys: Iterable[Key], now: float) -> None:
+        """Put what `load` returned in the place of what it returned before.
+
+        Raises:
+            ConfigurationError: these keys cannot make a ring.
+        """
+        loaded = _checked(keys)
+        if not loaded:
+            raise ConfigurationError("The loader of a KeyRing returned no key")
+        starts = {key: key.signs_from for key in loaded if key.can_sign}
+        self._take(starts, (*(key for key in loaded if not key.can_sign), *self._fixed))
+        with self._lock:
+            self._due = now + self._refresh
+
+    def _refuse_loaded(self, what: str) -> None:
+        if self.is_loaded:
+            raise ConfigurationError(f"{what}() is for rings without a loader: change what it loads instead")
+
+    def _named(self, kid: str) -> Key:
+        for key in self._keys:
+            if key.kid == kid:
+                return key
+        raise ConfigurationError(f"No key of the ring has the id {kid!r}")
+
+    def _take(self, starts: dict[Key, float], others: tuple[Key, ...]) -> None:
+        """Make these the ring's keys: those that may sign, with their time, and the others."""
+        found: dict[tuple[str, str], Key] = {}
+        kept: list[Key] = []
+        for key in dict.fromkeys((*starts, *others)):
+            twin = None if key.kid is None else found.setdefault((key.kid, key.algorithm), key)
+            if twin is None or twin is key:
+                kept.append(key)
+            elif twin.is_named and key.is_named:
+                raise ConfigurationError(f"Two keys of the ring have the id {key.kid!r} for {key.algorithm}")
+        with self._lock:
+            self._keys = tuple(kept)
+            self._starts = {key: start for key, start in starts.items() if key in kept}
+            self._active = ActiveKeys(None, (), _NEVER, _NEVER)
+
+    def _settled(self, now: float) -> ActiveKeys:
+        ends = {key: self._end_of(key) for key in self._keys}
+        accepted = tuple(key for key in self._keys if now < ends[key])
+        signing = max(
+            (key for key in accepted if self._starts.get(key, _NEVER) <= now),
+            key=self._starts.__getitem__,
+            default=None,
+        )
+        changes = [*self._starts.values(), *ends.values()]
+        since = max((change for change in changes if change <= now), default=-_NEVER)
+        return ActiveKeys(signing, accepted, since, min((c for c in changes if c > now), default=_NEVER))
+
+    def _end_of(self, key: Key) -> float:
+        end = min(key.accepted_until, self._ends.get(key, _NEVER))
+        if key in self._starts and self._retention is not None:
+            successors = (start for start in self._starts.values() if start > self._starts[key])
+            end = min(end, min(successors, default=_NEVER) + self._retention)
+        return end
+
+    def __repr__(self) -> str:
+        return f"<KeyRing keys={len(self._keys)} loaded={self.is_loaded}>"
+
+
+def _checked(keys: Iterable[Key]) -> tuple[Key, ...]:
+    found = tuple(keys)
+    for key in found:
+        if not isinstance(key, Key):
+            raise ConfigurationError(f"A KeyRing holds Key objects, not {type(key).__name__}")
+    return found
+
+
+def _seconds(name: str, given: Seconds) -> float:
+    seconds = given.total_seconds() if isinstance(given, dt.timedelta) else moment(name, given)
+    if seconds < 0:
+        raise ConfigurationError(f"{name} must not be negative")
+    return seconds
+
+
+def _by_algorithm(keys: Iterable[Key]) -> dict[str, tuple[Key, ...]]:
+    table: dict[str, tuple[Key, ...]] = {}
+    for key in keys:
+        table[key.algorithm] = (*table.get(key.algorithm, ()), key)
+    return table

@@ -1,0 +1,478 @@
+"""WebSockets, which Quart alone has: the handshake, what a socket knows, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+import logging
+
+import pytest
+from quart import Quart, Websocket, copy_current_websocket_context, websocket
+
+from async_jwt.adapters import quart as api
+from async_jwt.errors import JWTExtendedException, StoreUnavailableError
+from async_jwt.stores import MemoryStore
+from tests.conftest import SECRET
+from tests.contract.conftest import QuartHarness
+from tests.contract.sockets import Connection
+
+pytestmark = pytest.mark.asyncio
+
+EVERYWHERE = ["headers", "cookies", "query_string", "json", "websocket_protocol"]
+OWN = {"Origin": "http://localhost"}
+
+
+class Sockets(QuartHarness):
+    """The harness with WebSockets at /ws/<demand>."""
+
+    def __init__(self, config=None, **manager):
+        super().__init__({"JWT_TOKEN_LOCATION": EVERYWHERE, **(config or {})}, **manager)
+        self.seen = []
+
+        async def view():
+            while True:
+                self.seen.append(await websocket.receive())
+                found = api.current_auth()
+                await websocket.send_json(
+                    who=api.get_jwt_identity(),
+                    claims=api.get_jwt(),
+                    header=api.get_jwt_header(),
+                    location=api.get_jwt_request_location(),
+                    user=None if found is None else found.user,
+                )
+
+        for name, demands in {
+            "me": {},
+            "fresh": {"fresh": True},
+            "optional": {"optional": True},
+            "refresh": {"refresh": True},
+            "reset": {"type": "reset"},
+        }.items():
+            self.app.add_websocket(f"/ws/{name}", f"ws_{name}", api.jwt_required(**demands)(view))
+
+    def connect(self, path="/ws/me", **options):
+        return Connection(self.app, path, **options)
+
+    async def refused(self, path="/ws/me", **options):
+        """The answer to a handshake that must be refused before it is accepted."""
+        async with self.connect(path, **options) as socket:
+            await socket.over()
+        assert socket.accepted is None
+        assert self.seen == []
+        return socket
+
+
+def places(token):
+    return {
+        "headers": {"headers": {"Authorization": f"Bearer {token}"}},
+        "cookies": {"headers": {"Cookie": f"access_token_cookie={token}", **OWN}},
+        "query_string": {"query": f"jwt={token}"},
+        "websocket_protocol": {"subprotocols": ["bearer", token]},
+    }
+
+
+@pytest.mark.parametrize("place", ["headers", "cookies", "query_string", "websocket_protocol"])
+async def test_a_token_in_each_place_opens_the_socket_and_views_know_as_much_as_over_http(place):
+    h = Sockets()
+
+    @h.jwt.user_lookup_loader
+    async def load(_header, claims):
+        return claims["sub"].upper()
+
+    token = await h.mint()
+    async with h.connect(**places(token)[place]) as socket:
+        known = await socket.ask()
+    assert (known["who"], known["user"], known["location"]) == ("alice", "ALICE", place)
+    assert known["header"] == {"typ": "JWT", "alg": "HS256"}
+    assert known["claims"]["type"] == "access"
+
+
+async def test_a_socket_without_a_token_is_refused_with_a_challenge():
+    h = Sockets()
+    socket = await h.refused()
+    assert socket.status == 401
+    assert socket.headers["WWW-Authenticate"] == "Bearer"
+    assert socket.json["code"] == "authorization_required"
+    assert "Sec-WebSocket-Protocol: bearer, <JWT>" in socket.json["msg"]
+    assert "json" not in socket.json["msg"]  # a handshake has no body to look into
+
+
+async def test_http_requests_are_not_told_of_the_websocket_protocol():
+    h = Sockets({"JWT_TOKEN_LOCATION": ["headers", "websocket_protocol"]})
+    answer = await h.call(headers={"Sec-WebSocket-Protocol": f"bearer, {await h.mint()}"})
+    assert (answer.status, answer.json["msg"]) == (401, "Missing Authorization Header")
+    h.view("/only", api.jwt_required(locations="websocket_protocol")(lambda: "never"))
+    assert "Sec-WebSocket-Protocol" in (await h.call("/only")).json["msg"]
+
+
+async def test_refused_tokens_never_open_the_socket(clock):
+    h = Sockets(clock=clock)
+    token = await h.mint()
+    revoked = await h.mint()
+    await h.jwt.revoke_token(revoked)
+    expired = await h.mint(expires_delta=dt.timedelta(seconds=1))
+    clock.now += 2
+    for path, bad, code in [
+        ("me", "a.b.c", "token_invalid"),
+        ("me", token[:-5] + "AAAAA", "token_invalid"),
+        ("me", revoked, "token_revoked"),
+        ("me", expired, "token_expired"),
+        ("me", await h.mint_refresh(), "token_type_wrong"),
+        ("fresh", token, "fresh_token_required"),
+        ("refresh", token, "token_type_wrong"),
+        ("reset", token, "token_type_wrong"),
+    ]:
+        socket = await h.refused(f"/ws/{path}", subprotocols=["bearer", bad])
+        assert (socket.status, socket.json["code"]) == (401, code), path
+        assert 'error="' in socket.headers["WWW-Authenticate"]
+
+
+async def test_optional_sockets_take_anonymous_clients_but_no_bad_token():
+    h = Sockets()
+    async with h.connect("/ws/optional") as socket:
+        assert (await socket.ask())["who"] is None
+    h.seen.clear()
+    assert (await h.refused("/ws/optional", subprotocols=["bearer", "bad"])).status == 401
+
+
+# -- cookies: browsers let any site open a WebSocket with them ----------------------------
+
+
+@pytest.mark.parametrize(
+    "origins",
+    [
+        [],
+        ["https://evil.example"],
+        ["null"],
+        [""],
+        ["http://localhost.evil.example"],
+        ["https://localhost"],
+        ["http://localhost", "https://evil.example"],
+    ],
+)
+@pytest.mark.parametrize("csrf", [True, False])
+async def test_a_cookie_counts_only_from_a_trusted_origin(origins, csrf):
+    h = Sockets({"JWT_COOKIE_CSRF_PROTECT": csrf, "JWT_CSRF_CHECK_ORIGIN": False})
+    cookie = ("Cookie", f"access_token_cookie={await h.mint()}")
+    # What browsers say besides does not stand in for it.
+    same_site = ("Sec-Fetch-Site", "same-origin")
+    socket = await h.refused(headers=[cookie, same_site, *(("Origin", origin) for origin in origins)])
+    assert (socket.status, socket.json["code"]) == (401, "csrf_failed")
+
+
+async def test_own_and_named_origins_are_trusted():
+    h = Sockets({"JWT_TRUSTED_ORIGINS": ["https://app.example"]})
+    cookie = {"Cookie": f"access_token_cookie={await h.mint()}"}
+    for origin, secure in [
+        ("http://localhost", False),
+        ("https://localhost", True),
+        ("https://app.example", False),
+    ]:
+        async with h.connect(headers={**cookie, "Origin": origin}, secure=secure) as socket:
+            assert (await socket.ask())["location"] == "cookies"
+
+
+async def test_other_places_need_no_origin():
+    h = Sockets()
+    token = await h.mint()
+    for place in ("headers", "query_string", "websocket_protocol"):
+        given = places(token)[place]
+        given["headers"] = {**given.get("headers", {}), "Origin": "https://elsewhere.example"}
+        async with h.connect(**given) as socket:
+            assert await socket.ask()
+
+
+# -- the bearer protocol ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "offered",
+    [["bearer"], ["chat", "bearer"], ["bearer", ""], ["chat"], ["bearer", "\xff"], ["Bearer", "x.y.z"]],
+)
+async def test_offers_that_hold_no_token(offered):
+    h = Sockets()
+    assert (await h.refused(subprotocols=offered)).status == 401
+
+
+async def test_two_different_tokens_are_refused_and_the_same_twice_is_one():
+    h = Sockets()
+    token = await h.mint()
+    both = {"headers": {"Authorization": f"Bearer {token}"}, "subprotocols": ["bearer", token]}
+    async with h.connect(**both) as socket:
+        assert (await socket.ask())["location"] == "headers"
+    h.seen.clear()
+    both["headers"] = {"Authorization": f"Bearer {await h.mint('bob')}"}
+    assert (await h.refused(**both)).status == 400
+
+
+async def test_implicit_accept_answers_bearer_and_never_the_token():
+    h = Sockets()
+    token = await h.mint()
+    for offered in (["bearer", token], ["bearer", token, "chat"], ["chat", "bearer", token]):
+        async with h.connect(subprotocols=offered) as socket:
+            await socket.ask()
+        assert socket.accepted["subprotocol"] == "bearer"
+    async with h.connect(headers={"Authorization": f"Bearer {token}"}) as socket:
+        await socket.ask()
+    assert socket.accepted["subprotocol"] is None
+
+
+async def test_the_applications_own_protocol_wins():
+    h = Sockets()
+
+    @h.app.websocket("/chat")
+    @api.jwt_required
+    async def chat():
+        await websocket.accept(headers={"X-Room": "1"}, subprotocol="chat.v1")
+        await websocket.send_json(await websocket.receive())
+
+    async with h.connect("/chat", subprotocols=["bearer", await h.mint(), "chat.v1"]) as socket:
+        assert await socket.ask() == "hello"
+    assert socket.accepted["subprotocol"] == "chat.v1"
+    assert (b"x-room", b"1") in socket.accepted["headers"]
+
+
+async def test_quarts_own_test_client_can_offer_a_token():
+    h = Sockets()
+    client = h.app.test_client()
+    async with client.websocket(
+        "/ws/me", headers={"Sec-WebSocket-Protocol": f"bearer, {await h.mint()}"}
+    ) as ws:
+        await ws.send("hello")
+        assert (await ws.receive_json())["who"] == "alice"
+
+
+# -- before_websocket, and servers that cannot refuse with a status -----------------------
+
+
+async def test_before_websocket_protects_and_shares_what_it_found():
+    h = Sockets()
+    lookups = []
+
+    @h.jwt.user_lookup_loader
+    async def load(_header, claims):
+        lookups.append(claims["sub"])
+        return claims["sub"]
+
+    @h.app.before_websocket
+    @api.jwt_required
+    async def check():
+        pass
+
+    @h.app.websocket("/bare")
+    async def bare():
+        await websocket.receive()
+        await websocket.send_json(str(api.current_user))
+
+    assert (await h.refused("/bare")).status == 401
+    token = {"subprotocols": ["bearer", await h.mint()]}
+    async with h.connect("/bare", **token) as socket:
+        assert await socket.ask() == "alice"
+    async with h.connect("/ws/me", **token) as socket:
+        await socket.ask()
+    assert lookups == ["alice", "alice"]
+
+
+async def test_a_server_without_refusals_is_told_to_close():
+    h = Sockets()
+    async with h.connect(can_refuse=False) as socket:
+        await socket.over()
+    assert socket.accepted is None
+    assert socket.closed == {"type": "websocket.close", "code": 1000}
+
+
+async def test_loaders_and_handlers_answer_handshakes_too():
+    h = Sockets()
+
+    @h.jwt.unauthorized_loader
+    async def nobody(message):
+        return {"who are you": message[:7]}, 418, {"X-Loader": "yes"}
+
+    socket = await h.refused()
+    assert (socket.status, socket.headers["X-Loader"]) == (418, "yes")
+    assert socket.json == {"who are you": "Missing"}
+
+    @h.app.errorhandler(JWTExtendedException)
+    async def ours(error):
+        return {"mine": error.error_code}, 403
+
+    assert (await h.refused()).json == {"mine": "authorization_required"}
+
+
+# -- open sockets -------------------------------------------------------------------------
+
+
+class Unreachable(MemoryStore):
+    """A store that can be taken away."""
+
+    is_down = False
+
+    async def check(self, ref):
+        if self.is_down:
+            raise StoreUnavailableError
+        return await super().check(ref)
+
+
+def checking(h):
+    """A socket that checks again before it answers."""
+
+    @h.app.websocket("/checked")
+    @api.jwt_required
+    async def view():
+        while True:
+            await websocket.receive()
+            await api.verify_jwt_in_request()
+            await websocket.send_json(str(api.current_user))
+
+
+async def test_an_open_socket_is_asked_everything_anew(clock):
+    store = Unreachable()
+    h = Sockets(clock=clock, store=store)
+    users = {"alice": "Alice"}
+
+    @h.jwt.user_lookup_loader
+    async def load(_header, claims):
+        return users.get(claims["sub"])
+
+    checking(h)
+
+    async def opened():
+        socket = h.connect("/checked", subprotocols=["bearer", await h.mint()])
+        await socket.__aenter__()
+        assert await socket.ask() == users["alice"]
+        return socket
+
+    async def closed(socket):
+        assert await socket.ask() is None
+        await socket.__aexit__()
+        return socket.closed["code"], socket.closed["reason"]
+
+    socket = await opened()
+    users["alice"] = "Alice II"
+    assert await socket.ask() == "Alice II"
+    await h.jwt.revoke_user("alice")
+    assert await closed(socket) == (1008, "token_revoked")
+
+    socket = await opened()
+    clock.now += 3600
+    assert await closed(socket) == (1008, "token_expired")
+
+    socket = await opened()
+    del users["alice"]
+    assert await closed(socket) == (1008, "user_not_found")
+    users["alice"] = "Alice"
+
+    socket = await opened()
+    store.is_down = True
+    assert await closed(socket) == (1013, "store_unavailable")
+    store.is_down = False
+
+    socket = await opened()
+    h.jwt.token_verification_loader(lambda _header, _claims: "yes")
+    assert await closed(socket) == (1011, "hook_error")
+
+
+async def test_a_socket_that_the_view_closed_is_left_alone():
+    h = Sockets()
+
+    @h.app.websocket("/closing")
+    @api.jwt_required
+    async def view():
+        await websocket.receive()
+        await websocket.close(4000, "mine")
+        await h.jwt.revoke_user("alice")
+        await api.verify_jwt_in_request()
+
+    async with h.connect("/closing", subprotocols=["bearer", await h.mint()]) as socket:
+        assert await socket.ask() is None
+    assert socket.closed == {"type": "websocket.close", "code": 4000, "reason": "mine"}
+
+
+async def test_a_socket_that_was_accepted_before_the_check_is_closed_with_1008():
+    h = Sockets()
+
+    @h.app.websocket("/late")
+    async def view():
+        await websocket.accept()
+        await api.verify_jwt_in_request()
+
+    async with h.connect("/late") as socket:
+        await socket.over()
+    assert (socket.closed["code"], socket.closed["reason"]) == (1008, "authorization_required")
+
+
+# -- whose socket it is -------------------------------------------------------------------
+
+
+async def test_a_request_inside_a_socket_and_a_socket_inside_a_request_are_their_own():
+    h = Sockets()
+    hers, his = await h.mint("alice"), await h.mint("bob")
+
+    @h.app.websocket("/outer")
+    @api.jwt_required
+    async def outer():
+        await websocket.receive()
+        anonymous, known = await h.call(), await h.call(token=his)
+        await websocket.send_json([anonymous.status, known.json["identity"], api.get_jwt_identity()])
+
+    async with h.connect("/outer", subprotocols=["bearer", hers]) as socket:
+        assert await socket.ask() == [401, "bob", "alice"]
+
+    @api.jwt_required
+    async def view():
+        async with h.connect(subprotocols=["bearer", his]) as inner:
+            known = await inner.ask()
+        async with h.connect() as nobody:
+            await nobody.over()
+        return {"inner": known["who"], "nobody": nobody.status, "outer": api.get_jwt_identity()}
+
+    h.view("/opens", view)
+    assert (await h.call("/opens", token=hers)).json == {"inner": "bob", "nobody": 401, "outer": "alice"}
+
+
+async def test_the_identity_goes_along_with_a_copied_context():
+    h = Sockets()
+
+    @h.app.websocket("/tasks")
+    @api.jwt_required
+    async def tasks():
+        await websocket.receive()
+
+        @copy_current_websocket_context
+        async def later():
+            await websocket.send_json(api.get_jwt_identity())
+
+        await asyncio.create_task(later())
+
+    async with h.connect("/tasks", subprotocols=["bearer", await h.mint()]) as socket:
+        assert await socket.ask() == "alice"
+
+
+async def test_an_applications_own_class_stays_in_use_and_one_that_comes_too_late_is_named(caplog):
+    class Mine(Websocket):
+        room = "1"
+
+    app = Quart("tests")
+    app.websocket_class = Mine
+    app.config.update(JWT_SECRET_KEY=SECRET, JWT_TOKEN_LOCATION=EVERYWHERE)
+    jwt = api.JWTManager(app)
+    api.JWTManager(app)
+    assert [kind.__name__ for kind in app.websocket_class.__mro__[:3]] == ["Mine", "Socket", "Mine"]
+
+    @app.websocket("/ws")
+    @api.jwt_required
+    async def view():
+        await websocket.receive()
+        await websocket.send_json(websocket.room)
+
+    token = await jwt.create_access_token("alice")
+    async with Connection(app, "/ws", subprotocols=["bearer", token]) as socket:
+        assert await socket.ask() == "1"
+    app.websocket_class = Mine
+    with caplog.at_level(logging.ERROR):
+        async with Connection(app, "/ws", subprotocols=["bearer", token]) as socket:
+            await socket.over()
+    assert socket.status == 500
+    assert "Set app.websocket_class before JWTManager(app)" in caplog.text
+    assert json.dumps(token) not in caplog.text
