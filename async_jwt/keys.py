@@ -267,10 +267,9 @@ def _is_key_text(secret: bytes) -> bool:
         return True
     if text.startswith(b"{"):
         try:
-            members = json.loads(text)
+            return isinstance(json.loads(text), dict)  # a JSON Web Key, or a set of them
         except (ValueError, RecursionError):
             return False
-        return not {"kty", "keys"}.isdisjoint(members)
     return any(_is_der(candidate) for candidate in (secret, text, _from_base64(text)))
 
 
