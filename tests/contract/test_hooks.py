@@ -379,3 +379,41 @@ async def test_a_store_that_answers_no_bool_opens_no_door(harness):
 
 async def test_loader_attribute_documents_itself(harness):
     assert "user of a token" in harness.api.JWTManager.user_lookup_loader.__doc__
+
+
+async def test_inline_hooks_that_block_are_named_in_debug_mode(harness, caplog):
+    caplog.set_level("WARNING", "async_jwt")
+    h = harness()
+    slow = []
+
+    @h.jwt.user_lookup_loader(inline=True)
+    def load(_header, claims):
+        if slow:
+            end = time.perf_counter() + 0.02
+            while time.perf_counter() < end:
+                pass
+        return claims["sub"]
+
+    token = await h.mint()
+    slow.append(1)
+    assert (await h.call(token=token)).status == 200
+    assert caplog.records == []
+    h.app.config["DEBUG"] = True
+    assert (await h.call(token=token)).status == 200
+    (record,) = caplog.records
+    assert "user_lookup_loader(inline=True) kept the event loop waiting for" in record.getMessage()
+    slow.clear()
+    assert (await h.call(token=token)).status == 200
+    assert len(caplog.records) == 1
+
+
+async def test_inline_hooks_that_raise_are_timed_as_well(harness, caplog):
+    caplog.set_level("WARNING", "async_jwt.hooks")
+    h = harness({"DEBUG": True})
+
+    @h.jwt.token_in_blocklist_loader(inline=True)
+    def broken(_header, _claims):
+        raise ZeroDivisionError
+
+    assert (await h.call(token=await h.mint())).status == 500
+    assert caplog.records == []
