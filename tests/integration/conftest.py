@@ -14,19 +14,23 @@ import pytest
 
 from tests.conftest import SECRET, free_port
 
+SERVERS = ["hypercorn", "uvicorn"]
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., str]]:
-    """Starts Hypercorn with the application of `served.py` and some settings."""
+    """Starts a server with an application of this folder and some settings."""
     running: list[subprocess.Popen] = []
 
-    def start(*, workers: int = 1, **settings: str) -> str:
+    def start(*, workers: int = 1, server: str = "hypercorn", module: str = "served", **settings: str) -> str:
         port = free_port()
         given = {f"QUART_{name}": value for name, value in {"JWT_SECRET_KEY": SECRET, **settings}.items()}
-        command = [sys.executable, "-m", "hypercorn", "tests.integration.served:app"]
-        command += ["--bind", f"127.0.0.1:{port}", "--workers", str(workers)]
+        command = [sys.executable, "-m", server, f"tests.integration.{module}:app", "--workers", str(workers)]
+        command += {
+            "hypercorn": ["--bind", f"127.0.0.1:{port}"],
+            "uvicorn": ["--port", str(port)],
+        }[server]
         running.append(
             subprocess.Popen(command, cwd=ROOT, env={**os.environ, **given}, stderr=subprocess.DEVNULL)
         )
@@ -38,7 +42,7 @@ def serve() -> Iterator[Callable[..., str]]:
                 time.sleep(0.05)
             else:
                 return url
-        raise RuntimeError("Hypercorn did not start")
+        raise RuntimeError(f"{server} did not start")
 
     yield start
     for process in running:

@@ -1,21 +1,29 @@
-"""The application that Hypercorn serves in these tests: `tests.integration.served:app`."""
+"""The application that servers run in these tests: `tests.integration.served:app`."""
 
 from __future__ import annotations
 
-from quart import Quart, jsonify
+from quart import Quart, jsonify, websocket
 
 from async_jwt.adapters.quart import (
     JWTManager,
     create_token_pair,
     current_user,
+    get_jwt_request_location,
     jwt_required,
     revoke_token,
     set_token_cookies,
+    verify_jwt_in_request,
 )
 
 app = Quart(__name__)
 app.config.from_prefixed_env()
-app.config["JWT_TOKEN_LOCATION"] = ["headers", "cookies", "query_string", "json"]
+app.config["JWT_TOKEN_LOCATION"] = [
+    "headers",
+    "cookies",
+    "query_string",
+    "json",
+    "websocket_protocol",
+]
 jwt = JWTManager(app)
 
 
@@ -43,6 +51,15 @@ async def me():
 async def logout():
     await revoke_token()
     return {}
+
+
+@app.websocket("/socket")
+@jwt_required()
+async def socket():
+    while True:
+        await websocket.receive()
+        await verify_jwt_in_request()
+        await websocket.send_json({"name": current_user["name"], "location": get_jwt_request_location()})
 
 
 @app.get("/open")
