@@ -43,9 +43,9 @@ class ActiveKeys:
 
     def __init__(self, signing: Key | None, accepted: tuple[Key, ...], since: float, until: float) -> None:
         self._signing = signing
-        self.accepted = accepted
-        self.since = since
-        self.until = until
+        self.accepted: tuple[Key, ...] = accepted
+        self.since: float = since
+        self.until: float = until
         self._by_kid = {(key.kid, key.algorithm): key for key in accepted if key.kid is not None}
         self._any = _by_algorithm(accepted)
         self._unnamed = _by_algorithm(key for key in accepted if not key.is_named)

@@ -10,7 +10,7 @@ from werkzeug.datastructures import Headers
 from async_jwt.core.locations import BEARER
 from async_jwt.errors import JWTExtendedException
 
-__all__ = ["Socket", "close_code", "object_of", "socket_class"]
+__all__ = ["Socket", "close_code", "object_of", "refusal_in", "socket_class"]
 
 # RFC 6455 §7.4.1, and the registry that it opened (1013).
 _POLICY_VIOLATION, _INTERNAL_ERROR, _TRY_AGAIN_LATER = 1008, 1011, 1013
@@ -57,6 +57,16 @@ class Socket(Websocket):
 def socket_class(base: type[Websocket]) -> type[Websocket]:
     """An application's WebSocket class with `Socket` mixed in."""
     return base if issubclass(base, Socket) else type(base.__name__, (Socket, base), {})
+
+
+def refusal_in(error: Exception) -> JWTExtendedException | None:
+    """The refusal that an error is, or consists of: task groups raise those of their tasks as a group."""
+    while isinstance(error, ExceptionGroup):
+        _, others = error.split(JWTExtendedException)
+        if others is not None:
+            return None
+        error = error.exceptions[0]
+    return error if isinstance(error, JWTExtendedException) else None
 
 
 def close_code(error: JWTExtendedException) -> int:

@@ -133,7 +133,7 @@ class PublicAPI(Operations):
             fresh: whether the token must come from a recent login.
             refresh: whether a refresh token is asked for, in its own cookie and JSON key.
             locations: where to look, instead of `JWT_TOKEN_LOCATION`: one of "headers",
-                "cookies", "query_string" and "json", or several.
+                "cookies", "query_string", "json" and "websocket_protocol", or several.
             verify_type: False accepts access and refresh tokens alike.
             skip_revocation_check: whether a revoked token is accepted.
             type: the type, or types, of purpose tokens to accept instead of access tokens.

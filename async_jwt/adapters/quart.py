@@ -20,7 +20,7 @@ from quart import (
 )
 from werkzeug.local import LocalProxy
 
-from async_jwt.adapters._quart_websocket import Socket, close_code, object_of, socket_class
+from async_jwt.adapters._quart_websocket import Socket, close_code, object_of, refusal_in, socket_class
 from async_jwt.adapters._werkzeug import WerkzeugView
 from async_jwt.adapters.facade import Check, PublicAPI
 from async_jwt.binding import Binding, Surroundings
@@ -124,7 +124,15 @@ class _Quart:
             @wraps(function)
             async def guarded(*args: Any, **kwargs: Any) -> Any:
                 await check()
-                return await function(*args, **kwargs)
+                try:
+                    return await function(*args, **kwargs)
+                except (JWTExtendedException, ExceptionGroup) as error:
+                    refusal = refusal_in(error)
+                    if refusal is not None:
+                        await self.end_socket(refusal)
+                    if refusal is None or refusal is error:
+                        raise
+                    raise refusal from error
 
         elif inspect.isasyncgenfunction(function):
 
@@ -142,6 +150,12 @@ class _Quart:
                 return await answer if inspect.isawaitable(answer) else answer
 
         return guarded
+
+    async def end_socket(self, error: JWTExtendedException) -> None:
+        """Close the current WebSocket for an error, if it is an open one."""
+        socket = self.current_request()
+        if isinstance(socket, Socket) and socket.is_accepted and not socket.is_closed:
+            await socket.close(close_code(error), error.error_code)
 
     async def make_response(self, app: Quart, value: Any) -> Any:
         return await app.make_response(value)
@@ -165,9 +179,7 @@ class JWTManager(Manager):
     def _install(self, app: Quart, binding: Binding) -> None:
         async def answer(error: JWTExtendedException) -> Any:
             response = await _api.answer(app, error)
-            socket = _framework.current_request()
-            if isinstance(socket, Socket) and socket.is_accepted and not socket.is_closed:
-                await socket.close(close_code(error), error.error_code)
+            await _framework.end_socket(error)
             return response
 
         app.websocket_class = socket_class(app.websocket_class)

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import trustme
 from hypercorn.asyncio import serve
@@ -19,7 +20,8 @@ from hypercorn.config import Config
 from quart import Quart
 
 from examples.demo.app import create_app
-from examples.demo.tour import run_tour, table
+from examples.demo.steps import table
+from examples.demo.tour import run_tour
 
 HOST = "127.0.0.1"
 
@@ -79,14 +81,33 @@ async def served(app: Quart, port: int, certificate: Path) -> AsyncIterator[str]
     config.bind = [f"fd://{listening.detach()}"]
     config.certfile = config.keyfile = str(certificate)
     config.loglevel = "WARNING"
+    config.websocket_max_message_size = 16 * 1024
 
     stop = asyncio.Event()
+
+    async def stopped() -> None:
+        await stop.wait()
+        # Hypercorn tells the application only once its WebSockets have ended, so they would not end.
+        app.shutdown_event.set()
+
+    async def serve_until_stopped() -> None:
+        # A client that still talks when its connection ends is no failure, but Hypercorn raises it.
+        with contextlib.suppress(ssl.SSLError):
+            await serve(app, config, shutdown_trigger=stopped)
+
+    asyncio.get_running_loop().set_exception_handler(report)
     async with asyncio.TaskGroup() as group:
-        group.create_task(serve(app, config, shutdown_trigger=stop.wait))
+        group.create_task(serve_until_stopped())
         try:
             yield f"https://{HOST}:{port}"
         finally:
             stop.set()
+
+
+def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what nobody handled, but not the TLS errors of connections that have ended."""
+    if not isinstance(context.get("exception"), ssl.SSLError):
+        loop.default_exception_handler(context)
 
 
 async def interrupted() -> None:

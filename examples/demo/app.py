@@ -1,4 +1,4 @@
-"""A Quart application with a JSON API for bearer tokens and pages for cookies.
+"""A Quart application with a JSON API for bearer tokens, pages for cookies, and a WebSocket for both.
 
 `create_app` makes it. Start it with a server of your choice; `python -m examples.demo` takes
 Hypercorn.
@@ -42,8 +42,9 @@ from async_jwt.errors import (
     RevokedTokenError,
     UserLookupError,
 )
+from examples.demo.live import MAX_NOTICE_LENGTH, Board, live
 from examples.demo.models import User, Users
-from examples.demo.pages import ACCOUNT_PAGE, LOGIN_PAGE
+from examples.demo.pages import ACCOUNT_PAGE, LIVE_PAGE, LOGIN_PAGE
 
 REFRESH_COOKIE = "__Host-refresh_token_cookie"
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
@@ -65,16 +66,18 @@ def create_app(config: Mapping[str, Any]) -> Quart:
     app = Quart(__name__)
     app.config.update(
         MAX_CONTENT_LENGTH=1024 * 1024,
-        JWT_TOKEN_LOCATION=["headers", "cookies"],
+        JWT_TOKEN_LOCATION=["headers", "cookies", "websocket_protocol"],
         JWT_COOKIE_PREFIX="__Host-",
         # memory:// is for one process; several share their revocations in redis://...
         JWT_STORE_URI=os.environ.get("JWT_STORE_URI", "memory://"),
     )
     app.config.update(config)
     app.extensions["users"] = users = Users(app.config["DATABASE_URL"])
+    app.extensions["board"] = Board()
     jwt.init_app(app, add_context_processor=True)
     app.register_blueprint(api)
     app.register_blueprint(pages)
+    app.register_blueprint(live)
 
     @app.before_serving
     async def prepare() -> None:
@@ -228,6 +231,12 @@ async def login_with_form() -> ResponseReturnValue:
 @jwt_required(locations="cookies")
 async def account() -> ResponseReturnValue:
     return await render_template_string(ACCOUNT_PAGE), 200, NO_STORE
+
+
+@pages.get("/live")
+@jwt_required(locations="cookies")
+async def live_page() -> ResponseReturnValue:
+    return await render_template_string(LIVE_PAGE, max_length=MAX_NOTICE_LENGTH), 200, NO_STORE
 
 
 @pages.post("/refresh")

@@ -1,4 +1,4 @@
-"""The HTML of the demo's two pages, as Jinja templates."""
+"""The HTML of the demo's pages, as Jinja templates."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ _HEAD = """<!doctype html>
   button.quiet { background: none; color: inherit; border: 1px solid var(--edge); }
   .problem { color: #c22; }
   output { display: block; min-height: 1.5em; margin-top: 1rem; }
+  ul { height: 12rem; margin: 0 0 1rem; padding: 0; overflow: auto; overflow-wrap: anywhere;
+       list-style: none; }
 </style>
 </head>
 <body>
@@ -42,25 +44,30 @@ LOGIN_PAGE = f"""{_HEAD}
 </form>
 {_FOOT}"""
 
-ACCOUNT_PAGE = f"""{_HEAD}
-<h1>Hello, {{{{ current_user.name }}}}</h1>
-<p>The token is in a cookie that scripts cannot read. Its CSRF value is in one that they can.</p>
-<button id="greet">Send a protected POST</button>
-<button id="logout" class="quiet">Log out</button>
-<output id="answer"></output>
-<script>
+_SCRIPT = """
   const cookie = (name) =>
     document.cookie.split("; ").find((pair) => pair.startsWith(name + "="))?.slice(name.length + 1) ?? "";
 
   const post = (path, csrf) =>
-    fetch(path, {{method: "POST", headers: {{"X-CSRF-TOKEN": cookie(csrf)}}}});
+    fetch(path, {method: "POST", headers: {"X-CSRF-TOKEN": cookie(csrf)}});
 
+  const refresh = () => post("/refresh", "__Host-csrf_refresh_token");
+"""
+
+ACCOUNT_PAGE = f"""{_HEAD}
+<h1>Hello, {{{{ current_user.name }}}}</h1>
+<p>The token is in a cookie that scripts cannot read. Its CSRF value is in one that they can.</p>
+<p><a href="/live">The notice board</a> is a live WebSocket.</p>
+<button id="greet">Send a protected POST</button>
+<button id="logout" class="quiet">Log out</button>
+<button id="logout-everywhere" class="quiet">Log out on all devices</button>
+<output id="answer"></output>
+<script>{_SCRIPT}
   // An access token lives for minutes: when it has ended, the refresh token fetches a new one.
   async function send(path) {{
     const answer = await post(path, "__Host-csrf_access_token");
     if (answer.status !== 401) return answer;
-    const renewed = await post("/refresh", "__Host-csrf_refresh_token");
-    return renewed.ok ? post(path, "__Host-csrf_access_token") : answer;
+    return (await refresh()).ok ? post(path, "__Host-csrf_access_token") : answer;
   }}
 
   document.getElementById("greet").onclick = async () => {{
@@ -72,5 +79,70 @@ ACCOUNT_PAGE = f"""{_HEAD}
     await send("/logout");
     location.assign("/login");
   }};
+  document.getElementById("logout-everywhere").onclick = async () => {{
+    await send("/api/logout-everywhere");
+    location.assign("/login");
+  }};
+</script>
+{_FOOT}"""
+
+LIVE_PAGE = f"""{_HEAD}
+<h1>Notice board</h1>
+<ul id="notices"></ul>
+<form id="form">
+  <label>Notice <input id="text" maxlength="{{{{ max_length }}}}" autocomplete="off" required></label>
+  <button id="post" disabled>Post to everybody</button>
+</form>
+<output id="state"></output>
+<p><a href="/account">Back to the account</a></p>
+<script>{_SCRIPT}
+  const [notices, form, text, button, state] =
+    ["notices", "form", "text", "post", "state"].map((id) => document.getElementById(id));
+  let socket;
+
+  function show(message, connected = false) {{
+    state.textContent = message;
+    button.disabled = !connected;
+  }}
+
+  // The browser sends the cookie along, and an Origin that the server compares with its own.
+  function connect() {{
+    show("Connecting");
+    socket = new WebSocket(location.origin.replace("http", "ws") + "/live/socket");
+    socket.onopen = () => show("Connected", true);
+    socket.onmessage = ({{data}}) => {{
+      const notice = JSON.parse(data);
+      const item = document.createElement("li");
+      item.textContent = `${{notice.name}}: ${{notice.text}}`;  // a text, never HTML: anybody wrote it
+      notices.append(item);
+      item.scrollIntoView();
+    }};
+    // 1008 is about the token: ask for a new one at once. All else is about the connection.
+    socket.onclose = ({{code}}) => {{
+      show("Disconnected");
+      setTimeout(renew, code === 1008 ? 0 : 2000);
+    }};
+  }}
+
+  // Ends at the login if the refresh token counts no more either: the user is signed out.
+  async function renew() {{
+    const answer = await refresh().catch(() => null);
+    if (answer?.status === 401) {{
+      show("Signed out");
+      location.assign("/login");
+    }} else if (answer?.ok) {{
+      connect();
+    }} else {{
+      setTimeout(renew, 2000);
+    }}
+  }}
+
+  form.onsubmit = (event) => {{
+    event.preventDefault();
+    if (socket.readyState !== WebSocket.OPEN) return;
+    socket.send(text.value);
+    form.reset();
+  }};
+  connect();
 </script>
 {_FOOT}"""

@@ -1,4 +1,4 @@
-"""A tour of the demo: requests over its socket, and whether the answers are the expected ones."""
+"""A tour of the demo: requests over its sockets, and whether the answers are the expected ones."""
 
 from __future__ import annotations
 
@@ -7,84 +7,30 @@ import datetime as dt
 import json
 import secrets
 import ssl
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import httpx
 import jwt as pyjwt
 from quart import Quart
+from websockets.exceptions import WebSocketException
 
 from async_jwt.adapters.quart import create_access_token
+from examples.demo.live import MAX_NOTICE_LENGTH
 from examples.demo.models import Users
+from examples.demo.steps import (
+    ACCESS_COOKIE,
+    Claims,
+    Step,
+    Tour,
+    show_body,
+    show_challenge,
+    show_flags,
+    show_keys,
+    show_text,
+)
 
-ACCESS_COOKIE = "__Host-access_token_cookie"
 CSRF_COOKIE = "__Host-csrf_access_token"
 REFRESH_CSRF_COOKIE = "__Host-csrf_refresh_token"
-
-Show = Callable[[httpx.Response], str]
-Claims = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One request of the tour.
-
-    Attributes:
-        name: what it shows.
-        asked: the request's method and path.
-        expected: the answer's status, error code and, in some steps, more of it.
-        answered: the same of the answer that came.
-    """
-
-    name: str
-    asked: str
-    expected: str
-    answered: str
-
-    @property
-    def passed(self) -> bool:
-        return self.answered == self.expected
-
-
-class Tour:
-    """Asks, compares and remembers."""
-
-    def __init__(self) -> None:
-        self.steps: list[Step] = []
-
-    async def ask(
-        self,
-        client: httpx.AsyncClient,
-        name: str,
-        request: str,
-        expected: str,
-        *,
-        bearer: str | None = None,
-        show: Show | None = None,
-        headers: Mapping[str, str] | None = None,
-        **more: Any,
-    ) -> httpx.Response:
-        """Send one request and note the step.
-
-        Args:
-            client: who asks.
-            name: what the step shows.
-            request: method and path.
-            expected: the status, then the error code and what `show` shows, if any.
-            bearer: a token for the Authorization header.
-            show: what else of the answer counts.
-            headers: further headers.
-            more: further arguments of `httpx.AsyncClient.request`.
-        """
-        method, _, path = request.partition(" ")
-        sent = dict(headers or {})
-        if bearer is not None:
-            sent["Authorization"] = f"Bearer {bearer}"
-        response = await client.request(method, path, headers=sent, **more)
-        parts = [str(response.status_code), _error_code(response), show(response) if show else ""]
-        self.steps.append(Step(name, request, expected, " ".join(part for part in parts if part)))
-        return response
 
 
 async def run_tour(app: Quart, url: str, trust: ssl.SSLContext, name: str, password: str) -> list[Step]:
@@ -100,7 +46,7 @@ async def run_tour(app: Quart, url: str, trust: ssl.SSLContext, name: str, passw
     Returns:
         The steps, up to the one after which the tour could not go on.
     """
-    tour = Tour()
+    tour = Tour(url, trust)
     async with (
         httpx.AsyncClient(base_url=url, verify=trust, trust_env=False) as program,
         httpx.AsyncClient(base_url=url, verify=trust, trust_env=False) as browser,
@@ -111,10 +57,11 @@ async def run_tour(app: Quart, url: str, trust: ssl.SSLContext, name: str, passw
             await _logging_out(tour, program, name, password)
             await _locations(tour, program, name, password)
             await _cookies(tour, browser, name, password)
+            await _sockets(tour, program, name, password)
             await _deletion(tour, program, name, password)
             await tour.ask(program, "a CORS preflight needs no token", "OPTIONS /api/me", "200")
             await tour.ask(program, "what does not exist stays 404", "GET /api/nothing", "404")
-        except httpx.HTTPError as problem:
+        except (httpx.HTTPError, WebSocketException, OSError) as problem:
             tour.steps.append(Step("the tour cannot go on", "", "an answer", type(problem).__name__))
     return tour.steps
 
@@ -122,22 +69,26 @@ async def run_tour(app: Quart, url: str, trust: ssl.SSLContext, name: str, passw
 async def _login(tour: Tour, client: httpx.AsyncClient, what: str, name: str, password: str) -> Claims:
     body = {"name": name, "password": password}
     response = await tour.ask(
-        client, what, "POST /api/login", "200 access_token refresh_token", show=_keys, json=body
+        client, what, "POST /api/login", "200 access_token refresh_token", show=show_keys, json=body
     )
     pair: Claims = response.raise_for_status().json()
     return pair
 
 
 async def _wrong_tokens(tour: Tour, client: httpx.AsyncClient, app: Quart, name: str, password: str) -> None:
-    await tour.ask(client, "a page without login", "GET /account", "401 Bearer", show=_challenge)
+    await tour.ask(client, "a page without login", "GET /account", "401 Bearer", show=show_challenge)
     await tour.ask(
-        client, "the API without login", "GET /api/me", "401 authorization_required Bearer", show=_challenge
+        client,
+        "the API without login",
+        "GET /api/me",
+        "401 authorization_required Bearer",
+        show=show_challenge,
     )
     body = {"name": name, "password": "a guess"}
     await tour.ask(client, "log in, wrong password", "POST /api/login", "401 login_failed", json=body)
     pair = await _login(tour, client, "log in", name, password)
     token = pair["access_token"]
-    await tour.ask(client, "the token", "GET /api/me", f"200 {name}", bearer=token, show=_body("name"))
+    await tour.ask(client, "the token", "GET /api/me", f"200 {name}", bearer=token, show=show_body("name"))
 
     await tour.ask(
         client,
@@ -145,7 +96,7 @@ async def _wrong_tokens(tour: Tour, client: httpx.AsyncClient, app: Quart, name:
         "GET /api/me",
         '401 token_invalid Bearer error="invalid_token"',
         bearer=_with_other_signature(token),
-        show=_challenge,
+        show=show_challenge,
     )
     for what, wrong in {
         'a forged token: "alg": "none"': _unsigned(token),
@@ -172,10 +123,12 @@ async def _freshness(tour: Tour, client: httpx.AsyncClient, name: str, password:
         "POST /api/refresh",
         "200 access_token",
         bearer=first["refresh_token"],
-        show=_keys,
+        show=show_keys,
     )
     stale = response.json().get("access_token", "")
-    await tour.ask(client, "the new token", "GET /api/me", f"200 {name}", bearer=stale, show=_body("name"))
+    await tour.ask(
+        client, "the new token", "GET /api/me", f"200 {name}", bearer=stale, show=show_body("name")
+    )
     new_password = secrets.token_urlsafe()
     body = {"password": new_password}
     await tour.ask(
@@ -240,7 +193,7 @@ async def _logging_out(tour: Tour, client: httpx.AsyncClient, name: str, passwor
 async def _locations(tour: Tour, client: httpx.AsyncClient, name: str, password: str) -> None:
     token = (await _login(tour, client, "log in again at once", name, password))["access_token"]
     other = (await _login(tour, client, "and once more", name, password))["access_token"]
-    where = _body("location")
+    where = show_body("location")
     await tour.ask(
         client,
         "the token in the query",
@@ -297,10 +250,10 @@ async def _cookies(tour: Tour, browser: httpx.AsyncClient, name: str, password: 
         "303 Secure HttpOnly SameSite=Lax",
         data=form,
         headers={"Origin": _origin(browser)},
-        show=_cookie_flags,
+        show=show_flags,
     )
     shown = f"200 Hello, {name}"
-    await tour.ask(browser, "a page with the cookie", "GET /account", shown, show=_text(f"Hello, {name}"))
+    await tour.ask(browser, "a page with the cookie", "GET /account", shown, show=show_text(f"Hello, {name}"))
     ask = "POST /api/greeting"
     csrf = _csrf(browser, CSRF_COOKIE)
     await tour.ask(browser, "a cookie without its CSRF value", ask, "401 csrf_failed")
@@ -318,11 +271,45 @@ async def _cookies(tour: Tour, browser: httpx.AsyncClient, name: str, password: 
         "POST /refresh",
         "200 Secure HttpOnly SameSite=Lax",
         headers=renew,
-        show=_cookie_flags,
+        show=show_flags,
     )
+    cookie = {"Cookie": f"{ACCESS_COOKIE}={browser.cookies.get(ACCESS_COOKIE)}"}
+    await tour.handshake(
+        "a WebSocket with the cookie and the page's own Origin",
+        "101",
+        headers=cookie,
+        origin=_origin(browser),
+    )
+    await tour.handshake(
+        "with the cookie and a foreign Origin", "401 csrf_failed", headers={**cookie, **foreign}
+    )
+    await tour.handshake("with the cookie and no Origin", "401 csrf_failed", headers=cookie)
     csrf = _csrf(browser, CSRF_COOKIE)
     await tour.ask(browser, "log out by cookie", "POST /logout", "200", headers=csrf)
     await tour.ask(browser, "the page afterwards", "GET /account", "401")
+
+
+async def _sockets(tour: Tour, client: httpx.AsyncClient, name: str, password: str) -> None:
+    await tour.handshake(
+        "a WebSocket without login", "401 authorization_required Bearer", show=show_challenge
+    )
+    token = (await _login(tour, client, "log in for a WebSocket", name, password))["access_token"]
+    await tour.handshake(
+        "a forged token as its protocol",
+        '401 token_invalid Bearer error="invalid_token"',
+        protocols=("bearer", _with_other_signature(token)),
+        show=show_challenge,
+    )
+    notice = json.dumps({"name": name, "text": "Hello"})
+    async with (
+        tour.socket("the token as its protocol", "101 bearer", protocols=("bearer", token)) as first,
+        tour.socket("the token in its header", "101", headers={"Authorization": f"Bearer {token}"}) as second,
+    ):
+        await tour.say(first, "a notice comes back, with the name", "Hello", notice)
+        await tour.hear(second, "and to everybody else", notice)
+        await tour.say(second, "a notice that is too long", "A" * (MAX_NOTICE_LENGTH + 1), "closed 1009")
+        await tour.ask(client, "log out everywhere", "POST /api/logout-everywhere", "200", bearer=token)
+        await tour.say(first, "a notice over the socket left open", "Hello", "closed 1008 token_revoked")
 
 
 async def _deletion(tour: Tour, client: httpx.AsyncClient, name: str, password: str) -> None:
@@ -355,43 +342,7 @@ async def _expired(app: Quart, name: str) -> str:
         return await create_access_token(user, expires_delta=dt.timedelta(minutes=-1))
 
 
-# -- what to show of an answer ------------------------------------------------------------
-
-
-def _json_object(response: httpx.Response) -> Claims:
-    if not response.headers.get("Content-Type", "").startswith("application/json"):
-        return {}
-    body = response.json()
-    return body if isinstance(body, dict) else {}
-
-
-def _error_code(response: httpx.Response) -> str:
-    return str(_json_object(response).get("code", ""))
-
-
-def _keys(response: httpx.Response) -> str:
-    return " ".join(sorted(key for key in _json_object(response) if key.endswith("_token")))
-
-
-def _body(key: str) -> Show:
-    return lambda response: str(_json_object(response).get(key, ""))
-
-
-def _challenge(response: httpx.Response) -> str:
-    """The WWW-Authenticate header up to its description for people."""
-    return str(response.headers.get("WWW-Authenticate", "")).partition(", error_description=")[0]
-
-
-def _text(wanted: str) -> Show:
-    return lambda response: wanted if wanted in response.text else ""
-
-
-def _cookie_flags(response: httpx.Response) -> str:
-    for line in response.headers.get_list("Set-Cookie"):
-        if line.startswith(f"{ACCESS_COOKIE}="):
-            found = {part.strip() for part in line.split(";")}
-            return " ".join(flag for flag in ("Secure", "HttpOnly", "SameSite=Lax") if flag in found)
-    return ""
+# -- what a browser sends along ----------------------------------------------------------
 
 
 def _csrf(browser: httpx.AsyncClient, cookie: str) -> dict[str, str]:
@@ -400,26 +351,3 @@ def _csrf(browser: httpx.AsyncClient, cookie: str) -> dict[str, str]:
 
 def _origin(client: httpx.AsyncClient) -> str:
     return str(client.base_url).rstrip("/")
-
-
-# -- the report ---------------------------------------------------------------------------
-
-
-def table(steps: list[Step]) -> str:
-    """The steps as aligned columns, and how many went as expected."""
-    rows = [("", "step", "asked", "expected", "answered")]
-    rows += [
-        ("ok" if step.passed else "WRONG", step.name, step.asked, step.expected, step.answered)
-        for step in steps
-    ]
-    # Long answers come last in a row: they need no padding, and must not widen the others.
-    widths = [min(max(len(row[column]) for row in rows), 48) for column in range(4)]
-    lines = [
-        "  ".join(
-            [*(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)), row[4]]
-        ).rstrip()
-        for row in rows
-    ]
-    lines.insert(1, "-" * max(len(line) for line in lines))
-    passed = sum(step.passed for step in steps)
-    return "\n".join([*lines, "", f"{passed} of {len(steps)} answers were the expected ones"])

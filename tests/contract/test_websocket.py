@@ -402,6 +402,57 @@ async def test_a_socket_that_was_accepted_before_the_check_is_closed_with_1008()
     assert (socket.closed["code"], socket.closed["reason"]) == (1008, "authorization_required")
 
 
+async def test_an_error_handler_of_the_application_does_not_change_the_code():
+    h = Sockets()
+    handled = []
+
+    @h.app.errorhandler(JWTExtendedException)
+    async def ours(error):
+        handled.append(error.error_code)
+        return "", 403
+
+    h.jwt.user_lookup_loader(lambda _header, claims: claims["sub"])
+    checking(h)
+    async with h.connect("/checked", subprotocols=["bearer", await h.mint()]) as socket:
+        await socket.ask()
+        await h.jwt.revoke_user("alice")
+        assert await socket.ask() is None
+    assert (socket.closed["code"], handled) == (1008, ["token_revoked"])
+
+
+async def test_a_check_in_a_task_group_refuses_as_any_other():
+    h = Sockets()
+    h.app.config["PROPAGATE_EXCEPTIONS"] = False
+
+    async def fail():
+        raise ZeroDivisionError
+
+    async def grouped(*more):
+        async with asyncio.TaskGroup() as outer, asyncio.TaskGroup() as inner:
+            inner.create_task(api.verify_jwt_in_request(fresh=True))
+            for task in more:
+                outer.create_task(task())
+
+    @h.app.websocket("/grouped")
+    @api.jwt_required
+    async def socket():
+        await websocket.receive()
+        await grouped()
+
+    async with h.connect("/grouped", subprotocols=["bearer", await h.mint()]) as connection:
+        assert await connection.ask() is None
+    assert (connection.closed["code"], connection.closed["reason"]) == (1008, "fresh_token_required")
+    h.view("/group", api.jwt_required(grouped))
+    assert (await h.call("/group", token=await h.mint())).code == "fresh_token_required"
+
+    @api.jwt_required
+    async def broken():
+        await grouped(fail)
+
+    h.view("/broken", broken)
+    assert (await h.call("/broken", token=await h.mint())).status == 500
+
+
 # -- whose socket it is -------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""The demo's tour: a real application under Hypercorn with TLS, on each store."""
+"""The demo's tour, a real application under Hypercorn with TLS on each store, and its notice board."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from examples.demo.live import MAX_WAITING_NOTICES, Board
 from tests.integration.conftest import ROOT
 
 
@@ -32,4 +33,18 @@ def test_tour(store, request):
     found = re.search(r"(\d+) of (\d+) answers were the expected ones", done.stdout)
     assert found is not None
     assert found[1] == found[2]
-    assert int(found[2]) > 40
+    assert int(found[2]) > 60
+
+
+def test_a_slow_listener_misses_notices_and_keeps_nobody_waiting():
+    board = Board()
+    with board.listener() as quick:
+        with board.listener() as slow:
+            for number in range(MAX_WAITING_NOTICES + 1):
+                board.post(str(number))
+                assert quick.get_nowait() == str(number)
+            assert slow.qsize() == MAX_WAITING_NOTICES
+            slow.get_nowait()
+        board.post("after the slow one has left")
+        assert quick.get_nowait() == "after the slow one has left"
+        assert slow.qsize() == MAX_WAITING_NOTICES - 1

@@ -12,10 +12,12 @@ import types
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 import async_jwt
 from async_jwt.adapters import quart as quart_adapter
 from tests.conftest import SECRET
+from tests.unit.keys import PRIVATE, PRIVATE_PEMS, private_pem
 
 ROOT = Path(__file__).parents[2]
 SNIPPETS = [
@@ -50,11 +52,13 @@ def test_there_are_snippets():
 
 
 @pytest.mark.parametrize("block", SNIPPETS)
-def test_snippets_run(block, monkeypatch):
+def test_snippets_run(block, monkeypatch, tmp_path):
     """Each block runs, and the application it makes or extends starts."""
     import quart
 
     monkeypatch.setenv("QUART_JWT_SECRET_KEY", SECRET)
+    monkeypatch.setenv("SIGNING_KEY", "")
+    monkeypatch.chdir(tmp_path)
     app = quart.Quart("snippet")
     app.config["JWT_SECRET_KEY"] = SECRET
     module = types.ModuleType("snippet")
@@ -71,6 +75,10 @@ def test_snippets_run(block, monkeypatch):
         "make_response": quart.make_response,
         "Key": async_jwt.Key,
         "KeyRing": async_jwt.KeyRing,
+        "pem": PRIVATE_PEMS["ES256"],
+        "private": PRIVATE["ES256"],
+        "november": PRIVATE_PEMS["ES256"],
+        "december": private_pem(ec.generate_private_key(ec.SECP256R1())),
         **{name: getattr(quart_adapter, name) for name in quart_adapter.__all__},
     }
     namespace.update(given)

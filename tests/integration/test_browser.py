@@ -1,0 +1,196 @@
+"""The demo in a real browser: its cookies, its pages and its WebSocket, as Chromium sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
+from quart import Quart
+
+from async_jwt.adapters.quart import revoke_token
+from async_jwt.signals import token_refused
+from examples.demo import live
+from examples.demo.__main__ import make_certificates, served
+from examples.demo.app import create_app
+
+pytestmark = pytest.mark.asyncio
+
+PATIENCE = 60_000  # milliseconds; a slow machine may take seconds to paint a first page
+SOCKET = "/live/socket"
+
+# What becomes of a WebSocket: its protocol if it opens, the code of its end if it does not.
+OPEN = """([url, protocols]) => new Promise((resolve) => {
+  const socket = new WebSocket(url, protocols);
+  socket.onopen = () => { resolve({protocol: socket.protocol}); socket.close(); };
+  socket.onclose = ({code}) => resolve({code});
+})"""
+
+
+@cache
+def chromium() -> str | None:
+    """A Chromium that starts. Some distributions have a script of that name that only explains itself."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        path = shutil.which(name)
+        if path is None:
+            continue
+        tried = subprocess.run([path, "--version"], capture_output=True, timeout=60, check=False)
+        if tried.returncode == 0:
+            return path
+    return None
+
+
+@dataclass
+class Demo:
+    """The application, where it is served, and a browser before it."""
+
+    app: Quart
+    url: str
+    browser: Browser
+    folder: Path
+    passwords: dict[str, str]
+
+    @property
+    def socket_url(self) -> str:
+        return self.url.replace("https", "wss") + SOCKET
+
+    async def device(self) -> BrowserContext:
+        """A browser with cookies of its own, as on a device of its own."""
+        context = await self.browser.new_context(ignore_https_errors=True)
+        context.set_default_timeout(PATIENCE)
+        return context
+
+    async def signed_in(self, name: str) -> Page:
+        """The account page on a new device, after the login form."""
+        page = await (await self.device()).new_page()
+        await page.goto(f"{self.url}/account")
+        await page.get_by_label("Name").fill(name)
+        await page.get_by_label("Password").fill(self.passwords[name])
+        await page.get_by_role("button", name="Log in").click()
+        await expect(page.get_by_role("heading")).to_have_text(f"Hello, {name}")
+        return page
+
+    async def live(self, name: str) -> Page:
+        """The notice board on a new device, connected."""
+        page = await self.signed_in(name)
+        await page.get_by_role("link", name="The notice board").click()
+        await expect(page.locator("#state")).to_have_text("Connected")
+        return page
+
+
+@pytest_asyncio.fixture
+async def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Demo]:
+    path = await asyncio.to_thread(chromium)
+    if path is None:
+        pytest.skip("no Chromium on PATH: install chromium or google-chrome")
+    expect.set_options(timeout=PATIENCE)
+    monkeypatch.setattr(live, "RECHECK_SECONDS", 0.5)
+    passwords = {name: secrets.token_urlsafe(9) for name in ("ada", "grace")}
+    app = create_app(
+        {
+            "JWT_SECRET_KEY": secrets.token_hex(64),
+            "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'demo.db'}",
+            "USERS": passwords,
+        }
+    )
+    make_certificates(tmp_path)
+    options = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    options += ["--disable-component-update", "--disable-sync"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        options.append("--no-sandbox")  # with its sandbox, it does not start as root
+    async with served(app, 0, tmp_path / "server.pem") as url, async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=options, timeout=PATIENCE)
+        try:
+            yield Demo(app, url, browser, tmp_path, passwords)
+        finally:
+            await browser.close()
+
+
+@contextlib.contextmanager
+def refusals(app: Quart) -> Iterator[list[str]]:
+    """The codes of the refusals while the block runs: browsers tell scripts none of them."""
+    codes: list[str] = []
+
+    def note(_: Quart, code: str, **_more: object) -> None:
+        codes.append(code)
+
+    with token_refused.connected_to(note, sender=app):
+        yield codes
+
+
+async def post_notice(page: Page, text: str) -> None:
+    await page.get_by_label("Notice").fill(text)
+    await page.get_by_role("button", name="Post").click()
+
+
+async def test_the_pages_and_the_notice_board(demo):
+    ada = await demo.signed_in("ada")
+    await ada.get_by_role("button", name="Send a protected POST").click()
+    await expect(ada.locator("#answer")).to_have_text("200: Good to see you, ada")
+
+    desk, grace = await demo.live("ada"), await demo.live("grace")
+    await post_notice(desk, "Hello <b>all</b>")
+    for page in (desk, grace):
+        await expect(page.locator("#notices li")).to_have_text(["ada: Hello <b>all</b>"])
+
+    with refusals(demo.app) as codes:
+        await ada.get_by_role("button", name="Log out on all devices").click()
+        for page in (ada, desk):
+            await expect(page).to_have_url(f"{demo.url}/login")
+    assert codes == ["token_revoked", "token_revoked"]  # the open socket, then the refresh token
+    await post_notice(grace, "Bye")
+    await expect(grace.locator("#notices li")).to_have_text(["ada: Hello <b>all</b>", "grace: Bye"])
+
+
+async def test_the_notice_board_goes_on_with_a_new_token_when_the_old_one_ends(demo):
+    page = await demo.live("ada")
+    held = {cookie["name"]: cookie["value"] for cookie in await page.context.cookies()}
+    async with page.expect_websocket(timeout=PATIENCE), demo.app.app_context():
+        await revoke_token(held["__Host-access_token_cookie"])
+    await expect(page.locator("#state")).to_have_text("Connected")
+    await post_notice(page, "Still here")
+    await expect(page.locator("#notices li")).to_have_text(["ada: Still here"])
+
+
+async def test_a_script_sends_the_token_as_a_protocol(demo):
+    page = await (await demo.device()).new_page()
+    await page.goto(f"{demo.url}/login")
+    token = await page.evaluate(
+        """async (body) => (await (await fetch("/api/login", {
+          method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(body),
+        })).json()).access_token""",
+        {"name": "ada", "password": demo.passwords["ada"]},
+    )
+    assert await page.evaluate(OPEN, [demo.socket_url, ["bearer", token]]) == {"protocol": "bearer"}
+    with refusals(demo.app) as codes:
+        assert await page.evaluate(OPEN, [demo.socket_url, ["bearer", f"{token}A"]]) == {"code": 1006}
+        assert await page.evaluate(OPEN, [demo.socket_url, []]) == {"code": 1006}
+    assert codes == ["token_invalid", "authorization_required"]
+
+
+async def test_a_page_of_another_origin_cannot_use_the_cookie(demo):
+    page = await demo.signed_in("ada")
+    assert await page.evaluate(OPEN, [demo.socket_url, []]) == {"protocol": ""}
+
+    other = Quart("other")
+    other.add_url_rule("/", view_func=lambda: "another site")
+    async with served(other, 0, demo.folder / "server.pem") as url:
+        with refusals(demo.app) as codes:
+            # Another port is the same site: the cookie comes, and the Origin alone gives it away.
+            await page.goto(url)
+            assert await page.evaluate(OPEN, [demo.socket_url, []]) == {"code": 1006}
+            # Another host is another site: SameSite keeps the cookie at home.
+            await page.goto(url.replace("127.0.0.1", "localhost"))
+            assert await page.evaluate(OPEN, [demo.socket_url, []]) == {"code": 1006}
+        await page.goto("about:blank")
+    assert codes == ["csrf_failed", "authorization_required"]
