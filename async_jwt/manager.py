@@ -1,4 +1,4 @@
-"""`Manager`, the base of each adapter's `JWTManager`: loaders, applications, start and close."""
+"""`Manager`, the base of each adapter's `JWTManager`: loaders and applications."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from async_jwt.keyring import KeyRing
 from async_jwt.operations import Operations
 from async_jwt.stores.contract import Store
 
-__all__ = ["EXTENSION", "Loader", "Manager"]
+__all__ = ["EXTENSION", "AsyncManager", "Loader", "Manager"]
 
 EXTENSION = "async_jwt"
 """The key of `app.extensions` that holds an application's binding."""
@@ -72,7 +72,7 @@ class _LoaderOf:
         return Loader(manager, self._name)
 
 
-class Manager(Operations):
+class Manager:
     """Holds the loaders of any number of applications, and their keys and store.
 
     Args:
@@ -187,18 +187,6 @@ class Manager(Operations):
         """
         return self._binding().realm().ring
 
-    async def start(self) -> None:
-        """Check keys and hooks and connect the store. Servers do it as they start.
-
-        Raises:
-            ConfigurationError: a key is missing or a hook is wrong.
-        """
-        await self._binding().start()
-
-    async def close(self) -> None:
-        """Release the store's connections of the running event loop. Servers do it as they stop."""
-        await self._binding().close()
-
     def _binding(self) -> Binding:
         app = self.surroundings.current_app()
         if app is None and len(self._apps) == 1:
@@ -223,6 +211,22 @@ class Manager(Operations):
         self._hooks.register(name, function, inline=inline)
         for app in self._apps:
             app.extensions[self._slot].refuse_untimed_hooks()
+
+
+class AsyncManager(Manager, Operations):
+    """A manager with the operations as coroutines, for use outside of a request too."""
+
+    async def start(self) -> None:
+        """Check keys and hooks and connect the store. Servers do it as they start.
+
+        Raises:
+            ConfigurationError: a key is missing or a hook is wrong.
+        """
+        await self._binding().start()
+
+    async def close(self) -> None:
+        """Release the store's connections of the running event loop. Servers do it as they stop."""
+        await self._binding().close()
 
 
 def _user_of(binding: Binding) -> Any:

@@ -15,10 +15,11 @@ from async_jwt.core import claims as claim_set
 from async_jwt.core.checks import check_csrf
 from async_jwt.core.claims import Fresh
 from async_jwt.core.issue import Expires, Issued, Order, TokenPair, issue, issue_pair, subject_of
+from async_jwt.core.notify import notify
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.realm import Realm
 from async_jwt.errors import RevokedTokenError
-from async_jwt.signals import send, token_issued, token_revoked
+from async_jwt.signals import token_issued, token_revoked
 from async_jwt.stores.contract import TokenRef
 
 __all__ = ["Operations"]
@@ -296,7 +297,7 @@ class Operations:
 
     async def _tell_issued(self, issued: Issued) -> None:
         claims = issued.claims
-        await send(
+        await notify(
             token_issued,
             self._binding().app,
             identity=claims.get(self._binding().realm().settings.identity_claim),
@@ -310,7 +311,7 @@ class Operations:
     ) -> None:
         binding = self._binding()
         binding.note_revocation()
-        await send(token_revoked, binding.app, scope=scope, identity=identity, jti=jti, sid=sid)
+        await notify(token_revoked, binding.app, scope=scope, identity=identity, jti=jti, sid=sid)
 
     def _own_ref(self, name: str) -> TokenRef:
         ref = self._binding().ref()

@@ -13,21 +13,11 @@ and changes nothing about the request. No signal carries a token, a key or a CSR
 
 from __future__ import annotations
 
-import inspect
-import logging
-from typing import Any, Final
+from typing import Final
 
-from blinker import Namespace, Signal
+from blinker import Namespace
 
-__all__ = [
-    "send",
-    "token_issued",
-    "token_refused",
-    "token_revoked",
-    "user_loaded",
-]
-
-log: logging.Logger = logging.getLogger("async_jwt.signals")
+__all__ = ["token_issued", "token_refused", "token_revoked", "user_loaded"]
 
 _signals: Final = Namespace()
 
@@ -35,16 +25,3 @@ token_issued: Final = _signals.signal("token-issued")
 token_refused: Final = _signals.signal("token-refused")
 token_revoked: Final = _signals.signal("token-revoked")
 user_loaded: Final = _signals.signal("user-loaded")
-
-
-async def send(signal: Signal, sender: Any, **arguments: Any) -> None:
-    """Tell a signal's receivers, one after the other."""
-    if not signal.receivers:
-        return
-    for receiver in signal.receivers_for(sender):
-        try:
-            answer = receiver(sender, **arguments)
-            if inspect.isawaitable(answer):
-                await answer
-        except Exception:
-            log.exception("A receiver of %s failed", signal)

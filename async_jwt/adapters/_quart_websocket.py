@@ -7,21 +7,14 @@ from typing import Any
 from quart import Request, Websocket, request
 from werkzeug.datastructures import Headers
 
+from async_jwt.adapters._werkzeug import object_of
 from async_jwt.core.locations import BEARER
 from async_jwt.errors import JWTExtendedException
 
-__all__ = ["Socket", "close_code", "object_of", "refusal_in", "socket_class"]
+__all__ = ["Socket", "close_code", "refusal_in", "socket_class"]
 
 # RFC 6455 §7.4.1, and the registry that it opened (1013).
 _POLICY_VIOLATION, _INTERNAL_ERROR, _TRY_AGAIN_LATER = 1008, 1011, 1013
-
-
-def object_of(proxy: Any) -> Any | None:
-    """What stands behind one of Quart's proxies, if anything: contexts differ between its versions."""
-    try:
-        return proxy._get_current_object()  # noqa: SLF001  # Werkzeug documents it for this
-    except RuntimeError:
-        return None
 
 
 class Socket(Websocket):

@@ -13,7 +13,7 @@ from werkzeug.sansio.response import Response
 from async_jwt.core.cookies import Cookie
 from async_jwt.errors import JWTExtendedException
 
-__all__ = ["WerkzeugView", "put_cookies", "response_of", "twin_of"]
+__all__ = ["WerkzeugView", "object_of", "put_cookies", "response_of", "twin_of"]
 
 # An `Origin` header names the page that opens a WebSocket, which came by http.
 _WEBSOCKET_SCHEMES = {"ws": "http", "wss": "https"}
@@ -62,6 +62,14 @@ class WerkzeugView:
     def subprotocols(self) -> Sequence[str]:
         """The protocols that a WebSocket's client offers."""
         return ()
+
+
+def object_of(proxy: Any) -> Any | None:
+    """What stands behind a framework's proxy, if anything: contexts differ between its versions."""
+    try:
+        return proxy._get_current_object()  # noqa: SLF001  # Werkzeug documents it for this
+    except RuntimeError:
+        return None
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import Any, Protocol, TypeVar, overload
 
@@ -15,18 +15,19 @@ from async_jwt.core.codec import read_unverified
 from async_jwt.core.compact import split
 from async_jwt.core.cookies import cookies_to_set, cookies_to_unset
 from async_jwt.core.issue import TokenPair
+from async_jwt.core.notify import notify
 from async_jwt.core.policy import Policy
 from async_jwt.core.request import RequestView
 from async_jwt.core.responses import Answer, answer_to, loader_for
 from async_jwt.errors import ConfigurationError, HookError, JWTExtendedException
 from async_jwt.manager import EXTENSION
 from async_jwt.operations import Operations
-from async_jwt.signals import send, token_refused, user_loaded
+from async_jwt.signals import token_refused, user_loaded
 
 __all__ = ["Framework", "PublicAPI"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-Check = Callable[[], Awaitable[Any]]
+Check = Callable[[], Coroutine[Any, Any, Any]]
 
 log: logging.Logger = logging.getLogger("async_jwt")
 
@@ -175,7 +176,7 @@ class PublicAPI(Operations):
         except JWTExtendedException as error:
             raise await self._refusal(binding, error) from error
         if found is not None and found.user is not None and (before is None or before.user is not found.user):
-            await send(user_loaded, binding.app, user=found.user, identity=found.identity)
+            await notify(user_loaded, binding.app, user=found.user, identity=found.identity)
         return found
 
     async def jwks_view(self) -> Any:
@@ -217,7 +218,7 @@ class PublicAPI(Operations):
             response = self._framework.respond(binding.app, answer_to(error, settings))
         held: Mapping[str, Any] = getattr(error, "jwt_data", {})
         identity = held.get(binding.realm().settings.identity_claim)
-        await send(
+        await notify(
             token_refused,
             binding.app,
             code=error.error_code,

@@ -20,15 +20,15 @@ from quart import (
 )
 from werkzeug.local import LocalProxy
 
-from async_jwt.adapters._quart_websocket import Socket, close_code, object_of, refusal_in, socket_class
-from async_jwt.adapters._werkzeug import WerkzeugView
+from async_jwt.adapters._quart_websocket import Socket, close_code, refusal_in, socket_class
+from async_jwt.adapters._werkzeug import WerkzeugView, object_of
 from async_jwt.adapters.facade import Check, PublicAPI
 from async_jwt.binding import Binding, Surroundings
 from async_jwt.core.authenticate import Authentication
 from async_jwt.core.issue import TokenPair
 from async_jwt.core.responses import Answer
 from async_jwt.errors import ConfigurationError, JWTExtendedException
-from async_jwt.manager import Manager
+from async_jwt.manager import AsyncManager
 
 __all__ = [
     "Authentication",
@@ -171,7 +171,7 @@ _framework = _Quart()
 _api = PublicAPI(_framework)
 
 
-class JWTManager(Manager):
+class JWTManager(AsyncManager):
     """Sets Quart applications up and holds their loaders. See `async_jwt.manager.Manager`."""
 
     surroundings: ClassVar[Surroundings] = _framework

@@ -65,6 +65,21 @@ HOOKS: Final[Mapping[str, _Kind]] = {
 """Every hook by its loader's name without `_loader`."""
 
 
+# The others answer errors.
+_DECIDING = frozenset(
+    {
+        "additional_claims",
+        "additional_headers",
+        "decode_key",
+        "encode_key",
+        "token_in_blocklist",
+        "token_verification",
+        "user_identity",
+        "user_lookup",
+    }
+)
+
+
 @dataclass(slots=True)
 class Hook:
     """One registered hook.
@@ -115,6 +130,10 @@ class Hooks:
     def get(self, name: str) -> Hook | None:
         """The hook of that name, if one was registered."""
         return self._hooks.get(name)
+
+    def any_async(self) -> bool:
+        """Whether a hook is async that a request with a good token, or a login, may ask."""
+        return any(hook.is_async for name, hook in self._hooks.items() if name in _DECIDING)
 
     def refuse_untimed(self) -> None:
         """Refuse hooks that `JWT_HOOK_TIMEOUT` could not interrupt.

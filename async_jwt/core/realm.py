@@ -64,6 +64,15 @@ class Realm:
             self._ring = ring_of(self.settings)
         return self._ring
 
+    @property
+    def needs_loop(self) -> bool:
+        """Whether a plain view needs an event loop for a check: to wait, or to keep a time limit."""
+        return (
+            self.settings.hook_timeout is not None
+            or not getattr(self.store, "awaits_nothing", False)
+            or self.hooks.any_async()
+        )
+
     async def ask(self, name: str, *args: Any) -> Any:
         """What a registered hook answers; None where there is no such hook.
 

@@ -1,8 +1,11 @@
-"""How a hook runs: called, awaited, in a worker thread, within a time limit.
+"""How a hook runs: called, awaited, in a worker thread, within a time limit, or in a plain view.
 
 The only place that knows. An async hook runs on the event loop that serves the request. A
 plain one may block, so it runs in a worker thread with the caller's context, unless the
 application promised otherwise (`inline=True`). Whatever comes back is awaited if it can be.
+
+A plain view has no event loop. Where nothing needs one, `step` runs the same coroutines in the
+view's own thread.
 """
 
 from __future__ import annotations
@@ -11,9 +14,10 @@ import inspect
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import Any
+from contextvars import Context, ContextVar, copy_context
+from typing import Any, TypeVar
 
 import anyio
 import anyio.from_thread
@@ -23,7 +27,12 @@ from anyio.lowlevel import RunVar
 from async_jwt.core.hooks import Hook
 from async_jwt.errors import HookTimeoutError
 
-__all__ = ["WORKERS", "run_hook"]
+__all__ = ["WORKERS", "Waiter", "away_from_steps", "in_thread", "run_hook", "settled", "step"]
+
+T = TypeVar("T")
+
+Waiter = Callable[[Awaitable[Any]], Any]
+"""Waits in a plain thread for something that needs an event loop."""
 
 WORKERS = 40
 """How many plain hooks may run at once on one event loop; further ones wait."""
@@ -32,6 +41,9 @@ WORKERS = 40
 _BLOCKING = 0.010
 
 log: logging.Logger = logging.getLogger("async_jwt.hooks")
+
+# Set in a thread that steps: who waits there for what needs an event loop after all.
+_waiter: ContextVar[Waiter | None] = ContextVar("async_jwt_waiter", default=None)
 
 _limiter: RunVar[anyio.CapacityLimiter] = RunVar("async_jwt_hook_limiter")
 
@@ -61,8 +73,56 @@ async def run_hook(hook: Hook, *args: Any, limit: float | None, watch: bool = Fa
     return answer
 
 
+async def settled(answer: Any) -> Any:
+    """What a function answered, awaited if it can be."""
+    if not inspect.isawaitable(answer):
+        return answer
+    waiter = _waiter.get()
+    return await answer if waiter is None else waiter(answer)
+
+
+async def in_thread(function: Callable[[], T]) -> T:
+    """Call a function that may block: in a worker thread, or here in a plain view's own."""
+    if _waiter.get() is not None:
+        return function()
+    return await anyio.to_thread.run_sync(function)
+
+
+def step(coroutine: Coroutine[Any, Any, T], waiter: Waiter) -> T:
+    """Run a coroutine to its end in this thread, without an event loop.
+
+    Plain hooks are called here. Nothing in it may have to wait: what a hook returns to be
+    awaited goes to `waiter`.
+
+    Args:
+        coroutine: what to run.
+        waiter: waits for what needs an event loop.
+
+    Raises:
+        RuntimeError: the coroutine had to wait.
+        Exception: whatever the coroutine raises.
+    """
+    token = _waiter.set(waiter)
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        _waiter.reset(token)
+        coroutine.close()
+    raise RuntimeError("A store that says it awaits nothing had to wait")
+
+
+def away_from_steps() -> Context:
+    """A copy of the context for an event loop: a stepping thread's hooks step, the loop's do not."""
+    context = copy_context()
+    context.run(_waiter.set, None)
+    return context
+
+
 async def _run(hook: Hook, args: tuple[Any, ...], watch: bool) -> Any:
-    if hook.is_async or (hook.inline and not watch):
+    if _waiter.get() is not None or hook.is_async or (hook.inline and not watch):
         answer = hook.function(*args)
     elif hook.inline:
         answer = _watched(hook, args)
@@ -70,8 +130,7 @@ async def _run(hook: Hook, args: tuple[Any, ...], watch: bool) -> Any:
         answer = await _in_worker(hook.function, args)
     if inspect.isawaitable(answer):
         hook.is_async = True  # from now on it is called where its awaitable is awaited
-        answer = await answer
-    return answer
+    return await settled(answer)
 
 
 def _watched(hook: Hook, args: tuple[Any, ...]) -> Any:

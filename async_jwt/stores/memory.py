@@ -35,7 +35,12 @@ class MemoryStore:
 
     Args:
         clock: seconds since the epoch.
+
+    Attributes:
+        awaits_nothing: its methods never wait, so plain views need no event loop for them.
     """
+
+    awaits_nothing = True
 
     def __init__(self, *, clock: Clock = system_clock) -> None:
         self._clock = clock

@@ -1,0 +1,184 @@
+"""Flask, as the facade knows it, and where our coroutines run beside its views."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+from flask import Flask, Request, Response, current_app, request
+
+from async_jwt.adapters._werkzeug import WerkzeugView, object_of
+from async_jwt.adapters.facade import Check, PublicAPI
+from async_jwt.adapters.home_loop import home_loop
+from async_jwt.binding import Binding
+from async_jwt.core.responses import Answer
+from async_jwt.core.run import in_thread, step
+from async_jwt.errors import JWTExtendedException
+from async_jwt.manager import EXTENSION, AsyncManager
+
+__all__ = ["FlaskFramework", "blocking", "blocking_method", "hosted", "hosted_operations", "install"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+M = TypeVar("M", bound=AsyncManager)
+
+
+class _FlaskView(WerkzeugView):
+    __slots__ = ()
+
+    _request: Request
+
+    async def body(self) -> bytes:
+        # Read from the connection, which may wait: never on a loop.
+        return await in_thread(self._request.get_data)
+
+    async def form(self, name: str) -> str | None:
+        form = await in_thread(lambda: self._request.form)
+        value: str | None = form.get(name)
+        return value
+
+
+class FlaskFramework:
+    """Flask, as the facade knows it."""
+
+    def current_app(self) -> Flask | None:
+        return cast("Flask | None", object_of(current_app))
+
+    def current_request(self) -> Request | None:
+        return cast("Request | None", object_of(request))
+
+    def json_default(self, app: Flask) -> Callable[[Any], Any]:
+        default: Callable[[Any], Any] = app.json.default  # type: ignore[attr-defined]  # its providers have it
+        return default
+
+    def view(self, request: Request) -> _FlaskView:
+        return _FlaskView(request)
+
+    def guard(self, function: Callable[..., Any], check: Check) -> Callable[..., Any]:
+        if inspect.iscoroutinefunction(function):
+
+            @wraps(function)
+            async def guarded_async(*args: Any, **kwargs: Any) -> Any:
+                await host(check())
+                return await function(*args, **kwargs)
+
+            return guarded_async
+
+        @wraps(function)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            run(check())
+            return current_app.ensure_sync(function)(*args, **kwargs)
+
+        return guarded
+
+    async def make_response(self, app: Flask, value: Any) -> Any:
+        return app.make_response(value)
+
+    def respond(self, app: Flask, answer: Answer) -> Response:
+        response = cast("Response", app.json.response(dict(answer.body)))
+        response.status_code = answer.status
+        response.headers.update(answer.headers)
+        return response
+
+
+def _needs_loop(binding: Binding | None) -> bool:
+    return binding is not None and binding.realm().needs_loop
+
+
+def _current_binding() -> Binding | None:
+    app = object_of(current_app)
+    return None if app is None else app.extensions.get(EXTENSION)
+
+
+def run(coroutine: Coroutine[Any, Any, T], binding: Binding | None = None) -> T:
+    """Run one of our coroutines in a plain view: in its own thread, or on the home loop if it may wait.
+
+    Args:
+        coroutine: what to run.
+        binding: the application that it is for; None is the current one.
+    """
+    try:
+        needs_loop = _needs_loop(binding or _current_binding())
+    except BaseException:
+        coroutine.close()
+        raise
+    if needs_loop:
+        return home_loop().run(coroutine)
+    return step(coroutine, lambda awaitable: home_loop().run(awaitable))
+
+
+async def host(coroutine: Coroutine[Any, Any, T], binding: Binding | None = None) -> T:
+    """Run one of our coroutines for an async view: where its connections last, if it has any.
+
+    Args:
+        coroutine: what to run.
+        binding: the application that it is for; None is the current one.
+    """
+    try:
+        needs_loop = _needs_loop(binding or _current_binding())
+    except BaseException:
+        coroutine.close()
+        raise
+    return await (home_loop().wait(coroutine) if needs_loop else coroutine)
+
+
+def blocking(function: Callable[P, Awaitable[T]]) -> Callable[P, T]:
+    """A coroutine function as one that blocks, for plain views."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        return run(cast("Coroutine[Any, Any, T]", function(*args, **kwargs)))
+
+    return call
+
+
+def hosted(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """A coroutine function that runs where its connections last, whoever awaits it."""
+
+    @wraps(function)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        return await host(cast("Coroutine[Any, Any, T]", function(*args, **kwargs)))
+
+    return call
+
+
+def blocking_method(
+    method: Callable[Concatenate[Any, P], Awaitable[T]],
+) -> Callable[Concatenate[Any, P], T]:
+    """A manager's coroutine method as one that blocks."""
+
+    @wraps(method)
+    def call(manager: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return run(
+            cast("Coroutine[Any, Any, T]", method(manager, *args, **kwargs)),
+            manager._binding(),  # noqa: SLF001  # of the manager that is being extended
+        )
+
+    return call
+
+
+def hosted_operations(manager: type[M]) -> type[M]:
+    """Let a manager's coroutine methods run where their connections last."""
+    for name, method in inspect.getmembers(manager, inspect.iscoroutinefunction):
+        if not name.startswith("_"):
+            setattr(manager, name, _hosted_method(method))
+    return manager
+
+
+def _hosted_method(method: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..., Coroutine[Any, Any, T]]:
+    @wraps(method)
+    async def call(manager: Any, /, *args: Any, **kwargs: Any) -> T:
+        return await host(method(manager, *args, **kwargs), manager._binding())  # noqa: SLF001  # as above
+
+    return call
+
+
+def install(app: Flask, binding: Binding, api: PublicAPI) -> None:
+    """Register with an application what it must call."""
+
+    def answer(error: JWTExtendedException) -> Any:
+        return run(api.answer(app, error), binding)
+
+    app.register_error_handler(JWTExtendedException, answer)

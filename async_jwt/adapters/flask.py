@@ -1,0 +1,94 @@
+"""async_jwt for Flask with `async def` views; plain ones may be protected as well.
+
+What makes or decodes a token is awaited. Hooks may be async or plain. Stores and async hooks run on
+one event loop that lasts, so that their connections do.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final
+
+from flask import Flask
+from werkzeug.local import LocalProxy
+
+from async_jwt.adapters._flask import FlaskFramework, hosted, hosted_operations, install
+from async_jwt.adapters.facade import PublicAPI
+from async_jwt.binding import Binding, Surroundings
+from async_jwt.core.authenticate import Authentication
+from async_jwt.core.issue import TokenPair
+from async_jwt.manager import AsyncManager
+
+__all__ = [
+    "Authentication",
+    "JWTManager",
+    "TokenPair",
+    "create_access_token",
+    "create_refresh_token",
+    "create_token",
+    "create_token_pair",
+    "current_auth",
+    "current_user",
+    "decode_token",
+    "get_csrf_token",
+    "get_current_user",
+    "get_jti",
+    "get_jwt",
+    "get_jwt_header",
+    "get_jwt_identity",
+    "get_jwt_request_location",
+    "get_unverified_jwt_headers",
+    "jwks_view",
+    "jwt_required",
+    "revoke_token",
+    "revoke_user",
+    "set_access_cookies",
+    "set_refresh_cookies",
+    "set_token_cookies",
+    "unset_access_cookies",
+    "unset_jwt_cookies",
+    "unset_refresh_cookies",
+    "verify_jwt_in_request",
+]
+
+_framework = FlaskFramework()
+_api = PublicAPI(_framework)
+
+
+@hosted_operations
+class JWTManager(AsyncManager):
+    """Sets Flask applications up and holds their loaders. See `async_jwt.manager.Manager`."""
+
+    surroundings: ClassVar[Surroundings] = _framework
+
+    def _install(self, app: Flask, binding: Binding) -> None:
+        install(app, binding, _api)
+
+
+create_access_token: Final = hosted(_api.create_access_token)
+create_refresh_token: Final = hosted(_api.create_refresh_token)
+create_token: Final = hosted(_api.create_token)
+create_token_pair: Final = hosted(_api.create_token_pair)
+current_auth: Final = _api.current_auth
+decode_token: Final = hosted(_api.decode_token)
+get_csrf_token: Final = hosted(_api.get_csrf_token)
+get_current_user: Final = _api.get_current_user
+get_jti: Final = hosted(_api.get_jti)
+get_jwt: Final = _api.get_jwt
+get_jwt_header: Final = _api.get_jwt_header
+get_jwt_identity: Final = _api.get_jwt_identity
+get_jwt_request_location: Final = _api.get_jwt_request_location
+get_unverified_jwt_headers: Final = _api.get_unverified_jwt_headers
+jwks_view: Final = hosted(_api.jwks_view)
+jwt_required: Final = _api.jwt_required
+revoke_token: Final = hosted(_api.revoke_token)
+revoke_user: Final = hosted(_api.revoke_user)
+set_access_cookies: Final = _api.set_access_cookies
+set_refresh_cookies: Final = _api.set_refresh_cookies
+set_token_cookies: Final = _api.set_token_cookies
+unset_access_cookies: Final = _api.unset_access_cookies
+unset_jwt_cookies: Final = _api.unset_jwt_cookies
+unset_refresh_cookies: Final = _api.unset_refresh_cookies
+verify_jwt_in_request: Final = hosted(_api.verify_jwt_in_request)
+
+current_user: Any = LocalProxy(get_current_user)
+"""The user of this request, as `user_lookup_loader` returned it."""
