@@ -15,7 +15,7 @@ from async_jwt.keyring import KeyRing
 from async_jwt.operations import Operations
 from async_jwt.stores.contract import Store
 
-__all__ = ["EXTENSION", "AsyncManager", "Loader", "Manager"]
+__all__ = ["EXTENSION", "AsyncManager", "Loader", "Manager", "ManagerOperations", "OperationsOf"]
 
 EXTENSION = "async_jwt"
 """The key of `app.extensions` that holds an application's binding."""
@@ -213,8 +213,8 @@ class Manager:
             app.extensions[self._slot].refuse_untimed_hooks()
 
 
-class AsyncManager(Manager, Operations):
-    """A manager with the operations as coroutines, for use outside of a request too."""
+class ManagerOperations(Operations):
+    """What a manager can do, as coroutines, for use outside of a request too."""
 
     async def start(self) -> None:
         """Check keys and hooks and connect the store. Servers do it as they start.
@@ -227,6 +227,20 @@ class AsyncManager(Manager, Operations):
     async def close(self) -> None:
         """Release the store's connections of the running event loop. Servers do it as they stop."""
         await self._binding().close()
+
+
+class AsyncManager(Manager, ManagerOperations):
+    """A manager whose operations are awaited."""
+
+
+class OperationsOf(ManagerOperations):
+    """The operations of a manager that does not show them as coroutines."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._manager = manager
+
+    def _binding(self) -> Binding:
+        return self._manager._binding()  # noqa: SLF001  # its other half
 
 
 def _user_of(binding: Binding) -> Any:

@@ -16,7 +16,7 @@ from async_jwt.binding import Binding
 from async_jwt.core.responses import Answer
 from async_jwt.core.run import in_thread, step
 from async_jwt.errors import JWTExtendedException
-from async_jwt.manager import EXTENSION, AsyncManager
+from async_jwt.manager import EXTENSION, AsyncManager, OperationsOf
 
 __all__ = ["FlaskFramework", "blocking", "blocking_method", "hosted", "hosted_operations", "install"]
 
@@ -151,10 +151,10 @@ def blocking_method(
 
     @wraps(method)
     def call(manager: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return run(
-            cast("Coroutine[Any, Any, T]", method(manager, *args, **kwargs)),
-            manager._binding(),  # noqa: SLF001  # of the manager that is being extended
-        )
+        operations = OperationsOf(manager)
+        coroutine = method(operations, *args, **kwargs)
+        binding = operations._binding()  # noqa: SLF001  # their application
+        return run(cast("Coroutine[Any, Any, T]", coroutine), binding)
 
     return call
 

@@ -16,7 +16,7 @@ from async_jwt.adapters.facade import PublicAPI
 from async_jwt.binding import Binding, Surroundings
 from async_jwt.core.authenticate import Authentication
 from async_jwt.core.issue import TokenPair
-from async_jwt.manager import AsyncManager, Manager
+from async_jwt.manager import Manager, ManagerOperations
 
 __all__ = [
     "Authentication",
@@ -62,18 +62,18 @@ class JWTManager(Manager):
 
     surroundings: ClassVar[Surroundings] = _framework
 
-    close: Final = blocking_method(AsyncManager.close)
-    create_access_token: Final = blocking_method(AsyncManager.create_access_token)
-    create_refresh_token: Final = blocking_method(AsyncManager.create_refresh_token)
-    create_token: Final = blocking_method(AsyncManager.create_token)
-    create_token_pair: Final = blocking_method(AsyncManager.create_token_pair)
-    decode_token: Final = blocking_method(AsyncManager.decode_token)
-    get_csrf_token: Final = blocking_method(AsyncManager.get_csrf_token)
-    get_jti: Final = blocking_method(AsyncManager.get_jti)
-    revoke_everything: Final = blocking_method(AsyncManager.revoke_everything)
-    revoke_token: Final = blocking_method(AsyncManager.revoke_token)
-    revoke_user: Final = blocking_method(AsyncManager.revoke_user)
-    start: Final = blocking_method(AsyncManager.start)
+    close: Final = blocking_method(ManagerOperations.close)
+    create_access_token: Final = blocking_method(ManagerOperations.create_access_token)
+    create_refresh_token: Final = blocking_method(ManagerOperations.create_refresh_token)
+    create_token: Final = blocking_method(ManagerOperations.create_token)
+    create_token_pair: Final = blocking_method(ManagerOperations.create_token_pair)
+    decode_token: Final = blocking_method(ManagerOperations.decode_token)
+    get_csrf_token: Final = blocking_method(ManagerOperations.get_csrf_token)
+    get_jti: Final = blocking_method(ManagerOperations.get_jti)
+    revoke_everything: Final = blocking_method(ManagerOperations.revoke_everything)
+    revoke_token: Final = blocking_method(ManagerOperations.revoke_token)
+    revoke_user: Final = blocking_method(ManagerOperations.revoke_user)
+    start: Final = blocking_method(ManagerOperations.start)
 
     def _install(self, app: Flask, binding: Binding) -> None:
         install(app, binding, _api)
