@@ -7,15 +7,16 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from flask import Flask, Request, Response, current_app, request
+from flask import Flask, Request, Response, current_app, request, stream_with_context
 
 from async_jwt.adapters._werkzeug import WerkzeugView, object_of
 from async_jwt.adapters.facade import Check, PublicAPI
 from async_jwt.adapters.home_loop import home_loop
 from async_jwt.binding import Binding
+from async_jwt.core.hooks import looks_async
 from async_jwt.core.responses import Answer
 from async_jwt.core.run import in_thread, step
-from async_jwt.errors import JWTExtendedException
+from async_jwt.errors import ConfigurationError, JWTExtendedException
 from async_jwt.manager import EXTENSION, AsyncManager, OperationsOf
 
 __all__ = ["FlaskFramework", "blocking", "blocking_method", "hosted", "hosted_operations", "install"]
@@ -57,7 +58,9 @@ class FlaskFramework:
         return _FlaskView(request)
 
     def guard(self, function: Callable[..., Any], check: Check) -> Callable[..., Any]:
-        if inspect.iscoroutinefunction(function):
+        if inspect.isasyncgenfunction(function):
+            raise ConfigurationError("Flask cannot answer with an async generator: use a plain one")
+        if looks_async(function):
 
             @wraps(function)
             async def guarded_async(*args: Any, **kwargs: Any) -> Any:
@@ -66,10 +69,14 @@ class FlaskFramework:
 
             return guarded_async
 
+        streams = inspect.isgeneratorfunction(function)
+
         @wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> Any:
             run(check())
-            return current_app.ensure_sync(function)(*args, **kwargs)
+            answer = function(*args, **kwargs)
+            # The identity goes along with what is streamed.
+            return stream_with_context(answer) if streams else answer
 
         return guarded
 
@@ -152,8 +159,8 @@ def blocking_method(
     @wraps(method)
     def call(manager: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
         operations = OperationsOf(manager)
-        coroutine = method(operations, *args, **kwargs)
         binding = operations._binding()  # noqa: SLF001  # their application
+        coroutine = method(operations, *args, **kwargs)
         return run(cast("Coroutine[Any, Any, T]", coroutine), binding)
 
     return call
@@ -170,7 +177,8 @@ def hosted_operations(manager: type[M]) -> type[M]:
 def _hosted_method(method: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..., Coroutine[Any, Any, T]]:
     @wraps(method)
     async def call(manager: Any, /, *args: Any, **kwargs: Any) -> T:
-        return await host(method(manager, *args, **kwargs), manager._binding())  # noqa: SLF001  # as above
+        binding = manager._binding()  # noqa: SLF001  # its own half
+        return await host(method(manager, *args, **kwargs), binding)
 
     return call
 

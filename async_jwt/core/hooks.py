@@ -6,6 +6,7 @@ unawaited coroutine, None or a text can open no door.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 from async_jwt.errors import ConfigurationError, HookError
 
-__all__ = ["HOOKS", "Hook", "Hooks", "checked"]
+__all__ = ["HOOKS", "Hook", "Hooks", "checked", "looks_async"]
 
 log: logging.Logger = logging.getLogger("async_jwt.hooks")
 
@@ -102,7 +103,7 @@ class Hook:
     @classmethod
     def of(cls, name: str, function: Callable[..., Any], *, inline: bool = False) -> Hook:
         """A hook of a function, which is looked at for whether it is async."""
-        return cls(name, function, inline, _looks_async(function))
+        return cls(name, function, inline, looks_async(function))
 
 
 class Hooks:
@@ -149,7 +150,10 @@ class Hooks:
                 )
 
 
-def _looks_async(function: Any) -> bool:
+def looks_async(function: Any) -> bool:
+    """Whether calling something returns a coroutine, as far as can be told without."""
+    while isinstance(function, functools.partial):
+        function = function.func
     call = getattr(function, "__call__", None)  # noqa: B004  # the method, to ask about its kind
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import functools
+import inspect
 import json
-from collections.abc import Callable, Iterator
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
+import flask
 import pytest
+import quart
 from blockbuster import blockbuster_ctx
-from quart import Quart
 from werkzeug.datastructures import Headers
 
 import async_jwt.stores.redis  # noqa: F401  # as in applications, made before they serve
+from async_jwt.adapters import flask as flask_adapter
+from async_jwt.adapters import flask_sync as flask_sync_adapter
+from async_jwt.adapters import home_loop as home_loop_module
 from async_jwt.adapters import quart as quart_adapter
+from async_jwt.adapters.home_loop import home_loop
+from async_jwt.core.hooks import looks_async
+from async_jwt.errors import ConfigurationError
 from tests.conftest import SECRET
 
 
@@ -41,13 +53,17 @@ class Answer:
 class QuartHarness:
     """An application with a few views, and a client that talks to it."""
 
-    api: ModuleType = quart_adapter
+    framework: Any = quart
+    api: Any = quart_adapter
 
     def __init__(self, config: dict[str, Any] | None = None, **manager: Any) -> None:
-        self.app = Quart("tests")
+        self.app = self.make_app()
         self.app.config.update({"JWT_SECRET_KEY": SECRET, **(config or {})})
         self.jwt = self.api.JWTManager(self.app, **manager)
         self._views()
+
+    def make_app(self) -> Any:
+        return quart.Quart("tests")
 
     def _views(self) -> None:
         api = self.api
@@ -104,10 +120,13 @@ class QuartHarness:
             sent.add("Authorization", f"Bearer {token}")
         if cookies:
             sent.add("Cookie", "; ".join(f"{name}={value}" for name, value in cookies.items()))
-        client = self.app.test_client(use_cookies=False)
         given = {"data": data, "json": json, "form": form}
         given = {name: value for name, value in given.items() if value is not None}
-        response = await client.open(path, method=method, headers=sent, **given)
+        return await self.respond(path, method, sent, given)
+
+    async def respond(self, path: str, method: str, headers: Headers, given: dict[str, Any]) -> Answer:
+        client = self.app.test_client(use_cookies=False)
+        response = await client.open(path, method=method, headers=headers, **given)
         return Answer(response.status_code, response.headers, await response.get_data(as_text=False))
 
     async def mint(self, identity: Any = "alice", **options: Any) -> str:
@@ -119,13 +138,203 @@ class QuartHarness:
     def context(self) -> Any:
         return self.app.app_context()
 
+    def serving(self) -> Any:
+        """As a server has it, from its start to its end."""
+        return self.app.test_app()
 
-HARNESSES = {"quart": QuartHarness}
+    def end(self) -> None:
+        """Nothing that the test's loop would not end."""
+
+
+class Gate:
+    """Something to wait for, on whichever event loop, or on none."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self.set = self._event.set
+
+    async def wait(self) -> None:
+        while not self._event.is_set():
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:
+                self._event.wait(10)
+            else:
+                await asyncio.sleep(0.005)
+
+
+class _Awaited:
+    """A blocking API as one that is awaited, so that one suite serves all adapters.
+
+    On a test's event loop the function runs in a thread, as a client's would; in a view, which
+    has no loop, at once.
+    """
+
+    def __init__(self, blocking: Any, names: frozenset[str], **instead: Any) -> None:
+        self._blocking = blocking
+        self._names = names
+        self.__dict__.update(instead)
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._blocking, name)
+        if name not in self._names:
+            return value
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:
+                return value(*args, **kwargs)
+            return await asyncio.to_thread(value, *args, **kwargs)
+
+        return call
+
+
+def plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A test's `async def` view as a `def` one. What it awaits must not wait."""
+    if inspect.isasyncgenfunction(function):
+
+        @functools.wraps(function)
+        def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
+            generator = function(*args, **kwargs)
+            while True:
+                try:
+                    generator.__anext__().send(None)
+                except StopIteration as item:
+                    yield item.value
+                except StopAsyncIteration:
+                    return
+
+        return stream
+    if not looks_async(function):
+        return function
+
+    @functools.wraps(function)
+    def view(*args: Any, **kwargs: Any) -> Any:
+        try:
+            function(*args, **kwargs).send(None)
+        except StopIteration as end:
+            return end.value
+        raise AssertionError("a plain view had to wait")
+
+    return view
+
+
+def _required(api: Any, convert: Callable[[Any], Any]) -> Callable[..., Any]:
+    def jwt_required(*args: Any, **kwargs: Any) -> Any:
+        if args and callable(args[0]):
+            return api.jwt_required(convert(args[0]))
+        guard = api.jwt_required(*args, **kwargs)
+        return lambda view: guard(convert(view))
+
+    return jwt_required
+
+
+def _plain_unless_it_waits(function: Any) -> Any:
+    awaits = inspect.iscoroutinefunction(function) and "await " in inspect.getsource(function)
+    return function if awaits else plain(function)
+
+
+def _plain_if_it_streams(function: Any) -> Any:
+    return plain(function) if inspect.isasyncgenfunction(function) else function
+
+
+class FlaskAsyncHarness(QuartHarness):
+    """`async def` views over `adapters.flask`."""
+
+    framework: Any = flask
+    api: Any = _Awaited(
+        flask_adapter, frozenset(), jwt_required=_required(flask_adapter, _plain_if_it_streams)
+    )
+
+    def make_app(self) -> Any:
+        return flask.Flask("tests")
+
+    async def respond(self, path: str, method: str, headers: Headers, given: dict[str, Any]) -> Answer:
+        if "form" in given:
+            given["data"] = given.pop("form")
+        client = self.app.test_client(use_cookies=False)
+
+        def send() -> Answer:
+            response = client.open(path, method=method, headers=headers, **given)
+            return Answer(response.status_code, response.headers, response.get_data())
+
+        return await asyncio.to_thread(send)
+
+    @contextlib.asynccontextmanager
+    async def context(self) -> AsyncIterator[None]:
+        with self.app.app_context():
+            yield
+
+    def end(self) -> None:
+        binding = self.app.extensions.get("async_jwt")
+        if binding is not None and home_loop_module._home is not None:
+            with contextlib.suppress(ConfigurationError):  # such a setting is what a test is about
+                home_loop().run(binding.close())
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        await self.jwt.start()
+        yield
+        await self.jwt.close()
+
+
+class FlaskDefHarness(FlaskAsyncHarness):
+    """`def` views over `adapters.flask`, but for those that await something of it."""
+
+    api: Any = _Awaited(
+        flask_adapter, frozenset(), jwt_required=_required(flask_adapter, _plain_unless_it_waits)
+    )
+
+
+_COROUTINES = frozenset(
+    name
+    for name in flask_adapter.__all__
+    if name != "current_user" and inspect.iscoroutinefunction(getattr(flask_adapter, name))
+)
+
+
+class FlaskSyncHarness(FlaskAsyncHarness):
+    """`def` views over `adapters.flask_sync`."""
+
+    api: Any = _Awaited(
+        flask_sync_adapter,
+        _COROUTINES,
+        jwt_required=_required(flask_sync_adapter, plain),
+        JWTManager=lambda *args, **kwargs: _Awaited(
+            flask_sync_adapter.JWTManager(*args, **kwargs),
+            _COROUTINES | {"revoke_everything", "start", "close"},
+        ),
+    )
+
+
+HARNESSES = {
+    "quart": QuartHarness,
+    "flask_sync": FlaskSyncHarness,
+    "flask_def": FlaskDefHarness,
+    "flask_async": FlaskAsyncHarness,
+}
+
+
+on_a_servers_loop = pytest.mark.parametrize("harness", ["quart"], indirect=True)
+"""For what only makes sense where requests are served on an event loop."""
 
 
 @pytest.fixture(params=list(HARNESSES))
-def harness(request: pytest.FixtureRequest) -> type[QuartHarness]:
-    return HARNESSES[request.param]
+def harness(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Makes applications of one adapter, and closes those that have no server to do it."""
+    kind, made = HARNESSES[request.param], []
+
+    def make(*args: Any, **kwargs: Any) -> QuartHarness:
+        one = kind(*args, **kwargs)
+        made.append(weakref.ref(one))
+        return one
+
+    make.api = kind.api  # type: ignore[attr-defined]
+    yield make
+    for reference in made:
+        if (one := reference()) is not None:
+            one.end()
 
 
 @pytest.fixture(autouse=True)

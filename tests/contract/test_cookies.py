@@ -16,7 +16,7 @@ def with_login(harness, config=None, **manager):
     api = h.api
 
     async def login():
-        from quart import jsonify
+        jsonify = h.framework.jsonify
 
         response = jsonify(ok=True)
         pair = await api.create_token_pair("alice")
@@ -24,7 +24,7 @@ def with_login(harness, config=None, **manager):
         return response
 
     async def logout():
-        from quart import jsonify
+        jsonify = h.framework.jsonify
 
         response = jsonify(ok=True)
         api.unset_jwt_cookies(response)
@@ -112,16 +112,14 @@ async def test_max_age_and_domain_of_one_call(harness):
     token = await h.mint()
     forever = await h.mint(expires_delta=False)
     async with h.context():
-        from quart import Response
-
-        response = Response("")
+        response = h.framework.Response("")
         h.api.set_access_cookies(response, token, max_age=0, domain="other.example")
         h.api.set_refresh_cookies(response, await h.mint_refresh(), max_age=7)
         lines = response.headers.getlist("Set-Cookie")
         assert "Max-Age=0" in lines[0]
         assert "Domain=other.example" in lines[0]
         assert "Max-Age=7" in lines[2]
-        response = Response("")
+        response = h.framework.Response("")
         h.api.set_access_cookies(response, forever)
         assert "Max-Age=31540000" in response.headers["Set-Cookie"]
         with pytest.raises(JWTDecodeError):
@@ -132,30 +130,24 @@ async def test_cookies_that_browsers_would_drop_are_refused(harness):
     h = harness(COOKIES)
     token = await h.mint(additional_claims={"roles": "x" * 3000})
     async with h.context():
-        from quart import Response
-
         with pytest.raises(ValueError, match="4093"):
-            h.api.set_access_cookies(Response(""), token, domain="app.example")
+            h.api.set_access_cookies(h.framework.Response(""), token, domain="app.example")
 
 
 async def test_the_host_prefix_takes_no_domain(harness):
     h = harness({**COOKIES, "JWT_COOKIE_PREFIX": "__Host-"})
     token = await h.mint()
     async with h.context():
-        from quart import Response
-
         with pytest.raises(ValueError, match="__Host-"):
-            h.api.set_access_cookies(Response(""), token, domain="app.example")
+            h.api.set_access_cookies(h.framework.Response(""), token, domain="app.example")
 
 
 async def test_token_made_without_a_csrf_value(harness):
     token = await harness({"JWT_COOKIE_CSRF_PROTECT": False}).mint()
     h = harness(COOKIES)
     async with h.context():
-        from quart import Response
-
         with pytest.raises(ValueError, match="CSRF"):
-            h.api.set_access_cookies(Response(""), token)
+            h.api.set_access_cookies(h.framework.Response(""), token)
     sent = {"cookies": {"access_token_cookie": token}, "method": "POST"}
     assert (await h.call(**sent, headers={"X-CSRF-TOKEN": "x"})).code == "claim_missing"
 

@@ -12,7 +12,9 @@ from blockbuster import BlockingError
 
 from async_jwt.core.run import WORKERS
 from async_jwt.errors import ConfigurationError, HookError, HookTimeoutError
+from async_jwt.manager import Manager
 from tests.conftest import SECRET
+from tests.contract.conftest import on_a_servers_loop
 
 pytestmark = pytest.mark.asyncio
 
@@ -247,7 +249,7 @@ async def test_plain_hooks_run_in_a_worker_thread_with_the_context(harness):
 
     @h.jwt.user_lookup_loader
     def load(header, claims):
-        from quart import request
+        request = h.framework.request
 
         time.sleep(0.01)  # blockbuster would fail the test on the event loop
         seen.update(thread=threading.current_thread(), path=request.path)
@@ -280,6 +282,7 @@ async def test_abandoned_hooks_keep_their_slots(harness):
     assert (await h.call(token=token)).status == 200
 
 
+@on_a_servers_loop
 async def test_inline_hooks_run_on_the_loop(harness):
     h = harness()
     seen = []
@@ -293,6 +296,7 @@ async def test_inline_hooks_run_on_the_loop(harness):
     assert seen == [threading.main_thread()]
 
 
+@on_a_servers_loop
 async def test_a_blocking_inline_hook_is_caught_by_the_guard_of_these_tests(harness):
     h = harness()
 
@@ -303,6 +307,7 @@ async def test_a_blocking_inline_hook_is_caught_by_the_guard_of_these_tests(harn
     assert await ended(h, token=await h.mint()) is BlockingError
 
 
+@on_a_servers_loop
 async def test_a_plain_hook_that_returns_an_awaitable_is_called_on_the_loop_from_then_on(harness):
     h = harness()
     threads = []
@@ -377,10 +382,11 @@ async def test_a_store_that_answers_no_bool_opens_no_door(harness):
     assert (await h.call(token=await h.mint())).code == "hook_error"
 
 
-async def test_loader_attribute_documents_itself(harness):
-    assert "user of a token" in harness.api.JWTManager.user_lookup_loader.__doc__
+async def test_loader_attribute_documents_itself():
+    assert "user of a token" in Manager.user_lookup_loader.__doc__
 
 
+@on_a_servers_loop
 async def test_inline_hooks_that_block_are_named_in_debug_mode(harness, caplog):
     caplog.set_level("WARNING", "async_jwt")
     h = harness()
@@ -407,6 +413,7 @@ async def test_inline_hooks_that_block_are_named_in_debug_mode(harness, caplog):
     assert len(caplog.records) == 1
 
 
+@on_a_servers_loop
 async def test_inline_hooks_that_raise_are_timed_as_well(harness, caplog):
     caplog.set_level("WARNING", "async_jwt.hooks")
     h = harness({"DEBUG": True})

@@ -10,6 +10,7 @@ import pytest
 from async_jwt.signals import token_revoked
 from async_jwt.stores import MemoryStore
 from async_jwt.stores.redis import RedisStore
+from tests.contract.conftest import Gate
 
 pytestmark = pytest.mark.asyncio
 
@@ -110,7 +111,7 @@ async def test_keep_current_revives_nobody(app):
 @pytest.mark.parametrize("kind", ["create_access_token", "create_refresh_token", "create_token_pair"])
 @pytest.mark.parametrize("signed_out", [False, True])
 async def test_a_slow_request_does_not_outlive_a_sign_out(app, kind, signed_out):
-    checked, go_on = asyncio.Event(), asyncio.Event()
+    checked, go_on = Gate(), Gate()
 
     @app.api.jwt_required(refresh=True)
     async def slow():

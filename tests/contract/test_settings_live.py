@@ -109,6 +109,6 @@ async def test_start_and_close_with_the_server(harness):
             self.events.append("close")
 
     h = harness(store=Noting())
-    async with h.app.test_app():
+    async with h.serving():
         assert Noting.events == ["start"]
     assert Noting.events == ["start", "close"]

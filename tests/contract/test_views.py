@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import importlib
+import inspect
 from typing import ClassVar
 
 import pytest
@@ -96,18 +98,17 @@ async def test_streaming_view(harness):
 
 
 async def test_class_based_views(harness):
-    from quart.views import MethodView
-
     h = harness()
+    method_view = importlib.import_module(f"{h.framework.__name__}.views").MethodView
     api = h.api
 
-    class All(MethodView):
+    class All(method_view):
         decorators: ClassVar = [api.jwt_required()]
 
         async def get(self):
             return {"who": api.get_jwt_identity()}
 
-    class One(MethodView):
+    class One(method_view):
         @api.jwt_required(fresh=True)
         async def post(self):
             return {"who": api.get_jwt_identity()}
@@ -127,10 +128,8 @@ async def test_class_based_views(harness):
 
 
 async def test_before_request_of_a_blueprint(harness):
-    from quart import Blueprint
-
     h = harness()
-    area = Blueprint("area", "area")
+    area = h.framework.Blueprint("area", "area")
 
     @area.before_request
     @h.api.jwt_required()
@@ -441,9 +440,8 @@ async def test_app_without_a_manager_says_what_to_do(harness):
 
 
 async def test_templates_get_the_current_user(harness):
-    from quart import render_template_string
-
     h = harness()
+    render_template_string = h.framework.render_template_string
     h.jwt.init_app(h.app, add_context_processor=True)
 
     @h.jwt.user_lookup_loader
@@ -451,7 +449,8 @@ async def test_templates_get_the_current_user(harness):
         return {"name": claims["sub"]}
 
     async def page():
-        return await render_template_string("{{ current_user.name if current_user else 'nobody' }}")
+        page = render_template_string("{{ current_user.name if current_user else 'nobody' }}")
+        return await page if inspect.isawaitable(page) else page
 
     h.view("/page", h.api.jwt_required(optional=True)(page))
     h.view("/open-page", page)
