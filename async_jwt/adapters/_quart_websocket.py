@@ -1,55 +1,99 @@
-"""What Quart's WebSockets lack for authentication: the `bearer` protocol, and how they end."""
+"""What Quart lacks for authentication: which context is the inner one, and more for WebSockets.
+
+An application's request and WebSocket classes are mixed with those here.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
-from quart import Request, Websocket, request
+from quart import Quart, Request, Websocket, has_request_context, has_websocket_context, request, websocket
 from werkzeug.datastructures import Headers
 
 from async_jwt.adapters._werkzeug import object_of
 from async_jwt.core.locations import BEARER
 from async_jwt.errors import JWTExtendedException
 
-__all__ = ["Socket", "close_code", "refusal_in", "socket_class"]
+__all__ = ["Inquiry", "Socket", "close_code", "current", "mix_in", "refusal_in"]
 
 # RFC 6455 §7.4.1, and the registry that it opened (1013).
 _POLICY_VIOLATION, _INTERNAL_ERROR, _TRY_AGAIN_LATER = 1008, 1011, 1013
 
 
+class Inquiry(Request):
+    """A request that knows the WebSocket it was made in, as by a test client."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.outer_socket: Websocket | None = object_of(websocket) if has_websocket_context() else None
+
+
 class Socket(Websocket):
-    """A WebSocket that answers `bearer` where the application chooses no protocol of its own."""
+    """A WebSocket that answers `bearer` where the application chooses no protocol of its own.
+
+    It knows the request it was opened in, and whether it is open.
+    """
 
     is_accepted = False
     is_closed = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.outer_request: Request | None = object_of(request)
+        self.outer_request: Request | None = object_of(request) if has_request_context() else None
 
     @property
     def offered(self) -> list[str]:
         """The protocols that the client offers. Quart's test client gives them in the header alone."""
+        if self.requested_subprotocols:
+            return self.requested_subprotocols
         lines = ",".join(self.headers.getlist("Sec-WebSocket-Protocol"))
-        return self.requested_subprotocols or [name.strip() for name in lines.split(",") if name.strip()]
+        return [name.strip() for name in lines.split(",") if name.strip()]
 
     async def accept(
         self, headers: dict[str, str] | Headers | None = None, subprotocol: str | None = None
     ) -> None:
-        if subprotocol is None and BEARER in self.offered:
+        # Quart accepts before each message that it takes or sends.
+        if not self.is_accepted and subprotocol is None and BEARER in self.offered:
             # Browsers fail a handshake that answers none of the protocols they offered.
             subprotocol = BEARER
         await super().accept(headers, subprotocol)
         self.is_accepted = True
 
     async def close(self, code: int, reason: str = "") -> None:
-        await super().close(code, reason)
         self.is_closed = True
+        await super().close(code, reason)
 
 
-def socket_class(base: type[Websocket]) -> type[Websocket]:
-    """An application's WebSocket class with `Socket` mixed in."""
-    return base if issubclass(base, Socket) else type(base.__name__, (Socket, base), {})
+def mix_in(app: Quart) -> None:
+    """Mix an application's classes with ours."""
+    if not issubclass(app.request_class, Inquiry):
+        app.request_class = _mixed(Inquiry, app.request_class)
+    if not issubclass(app.websocket_class, Socket):
+        app.websocket_class = _mixed(Socket, app.websocket_class)
+
+
+def _mixed(ours: type[Any], theirs: type[Any]) -> Any:
+    return type(theirs.__name__, (ours, theirs), {})
+
+
+def current() -> Request | Websocket | None:
+    """The request or WebSocket that is being served; the inner one, where it is served inside another.
+
+    Raises:
+        RuntimeError: a copied context was entered inside another request, and Quart does not
+            tell which came first. Nobody's identity is better than the wrong one.
+    """
+    if not has_websocket_context():
+        return cast("Request | None", object_of(request))
+    socket, served = object_of(websocket), object_of(request) if has_request_context() else None
+    if served is None or getattr(socket, "outer_request", None) is served:
+        return cast("Websocket", socket)
+    if getattr(served, "outer_socket", None) is socket:
+        return cast("Request", served)
+    raise RuntimeError(
+        "A copied request or WebSocket context was entered while another request was served, so it is "
+        "not clear whose identity is meant: run it in a task of its own, contextvars.Context().run(...)"
+    )
 
 
 def refusal_in(error: Exception) -> JWTExtendedException | None:
@@ -62,8 +106,11 @@ def refusal_in(error: Exception) -> JWTExtendedException | None:
     return error if isinstance(error, JWTExtendedException) else None
 
 
-def close_code(error: JWTExtendedException) -> int:
-    """The code that an open WebSocket is closed with. Only 1008 says that the token is the reason."""
-    if error.status == 503:
+def close_code(status: int) -> int:
+    """The code that an open WebSocket is closed with, by the status that would have answered a request.
+
+    Only 1008 says that the token is the reason.
+    """
+    if status == 503:
         return _TRY_AGAIN_LATER
-    return _INTERNAL_ERROR if error.status >= 500 else _POLICY_VIOLATION
+    return _INTERNAL_ERROR if status >= 500 else _POLICY_VIOLATION

@@ -17,7 +17,6 @@ __all__ = ["WerkzeugView", "object_of", "put_cookies", "response_of", "twin_of"]
 
 # An `Origin` header names the page that opens a WebSocket, which came by http.
 _WEBSOCKET_SCHEMES = {"ws": "http", "wss": "https"}
-_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 class WerkzeugView:
@@ -35,9 +34,9 @@ class WerkzeugView:
     @property
     def origin(self) -> str:
         """The request's own origin, as the application sees it behind its proxies."""
-        scheme = _WEBSOCKET_SCHEMES.get(self._request.scheme.lower(), self._request.scheme.lower())
-        host = self._request.host.lower()
-        return f"{scheme}://{host.removesuffix(_DEFAULT_PORTS.get(scheme, ''))}"
+        scheme = self._request.scheme.lower()
+        # Werkzeug leaves default ports out.
+        return f"{_WEBSOCKET_SCHEMES.get(scheme, scheme)}://{self._request.host.lower()}"
 
     @property
     def is_json(self) -> bool:

@@ -81,6 +81,9 @@ class PublicAPI(Operations):
     ) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Check the current request's token. See `jwt_required` for the arguments.
 
+        On an open WebSocket everything is asked anew, in a stream what was found out more
+        than a second ago.
+
         Returns:
             The token's header and claims; None for OPTIONS, and for a request without a
             token where `optional` lets it through.
@@ -125,7 +128,8 @@ class PublicAPI(Operations):
         """Protect a view: it runs only for a request with a token that it accepts.
 
         With and without parentheses, on `async def` and `def` views, on methods of
-        class-based views and in their `decorators`, and on `before_request` functions.
+        class-based views and in their `decorators`, on `before_request` functions and on
+        generators that stream; in Quart on WebSockets and `before_websocket` functions too.
         OPTIONS requests are let through unauthenticated.
 
         Args:
@@ -168,12 +172,12 @@ class PublicAPI(Operations):
             # A CORS preflight carries no credentials (Fetch §3.2.2).
             record.answered = True
             return None
-        if view.is_accepted:
-            record.facts.clear()  # a WebSocket lives long: what was true at its start may not be so now
         before = record.authentication
         try:
             found = await authenticate(binding.realm(), view, policy, record)
         except JWTExtendedException as error:
+            if view.is_accepted:
+                record.forget()  # an open WebSocket goes on, and must not go on as who it was
             raise await self._refusal(binding, error) from error
         if found is not None and found.user is not None and (before is None or before.user is not found.user):
             await notify(user_loaded, binding.app, user=found.user, identity=found.identity)
@@ -208,6 +212,9 @@ class PublicAPI(Operations):
 
     async def _refusal(self, binding: Binding, error: JWTExtendedException) -> JWTExtendedException:
         """The error as one that carries its response."""
+        request = self._framework.current_request()
+        if request is not None:
+            binding.record(request).refusal = error
         log.debug("A request is refused: %s (%s)", error.error_code, error)
         try:
             response = await self._loaded_response(binding, error)
@@ -280,7 +287,7 @@ class PublicAPI(Operations):
         return None if found is None else found.identity
 
     def get_jwt_request_location(self) -> str | None:
-        """Where this request's token was: "headers", "cookies", "query_string" or "json".
+        """Where this request's token was, such as "headers", by its name in `JWT_TOKEN_LOCATION`.
 
         None for an anonymous request, and where no check has passed.
         """

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import wraps
 from typing import Any, ClassVar, Final, cast
 
@@ -13,14 +14,11 @@ from quart import (
     Response,
     Websocket,
     current_app,
-    has_websocket_context,
-    request,
     stream_with_context,
-    websocket,
 )
 from werkzeug.local import LocalProxy
 
-from async_jwt.adapters._quart_websocket import Socket, close_code, refusal_in, socket_class
+from async_jwt.adapters._quart_websocket import Socket, close_code, current, mix_in, refusal_in
 from async_jwt.adapters._werkzeug import WerkzeugView, object_of
 from async_jwt.adapters.facade import Check, PublicAPI
 from async_jwt.binding import Binding, Surroundings
@@ -100,12 +98,7 @@ class _Quart:
         return object_of(current_app)
 
     def current_request(self) -> Request | Websocket | None:
-        served: Request | None = object_of(request)
-        if not has_websocket_context():
-            return served
-        # Both are bound where one is served inside the other, as by a test client.
-        socket: Any = object_of(websocket)
-        return socket if served is None or getattr(socket, "outer_request", None) is served else served
+        return current()
 
     def json_default(self, app: Quart) -> Callable[[Any], Any]:
         default: Callable[[Any], Any] = app.json.default  # type: ignore[attr-defined]  # Quart's and Flask's have it
@@ -126,20 +119,26 @@ class _Quart:
                 await check()
                 try:
                     return await function(*args, **kwargs)
-                except (JWTExtendedException, ExceptionGroup) as error:
-                    refusal = refusal_in(error)
-                    if refusal is not None:
-                        await self.end_socket(refusal)
-                    if refusal is None or refusal is error:
+                except ExceptionGroup as group:
+                    refusal = refusal_in(group)
+                    if refusal is None:
                         raise
-                    raise refusal from error
+                    raise refusal from group
 
         elif inspect.isasyncgenfunction(function):
 
             @wraps(function)
             async def guarded(*args: Any, **kwargs: Any) -> Any:
                 await check()
-                return stream_with_context(function)(*args, **kwargs)
+
+                @stream_with_context
+                async def stream() -> AsyncIterator[Any]:
+                    # Quart leaves it to the garbage collector to end what it wraps.
+                    async with contextlib.aclosing(function(*args, **kwargs)) as items:
+                        async for item in items:
+                            yield item
+
+                return stream()
 
         else:
 
@@ -150,12 +149,6 @@ class _Quart:
                 return await answer if inspect.isawaitable(answer) else answer
 
         return guarded
-
-    async def end_socket(self, error: JWTExtendedException) -> None:
-        """Close the current WebSocket for an error, if it is an open one."""
-        socket = self.current_request()
-        if isinstance(socket, Socket) and socket.is_accepted and not socket.is_closed:
-            await socket.close(close_code(error), error.error_code)
 
     async def make_response(self, app: Quart, value: Any) -> Any:
         return await app.make_response(value)
@@ -178,11 +171,21 @@ class JWTManager(AsyncManager):
 
     def _install(self, app: Quart, binding: Binding) -> None:
         async def answer(error: JWTExtendedException) -> Any:
-            response = await _api.answer(app, error)
-            await _framework.end_socket(error)
+            return await _api.answer(app, error)
+
+        async def end_socket(response: Any) -> Any:
+            """Close an open WebSocket whose view ended with an answer, which nobody can read any more."""
+            socket = current()
+            if response is not None and isinstance(socket, Socket) and socket.is_accepted:
+                refusal = binding.record(socket).refusal
+                status = response.status_code if refusal is None else refusal.status
+                if not socket.is_closed:
+                    with contextlib.suppress(Exception):  # the client may have gone
+                        await socket.close(close_code(status), "" if refusal is None else refusal.error_code)
             return response
 
-        app.websocket_class = socket_class(app.websocket_class)
+        mix_in(app)
+        app.after_websocket(end_socket)
         app.register_error_handler(JWTExtendedException, answer)
         app.before_serving(binding.start)
         app.after_serving(binding.close)

@@ -19,6 +19,7 @@ from async_jwt.core.request import RequestView
 from async_jwt.core.settings import Settings
 from async_jwt.errors import (
     HookError,
+    JWTExtendedException,
     NoAuthorizationError,
     RevokedTokenError,
     UserClaimsVerificationError,
@@ -57,11 +58,17 @@ class Authentication:
         return f"<Authentication identity={self.identity!r} location={self.location!r}>"
 
 
+# How long what was found out is taken for granted, in seconds: two checks of one request share it, and
+# a stream that checks again later asks again.
+_FACTS_HOLD = 1.0
+
+
 @dataclass(slots=True, repr=False)
 class _Facts:
     """What is known of one token in this request; each is found out once."""
 
     token: Verified
+    found_at: float
     counts: bool = False
     verified: bool = False
     user: Any = None
@@ -77,13 +84,19 @@ class Record:
         ref: the token of the last success, as stores know it.
         vouched: whether its revocation was looked at, and the request itself has revoked
             nothing since.
+        refusal: why the last check failed; None after one that passed.
     """
 
     answered: bool = False
     authentication: Authentication | None = None
     ref: TokenRef | None = None
     vouched: bool = False
+    refusal: JWTExtendedException | None = None
     facts: dict[str, _Facts] = field(default_factory=dict)
+
+    def forget(self) -> None:
+        """As before the first check."""
+        self.answered, self.authentication, self.ref, self.vouched = False, None, None, False
 
 
 async def authenticate(
@@ -111,17 +124,17 @@ async def authenticate(
     except NoAuthorizationError:
         if not policy.optional:
             raise
-        record.answered, record.authentication, record.ref = True, None, None
+        record.answered, record.authentication, record.ref, record.refusal = True, None, None, None
         return None
-    facts = record.facts.get(token)
-    if facts is None:
-        facts = record.facts[token] = _Facts(await realm.verify(token))
+    facts, now = record.facts.get(token), realm.clock()
+    if facts is None or view.is_accepted or not 0 <= now - facts.found_at < _FACTS_HOLD:
+        facts = record.facts[token] = _Facts(await realm.verify(token), now)
     header, claims = realm.codec.read(facts.token)
     if location == "cookies":
         await _check_csrf(claims, view, policy, settings)
     checks.check_type(claims, policy, settings)
     if policy.fresh:
-        checks.check_fresh(header, claims, realm.clock())
+        checks.check_fresh(header, claims, now)
     if not (facts.counts or policy.skip_revocation_check):
         await _check_revocation(realm, facts.token.ref, header, claims)
         facts.counts = True
@@ -133,7 +146,7 @@ async def authenticate(
         facts.user = await _load_user(realm, header, claims)
     identity = claims[settings.identity_claim]
     found = Authentication(token, header, claims, identity, facts.user, location, policy)
-    record.answered, record.authentication = True, found
+    record.answered, record.authentication, record.refusal = True, found, None
     record.ref, record.vouched = facts.token.ref, facts.counts
     return found
 

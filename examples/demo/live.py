@@ -60,11 +60,13 @@ async def socket() -> None:
         tasks = [asyncio.create_task(task) for task in (take_in(), hand_out(notices), shut_down())]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            code = done.pop().result()  # or what it raised: async_jwt closes the socket with 1008
-            await websocket.close(code)
+            # What one raised goes first: async_jwt closes the socket with 1008 for a refusal.
+            codes = [task.result() for task in sorted(done, key=lambda task: task.exception() is None)]
+            await websocket.close(codes[0])
         finally:
             for task in tasks:
                 task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def take_in() -> int:

@@ -81,11 +81,14 @@ class Connection:
             self._out.put_nowait(message["text"])
         elif kind == "websocket.close":
             self.closed = message
+            await self._in.put({"type": "websocket.disconnect", "code": message.get("code", 1000)})
         elif kind == "websocket.http.response.start":
             self.status = message["status"]
             self.headers = Headers([(name.decode(), value.decode()) for name, value in message["headers"]])
         else:
             self.body += message["body"]
+            if not message.get("more_body", False):
+                await self._in.put({"type": "websocket.disconnect", "code": 1006})
 
     @property
     def json(self) -> Any:

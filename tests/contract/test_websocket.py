@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
-import json
+import functools
 import logging
 
 import pytest
-from quart import Quart, Websocket, copy_current_websocket_context, websocket
+from quart import Blueprint, Quart, Websocket, copy_current_websocket_context, websocket
 
 from async_jwt.adapters import quart as api
 from async_jwt.errors import JWTExtendedException, StoreUnavailableError
+from async_jwt.signals import user_loaded
 from async_jwt.stores import MemoryStore
 from tests.conftest import SECRET
 from tests.contract.conftest import QuartHarness
@@ -202,8 +204,10 @@ async def test_two_different_tokens_are_refused_and_the_same_twice_is_one():
     async with h.connect(**both) as socket:
         assert (await socket.ask())["location"] == "headers"
     h.seen.clear()
-    both["headers"] = {"Authorization": f"Bearer {await h.mint('bob')}"}
+    other = await h.mint("bob")
+    both["headers"] = {"Authorization": f"Bearer {other}"}
     assert (await h.refused(**both)).status == 400
+    assert (await h.refused(subprotocols=["bearer", token, "bearer", other])).status == 400
 
 
 async def test_implicit_accept_answers_bearer_and_never_the_token():
@@ -420,6 +424,178 @@ async def test_an_error_handler_of_the_application_does_not_change_the_code():
     assert (socket.closed["code"], handled) == (1008, ["token_revoked"])
 
 
+async def test_an_error_handler_may_have_the_last_word():
+    h = Sockets()
+
+    @h.app.errorhandler(JWTExtendedException)
+    async def ours(error):
+        await websocket.send_json({"bye": error.error_code})
+        await websocket.close(4401)
+        return ""
+
+    checking(h)
+    h.jwt.user_lookup_loader(lambda _header, claims: claims["sub"])
+    async with h.connect("/checked", subprotocols=["bearer", await h.mint()]) as socket:
+        await socket.ask()
+        await h.jwt.revoke_user("alice")
+        assert await socket.ask() == {"bye": "token_revoked"}
+    assert socket.closed["code"] == 4401
+
+
+@pytest.mark.parametrize("handler", [JWTExtendedException, Exception, None])
+async def test_the_code_is_1008_however_the_check_is_reached(handler):  # noqa: C901  # one view of each kind
+    h = Sockets()
+    area = Blueprint("area", __name__)
+    if handler is not None:
+        for where in (h.app, area):
+
+            @where.errorhandler(handler)
+            async def ours(_error):
+                return "", 403
+
+    @api.jwt_required(fresh=True)
+    async def helper():
+        raise AssertionError
+
+    class View:
+        async def __call__(self):
+            await websocket.receive()
+            await helper()
+
+    @area.before_websocket
+    @api.jwt_required
+    async def before():
+        if websocket.path.endswith("early"):
+            await websocket.accept()
+
+    async def bare():
+        await websocket.receive()
+        await helper()
+
+    async def verifying():
+        await websocket.receive()
+        await api.verify_jwt_in_request(fresh=True)
+
+    views = {
+        "bare": bare,
+        "verifying": verifying,
+        "guarded": api.jwt_required(verifying),
+        "early": api.jwt_required(fresh=True)(verifying),
+        "object": api.jwt_required(functools.update_wrapper(functools.partial(View()), View)),
+    }
+    for name, view in views.items():
+        area.add_websocket(f"/{name}", name, view)
+    h.app.register_blueprint(area)
+    for path in views:
+        async with h.connect(f"/{path}", subprotocols=["bearer", await h.mint()]) as socket:
+            assert await socket.ask() is None
+        assert (path, socket.closed["code"], socket.closed["reason"]) == (path, 1008, "fresh_token_required")
+
+
+async def test_what_breaks_on_an_open_socket_is_no_normal_end():
+    h = Sockets()
+    h.app.config["PROPAGATE_EXCEPTIONS"] = False
+    broken = []
+
+    @h.jwt.user_lookup_loader
+    async def load(_header, claims):
+        if broken:
+            raise ConnectionError
+        return claims["sub"]
+
+    checking(h)
+    async with h.connect("/checked", subprotocols=["bearer", await h.mint()]) as socket:
+        await socket.ask()
+        broken.append(1)
+        assert await socket.ask() is None
+    assert (socket.closed["code"], socket.closed["reason"]) == (1011, "")
+
+
+async def test_a_view_that_goes_on_after_a_refusal_is_nobody():
+    h = Sockets()
+    told = []
+
+    @h.app.websocket("/on")
+    @api.jwt_required
+    async def on():
+        await websocket.receive()
+        await h.jwt.revoke_user("alice")
+        with contextlib.suppress(JWTExtendedException):
+            await api.verify_jwt_in_request()
+        with pytest.raises(RuntimeError):
+            api.get_jwt_identity()
+        told.append(api.get_jwt_request_location())
+        await websocket.send_json("still here")
+
+    async with h.connect("/on", subprotocols=["bearer", await h.mint()]) as socket:
+        assert await socket.ask() == "still here"
+        await socket.over()
+    assert told == [None]
+    assert socket.closed["code"] == 1000
+
+
+async def test_a_client_that_is_gone_hides_no_refusal():
+    h = Sockets()
+    handled = []
+
+    @h.app.errorhandler(JWTExtendedException)
+    async def ours(error):
+        handled.append(error.error_code)
+        return ""
+
+    @h.app.websocket("/gone")
+    @api.jwt_required
+    async def gone():
+        await websocket.receive()
+
+        async def fail(code, reason):
+            raise OSError
+
+        websocket._get_current_object()._close = fail
+        await api.verify_jwt_in_request(fresh=True)
+
+    async with h.connect("/gone", subprotocols=["bearer", await h.mint()]) as socket:
+        assert await socket.ask() is None
+    assert handled == ["fresh_token_required"]
+
+
+async def test_a_cookie_socket_is_checked_again_by_its_origin_alone():
+    h = Sockets({"JWT_CSRF_METHODS": ["GET", "POST"]})
+    h.jwt.user_lookup_loader(lambda _header, claims: claims["sub"])
+    checking(h)
+    cookie = {"Cookie": f"access_token_cookie={await h.mint()}", **OWN}
+    async with h.connect("/checked", headers=cookie) as socket:
+        assert await socket.ask() == "alice"
+
+
+async def test_a_user_is_announced_once_for_a_handshake():
+    h = Sockets()
+    loaded = []
+
+    @h.jwt.user_lookup_loader
+    async def load(_header, claims):
+        return {"name": claims["sub"]}
+
+    @user_loaded.connect_via(h.app)
+    def note(_app, identity, **_):
+        loaded.append(identity)
+
+    @h.app.before_websocket
+    @api.jwt_required
+    async def before():
+        pass
+
+    async with h.connect(subprotocols=["bearer", await h.mint()]) as socket:
+        await socket.ask()
+    assert loaded == ["alice"]
+
+
+async def test_handshakes_have_no_body_whatever_they_say():
+    h = Sockets()
+    socket = await h.refused(headers={"Content-Type": "application/json", "Content-Length": "2"})
+    assert socket.json["code"] == "authorization_required"
+
+
 async def test_a_check_in_a_task_group_refuses_as_any_other():
     h = Sockets()
     h.app.config["PROPAGATE_EXCEPTIONS"] = False
@@ -482,6 +658,59 @@ async def test_a_request_inside_a_socket_and_a_socket_inside_a_request_are_their
     assert (await h.call("/opens", token=hers)).json == {"inner": "bob", "nobody": 401, "outer": "alice"}
 
 
+async def test_three_levels_of_requests_and_sockets():
+    h = Sockets()
+    hers, his, theirs = [await h.mint(name) for name in ("alice", "bob", "carol")]
+
+    @h.app.websocket("/middle")
+    @api.jwt_required
+    async def middle():
+        await websocket.receive()
+        known, nobody = await h.call(token=theirs), await h.call()
+        await websocket.send_json([known.json["identity"], nobody.status, api.get_jwt_identity()])
+
+    @api.jwt_required
+    async def outer():
+        async with h.connect("/middle", subprotocols=["bearer", his]) as socket:
+            return {"inner": await socket.ask(), "outer": api.get_jwt_identity()}
+
+    h.view("/outer", outer)
+    assert (await h.call("/outer", token=hers)).json == {"inner": ["carol", 401, "bob"], "outer": "alice"}
+
+
+async def test_a_copied_context_in_a_request_of_somebody_else_is_never_that_somebodys():
+    """Quart below 0.23 does not tell which context is the inner one."""
+    h = Sockets()
+    callbacks = []
+
+    @h.app.websocket("/listen")
+    @api.jwt_required
+    async def listen():
+        await websocket.receive()
+
+        @copy_current_websocket_context
+        async def whose():
+            try:
+                return api.get_jwt_identity()
+            except RuntimeError as error:
+                return str(error)
+
+        callbacks.append(whose)
+        await websocket.send_json("listening")
+        await websocket.receive()
+
+    @api.jwt_required
+    async def broadcast():
+        return {"socket": await callbacks[0](), "request": api.get_jwt_identity()}
+
+    h.view("/broadcast", broadcast)
+    async with h.connect("/listen", subprotocols=["bearer", await h.mint("bob")]) as socket:
+        assert await socket.ask() == "listening"
+        answer = await h.call("/broadcast", token=await h.mint("alice"))
+    assert answer.json["request"] == "alice"
+    assert answer.json["socket"] == "bob" or "not clear whose identity" in answer.json["socket"]
+
+
 async def test_the_identity_goes_along_with_a_copied_context():
     h = Sockets()
 
@@ -526,4 +755,18 @@ async def test_an_applications_own_class_stays_in_use_and_one_that_comes_too_lat
             await socket.over()
     assert socket.status == 500
     assert "Set app.websocket_class before JWTManager(app)" in caplog.text
-    assert json.dumps(token) not in caplog.text
+    assert token not in caplog.text
+
+
+async def test_tokens_and_offers_are_never_logged(caplog):
+    caplog.set_level(logging.DEBUG)
+    h = Sockets()
+    token = await h.mint()
+    async with h.connect(subprotocols=["bearer", token]) as socket:
+        await socket.ask()
+    await h.jwt.revoke_token(token)
+    h.seen.clear()
+    await h.refused(subprotocols=["bearer", token])
+    await h.refused(subprotocols=["bearer", token + "x"])
+    assert "is refused" in caplog.text
+    assert token not in caplog.text
