@@ -31,6 +31,7 @@ def tests(session: nox.Session) -> None:
     """All tests, with branch coverage."""
     _install(session, "test")
     session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine", "-q")
     session.run("coverage", "report")
 
 

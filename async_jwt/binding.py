@@ -11,7 +11,7 @@ from async_jwt.core.clock import Clock
 from async_jwt.core.hooks import Hooks
 from async_jwt.core.realm import Realm
 from async_jwt.core.settings import LiveSettings
-from async_jwt.errors import ConfigurationError, StoreUnavailableError
+from async_jwt.errors import ConfigurationError, JWTExtendedException, StoreUnavailableError
 from async_jwt.keyring import KeyRing
 from async_jwt.stores.contract import Store, TokenRef
 from async_jwt.stores.memory import MemoryStore
@@ -144,6 +144,12 @@ class Binding:
         """
         if self.realm().settings.hook_timeout is not None:
             self._hooks.refuse_untimed()
+
+    def note_refusal(self, error: JWTExtendedException) -> None:
+        """Told why the current request's check failed."""
+        record = self._current_record()
+        if record is not None:
+            record.refusal = error
 
     def note_revocation(self) -> None:
         """Told after each revocation; says once that other processes do not know of it."""

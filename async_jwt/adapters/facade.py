@@ -212,9 +212,7 @@ class PublicAPI(Operations):
 
     async def _refusal(self, binding: Binding, error: JWTExtendedException) -> JWTExtendedException:
         """The error as one that carries its response."""
-        request = self._framework.current_request()
-        if request is not None:
-            binding.record(request).refusal = error
+        binding.note_refusal(error)
         log.debug("A request is refused: %s (%s)", error.error_code, error)
         try:
             response = await self._loaded_response(binding, error)

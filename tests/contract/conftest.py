@@ -342,6 +342,9 @@ HARNESSES = {
 }
 
 
+on_both_kinds = pytest.mark.parametrize("harness", ["quart", "flask_sync"], indirect=True)
+"""For large tables about the core: once with an event loop, and once stepped through."""
+
 on_a_servers_loop = pytest.mark.parametrize("harness", ["quart"], indirect=True)
 """For what only makes sense where requests are served on an event loop."""
 

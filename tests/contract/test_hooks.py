@@ -14,7 +14,7 @@ from async_jwt.core.run import WORKERS
 from async_jwt.errors import ConfigurationError, HookError, HookTimeoutError
 from async_jwt.manager import Manager
 from tests.conftest import SECRET
-from tests.contract.conftest import on_a_servers_loop
+from tests.contract.conftest import on_a_servers_loop, on_both_kinds
 
 pytestmark = pytest.mark.asyncio
 
@@ -162,6 +162,7 @@ async def test_decode_key(harness, shape, answer):
     assert await ended(h, token=token) == wanted
 
 
+@on_both_kinds
 @pytest.mark.parametrize("answer", ["right", False, *WRONG])
 @pytest.mark.parametrize("name", MAKERS)
 async def test_makers(harness, name, shape, answer):
@@ -185,6 +186,7 @@ async def test_makers(harness, name, shape, answer):
             await h.mint()
 
 
+@on_both_kinds
 @pytest.mark.parametrize("answer", [({"mine": True}, 418), False, *WRONG])
 @pytest.mark.parametrize("name", RESPONSES)
 async def test_responses(harness, clock, name, shape, answer):

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from async_jwt import Key, KeyRing
 from async_jwt.errors import HookError
 from tests.conftest import SECRET
+from tests.contract.conftest import on_both_kinds
 from tests.unit.keys import PRIVATE, PRIVATE_PEMS, PUBLIC_PEMS
 from tests.unit.test_keyring import _forms as key_texts
 
@@ -187,6 +188,7 @@ def verifier(request, harness):
     return h
 
 
+@on_both_kinds
 @pytest.mark.parametrize("form", list(key_texts(PUBLIC_PEMS["RS256"])))
 async def test_a_public_key_is_no_hmac_secret_in_any_form(verifier, form, no_connections, caplog):
     text = key_texts(PUBLIC_PEMS["RS256"])[form]

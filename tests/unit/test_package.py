@@ -15,6 +15,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import async_jwt
+from async_jwt.adapters import flask as flask_adapter
+from async_jwt.adapters import flask_sync as flask_sync_adapter
 from async_jwt.adapters import quart as quart_adapter
 from tests.conftest import SECRET
 from tests.unit.keys import PRIVATE, PRIVATE_PEMS, private_pem
@@ -38,7 +40,11 @@ def test_importing_loads_no_framework_and_no_redis():
     assert "async_jwt.core.issue" in loaded
 
 
-@pytest.mark.parametrize("module", [async_jwt, quart_adapter], ids=["async_jwt", "quart"])
+@pytest.mark.parametrize(
+    "module",
+    [async_jwt, quart_adapter, flask_adapter, flask_sync_adapter],
+    ids=["async_jwt", "quart", "flask", "flask_sync"],
+)
 def test_all_is_sorted_and_documented(module):
     names = module.__all__
     assert sorted(names) == sorted(set(names))

@@ -1,0 +1,247 @@
+"""The lasting loop: what it runs, how it ends, and what it survives."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from async_jwt.adapters import home_loop as module
+from async_jwt.adapters.home_loop import HomeLoop, home_loop
+from async_jwt.core.run import step
+
+variable = contextvars.ContextVar("variable", default="unset")
+
+
+@pytest.fixture
+def home():
+    home = HomeLoop()
+    yield home
+    home.stop()
+    assert not home.is_alive
+
+
+async def answer(value):
+    await asyncio.sleep(0)
+    return value
+
+
+def test_it_runs_coroutines_one_after_the_other_on_one_loop(home):
+    async def where():
+        return asyncio.get_running_loop(), threading.current_thread()
+
+    assert home.run(where()) == home.run(where())
+    assert home.run(where())[1] is not threading.current_thread()
+    assert home.run(answer(7)) == 7
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), SystemExit(3), KeyboardInterrupt()])
+def test_whatever_is_raised_is_the_callers_and_the_loop_lives_on(home, error):
+    async def fail():
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        home.run(fail())
+    assert caught.value is error
+    assert home.run(answer(1)) == 1
+
+
+def test_context_variables_go_in_and_come_back(home):
+    async def change():
+        seen = variable.get()
+        variable.set(f"{seen} there")
+        return seen
+
+    token = variable.set("here")
+    try:
+        assert home.run(change()) == "here"
+        assert variable.get() == "here there"
+        assert asyncio.run(home.wait(change())) == "here there"
+    finally:
+        variable.reset(token)
+
+
+async def _context_after_waiting(home):
+    async def change():
+        variable.set("there")
+
+    await home.wait(change())
+    return variable.get()
+
+
+def test_context_variables_come_back_to_a_coroutine(home):
+    assert asyncio.run(_context_after_waiting(home)) == "there"
+
+
+def test_a_stepping_threads_context_does_not_step_on_the_loop(home):
+    async def nested():
+        return await answer(1)
+
+    async def outer():
+        return home.run(nested())
+
+    assert step(outer(), home.run) == 1
+
+
+def test_blocking_on_the_loop_itself_is_refused_and_waiting_there_is_not(home):
+    async def block():
+        return home.run(answer(1))
+
+    async def block_on_a_future():
+        return home.run(asyncio.ensure_future(answer(1)))
+
+    async def wait():
+        return await home.wait(answer(2))
+
+    for blocking in (block, block_on_a_future):
+        with pytest.raises(RuntimeError, match="await the function of the same name"):
+            home.run(blocking())
+    assert home.run(wait()) == 2
+
+
+def test_a_cancelled_coroutine_cancels_what_it_waits_for(home):
+    ended = threading.Event()
+
+    async def last():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    async def main():
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await home.wait(last())
+
+    asyncio.run(main())
+    assert ended.wait(5)
+
+
+def test_an_interrupted_thread_cancels_what_it_waits_for(home):
+    ended = threading.Event()
+
+    async def last():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            home.run(last())
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert ended.wait(5)
+
+
+def test_what_is_in_flight_when_it_stops_is_told():
+    home = HomeLoop()
+    begun, events = threading.Event(), []
+
+    async def last():
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            events.append("cleaned up")
+
+    def call():
+        try:
+            home.run(last())
+        except BaseException as error:  # noqa: BLE001  # whatever it is
+            events.append(type(error).__name__)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    assert begun.wait(5)
+    home.stop()
+    thread.join(5)
+    assert events == ["cleaned up", "CancelledError"]
+    home.stop()
+    # Cancelling what has ended with its loop is nothing to fail over.
+    home._cancel(None)
+
+
+def test_the_process_has_one_and_a_dead_one_is_replaced():
+    first = home_loop()
+    assert home_loop() is first
+    first.stop()
+    second = home_loop()
+    assert second is not first
+    assert second.run(answer(1)) == 1
+
+
+def test_many_threads_start_one(monkeypatch):
+    monkeypatch.setattr(module, "_home", None)
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(home_loop())) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(found)) == 1
+    found[0].stop()
+
+
+def test_a_fork_has_its_own(monkeypatch):
+    monkeypatch.setattr(module, "_home", home_loop())
+    monkeypatch.setattr(module, "_lock", module._lock)
+    module._after_fork()
+    assert module._home is None
+    module._at_exit()
+
+
+SCRIPT = """
+import asyncio, os, sys, threading
+from async_jwt.adapters.home_loop import home_loop
+
+async def pid():
+    await asyncio.sleep(0)
+    return os.getpid()
+
+assert home_loop().run(pid()) == os.getpid()
+child = os.fork()
+if child == 0:
+    os._exit(0 if home_loop().run(pid()) == os.getpid() else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+async def last():
+    begun.set()
+    await asyncio.sleep(60)
+
+begun = threading.Event()
+threading.Thread(target=lambda: home_loop().run(last()), daemon=True).start()
+begun.wait()
+print("over", flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_process_forks_and_ends_with_something_in_flight():
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SCRIPT],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "over\n"), done.stderr
+    assert time.monotonic() - started < 20
+
+
+def test_a_store_that_only_says_it_awaits_nothing_is_found_out():
+    with pytest.raises(RuntimeError, match="awaits nothing"):
+        step(asyncio.sleep(0), lambda awaitable: None)
