@@ -170,13 +170,10 @@ _home: HomeLoop | None = None
 def home_loop() -> HomeLoop:
     """The loop of this process, started if it does not run."""
     global _home  # noqa: PLW0603  # one for the process is what it is for
-    home = _home
-    if home is None or not home.is_alive:
-        with _lock:
-            if _home is None or not _home.is_alive:
-                _home = HomeLoop()
-            home = _home
-    return home
+    with _lock:
+        if _home is None or not _home.is_alive:
+            _home = HomeLoop()
+        return _home
 
 
 def _after_fork() -> None:
@@ -189,6 +186,6 @@ def _at_exit() -> None:
         _home.stop()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+# Where there is no fork there is nothing to register.
+getattr(os, "register_at_fork", dict)(after_in_child=_after_fork)
 atexit.register(_at_exit)

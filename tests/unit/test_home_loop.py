@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future
 
 import pytest
 
@@ -172,6 +173,18 @@ def test_what_is_in_flight_when_it_stops_is_told():
     home.stop()
     # Cancelling what has ended with its loop is nothing to fail over.
     home._cancel(None)
+
+
+def test_an_answer_that_comes_after_the_caller_gave_up_is_dropped():
+    async def main():
+        task = asyncio.ensure_future(answer(1))
+        await task
+        future = Future()
+        future.cancel()
+        module._settle(future, task)
+        return future
+
+    assert asyncio.run(main()).cancelled()
 
 
 def test_the_process_has_one_and_a_dead_one_is_replaced():
