@@ -8,7 +8,6 @@ import functools
 import inspect
 import json
 import threading
-import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -163,7 +162,7 @@ class QuartHarness:
         return self.app.test_app()
 
     def end(self) -> None:
-        """Nothing that the test's loop would not end."""
+        """Release what no event loop of the test's would."""
 
 
 class Gate:
@@ -350,20 +349,9 @@ on_a_servers_loop = pytest.mark.parametrize("harness", ["quart"], indirect=True)
 
 
 @pytest.fixture(params=list(HARNESSES))
-def harness(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Makes applications of one adapter, and closes those that have no server to do it."""
-    kind, made = HARNESSES[request.param], []
-
-    def make(*args: Any, **kwargs: Any) -> QuartHarness:
-        one = kind(*args, **kwargs)
-        made.append(weakref.ref(one))
-        return one
-
-    make.api = kind.api  # type: ignore[attr-defined]
-    yield make
-    for reference in made:
-        if (one := reference()) is not None:
-            one.end()
+def harness(request: pytest.FixtureRequest) -> Any:
+    """Makes applications of one adapter."""
+    return HARNESSES[request.param]
 
 
 @pytest.fixture(autouse=True)

@@ -18,10 +18,13 @@ pytestmark = pytest.mark.asyncio
 @pytest.fixture(params=["memory", "redis"])
 def app(request, harness):
     """An application on one of the stores."""
-    if request.param == "memory":
-        return harness({"JWT_STORE_URI": "memory://"})
-    url = request.getfixturevalue("redis_url")
-    return harness({"JWT_STORE_URI": f"{url}?prefix=test-{uuid.uuid4().hex}:&deadline=5"})
+    uri = "memory://"
+    if request.param == "redis":
+        url = request.getfixturevalue("redis_url")
+        uri = f"{url}?prefix=test-{uuid.uuid4().hex}:&deadline=5"
+    app = harness({"JWT_STORE_URI": uri})
+    yield app
+    app.end()
 
 
 async def test_a_revoked_token_is_refused_and_others_are_not(app):

@@ -163,8 +163,9 @@ async def test_values_of_the_applications_json(harness):
     ],
 )
 async def test_a_token_that_would_not_be_accepted_is_not_made(harness, options, text):
+    h = harness()
     with pytest.raises(ValueError, match=text):
-        await harness().jwt.create_access_token(**options)
+        await h.jwt.create_access_token(**options)
 
 
 async def test_deep_claims_are_not_made(harness):
@@ -200,8 +201,9 @@ async def test_other_identity_claim_may_be_any_json(harness):
 
 @pytest.mark.parametrize("kind", ["", "access", "refresh"])
 async def test_purpose_tokens_need_a_purpose(harness, kind):
+    h = harness()
     with pytest.raises(ValueError, match="purpose"):
-        await harness().jwt.create_token("alice", type=kind)
+        await h.jwt.create_token("alice", type=kind)
 
 
 async def test_decode_token(harness, clock):
