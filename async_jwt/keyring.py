@@ -8,6 +8,7 @@ hold the same keys change over together without talking to each other.
 from __future__ import annotations
 
 import datetime as dt
+import inspect
 import math
 import threading
 import time
@@ -25,8 +26,9 @@ Seconds = float | dt.timedelta
 
 _NEVER = math.inf
 # How soon a loader is asked again after it failed, or for a key id that nobody knows: anybody
-# can send one.
+# can send one. Sooner where there are no keys at all.
 _COOL_DOWN = 5.0
+_EMPTY_COOL_DOWN = 1.0
 
 
 class ActiveKeys:
@@ -59,7 +61,8 @@ class ActiveKeys:
         """
         if self._signing is None:
             raise ConfigurationError(
-                "There is no key to sign with: set JWT_PRIVATE_KEY, or give the KeyRing one"
+                "There is no key to sign with now: set JWT_PRIVATE_KEY, or give the KeyRing a private key "
+                "whose time is not over"
             )
         return self._signing
 
@@ -98,7 +101,8 @@ class KeyRing:
 
     Args:
         signing: the key that signs new tokens, and verifies them as well. Of several, the
-            one whose `signs_from` passed last; the first one where they are equal.
+            one whose `signs_from` passed last; the first one where they are equal, and the
+            earliest one before all of them.
         verification: further keys whose tokens are accepted. They never sign.
         retention: how much longer the tokens of a key are accepted once another one signs,
             in seconds or as a timedelta; at least the longest lifetime of a token. None
@@ -106,7 +110,8 @@ class KeyRing:
         load: a function, `async` or plain, that returns the keys, such as those of a folder or
             of a secret manager: those with a private half sign as `signing` ones do. It is
             asked at start-up, every `refresh` seconds, and for a token that names a key
-            nobody knows.
+            nobody knows. One call at a time; it is given up after `JWT_HOOK_TIMEOUT`, or 5
+            seconds.
         refresh: how long what `load` returned is used, in seconds or as a timedelta.
         clock: seconds since the epoch; for tests.
 
@@ -125,22 +130,25 @@ class KeyRing:
         refresh: Seconds = 60.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._lock = threading.Lock()
+        if load is not None and (not callable(load) or inspect.isgeneratorfunction(load)):
+            raise ConfigurationError("load must be a function that returns keys")
+        self._lock = threading.RLock()
         self._clock = clock
         self._retention = None if retention is None else _seconds("retention", retention)
         self._load = load
         self._refresh = _seconds("refresh", refresh)
-        self._due = -_NEVER
-        self._asked = -_NEVER
-        own = _checked((signing,) if isinstance(signing, Key) else signing or ())
-        for key in own:
-            if not key.can_sign:
-                raise ConfigurationError(f"{key!r} holds no private key, so it cannot sign")
+        self._due = self._asked = -_NEVER
+        self._is_loading = False
+        # The latest act by hand: a clock that is set back undoes none.
+        self._acted = -_NEVER
         self._starts: dict[Key, float] = {}
         self._ends: dict[Key, float] = {}
         self._keys: tuple[Key, ...] = ()
         self._fixed = _checked(verification)
-        self._active = ActiveKeys(None, (), _NEVER, _NEVER)
+        self._active = _NONE
+        own = _checked((signing,) if isinstance(signing, Key) else signing or ())
+        for key in own:
+            _refuse_public(key)
         self._take({key: key.signs_from for key in own}, self._fixed)
         if not self._keys and load is None:
             raise ConfigurationError("A KeyRing needs at least one key")
@@ -149,6 +157,11 @@ class KeyRing:
     def is_loaded(self) -> bool:
         """Whether the keys come from a loader."""
         return self._load is not None
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether the loader is being asked."""
+        return self._is_loading
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -170,6 +183,7 @@ class KeyRing:
         Args:
             now: seconds since the epoch.
         """
+        now = max(now, self._acted)
         active = self._active
         if active.since <= now < active.until:
             return active
@@ -190,28 +204,31 @@ class KeyRing:
         Raises:
             ConfigurationError: it cannot sign, or its id is taken.
         """
-        self._refuse_loaded("announce")
-        if not key.can_sign:
-            raise ConfigurationError(f"{key!r} holds no private key, so it cannot sign")
+        self._refuse_acts("announce")
+        _refuse_public(key)
         start = key.signs_from if key.signs_from > -_NEVER else _NEVER
-        self._take({key: start, **self._starts}, self._fixed)
+        with self._lock:
+            self._take({key: start, **self._starts}, self._others())
 
     def sign_with(self, kid: str) -> None:
         """Let an announced key sign from now on. The former one is retained.
 
         Raises:
-            ConfigurationError: no key of that id can sign.
+            ConfigurationError: no key of that id can sign, or its time is over.
         """
-        self._refuse_loaded("sign_with")
-        key = self._named(kid)
-        if key not in self._starts:
-            raise ConfigurationError(f"{key!r} was not given to sign")
-        self._take(
-            {key: self._clock(), **{k: t for k, t in self._starts.items() if k is not key}}, self._fixed
-        )
+        self._refuse_acts("sign_with")
+        with self._lock:
+            now = self._act()
+            key = next((key for key in self._named(kid) if key in self._starts), None)
+            if key is None:
+                raise ConfigurationError(f"The key {kid!r} was not given to sign")
+            if key not in self.at(now).accepted:
+                raise ConfigurationError(f"The time of the key {kid!r} is over")
+            others = {other: start for other, start in self._starts.items() if other is not key}
+            self._take({key: now, **others}, self._others())
 
     def retire(self, kid: str, *, after: Seconds | None = None) -> None:
-        """Let a key's tokens be refused, from a while on or at once.
+        """Let a key's tokens be refused, from a while on or at once. It signs no more.
 
         Args:
             kid: the key's id.
@@ -222,30 +239,42 @@ class KeyRing:
             ConfigurationError: no key has that id; it is the one that signs now; or neither
                 `after` nor a retention was given.
         """
-        self._refuse_loaded("retire")
+        self._refuse_acts("retire")
         left = self._retention if after is None else _seconds("after", after)
         if left is None:
             raise ConfigurationError("A ring without retention needs retire(kid, after=...)")
-        key, now = self._named(kid), self._clock()
-        if self.at(now).signs_with(key):
-            raise ConfigurationError(f"{key!r} signs now: let another one sign first, with sign_with()")
         with self._lock:
-            self._ends[key] = min(now + left, self._ends.get(key, _NEVER))
-            self._active = self._settled(now)
+            now = self._act()
+            retired = self._named(kid)
+            if any(self.at(now).signs_with(key) for key in retired):
+                raise ConfigurationError(
+                    f"The key {kid!r} signs now: let another one sign first, with sign_with()"
+                )
+            for key in retired:
+                self._ends[key] = min(now + left, self._ends.get(key, _NEVER))
+                if self._starts.get(key, -_NEVER) > now:
+                    self._starts[key] = _NEVER  # it never came to sign, and follows nobody
+            self._active = _NONE
 
     def claim_load(self, now: float, *, unknown: bool = False) -> Loader | None:
-        """What the caller is to ask for keys now, if anything; others are told not to meanwhile.
+        """What the caller is to ask for keys now, if anything; nobody else is told to meanwhile.
+
+        The caller says with `replace` what was answered, and with `end_load` that it is over.
 
         Args:
             now: seconds since the epoch.
             unknown: whether a token named a key that is not known.
         """
         with self._lock:
-            # No keys yet: nobody can go on without. And a clock that was set back must not
-            # keep old ones for ever.
-            due = not self._keys or not self._asked <= now < self._due
-            if self._load is None or not (due or (unknown and now >= self._asked + _COOL_DOWN)):
+            # Threads read the clock before they come here; a clock that was really set back
+            # must not keep old keys for ever.
+            due = now >= self._due or now < self._asked - _COOL_DOWN
+            soon = now >= self._asked + (_COOL_DOWN if self._keys else _EMPTY_COOL_DOWN)
+            if self._load is None or self._is_loading:
                 return None
+            if not (due or (soon and (unknown or not self._keys))):
+                return None
+            self._is_loading = True
             self._asked, self._due = now, now + min(self._refresh, _COOL_DOWN)
             return self._load
 
@@ -258,57 +287,101 @@ class KeyRing:
         loaded = _checked(keys)
         if not loaded:
             raise ConfigurationError("The loader of a KeyRing returned no key")
-        starts = {key: key.signs_from for key in loaded if key.can_sign}
-        self._take(starts, (*(key for key in loaded if not key.can_sign), *self._fixed))
         with self._lock:
+            known = {_identity(key): key for key in self._keys}
+            # The same object for the same key: what it verified stays known.
+            loaded = tuple(known.get(_identity(key), key) for key in loaded)
+            starts = {key: key.signs_from for key in loaded if key.can_sign}
+            self._take(starts, (*(key for key in loaded if not key.can_sign), *self._fixed))
             self._due = now + self._refresh
 
-    def _refuse_loaded(self, what: str) -> None:
+    def end_load(self) -> None:
+        """The loader was asked, with whatever outcome."""
+        self._is_loading = False
+
+    def _refuse_acts(self, what: str) -> None:
         if self.is_loaded:
             raise ConfigurationError(f"{what}() is for rings without a loader: change what it loads instead")
 
-    def _named(self, kid: str) -> Key:
-        for key in self._keys:
-            if key.kid == kid:
-                return key
-        raise ConfigurationError(f"No key of the ring has the id {kid!r}")
+    def _act(self) -> float:
+        self._acted = max(self._clock(), self._acted)
+        return self._acted
+
+    def _others(self) -> tuple[Key, ...]:
+        return tuple(key for key in self._keys if key not in self._starts)
+
+    def _named(self, kid: str) -> list[Key]:
+        found = [key for key in self._keys if kid is not None and key.kid == kid]
+        if not found:
+            raise ConfigurationError(f"No key of the ring has the id {kid!r}")
+        return found
 
     def _take(self, starts: dict[Key, float], others: tuple[Key, ...]) -> None:
         """Make these the ring's keys: those that may sign, with their time, and the others."""
-        found: dict[tuple[str, str], Key] = {}
+        by_kid: dict[tuple[str, str], Key] = {}
+        by_material: dict[tuple[bytes, str], Key] = {}
         kept: list[Key] = []
         for key in dict.fromkeys((*starts, *others)):
-            twin = None if key.kid is None else found.setdefault((key.kid, key.algorithm), key)
-            if twin is None or twin is key:
-                kept.append(key)
-            elif twin.is_named and key.is_named:
+            same = by_material.setdefault((key.fingerprint, key.algorithm), key)
+            if same is not key and not key.is_named:
+                continue  # a half of a pair that is there already, under whichever id
+            twin = key if key.kid is None else by_kid.setdefault((key.kid, key.algorithm), key)
+            if twin is not key:
                 raise ConfigurationError(f"Two keys of the ring have the id {key.kid!r} for {key.algorithm}")
+            kept.append(key)
+        kept_starts = {key: start for key, start in starts.items() if key in kept}
         with self._lock:
-            self._keys = tuple(kept)
-            self._starts = {key: start for key, start in starts.items() if key in kept}
-            self._active = ActiveKeys(None, (), _NEVER, _NEVER)
+            if (tuple(kept), kept_starts) != (self._keys, self._starts):
+                self._keys, self._starts, self._active = tuple(kept), kept_starts, _NONE
 
     def _settled(self, now: float) -> ActiveKeys:
         ends = {key: self._end_of(key) for key in self._keys}
         accepted = tuple(key for key in self._keys if now < ends[key])
-        signing = max(
-            (key for key in accepted if self._starts.get(key, _NEVER) <= now),
-            key=self._starts.__getitem__,
-            default=None,
-        )
+        may_sign = [key for key in accepted if key in self._starts]
+        begun = [key for key in may_sign if self._starts[key] <= now]
+        signing = max(begun, key=self._starts.__getitem__, default=None)
+        if signing is None:
+            # Before the time of all of them somebody has to.
+            planned = [key for key in may_sign if self._starts[key] < _NEVER]
+            signing = min(planned, key=self._starts.__getitem__, default=None)
         changes = [*self._starts.values(), *ends.values()]
         since = max((change for change in changes if change <= now), default=-_NEVER)
         return ActiveKeys(signing, accepted, since, min((c for c in changes if c > now), default=_NEVER))
 
+    def _own_end(self, key: Key) -> float:
+        return min(key.accepted_until, self._ends.get(key, _NEVER))
+
     def _end_of(self, key: Key) -> float:
-        end = min(key.accepted_until, self._ends.get(key, _NEVER))
+        end = self._own_end(key)
         if key in self._starts and self._retention is not None:
-            successors = (start for start in self._starts.values() if start > self._starts[key])
-            end = min(end, min(successors, default=_NEVER) + self._retention)
+            mine = self._starts[key]
+            # Who has ended before it began follows nobody.
+            later = (k for k, start in self._starts.items() if mine < start < self._own_end(k))
+            end = min(end, min((self._starts[k] for k in later), default=_NEVER) + self._retention)
         return end
 
     def __repr__(self) -> str:
         return f"<KeyRing keys={len(self._keys)} loaded={self.is_loaded}>"
+
+
+def _identity(key: Key) -> tuple[object, ...]:
+    """All that tells one key from another."""
+    return (
+        key.fingerprint,
+        key.algorithm,
+        key.kid,
+        key.is_named,
+        key.can_sign,
+        key.signs_from,
+        key.accepted_until,
+        key.is_published,
+        key.issuer,
+    )
+
+
+def _refuse_public(key: Key) -> None:
+    if not key.can_sign:
+        raise ConfigurationError(f"{key!r} holds no private key, so it cannot sign")
 
 
 def _checked(keys: Iterable[Key]) -> tuple[Key, ...]:
@@ -331,3 +404,6 @@ def _by_algorithm(keys: Iterable[Key]) -> dict[str, tuple[Key, ...]]:
     for key in keys:
         table[key.algorithm] = (*table.get(key.algorithm, ()), key)
     return table
+
+
+_NONE = ActiveKeys(None, (), _NEVER, _NEVER)

@@ -16,9 +16,12 @@ import math
 import os
 import re
 from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from jwt.algorithms import Algorithm, HMACAlgorithm, get_default_algorithms
@@ -35,6 +38,9 @@ _IMPLEMENTATIONS: dict[str, Algorithm] = {
 }
 ALGORITHMS: tuple[str, ...] = tuple(_IMPLEMENTATIONS)
 """The algorithms that may be named anywhere (RFC 7518 §3.1, RFC 8037 §3.1). Never "none"."""
+
+# Beyond any time that a datetime can hold.
+_LATEST = 10**12
 
 Moment = float | dt.datetime
 """A point in time: seconds since the epoch, or a datetime with a time zone."""
@@ -56,6 +62,8 @@ class Key:
             a time zone; until then it is accepted and published. None is since ever.
         accepted_until: from when on its tokens are refused; None is never.
         published: whether the JWKS document names it; None publishes what could sign.
+        issuer: the only `iss` that tokens of this key may name (RFC 8725 §3.8); for keys of
+            others. None leaves that to `JWT_DECODE_ISSUER`.
         min_secret_bytes: the least length of an HMAC secret; None is the length of the
             algorithm's hash (RFC 7518 §3.2). 0 also accepts RSA keys below 2048 bits.
 
@@ -66,6 +74,8 @@ class Key:
         signs_from: seconds since the epoch, minus infinity for None.
         accepted_until: seconds since the epoch, infinity for None.
         is_published: whether the JWKS document names it. A secret is never named there.
+        issuer: as given.
+        fingerprint: a digest of what it verifies with: equal for the two halves of a pair.
 
     Raises:
         ConfigurationError: the key does not fit the algorithm, or is too weak.
@@ -78,8 +88,10 @@ class Key:
         "_public",
         "accepted_until",
         "algorithm",
+        "fingerprint",
         "is_named",
         "is_published",
+        "issuer",
         "kid",
         "signs_from",
     )
@@ -94,15 +106,21 @@ class Key:
         signs_from: Moment | None = None,
         accepted_until: Moment | None = None,
         published: bool | None = None,
+        issuer: str | None = None,
         min_secret_bytes: int | None = None,
     ) -> None:
         if kid is not None and not (isinstance(kid, str) and kid):
             raise ConfigurationError("A key id must be a non-empty string")
-        implementation = _IMPLEMENTATIONS.get(algorithm)
+        implementation = _IMPLEMENTATIONS.get(algorithm) if isinstance(algorithm, str) else None
         if implementation is None:
+            # Short ones alone are shown: with the arguments swapped it is the key.
+            shown = repr(algorithm) if isinstance(algorithm, str) and len(algorithm) < 12 else "This"
             raise ConfigurationError(
-                f"{algorithm!r} is not a signature algorithm; choose one of {', '.join(ALGORITHMS)}"
+                f"{shown} is not a signature algorithm; choose one of {', '.join(ALGORITHMS)}"
             )
+        if issuer is not None and not (isinstance(issuer, str) and issuer):
+            raise ConfigurationError("The issuer of a key must be a non-empty string")
+        self.issuer: str | None = issuer
         self.algorithm: str = algorithm
         self.signs_from: float = -math.inf if signs_from is None else moment("signs_from", signs_from)
         self.accepted_until: float = math.inf
@@ -123,7 +141,11 @@ class Key:
         else:
             self._private, self._public = None, prepared
         self.is_named: bool = kid is not None
-        self.kid: str | None = kid if kid is not None or self._mac is not None else self._thumbprint()
+        thumbprint = None if self._mac is not None else self._thumbprint()
+        self.kid: str | None = thumbprint if kid is None else kid
+        self.fingerprint: bytes = hashlib.sha256(
+            prepared if thumbprint is None else thumbprint.encode()
+        ).digest()
         self.is_published: bool = self._mac is None and (self.can_sign if published is None else published)
 
     @classmethod
@@ -140,13 +162,14 @@ class Key:
         Raises:
             ConfigurationError: the file cannot be read, or holds no such key.
         """
+        source = f"The key file {_name(path)}".rstrip()
         try:
             material = Path(path).read_bytes()
-        except OSError as problem:
-            raise ConfigurationError(
-                f"The key file {os.fspath(path)} cannot be read: {problem.strerror}"
-            ) from None
-        return cls._from_text(f"The key file {os.fspath(path)}", material, algorithm, options)
+        except (OSError, TypeError, ValueError) as problem:
+            reason = problem.strerror if isinstance(problem, OSError) else "this is no path"
+        else:
+            return cls._from_text(source, material, algorithm, options)
+        raise ConfigurationError(f"{source} cannot be read: {reason}")
 
     @classmethod
     def from_env(cls, name: str, algorithm: str = "HS256", **options: Any) -> Key:
@@ -160,19 +183,21 @@ class Key:
         Raises:
             ConfigurationError: the variable is not set, or holds no such key.
         """
-        text = os.environ.get(name, "")
+        source = f"The environment variable {_name(name)}".rstrip()
+        text = os.fsencode(os.environ.get(name, ""))
         if not text:
-            raise ConfigurationError(f"The environment variable {name} is not set")
-        if "-----BEGIN" in text:
-            text = text.replace("\\n", "\n")
-        return cls._from_text(f"The environment variable {name}", text.encode(), algorithm, options)
+            raise ConfigurationError(f"{source} is not set")
+        if b"-----BEGIN" in text:
+            text = text.replace(b"\\n", b"\n")
+        return cls._from_text(source, text, algorithm, options)
 
     @classmethod
     def _from_text(cls, source: str, material: bytes, algorithm: str, options: dict[str, Any]) -> Key:
         try:
             return cls(material.removesuffix(b"\n").removesuffix(b"\r"), algorithm, **options)
         except ConfigurationError as problem:
-            raise ConfigurationError(f"{source}: {problem}") from None
+            reason = str(problem)
+        raise ConfigurationError(f"{source}: {reason}")
 
     @property
     def can_sign(self) -> bool:
@@ -209,6 +234,12 @@ class Key:
         return f"<Key {self.algorithm} kid={self.kid!r}>"
 
 
+def _name(given: Any) -> str:
+    """A path or the name of a variable, unless it looks as if the key itself was given instead."""
+    text = str(given)
+    return text if len(text) <= 120 and re.fullmatch(r"[\w./:\\~ -]+", text) and "BEGIN" not in text else ""
+
+
 def moment(name: str, given: Moment) -> float:
     """A point in time as seconds since the epoch.
 
@@ -217,7 +248,7 @@ def moment(name: str, given: Moment) -> float:
     """
     if isinstance(given, dt.datetime) and given.tzinfo is not None:
         return given.timestamp()
-    if isinstance(given, int | float) and not isinstance(given, bool) and not math.isnan(given):
+    if isinstance(given, int | float) and not isinstance(given, bool) and abs(given) < _LATEST:
         return float(given)
     raise ConfigurationError(
         f"{name} must be seconds since the epoch, or a datetime with a time zone, not {type(given).__name__}"
@@ -231,27 +262,25 @@ def _hmac(scheduled: hmac.HMAC, message: bytes) -> bytes:
 
 
 def _unfit(algorithm: str) -> ConfigurationError:
-    # The parsers' own texts may quote the material, so they are not passed on.
     kind = "an HMAC secret" if algorithm.startswith("HS") else "a PEM or `cryptography` key"
     return ConfigurationError(f"The key for {algorithm} must be {kind} fit for it")
 
 
 def _decrypted(material: Any, password: str | bytes, algorithm: str) -> Any:
-    secret = password.encode() if isinstance(password, str) else password
-    text = material.encode() if isinstance(material, str) else material
-    try:
+    with suppress(TypeError, ValueError, UnsupportedAlgorithm):
+        secret = password.encode() if isinstance(password, str) else password
+        text = material.encode() if isinstance(material, str) else material
         return serialization.load_pem_private_key(text, secret)
-    except (TypeError, ValueError, UnsupportedAlgorithm):
-        raise ConfigurationError(
-            f"The key for {algorithm} is no PEM text that its password decrypts"
-        ) from None
+    raise ConfigurationError(f"The key for {algorithm} is no PEM text that its password decrypts")
 
 
 def _prepare(implementation: Algorithm, material: Any, algorithm: str) -> Any:
-    try:
+    prepared: Any = None
+    # The parsers' own errors may quote the material: nothing of them is passed on.
+    with suppress(InvalidKeyError, TypeError, ValueError, AttributeError):
         prepared = implementation.prepare_key(material)
-    except (InvalidKeyError, TypeError, ValueError, AttributeError):
-        raise _unfit(algorithm) from None
+    if prepared is None:
+        raise _unfit(algorithm)
     if isinstance(implementation, HMACAlgorithm) and _is_key_text(prepared):
         # Whoever has the public half could sign.
         raise ConfigurationError(
@@ -260,38 +289,44 @@ def _prepare(implementation: Algorithm, material: Any, algorithm: str) -> Any:
     return prepared
 
 
-def _is_key_text(secret: bytes) -> bool:
+def _is_key_text(secret: bytes, depth: int = 2) -> bool:
     """Whether a secret is one of the forms in which keys of pairs are handed around."""
     text = secret.strip()
-    if re.search(rb"-----BEGIN |^(ssh-|ecdsa-|sk-)", text):
+    if re.search(rb"-----(BEGIN|END) |^(ssh-|ecdsa-|sk-)", text):
         return True
     if text.startswith(b"{"):
         try:
             return isinstance(json.loads(text), dict)  # a JSON Web Key, or a set of them
         except (ValueError, RecursionError):
             return False
-    return any(_is_der(candidate) for candidate in (secret, text, _from_base64(text)))
+    if _is_der(secret) or _is_der(text):
+        return True
+    return depth > 0 and any(_is_key_text(inner, depth - 1) for inner in _unwrapped(text))
 
 
-def _from_base64(text: bytes) -> bytes:
-    """The body of a PEM text whose first and last line somebody cut off."""
-    try:
-        return binascii.a2b_base64(b"".join(text.split()), strict_mode=True)
-    except binascii.Error:
-        return b""
+def _unwrapped(text: bytes) -> Iterator[bytes]:
+    """What a text holds if it is base64, base64url or hexadecimal digits, line breaks or not."""
+    plain = b"".join(text.replace(b"\\n", b"").split()).rstrip(b"=").translate(_TO_BASE64)
+    with suppress(binascii.Error):
+        yield binascii.a2b_base64(plain + b"=" * (-len(plain) % 4), strict_mode=True)
+    with suppress(ValueError):
+        yield bytes.fromhex(plain.decode("ascii", "replace"))
 
 
 def _is_der(data: bytes) -> bool:
-    for private in (False, True):
-        try:
-            if private:
-                serialization.load_der_private_key(data, None)
-            else:
-                serialization.load_der_public_key(data)
-        except (TypeError, ValueError, UnsupportedAlgorithm):
-            continue
-        return True
+    for load in _DER:
+        with suppress(TypeError, ValueError, UnsupportedAlgorithm):
+            load(data)
+            return True
     return False
+
+
+_TO_BASE64 = bytes.maketrans(b"-_", b"+/")
+_DER: tuple[Callable[[bytes], Any], ...] = (
+    serialization.load_der_public_key,
+    lambda data: serialization.load_der_private_key(data, None),
+    x509.load_der_x509_certificate,
+)
 
 
 def _check_strength(

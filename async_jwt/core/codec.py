@@ -15,7 +15,7 @@ from async_jwt.core import claims as claim_set
 from async_jwt.core.clock import Clock
 from async_jwt.core.compact import Compact, attach, serialise, split
 from async_jwt.core.settings import Settings
-from async_jwt.errors import AlgorithmError, MalformedTokenError, SignatureError
+from async_jwt.errors import AlgorithmError, IssuerError, MalformedTokenError, SignatureError
 from async_jwt.keyring import ActiveKeys
 from async_jwt.keys import Key
 from async_jwt.stores.contract import TokenRef
@@ -85,8 +85,10 @@ class Codec:
         self._typ = None if accept_typ is None else frozenset(typ.lower() for typ in accept_typ)
         self._expiry_leeway = settings.expiry_leeway
         self._start_leeway = settings.start_leeway
-        self._memory = _Memory(settings.token_cache_size)
-        self._keys: ActiveKeys | None = None
+        # What was verified belongs to the keys that did it. One value, so that threads with
+        # different keys, as around a rotation, cannot mix them up.
+        self._verified: tuple[ActiveKeys | None, _Memory] = (None, _Memory(settings.token_cache_size))
+        self._chosen = _Memory(settings.token_cache_size)
         # The headers of verified tokens: an application has a handful of them.
         self._headers: dict[bytes, tuple[dict[str, Any], bool, str, str | None]] = {}
 
@@ -104,12 +106,15 @@ class Codec:
         Raises:
             JWTDecodeError: the token is not accepted; the subclass says why.
         """
-        if keys is not self._keys:
-            self._memory, self._keys = _Memory(self._settings.token_cache_size), keys
-        verified = self._memory[token] if isinstance(token, str) else None
+        known, memory = self._verified
+        if keys is not known:
+            memory = _Memory(self._settings.token_cache_size)
+            self._verified = (keys, memory)
+        verified = memory[token] if isinstance(token, str) else None
         if verified is None:
             unverified = self.inspect(token)
-            verified = self._verify(token, unverified, keys.candidates(unverified.algorithm, unverified.kid))
+            verified = self._verify(unverified, keys.candidates(unverified.algorithm, unverified.kid))
+            memory.put(token, verified)
         return verified
 
     def verify_with(self, token: str, unverified: Unverified, key: Key) -> Verified:
@@ -120,9 +125,10 @@ class Codec:
         Raises:
             JWTDecodeError: the token is not accepted.
         """
-        verified = self._memory[token]
+        verified = self._chosen[token]
         if verified is None or verified.key is not key:
-            verified = self._verify(token, unverified, (key,))
+            verified = self._verify(unverified, (key,))
+            self._chosen.put(token, verified)
         return verified
 
     def read(self, verified: Verified, *, allow_expired: bool = False) -> Decoded:
@@ -170,7 +176,7 @@ class Codec:
             raise MalformedTokenError("The specified typ value is not allowed")
         return Unverified(parts, header, nested, algorithm, kid)
 
-    def _verify(self, token: str, unverified: Unverified, keys: Sequence[Key]) -> Verified:
+    def _verify(self, unverified: Unverified, keys: Sequence[Key]) -> Verified:
         parts, header, nested, algorithm, kid = unverified
         signature = parts.signature_bytes()
         for key in keys:
@@ -180,9 +186,10 @@ class Codec:
         else:
             raise SignatureError("Signature verification failed")
         claims, claims_nested = parts.payload_object()
+        if key.issuer is not None and claims.get("iss") != key.issuer:
+            raise IssuerError("Invalid issuer")
         start, end, ref = claim_set.check_shape(claims, self._settings)
         verified = Verified(key, header, claims, nested or claims_nested, start, end, ref)
-        self._memory.put(token, verified)
         if parts.header not in self._headers and len(self._headers) < _HEADERS:
             self._headers[parts.header] = (header, nested, algorithm, kid)
         return verified

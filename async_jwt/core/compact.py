@@ -124,7 +124,7 @@ _decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_consta
 def _parse(raw: bytes, name: str) -> tuple[dict[str, Any], bool]:
     try:
         text = raw.decode("utf-8")
-        found, end = _plain.scan_once(text, 0)
+        found, end = _plain.scan_once(text, 0) if text.startswith("{") else (None, 0)
         # As many keys as colons: then no key came twice. Nesting, white space and colons in
         # texts are for the decoder that looks at every object's keys.
         if type(found) is not dict or len(found) != raw.count(b":") or end != len(text):

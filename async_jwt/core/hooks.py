@@ -100,6 +100,11 @@ class Hook:
     is_async: bool
     warned: bool = False
 
+    @property
+    def label(self) -> str:
+        """Its name for a log."""
+        return "The loader of the KeyRing" if self.name == "keys" else f"{self.name}_loader"
+
     @classmethod
     def of(cls, name: str, function: Callable[..., Any], *, inline: bool = False) -> Hook:
         """A hook of a function, which is looked at for whether it is async."""

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
+from async_jwt.core.clock import Clock
 from async_jwt.core.hooks import Hook
-from async_jwt.core.run import run_hook
+from async_jwt.core.run import pause, run_hook
 from async_jwt.core.settings import Settings
 from async_jwt.errors import ConfigurationError, HookError
 from async_jwt.keyring import KeyRing, Loader
 from async_jwt.keys import Key
 
-__all__ = ["load_keys", "ring_of"]
+__all__ = ["load_keys", "loaded", "ring_of"]
+
+# How long a loader may take where no JWT_HOOK_TIMEOUT says so, in seconds.
+_LIMIT = 5.0
 
 log: logging.Logger = logging.getLogger("async_jwt.keys")
 
@@ -31,12 +36,24 @@ def ring_of(settings: Settings) -> KeyRing:
         try:
             if private is not None and algorithm == settings.algorithm:
                 signing = Key(private, algorithm, min_secret_bytes=strength)
-            verification += [Key(material, algorithm, min_secret_bytes=strength) for material in public]
+            verification += [
+                Key(material, algorithm, min_secret_bytes=strength, published=False) for material in public
+            ]
         except ConfigurationError as problem:
             raise ConfigurationError(f"{problem} ({_setting_names(algorithm)})") from None
         if private is None and not public:
             raise ConfigurationError(f"There is no key for {algorithm}: set {_setting_names(algorithm)}")
-    return KeyRing(signing, verification)
+    return _SettingsRing(signing, verification)
+
+
+class _SettingsRing(KeyRing):
+    """Made anew when a setting changes, so nothing done to it by hand would last."""
+
+    def _refuse_acts(self, what: str) -> None:
+        raise ConfigurationError(
+            f"{what}() needs a ring of your own: JWTManager(app, keys=KeyRing(...)). This one is of the "
+            "settings, which may be changed at run time as well"
+        )
 
 
 def _materials(settings: Settings, algorithm: str) -> tuple[Any, tuple[Any, ...]]:
@@ -61,23 +78,38 @@ def _setting_names(algorithm: str) -> str:
     return "JWT_PRIVATE_KEY to sign, JWT_PUBLIC_KEY to verify"
 
 
-async def load_keys(ring: KeyRing, loader: Loader, now: float, limit: float | None) -> None:
+async def load_keys(ring: KeyRing, loader: Loader, clock: Clock, limit: float | None) -> None:
     """Ask a ring's loader. What it had goes on being used where that fails.
 
     Args:
         ring: the ring.
         loader: its loader, as the caller claimed it.
-        now: seconds since the epoch.
-        limit: how long the loader may take, in seconds; None is no limit.
+        clock: seconds since the epoch.
+        limit: how long the loader may take, in seconds; None is 5.
 
     Raises:
         HookError: it failed, and there are no keys to go on with.
     """
+    failure = None
     try:
-        ring.replace(await run_hook(Hook.of("keys", loader), limit=limit), now)
-    except Exception as problem:
-        # Its kind alone: whatever text it has may quote a key.
-        kind = type(problem).__name__
-        if not ring.keys:
-            raise HookError(f"The keys could not be loaded: {kind}") from problem
-        log.error("The keys could not be loaded again (%s): those loaded before stay in use", kind)
+        keys = await run_hook(Hook.of("keys", loader), limit=_LIMIT if limit is None else limit)
+        ring.replace(keys, clock())
+    except ConfigurationError as problem:
+        failure = str(problem)  # ours: it names the file, and quotes no key
+    except Exception as problem:  # noqa: BLE001  # whatever it is
+        # Its kind alone, and not even as a cause: its text may quote a key.
+        failure = type(problem).__name__
+    finally:
+        ring.end_load()
+    if failure is None:
+        return
+    if not ring.keys:
+        raise HookError(f"The keys could not be loaded: {failure}")
+    log.error("The keys could not be loaded again (%s): those loaded before stay in use", failure)
+
+
+async def loaded(ring: KeyRing, limit: float | None) -> None:
+    """Wait while somebody else asks the loader, but not for ever."""
+    end = time.monotonic() + (_LIMIT if limit is None else limit)
+    while ring.is_loading and time.monotonic() < end:
+        await pause(0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from async_jwt.core.clock import Clock
 from async_jwt.core.codec import Codec, Decoded, Verified
 from async_jwt.core.hooks import Hooks, checked
-from async_jwt.core.keyring import load_keys, ring_of
+from async_jwt.core.keyring import load_keys, loaded, ring_of
 from async_jwt.core.run import run_hook
 from async_jwt.core.settings import Settings
 from async_jwt.errors import AlgorithmError, ConfigurationError, HookError, SignatureError
@@ -51,7 +52,8 @@ class Realm:
         # The keys of a ring that was given are pinned to their algorithms: it decides.
         self.codec: Codec = Codec(settings, clock, ALGORITHMS if ring is not None else None)
         self._ring = ring
-        self._loaded: dict[tuple[str, str | bytes], Key] = {}
+        # By digest: nobody shall find the loaders' secrets here.
+        self._loaded: dict[tuple[str, bytes], Key] = {}
 
     @property
     def ring(self) -> KeyRing:
@@ -118,15 +120,12 @@ class Realm:
         try:
             return self.codec.verify(token, keys)
         except SignatureError:
-            # Perhaps another process signs with a key that this one has not loaded yet.
-            unverified, now = self.codec.inspect(token), self.clock()
+            unverified = self.codec.inspect(token)
             if keys.knows(unverified.algorithm, unverified.kid):
                 raise
-            loader = self.ring.claim_load(now, unknown=True)
-            if loader is None:
-                raise
-        await load_keys(self.ring, loader, now, self.settings.hook_timeout)
-        return self.codec.verify(token, self.ring.at(now))
+        # Perhaps another process signs with a key that this one has not loaded yet.
+        await self._load(unknown=True)
+        return self.codec.verify(token, self.ring.at(self.clock()))
 
     async def active_keys(self) -> ActiveKeys:
         """The keys as they stand now, loaded if that is due.
@@ -135,10 +134,20 @@ class Realm:
             ConfigurationError: a setting that names a key is missing or wrong.
             HookError: the loader failed, and there are no keys to go on with.
         """
-        ring, now = self.ring, self.clock()
-        if ring.is_loaded and (loader := ring.claim_load(now)) is not None:
-            await load_keys(ring, loader, now, self.settings.hook_timeout)
-        return ring.at(now)
+        ring = self.ring
+        if ring.is_loaded:
+            await self._load()
+            if not ring.keys:
+                raise HookError("The keys could not be loaded")
+        return ring.at(self.clock())
+
+    async def _load(self, *, unknown: bool = False) -> None:
+        ring, limit = self.ring, self.settings.hook_timeout
+        loader = ring.claim_load(self.clock(), unknown=unknown)
+        if loader is not None:
+            await load_keys(ring, loader, self.clock, limit)
+        elif unknown or not ring.keys:
+            await loaded(ring, limit)
 
     async def signing_key(self, identity: Any) -> Key:
         """The key that signs a new token of this identity (as it was handed to us)."""
@@ -158,9 +167,10 @@ class Realm:
         """
         if isinstance(material, Key):
             return material
-        memory = (algorithm, material) if isinstance(material, str | bytes) else None
-        if memory is not None and memory in self._loaded:
-            return self._loaded[memory]
+        memory = (algorithm, _digest(material)) if isinstance(material, str | bytes) else None
+        known = None if memory is None else self._loaded.get(memory)
+        if known is not None:
+            return known
         try:
             key = self._key(material, algorithm)
         except ConfigurationError as problem:
@@ -185,3 +195,9 @@ class Realm:
 
     def _key(self, material: Any, algorithm: str) -> Key:
         return Key(material, algorithm, min_secret_bytes=self.settings.min_secret_bytes)
+
+
+def _digest(material: str | bytes) -> bytes:
+    # A text that is no UTF-8 is no key either; that is for `Key` to say.
+    data = material.encode("utf-8", "surrogatepass") if isinstance(material, str) else material
+    return hashlib.sha256(data).digest()

@@ -27,7 +27,7 @@ from anyio.lowlevel import RunVar
 from async_jwt.core.hooks import Hook
 from async_jwt.errors import HookTimeoutError
 
-__all__ = ["WORKERS", "Waiter", "away_from_steps", "in_thread", "run_hook", "settled", "step"]
+__all__ = ["WORKERS", "Waiter", "away_from_steps", "in_thread", "pause", "run_hook", "settled", "step"]
 
 T = TypeVar("T")
 
@@ -46,6 +46,7 @@ log: logging.Logger = logging.getLogger("async_jwt.hooks")
 _waiter: ContextVar[Waiter | None] = ContextVar("async_jwt_waiter", default=None)
 
 _limiter: RunVar[anyio.CapacityLimiter] = RunVar("async_jwt_hook_limiter")
+_key_limiter: RunVar[anyio.CapacityLimiter] = RunVar("async_jwt_key_limiter")
 
 
 async def run_hook(hook: Hook, *args: Any, limit: float | None, watch: bool = False) -> Any:
@@ -62,14 +63,14 @@ async def run_hook(hook: Hook, *args: Any, limit: float | None, watch: bool = Fa
             in its thread and its answer is thrown away.
         Exception: whatever the hook raises, unchanged.
     """
-    if limit is None:
+    if limit is None or _waiter.get() is not None:  # nothing can interrupt a plain view's own thread
         return await _run(hook, args, watch)
     with anyio.move_on_after(limit) as scope:
         answer = await _run(hook, args, watch)
     # `cancel_called` too: a hook that swallows its cancellation has still run too long.
     if scope.cancelled_caught or scope.cancel_called:
-        log.error("%s_loader ran longer than JWT_HOOK_TIMEOUT = %s seconds", hook.name, limit)
-        raise HookTimeoutError(f"{hook.name}_loader took too long")
+        log.error("%s ran longer than JWT_HOOK_TIMEOUT = %s seconds", hook.label, limit)
+        raise HookTimeoutError(f"{hook.label} took too long")
     return answer
 
 
@@ -127,7 +128,7 @@ async def _run(hook: Hook, args: tuple[Any, ...], watch: bool) -> Any:
     elif hook.inline:
         answer = _watched(hook, args)
     else:
-        answer = await _in_worker(hook.function, args)
+        answer = await _in_worker(hook.function, args, _key_loaders() if hook.name == "keys" else _workers())
     if inspect.isawaitable(answer):
         hook.is_async = True  # from now on it is called where its awaitable is awaited
     return await settled(answer)
@@ -141,20 +142,21 @@ def _watched(hook: Hook, args: tuple[Any, ...]) -> Any:
         taken = time.perf_counter() - started
         if taken > _BLOCKING:
             log.warning(
-                "%s_loader(inline=True) kept the event loop waiting for %.0f ms: make it async, or leave "
+                "%s(inline=True) kept the event loop waiting for %.0f ms: make it async, or leave "
                 "inline out and it runs in a thread",
-                hook.name,
+                hook.label,
                 taken * 1000,
             )
 
 
-async def _in_worker(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+async def _in_worker(
+    function: Callable[..., Any], args: tuple[Any, ...], slots: anyio.CapacityLimiter
+) -> Any:
     """Call a function in a worker thread; a cancelled caller leaves it running there.
 
     anyio gives an abandoned thread's slot away at once. Here it stays taken until the
     function returns, so that a slow database cannot make threads without end.
     """
-    slots = _workers()
     call = _Call(function, args)
     await slots.acquire_on_behalf_of(call)
     try:
@@ -198,9 +200,26 @@ class _Call:
 
 
 def _workers() -> anyio.CapacityLimiter:
+    return _slots(_limiter, WORKERS)
+
+
+def _key_loaders() -> anyio.CapacityLimiter:
+    # Apart from the others: a secret manager that hangs must take no slot of theirs.
+    return _slots(_key_limiter, 1)
+
+
+def _slots(kept: RunVar[anyio.CapacityLimiter], count: int) -> anyio.CapacityLimiter:
     try:
-        return _limiter.get()
+        return kept.get()
     except LookupError:
-        limiter = anyio.CapacityLimiter(WORKERS)
-        _limiter.set(limiter)
+        limiter = anyio.CapacityLimiter(count)
+        kept.set(limiter)
         return limiter
+
+
+async def pause(seconds: float) -> None:
+    """Let others go on for a moment."""
+    if _waiter.get() is not None:
+        time.sleep(seconds)  # a plain view's own thread  # noqa: ASYNC251
+    else:
+        await anyio.sleep(seconds)

@@ -114,6 +114,21 @@ async def test_the_jwks_view_is_public_cacheable_and_enough_to_verify(harness):
     assert pyjwt.decode(token, key)["sub"] == "alice"
 
 
+async def test_the_jwks_view_loads_what_it_publishes(harness):
+    h = harness(keys=KeyRing(load=lambda: [es256(kid="loaded")]))
+    h.view("/jwks", h.api.jwks_view)
+    assert [key["kid"] for key in (await h.call("/jwks")).json["keys"]] == ["loaded"]
+
+
+async def test_other_values_of_the_configuration_change_nothing(harness):
+    h = harness()
+    realm = h.app.extensions["async_jwt"].realm()
+    h.app.config["SOMETHING"] = 1
+    assert h.app.extensions["async_jwt"].realm() is realm
+    h.app.config["JWT_ENCODE_NBF"] = False
+    assert h.app.extensions["async_jwt"].realm() is not realm
+
+
 async def test_secrets_publish_an_empty_document(harness):
     h = harness()
     h.view("/jwks", h.api.jwks_view)
@@ -315,7 +330,7 @@ async def test_several_issuers_and_audiences_are_sets(harness):
 
 
 async def test_own_tokens_and_those_of_another_issuer_in_one_application(harness):
-    ring = KeyRing(es256(kid="own"), [Key(PUBLIC_PEMS["RS256"], "RS256")])
+    ring = KeyRing(es256(kid="own"), [Key(PUBLIC_PEMS["RS256"], "RS256", issuer=ISSUER)])
     h = harness(
         {
             "JWT_DECODE_ISSUER": {ISSUER, "me"},
@@ -328,7 +343,8 @@ async def test_own_tokens_and_those_of_another_issuer_in_one_application(harness
     )
     for token in (await h.mint(), foreign()):
         assert (await h.call(token=token)).status == 200
-    # Their key opens nothing under our key id, and is not published as ours.
+    # Their key makes no tokens of ours, and is not published as ours.
+    assert (await h.call(token=foreign(iss="me"))).code == "issuer_invalid"
     assert (await h.call(token=foreign(kid="own"))).status == 200
     assert [key["kid"] for key in h.jwt.keys.jwks()["keys"]] == ["own"]
     # A user of theirs can be signed out, although their tokens know nothing of our generations.

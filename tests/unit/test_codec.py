@@ -228,11 +228,11 @@ def test_the_memory_is_bounded_by_count_and_bytes():
     codec = codec_for(JWT_TOKEN_CACHE_SIZE=10, JWT_MAX_TOKEN_BYTES=100_000)
     for number in range(100):
         codec.decode(encode({"n": number}, {"sub": str(number)}, ring.signing), ring.at(NOW))
-    assert len(codec._memory) + len(codec._memory._old) <= 10
+    assert len(codec._verified[1]) + len(codec._verified[1]._old) <= 10
     assert len(codec._headers) <= 64
     for number in range(20):
         codec.decode(encode({}, {"sub": str(number), "x": "y" * 30_000}, ring.signing), ring.at(NOW))
-    kept = [*codec._memory, *codec._memory._old]
+    kept = [*codec._verified[1], *codec._verified[1]._old]
     assert sum(map(len, kept)) <= 10 * 2048 + 2 * 50_000
 
 
@@ -283,7 +283,7 @@ def test_reprs_show_no_claims():
     codec = codec_for()
     decoded = codec.decode(token, ring.at(NOW))
     unverified = codec.inspect(token)
-    for value in (decoded, unverified, unverified.parts, codec._memory[token], Found(token, "headers")):
+    for value in (decoded, unverified, unverified.parts, codec._verified[1][token], Found(token, "headers")):
         assert "c-value" not in repr(value)
         assert not any(part in repr(value) for part in token.split("."))
 

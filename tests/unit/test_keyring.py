@@ -6,22 +6,34 @@ import base64
 import datetime as dt
 import json
 import logging
+import os
 import threading
+import traceback
 
 import anyio
 import anyio.lowlevel
 import joserfc.jwk
 import jwt as pyjwt
 import pytest
+import trustme
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from async_jwt import Key, KeyRing
-from async_jwt.core.codec import encode
+from async_jwt.core.codec import Codec, encode
 from async_jwt.core.hooks import Hooks
+from async_jwt.core.keyring import ring_of
 from async_jwt.core.realm import Realm
 from async_jwt.core.settings import Settings
-from async_jwt.errors import ConfigurationError, ExpiredTokenError, HookError, JWTDecodeError, SignatureError
+from async_jwt.errors import (
+    ConfigurationError,
+    ExpiredTokenError,
+    HookError,
+    IssuerError,
+    JWTDecodeError,
+    SignatureError,
+)
+from async_jwt.keyring import ActiveKeys
 from async_jwt.keys import ALGORITHMS
 from async_jwt.stores import MemoryStore
 from tests.conftest import SECRET
@@ -277,10 +289,11 @@ class Source:
         self.keys = keys
         self.asked = 0
         self.problem = None
+        self.delay = 0
 
     async def load(self):
         self.asked += 1
-        await anyio.lowlevel.checkpoint()
+        await anyio.sleep(self.delay)
         if self.problem is not None:
             raise self.problem
         return self.keys
@@ -333,7 +346,11 @@ async def test_an_unknown_key_id_is_looked_for_once_in_a_while_only(clock):
         with pytest.raises(SignatureError):
             await realm.decode(stranger)
     assert source.asked == 2
-    clock.now += 5
+    clock.now += 4.9
+    with pytest.raises(SignatureError):
+        await realm.decode(stranger)
+    assert source.asked == 2
+    clock.now += 0.1
     with pytest.raises(SignatureError):
         await realm.decode(stranger)
     assert source.asked == 3
@@ -377,10 +394,16 @@ async def test_without_any_key_a_failing_source_is_an_error_each_time(clock):
     source = Source(es256())
     source.problem = OSError("secret in the text")
     realm = realm_of(KeyRing(load=source.load), clock)
-    for _ in range(2):
+    for asked in (1, 2):
         with pytest.raises(HookError, match="OSError") as caught:
             await realm.decode("a.b.c")
-        assert "secret" not in str(caught.value)
+        # Not even as what it was caused by: logs print that too.
+        assert "secret" not in "".join(traceback.format_exception(caught.value))
+        for _ in range(100):
+            with pytest.raises(HookError):
+                await realm.decode("a.b.c")
+        assert source.asked == asked
+        clock.now += 1
     source.problem = None
     assert await token_of(realm)
 
@@ -426,6 +449,309 @@ async def test_public_keys_of_a_loader_verify_only(clock):
 
 def _public(key):
     return pyjwt.PyJWK(key.public_jwk()).key
+
+
+@pytest.mark.anyio
+async def test_what_did_not_change_stays_known(clock):
+    pem = PRIVATE_PEMS["ES256"]
+    ring = KeyRing(load=lambda: [Key(pem, "ES256")], verification=[Key(SECRET)], refresh=60)
+    realm = realm_of(ring, clock)
+    token, by_secret = await token_of(realm), await token_of(realm_of(KeyRing(Key(SECRET)), clock))
+    assert await realm.decode(token)
+    before, keys = ring.at(clock()), ring.keys
+    clock.now += 60
+    # The loader made new Key objects, and the further keys of the ring are still there.
+    assert await realm.decode(token)
+    assert await realm.decode(by_secret)
+    assert ring.at(clock()) is before
+    assert ring.keys == keys
+
+
+@pytest.mark.anyio
+async def test_everybody_waits_for_the_key_that_is_being_loaded(clock):
+    mine, theirs = es256(kid="1"), es256(kid="2")
+    source = Source(mine)
+    realm = realm_of(KeyRing(load=source.load, refresh=3600), clock)
+    await token_of(realm)
+    clock.now += 10
+    token = await token_of(realm_of(KeyRing(theirs), clock))
+    source.keys, source.delay = (mine, theirs), 0.05
+    found = []
+
+    async def one():
+        found.append((await realm.decode(token)).claims["sub"])
+
+    async with anyio.create_task_group() as group:
+        for _ in range(10):
+            group.start_soon(one)
+    assert found == ["alice"] * 10
+    assert source.asked == 2
+
+
+@pytest.mark.anyio
+async def test_the_first_requests_share_one_load(clock):
+    source = Source(es256())
+    source.delay = 0.05
+    realm = realm_of(KeyRing(load=source.load), clock)
+    made = []
+
+    async def one():
+        made.append(await token_of(realm))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(10):
+            group.start_soon(one)
+    assert (len(made), source.asked) == (10, 1)
+
+
+@pytest.mark.anyio
+async def test_a_source_that_hangs_holds_up_one_request_and_no_other_hook(clock):
+    hold = threading.Event()
+    calls = []
+
+    def load():
+        calls.append(1)
+        if len(calls) > 1:
+            hold.wait(10)
+        return [es256(kid="1")]
+
+    realm = realm_of(KeyRing(load=load, refresh=60), clock, JWT_HOOK_TIMEOUT=0.2)
+    token = await token_of(realm)
+    try:
+        for _ in range(3):
+            clock.now += 60
+            assert await realm.decode(token)
+        assert len(calls) == 2  # one thread hangs, and no further ones are made
+        realm.hooks.register("user_lookup", lambda header, claims: claims["sub"], inline=False)
+        assert await realm.ask("user_lookup", {}, {"sub": "alice"}) == "alice"
+    finally:
+        hold.set()
+
+
+@pytest.mark.anyio
+async def test_the_time_is_read_again_after_a_load(clock):
+    key = es256(kid="1", accepted_until=clock() + 70)
+    realm = realm_of(KeyRing([key, es256(kid="2")], clock=clock), clock)
+    token = await token_of(realm)
+
+    async def load():
+        clock.now += 10
+        return [key]
+
+    ring = KeyRing(load=load, refresh=60)
+    realm = realm_of(ring, clock)
+    assert await realm.decode(token)
+    clock.now += 60
+    with pytest.raises(SignatureError):
+        await realm.decode(token)
+
+
+@pytest.mark.parametrize("load", ["keys", 7, lambda: (yield es256())])
+def test_a_loader_is_a_function_that_returns(load):
+    with pytest.raises(ConfigurationError, match="load must be a function"):
+        KeyRing(load=load)
+
+
+# -- threads ------------------------------------------------------------------------------
+
+
+def test_a_thread_that_still_verifies_with_former_keys_leaves_nothing_behind(clock):
+    """What it verified must not be found by those who know that the key was retired."""
+    stolen = es256(kid="stolen")
+    ring = KeyRing([stolen, es256(kid="new", signs_from=clock() - 1)], clock=clock)
+    codec = Codec(Settings.from_config({}), clock, ALGORITHMS)
+    token = encode({}, {"sub": "eve", "type": "access"}, stolen)
+    verifying, go_on = threading.Event(), threading.Event()
+
+    class Slow(Key):
+        __slots__ = ()
+
+        def verify(self, message, signature):
+            verifying.set()
+            go_on.wait(10)
+            return super().verify(message, signature)
+
+    slow = Slow(stolen._private, "ES256", "stolen")
+    before = ActiveKeys(None, (slow,), 0, clock() + 1)
+    thread = threading.Thread(target=lambda: codec.verify(token, before))
+    thread.start()
+    assert verifying.wait(10)
+    ring.retire("stolen", after=0)
+    for _ in range(2):
+        with pytest.raises(SignatureError):
+            codec.verify(token, ring.at(clock()))
+        go_on.set()
+        thread.join()
+
+
+def test_many_threads_announce_and_none_is_lost():
+    ring = KeyRing(Key(SECRET, kid="first"))
+    threads = [
+        threading.Thread(target=ring.announce, args=(Key(f"{n}" * 64, kid=str(n)),)) for n in range(1, 10)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ring.keys) == 10
+
+
+# -- rotations that were called off, clocks that go back ----------------------------------
+
+
+def test_a_key_that_never_came_to_sign_ends_nobody(clock):
+    current = es256(kid="a")
+    ring = KeyRing(current, retention=60, clock=clock)
+    ring.announce(es256(kid="leaked", signs_from=clock() + 100))
+    ring.announce(es256(kid="dropped", signs_from=clock() + 200))
+    ring.retire("leaked", after=0)
+    ring.retire("dropped")
+    for seconds in (0, 100, 160, 260, 1e6):
+        keys = ring.at(clock() + seconds)
+        assert (keys.signing, current in keys.accepted) == (current, True)
+    short = es256(kid="b", signs_from=clock() + 10, accepted_until=clock() + 5)
+    assert current in KeyRing([current, short], retention=1).at(clock() + 1e6).accepted
+
+
+def test_a_key_whose_time_is_over_cannot_sign(clock):
+    ring = KeyRing(es256(kid="a"), clock=clock)
+    ring.announce(es256(kid="b"))
+    ring.sign_with("b")
+    ring.retire("a", after=0)
+    with pytest.raises(ConfigurationError, match="is over"):
+        ring.sign_with("a")
+    assert ring.at(clock() + 1e6).signing.kid == "b"
+
+
+def test_what_was_done_by_hand_is_not_undone_by_the_clock(clock):
+    stolen = es256(kid="stolen")
+    ring = KeyRing(stolen, clock=clock)
+    ring.announce(es256(kid="new"))
+    ring.sign_with("new")
+    ring.retire("stolen", after=0)
+    for seconds in (0, -1, -1e6):
+        keys = ring.at(clock() + seconds)
+        assert keys.signing.kid == "new"
+        assert stolen not in keys.accepted
+    assert ring.at(clock() - 5) is ring.at(clock() - 7)
+
+
+def test_before_the_time_of_all_keys_the_earliest_signs():
+    """A folder whose only key was just put there."""
+    ring = KeyRing([es256(kid="2", signs_from=NOW + 20), es256(kid="1", signs_from=NOW + 10)])
+    assert [ring.at(NOW + seconds).signing.kid for seconds in (0, 10, 20)] == ["1", "1", "2"]
+
+
+# -- ids ----------------------------------------------------------------------------------
+
+
+def test_retiring_an_id_retires_all_keys_that_bear_it(clock):
+    both = [Key(SECRET, "HS256", kid="k"), Key(SECRET, "HS512", kid="k")]
+    ring = KeyRing(es256(kid="new"), both, clock=clock)
+    ring.retire("k", after=0)
+    assert [key.kid for key in ring.at(clock()).accepted] == ["new"]
+    ring = KeyRing(Key(SECRET), [Key("y" * 64)])
+    with pytest.raises(ConfigurationError, match="No key"):
+        ring.retire(None, after=0)
+
+
+def test_a_retired_key_is_not_accepted_under_another_id(clock):
+    named = es256(kid="a")
+    ring = KeyRing([es256(kid="n"), named], [Key(_public(named), "ES256")], clock=clock)
+    assert len(ring.keys) == 2
+    ring.retire("a", after=0)
+    keys = ring.at(clock())
+    assert not {named} & {*keys.candidates("ES256", "a"), *keys.candidates("ES256", None)}
+
+
+def test_named_and_unnamed_keys_of_one_id_are_a_mistake():
+    key = es256()
+    with pytest.raises(ConfigurationError, match="Two keys"):
+        KeyRing(key, [es256(kid=key.kid)])
+
+
+@pytest.mark.anyio
+async def test_a_key_of_another_issuer_makes_tokens_of_that_issuer_alone(clock):
+    theirs = Key(PRIVATE_PEMS["ES256"], "ES256", issuer="https://login.example/")
+    own = es256(kid="own")
+    realm = realm_of(KeyRing(own, [theirs]), clock, JWT_DECODE_ISSUER={"me", "https://login.example/"})
+    for key, issuer, accepted in [
+        (theirs, "https://login.example/", True),
+        (theirs, "me", False),
+        (theirs, None, False),
+        (own, "me", True),
+    ]:
+        token = encode({}, {"sub": "a", "type": "access", "iss": issuer or "me"}, key)
+        if issuer is None:
+            token = encode({}, {"sub": "a", "type": "access"}, key)
+        if accepted:
+            assert await realm.decode(token)
+        else:
+            with pytest.raises(IssuerError):
+                await realm.decode(token)
+    for wrong in ("", 7):
+        with pytest.raises(ConfigurationError, match="issuer"):
+            Key(SECRET, issuer=wrong)
+
+
+def test_the_settings_ring_is_not_for_acts_by_hand():
+    ring = ring_of(Settings.from_config({"JWT_SECRET_KEY": SECRET}))
+    for act in (
+        lambda: ring.announce(es256()),
+        lambda: ring.sign_with("a"),
+        lambda: ring.retire("a", after=0),
+    ):
+        with pytest.raises(ConfigurationError, match="ring of your own"):
+            act()
+
+
+def test_one_key_for_several_algorithms_is_published_once():
+    config = {
+        "JWT_ALGORITHM": "RS256",
+        "JWT_DECODE_ALGORITHMS": ["PS256"],
+        "JWT_PRIVATE_KEY": PRIVATE["RS256"],
+    }
+    ring = ring_of(Settings.from_config(config))
+    assert [jwk["alg"] for jwk in ring.jwks()["keys"]] == ["RS256"]
+
+
+# -- nothing quotes a key -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda pem: Key("ES256", pem),
+        lambda pem: Key(SECRET, SECRET),
+        lambda pem: Key.from_file(pem, "ES256"),
+        lambda pem: Key.from_file(SECRET, "HS256"),
+        lambda pem: Key.from_env(pem, "ES256"),
+        lambda pem: Key(pem[:-50], "ES256"),
+        lambda pem: Key(pem, "RS256"),
+        lambda pem: Key(pem + "\ud800", "ES256"),
+        lambda pem: Key(pem, "ES256", password="\ud800"),
+        lambda pem: Key(pem, ["ES256"]),
+        lambda pem: Key.from_file("a\0b"),
+        lambda pem: Key.from_file(7),
+        lambda pem: Key(pem, "ES256", signs_from=10**400),
+    ],
+)
+def test_mistakes_quote_no_key_and_are_configuration_errors(make):
+    pem = PRIVATE_PEMS["ES256"]
+    with pytest.raises(ConfigurationError) as caught:
+        make(pem)
+    shown = "".join(traceback.TracebackException.from_exception(caught.value).format_exception_only())
+    error = caught.value
+    while error is not None:
+        shown += repr(error)
+        error = error.__context__
+    for secret in (*pem.splitlines()[1:-1], SECRET):
+        assert secret not in shown
+
+
+def test_environment_variables_may_hold_any_bytes(monkeypatch):
+    monkeypatch.setenv("SIGNING_KEY", os.fsdecode(b"\xff" * 40))
+    assert Key.from_env("SIGNING_KEY").sign(b"m") == Key(b"\xff" * 40).sign(b"m")
 
 
 # -- files and the environment ------------------------------------------------------------
@@ -501,6 +827,17 @@ def _forms(pem):
         "JWK after white space": "\n " + jwk,
         "JWKS": json.dumps({"keys": [json.loads(jwk)]}),
         "nested JWK": json.dumps({"key": json.loads(jwk)}),
+        "base64 of PEM": base64.b64encode(pem.encode()),
+        "base64url of DER": base64.urlsafe_b64encode(der).rstrip(b"="),
+        "hex of DER": der.hex(),
+        "base64 of JWK": base64.b64encode(jwk.encode()),
+        "PEM without its first line": pem.partition("\n")[2],
+        "PEM with escaped line breaks": pem.replace("\n", "\\n"),
+        "base64 with escaped line breaks": "\\n".join(pem.splitlines()[1:-1]),
+        "base64 of ssh": base64.b64encode(ssh),
+        "ecdsa ssh": b"ecdsa-sha2-nistp256 AAAA",
+        "certificate": trustme.CA().cert_pem.bytes(),
+        "base64 of a certificate": "".join(trustme.CA().cert_pem.bytes().decode().splitlines()[1:-1]),
         "private DER": base64.b64decode("".join(private_pem(PRIVATE["RS256"]).splitlines()[1:-1])),
     }
 

@@ -76,6 +76,7 @@ def test_snippets_run(block, monkeypatch, tmp_path):
         "asyncio": asyncio,
         "timedelta": dt.timedelta,
         "datetime": dt.datetime,
+        "UTC": dt.UTC,
         "request": quart.request,
         "jsonify": quart.jsonify,
         "make_response": quart.make_response,
