@@ -30,9 +30,7 @@ def _install(session: nox.Session, *groups: str) -> None:
 def tests(session: nox.Session) -> None:
     """All tests, with branch coverage."""
     _install(session, "test")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
-    session.run("coverage", "combine", "-q")
-    session.run("coverage", "report")
+    session.run("pytest", "--cov", *session.posargs)
 
 
 @nox.session(python="3.11")

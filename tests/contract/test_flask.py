@@ -7,10 +7,12 @@ import inspect
 import subprocess
 import sys
 import threading
+import time
 
 import flask
 import pytest
 
+from async_jwt import Key, KeyRing
 from async_jwt.adapters import flask as flask_adapter
 from async_jwt.adapters import flask_sync, quart
 from async_jwt.errors import ConfigurationError
@@ -18,6 +20,7 @@ from tests.conftest import SECRET
 
 PLAIN = """
 import threading
+import time
 import flask
 from async_jwt.adapters.flask_sync import *
 from async_jwt.adapters import home_loop
@@ -141,6 +144,27 @@ def test_an_async_hook_that_blocks_on_the_api_is_told_what_to_do():
     bearer = {"Authorization": f"Bearer {jwt.create_access_token('alice')}"}
     with pytest.raises(RuntimeError, match="await the function of the same name"):
         app.test_client().get("/me", headers=bearer)
+
+
+def test_plain_views_wait_for_keys_that_another_thread_loads():
+    asked = []
+
+    def load():
+        asked.append(1)
+        time.sleep(0.1)
+        return [Key(SECRET, kid="1")]
+
+    app = flask.Flask("tests")
+    jwt = flask_sync.JWTManager(app, keys=KeyRing(load=load))
+    made = []
+    threads = [
+        threading.Thread(target=lambda: made.append(jwt.create_access_token("alice"))) for _ in range(5)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(made), len(asked)) == (5, 1)
 
 
 def test_threads_do_not_share_an_identity():

@@ -216,6 +216,13 @@ def test_a_fork_has_its_own(monkeypatch):
     module._at_exit()
 
 
+def test_it_is_stopped_at_the_end_of_the_process(monkeypatch):
+    home = HomeLoop()
+    monkeypatch.setattr(module, "_home", home)
+    module._at_exit()
+    assert not home.is_alive
+
+
 SCRIPT = """
 import asyncio, os, sys, threading
 from async_jwt.adapters.home_loop import home_loop
