@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-ROUNDS = 60
+ROUNDS = 150
 ROUND_SECONDS = 0.01
 
 
