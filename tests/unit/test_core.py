@@ -8,12 +8,13 @@ import anyio
 import pytest
 
 from async_jwt.core.authenticate import Record, authenticate
+from async_jwt.core.claims import check_shape
 from async_jwt.core.hooks import Hooks
 from async_jwt.core.issue import Order, issue
 from async_jwt.core.policy import Policy
 from async_jwt.core.realm import Realm
 from async_jwt.core.settings import Settings
-from async_jwt.errors import HookTimeoutError, NoAuthorizationError, RevokedTokenError
+from async_jwt.errors import ClaimError, HookTimeoutError, NoAuthorizationError, RevokedTokenError
 from async_jwt.stores import MemoryStore
 from tests.conftest import SECRET
 
@@ -95,3 +96,21 @@ async def test_many_plain_hooks_wait_for_their_turn():
         for number in range(100):
             group.start_soon(ask, number)
     assert sorted(answers) == list(range(100))
+
+
+def test_what_stores_are_told_allows_for_clocks_that_differ():
+    settings = Settings.from_config({"JWT_DECODE_LEEWAY": 30, "JWT_CLOCK_SKEW": 7})
+    claims = {"sub": "a", "type": "access", "iat": 1000, "exp": 2000}
+    ref = check_shape(claims, settings).ref
+    assert (ref.issued_at, ref.expires_at) == (993, 2030)
+
+
+@pytest.mark.parametrize("claim", ["type", "jti", "csrf", "gen", "sid"])
+@pytest.mark.parametrize("verify_sub", [True, False])
+def test_texts_are_texts_whether_or_not_the_subject_is(claim, verify_sub):
+    settings = Settings.from_config({"JWT_VERIFY_SUB": verify_sub})
+    for wrong in (7, None, ["a"], {}):
+        with pytest.raises(ClaimError):
+            check_shape({"sub": "a", "type": "access", claim: wrong}, settings)
+    if not verify_sub:
+        check_shape({"sub": 7, "type": "access"}, settings)

@@ -16,7 +16,7 @@ import pytest
 
 from async_jwt.adapters import home_loop as module
 from async_jwt.adapters.home_loop import HomeLoop, home_loop
-from async_jwt.core.run import step
+from async_jwt.core.run import in_thread, step
 
 variable = contextvars.ContextVar("variable", default="unset")
 
@@ -265,3 +265,16 @@ def test_a_process_forks_and_ends_with_something_in_flight():
 def test_a_store_that_only_says_it_awaits_nothing_is_found_out():
     with pytest.raises(RuntimeError, match="awaits nothing"):
         step(asyncio.sleep(0), lambda awaitable: None)
+
+
+def test_what_a_stepping_thread_hands_over_does_not_step(home):
+    """Plain hooks of an async one run in a worker thread there, and not on the loop."""
+
+    async def handed_over():
+        return await in_thread(threading.current_thread), threading.current_thread()
+
+    async def stepping():
+        return home.run(handed_over())
+
+    worker, loop = step(stepping(), home.run)
+    assert worker is not loop
