@@ -90,13 +90,19 @@ class FlaskFramework:
         return response
 
 
-def _needs_loop(binding: Binding | None) -> bool:
-    return binding is not None and binding.realm().needs_loop
-
-
 def _current_binding() -> Binding | None:
     app = object_of(current_app)
     return None if app is None else app.extensions.get(EXTENSION)
+
+
+def _needs_loop(coroutine: Coroutine[Any, Any, Any], binding: Binding | None) -> bool:
+    """Whether a coroutine may wait. One that cannot be run, as for a wrong setting, is closed."""
+    try:
+        binding = binding or _current_binding()
+        return binding is not None and binding.realm().needs_loop
+    except BaseException:
+        coroutine.close()
+        raise
 
 
 def run(coroutine: Coroutine[Any, Any, T], binding: Binding | None = None) -> T:
@@ -106,12 +112,7 @@ def run(coroutine: Coroutine[Any, Any, T], binding: Binding | None = None) -> T:
         coroutine: what to run.
         binding: the application that it is for; None is the current one.
     """
-    try:
-        needs_loop = _needs_loop(binding or _current_binding())
-    except BaseException:
-        coroutine.close()
-        raise
-    if needs_loop:
+    if _needs_loop(coroutine, binding):
         return home_loop().run(coroutine)
     return step(coroutine, lambda awaitable: home_loop().run(awaitable))
 
@@ -123,12 +124,7 @@ async def host(coroutine: Coroutine[Any, Any, T], binding: Binding | None = None
         coroutine: what to run.
         binding: the application that it is for; None is the current one.
     """
-    try:
-        needs_loop = _needs_loop(binding or _current_binding())
-    except BaseException:
-        coroutine.close()
-        raise
-    return await (home_loop().wait(coroutine) if needs_loop else coroutine)
+    return await (home_loop().wait(coroutine) if _needs_loop(coroutine, binding) else coroutine)
 
 
 def blocking(function: Callable[P, Awaitable[T]]) -> Callable[P, T]:

@@ -23,6 +23,7 @@ from async_jwt.adapters._werkzeug import WerkzeugView, object_of
 from async_jwt.adapters.facade import Check, PublicAPI
 from async_jwt.binding import Binding, Surroundings
 from async_jwt.core.authenticate import Authentication
+from async_jwt.core.hooks import looks_async
 from async_jwt.core.issue import TokenPair
 from async_jwt.core.responses import Answer
 from async_jwt.errors import ConfigurationError, JWTExtendedException
@@ -112,7 +113,7 @@ class _Quart:
         raise ConfigurationError("Set app.websocket_class before JWTManager(app) or init_app(app)")
 
     def guard(self, function: Callable[..., Any], check: Check) -> Callable[..., Any]:
-        if inspect.iscoroutinefunction(function):
+        if looks_async(function):
 
             @wraps(function)
             async def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -179,7 +180,9 @@ class JWTManager(AsyncManager):
             if response is not None and isinstance(socket, Socket) and socket.is_accepted:
                 refusal = binding.record(socket).refusal
                 status = response.status_code if refusal is None else refusal.status
-                if not socket.is_closed:
+                # Another answer of the application's, such as abort(404), says nothing of the token.
+                is_ours = refusal is not None or status >= 500
+                if is_ours and not socket.is_closed:
                     with contextlib.suppress(Exception):  # the client may have gone
                         await socket.close(close_code(status), "" if refusal is None else refusal.error_code)
             return response

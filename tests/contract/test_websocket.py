@@ -9,7 +9,7 @@ import functools
 import logging
 
 import pytest
-from quart import Blueprint, Quart, Websocket, copy_current_websocket_context, websocket
+from quart import Blueprint, Quart, Websocket, abort, copy_current_websocket_context, websocket
 
 from async_jwt.adapters import quart as api
 from async_jwt.errors import JWTExtendedException, StoreUnavailableError
@@ -509,6 +509,20 @@ async def test_what_breaks_on_an_open_socket_is_no_normal_end():
         broken.append(1)
         assert await socket.ask() is None
     assert (socket.closed["code"], socket.closed["reason"]) == (1011, "")
+
+
+async def test_another_end_of_a_view_is_not_blamed_on_the_token():
+    h = Sockets()
+
+    @h.app.websocket("/lost")
+    @api.jwt_required
+    async def lost():
+        await websocket.receive()
+        abort(404)
+
+    async with h.connect("/lost", subprotocols=["bearer", await h.mint()]) as socket:
+        assert await socket.ask() is None
+    assert socket.closed["code"] == 1000
 
 
 async def test_a_view_that_goes_on_after_a_refusal_is_nobody():
