@@ -263,7 +263,7 @@ async def test_plain_hooks_run_in_a_worker_thread_with_the_context(harness):
 
 
 async def test_abandoned_hooks_keep_their_slots(harness):
-    h = harness({"JWT_HOOK_TIMEOUT": 0.2})
+    h = harness({"JWT_HOOK_TIMEOUT": 1.0})
     release = threading.Event()
     running = []
 
