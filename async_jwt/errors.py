@@ -14,6 +14,7 @@
     * ImmatureTokenError               401  token_immature     (jwt.ImmatureSignatureError)
     * ClaimError                       401  claim_invalid      (jwt.InvalidTokenError)
       * MissingClaimError              401  claim_missing      (jwt.MissingRequiredClaimError)
+      * SubjectError                   401  subject_invalid    (jwt.InvalidSubjectError)
       * AudienceError                  401  audience_invalid   (jwt.InvalidAudienceError)
       * IssuerError                    401  issuer_invalid     (jwt.InvalidIssuerError)
   * WrongTokenError                    401  token_type_wrong
@@ -38,6 +39,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jwt
+from jwt.exceptions import InvalidSubjectError
 
 __all__ = [
     "AlgorithmError",
@@ -62,6 +64,7 @@ __all__ = [
     "RevokedTokenError",
     "SignatureError",
     "StoreUnavailableError",
+    "SubjectError",
     "UserClaimsVerificationError",
     "UserLookupError",
     "WrongTokenError",
@@ -217,6 +220,12 @@ class MissingClaimError(ClaimError, jwt.MissingRequiredClaimError):
     def __init__(self, claim: str = "", detail: str | None = None) -> None:
         super().__init__(detail)
         self.claim = claim
+
+
+class SubjectError(ClaimError, InvalidSubjectError):
+    """The subject is no text (RFC 7519 §4.1.2)."""
+
+    error_code = "subject_invalid"
 
 
 class AudienceError(ClaimError, jwt.InvalidAudienceError):

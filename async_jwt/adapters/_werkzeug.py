@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
+from werkzeug import wrappers
 from werkzeug.exceptions import HTTPException
 from werkzeug.sansio.request import Request
 from werkzeug.sansio.response import Response
@@ -75,9 +76,17 @@ def object_of(proxy: Any) -> Any | None:
 def _twin_class(kind: type[JWTExtendedException]) -> type[JWTExtendedException]:
     # The class keeps HTTPException's `code = None`, so that frameworks look for a handler
     # by class: an application's handler for our class, then ours, then one for HTTPException.
-    return type(
-        kind.__name__, (kind, HTTPException), {"__module__": kind.__module__, "__doc__": kind.__doc__}
-    )
+    body = {"__module__": kind.__module__, "__doc__": kind.__doc__, "data": property(_data)}
+    return type(kind.__name__, (kind, HTTPException), body)
+
+
+def _data(twin: Any) -> Any:
+    """The answer's body as a value: Flask-RESTX writes it anew."""
+    response = twin.response
+    if not isinstance(response, wrappers.Response):
+        raise AttributeError("data")  # Quart's cannot be read without awaiting
+    data = response.get_json(silent=True)
+    return response.get_data(as_text=True) if data is None else data
 
 
 def twin_of(error: JWTExtendedException, response: Response) -> JWTExtendedException:

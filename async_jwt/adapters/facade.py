@@ -302,7 +302,7 @@ class PublicAPI(Operations):
         if found is None:
             return None
         if "user_lookup" not in self._binding().realm().hooks:
-            raise RuntimeError("There is no current user: register a user_lookup_loader")
+            raise RuntimeError("There is no current user: register a loader with @jwt.user_lookup_loader")
         return found.user
 
     def get_unverified_jwt_headers(self, encoded_token: str) -> dict[str, Any]:

@@ -50,6 +50,8 @@ __all__ = [
     "verify_jwt_in_request",
 ]
 
+_FJE = "flask-jwt-extended"
+
 _framework = FlaskFramework()
 _api = PublicAPI(_framework)
 
@@ -77,6 +79,9 @@ class JWTManager(Manager):
 
     def _install(self, app: Flask, binding: Binding) -> None:
         install(app, binding, _api)
+        # Where applications written for Flask-JWT-Extended look for their manager; not over its own.
+        if isinstance(app.extensions.get(_FJE, self), JWTManager):
+            app.extensions[_FJE] = self
 
 
 create_access_token: Final = blocking(_api.create_access_token)

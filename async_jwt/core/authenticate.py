@@ -18,6 +18,7 @@ from async_jwt.core.realm import Realm
 from async_jwt.core.request import RequestView
 from async_jwt.core.settings import Settings
 from async_jwt.errors import (
+    CSRFError,
     HookError,
     JWTExtendedException,
     NoAuthorizationError,
@@ -126,6 +127,8 @@ async def authenticate(
             raise
         record.answered, record.authentication, record.ref, record.refusal = True, None, None, None
         return None
+    if location == "cookies" and settings.is_compat:
+        await _check_csrf_is_sent(view, policy, settings)
     facts, now = record.facts.get(token), realm.clock()
     if facts is None or view.is_accepted or not 0 <= now - facts.found_at < _FACTS_HOLD:
         facts = record.facts[token] = _Facts(await realm.verify(token), now)
@@ -156,13 +159,23 @@ async def _check_csrf(claims: _Claims, view: RequestView, policy: Policy, settin
         # Browsers let any site open a WebSocket with this site's cookies, and send no CSRF value.
         checks.check_origin(view, settings)
         return
-    if not settings.cookie_csrf_protect or view.method not in settings.csrf_methods:
+    if not _needs_csrf(view, settings):
         return
     if settings.csrf_check_origin:
         checks.check_origin(view, settings)
     sent = await csrf_value(view, policy, settings)
     name = settings.refresh_csrf_header_name if policy.refresh else settings.access_csrf_header_name
     checks.check_csrf(claims, sent, name)
+
+
+async def _check_csrf_is_sent(view: RequestView, policy: Policy, settings: Settings) -> None:
+    """As FJE, whose clients are told of a missing value before anything about the token."""
+    if _needs_csrf(view, settings) and not await csrf_value(view, policy, settings):
+        raise CSRFError("Missing CSRF token")
+
+
+def _needs_csrf(view: RequestView, settings: Settings) -> bool:
+    return settings.cookie_csrf_protect and view.method in settings.csrf_methods
 
 
 async def _check_revocation(realm: Realm, ref: TokenRef, header: _Claims, claims: _Claims) -> None:

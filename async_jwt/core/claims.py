@@ -18,6 +18,7 @@ from async_jwt.errors import (
     ImmatureTokenError,
     IssuerError,
     MissingClaimError,
+    SubjectError,
 )
 from async_jwt.stores.contract import TokenRef
 
@@ -121,7 +122,7 @@ def check_shape(claims: dict[str, Any], settings: Settings, *, new: bool = False
 
     Raises:
         MissingClaimError: a required claim is absent.
-        ClaimError: a claim is of the wrong type.
+        ClaimError: a claim is of the wrong type; SubjectError if it is the subject.
         AudienceError: no accepted audience is named.
         IssuerError: the issuer is not accepted.
     """
@@ -134,7 +135,7 @@ def check_shape(claims: dict[str, Any], settings: Settings, *, new: bool = False
     for name, value in claims.items():
         # Most claims are texts: one look passes them, whatever their name.
         if not isinstance(value, str) and name in _TEXTS and (name != "sub" or settings.verify_sub):
-            raise ClaimError(_TEXTS[name])
+            raise (SubjectError if name == "sub" else ClaimError)(_TEXTS[name])
     if not isinstance(claims.setdefault("fresh", False), _NUMBER):
         raise ClaimError("Fresh claim must be a boolean or a number")
     if "iss" in claims or settings.decode_issuer is not None:

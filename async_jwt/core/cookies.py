@@ -75,6 +75,8 @@ def cookies_to_set(
         ValueError: the cookie would be larger than browsers keep, or the token has no CSRF
             value although CSRF protection is on.
     """
+    if max_age == 0 and settings.is_compat:
+        max_age = None  # as FJE
     if max_age is None and not settings.session_cookie:
         max_age = _life(claims, settings, now)
     cookies = [_cookie(settings, refresh, token, max_age, domain)]

@@ -14,7 +14,7 @@ from async_jwt.core.codec import encode
 from async_jwt.core.policy import REFRESH
 from async_jwt.core.realm import Realm
 from async_jwt.core.values import Lifetime, lifetime
-from async_jwt.errors import JWTDecodeError
+from async_jwt.errors import JWTDecodeError, SubjectError
 from async_jwt.keys import Key
 from async_jwt.stores.contract import new_sid
 
@@ -175,7 +175,7 @@ def _sign(realm: Realm, draft: _Draft, stamp: str) -> Issued:
 
 
 def _fix(problem: JWTDecodeError) -> str:
-    if "Subject" not in str(problem):
+    if not isinstance(problem, SubjectError):
         return ""
     return (
         " Pass str(...) as the identity, or register a user_identity_loader that returns text;"

@@ -89,15 +89,14 @@ def _in_headers(view: RequestView, _: Policy, settings: Settings) -> list[str]:
 
 def _credential(text: str, settings: Settings) -> str | None:
     """The token of one ``Bearer <token>`` field (RFC 6750 §2.1), None for another scheme."""
-    scheme, _, rest = text.strip().partition(" ")
+    scheme, *rest = text.split() or [""]
     wanted = settings.header_type
     if scheme != wanted and (settings.strict_scheme_case or scheme.lower() != wanted.lower()):
         return None
-    token = rest.strip()
-    if not token or " " in token or "\t" in token:
+    if len(rest) != 1:
         name = settings.header_name
         raise InvalidHeaderError(f"Bad {name} header. Expected '{name}: {wanted} <JWT>'")
-    return token
+    return rest[0]
 
 
 def _bare(value: str, settings: Settings) -> str:

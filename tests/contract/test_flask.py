@@ -10,6 +10,7 @@ import threading
 import time
 
 import flask
+import flask_jwt_extended
 import pytest
 
 from async_jwt import Key, KeyRing
@@ -22,6 +23,7 @@ PLAIN = """
 import threading
 import time
 import flask
+import flask_jwt_extended
 from async_jwt.adapters.flask_sync import *
 from async_jwt.adapters import home_loop
 
@@ -195,3 +197,20 @@ def test_threads_do_not_share_an_identity():
         thread.join()
     assert all(names == [name, name] for name, names in found.values())
     assert len(found) == 16
+
+
+def test_the_manager_is_found_where_applications_of_the_original_look_for_it():
+    app = flask.Flask("tests")
+    jwt = flask_sync.JWTManager(app)
+    assert app.extensions["flask-jwt-extended"] is jwt
+    last = flask_sync.JWTManager(app)
+    assert app.extensions["flask-jwt-extended"] is last
+
+
+def test_the_original_keeps_its_place_beside_ours():
+    """While an application moves, both may be there."""
+    app = flask.Flask("tests")
+    app.config["JWT_SECRET_KEY"] = SECRET
+    original = flask_jwt_extended.JWTManager(app)
+    flask_sync.JWTManager(app)
+    assert app.extensions["flask-jwt-extended"] is original

@@ -305,7 +305,7 @@ async def test_tokens_of_another_issuer_with_a_static_key(harness):
         ({"aud": {"api": 1}}, "audience_invalid"),
         ({"aud": [["api"]]}, "audience_invalid"),
         ({"sub": None}, "claim_missing"),
-        ({"sub": 7}, "claim_invalid"),
+        ({"sub": 7}, "subject_invalid"),
         ({"type": "Bearer"}, "token_type_wrong"),
         ({"type": ["access"]}, "claim_invalid"),
     ],
