@@ -84,7 +84,7 @@ def _data(twin: Any) -> Any:
     """The answer's body as a value: Flask-RESTX writes it anew."""
     response = twin.response
     if not isinstance(response, wrappers.Response):
-        raise AttributeError("data")  # Quart's cannot be read without awaiting
+        raise AttributeError("data")  # noqa: TRY004  # Quart's can only be awaited: as if it were not there
     data = response.get_json(silent=True)
     return response.get_data(as_text=True) if data is None else data
 

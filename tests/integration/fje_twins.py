@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import functools
 import json
+import sys
 import time
 from typing import Any
 
@@ -216,3 +218,76 @@ def tokens() -> dict[str, str]:
         "four parts": f"{good}.{signature}",
     }
     return made
+
+
+def recipes(api: Any, config: dict[str, Any]) -> flask.Flask:
+    """What the original's documentation shows applications to do."""
+    app = flask.Flask("recipes")
+    app.config.update({"JWT_SECRET_KEY": SECRET, "JWT_TOKEN_LOCATION": ["headers", "cookies"], **config})
+    jwt = api.JWTManager(app)
+
+    def admin_required(view):
+        @functools.wraps(view)
+        def checked(*args, **kwargs):
+            api.verify_jwt_in_request()
+            if api.get_jwt().get("admin"):
+                return view(*args, **kwargs)
+            return flask.jsonify(msg="Admins only"), 403
+
+        return checked
+
+    @jwt.user_identity_loader
+    def identity_of(user):
+        return user["id"]
+
+    @jwt.user_lookup_loader
+    def user_of(_header, claims):
+        return {"id": claims["sub"], "name": f"user {claims['sub']}"}
+
+    @app.after_request
+    def renew(response):
+        # Anonymous requests, and those that were refused, have nothing to renew.
+        try:
+            ends = api.get_jwt()["exp"]
+        except (RuntimeError, KeyError):
+            return response
+        if ends - time.time() < 600:
+            token = api.create_access_token({"id": api.get_jwt_identity()})
+            api.set_access_cookies(response, token)
+            response.headers["X-Renewed"] = "yes"
+        return response
+
+    @app.get("/whoami")
+    @api.jwt_required(optional=True)
+    def whoami():
+        if not api.current_user:
+            return flask.jsonify(name=None)
+        return flask.jsonify(name=api.current_user["name"], id=api.get_current_user()["id"])
+
+    @app.get("/admin")
+    @admin_required
+    def admin():
+        return flask.jsonify(claims=sorted(api.get_jwt()))
+
+    _recipes_of_errors(app, api)
+    return app
+
+
+def _recipes_of_errors(app: flask.Flask, api: Any) -> None:
+    @app.get("/tries")
+    def tries():
+        outcomes = []
+        for demands in ({"refresh": True}, {"fresh": True}, {"locations": "query_string"}, {}):
+            try:
+                header, claims = api.verify_jwt_in_request(**demands)
+                outcomes.append([header["alg"], claims["sub"]])
+            except Exception as error:  # noqa: BLE001  # by name: the classes are each library's own
+                outcomes.append(type(error).__name__)
+        return flask.jsonify(outcomes=outcomes, identity=api.get_jwt_identity())
+
+    @app.get("/raise/<name>")
+    def raise_(name):
+        errors = sys.modules[
+            "flask_jwt_extended.exceptions" if api is flask_jwt_extended else "async_jwt.errors"
+        ]
+        raise getattr(errors, name)("what the application says")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from typing import Any
 
+import flask_jwt_extended
 import jwt as pyjwt
 import pytest
 
+from async_jwt.adapters import flask_sync
 from tests.conftest import SECRET
-from tests.integration.fje_twins import DEMANDS, tokens, twins
+from tests.integration.fje_twins import DEMANDS, recipes, tokens, twins
 from tests.unit.keys import PRIVATE_PEMS, PUBLIC_PEMS
 
 pytestmark = pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
@@ -382,3 +385,39 @@ def test_settings_can_be_read_from_the_configuration():
             here = ours.config[name]
             assert (list(here) if isinstance(here, (list, tuple)) else here) == there, name
     json.dumps({name: str(value) for name, value in ours.config.items()})
+
+
+def test_documented_recipes():
+    """A custom decorator, implicit renewal, optional users, several checks, errors of one's own."""
+    theirs = recipes(flask_jwt_extended, {})
+    ours = recipes(flask_sync, {"JWT_COMPAT": "flask-jwt-extended"})
+    made = tokens()
+    claims = pyjwt.decode(made["access"], SECRET, ["HS256"])
+    made["admin"] = pyjwt.encode({**claims, "admin": True}, SECRET, "HS256")
+    made["near its end"] = pyjwt.encode({**claims, "exp": claims["iat"] + 300}, SECRET, "HS256")
+    renewed = 0
+    for what, path in itertools.product(made, ("/whoami", "/admin", "/tries")):
+        if what in OTHER_WORDS | {"aud number"}:
+            continue
+        headers = {"Authorization": f"Bearer {made[what]}"}
+        expected, found = (seen(app, path, headers=headers) for app in (theirs, ours))
+        renewed += "X-Renewed" in dict(found[1])
+        assert _without_tokens(found) == _without_tokens(expected), (what, path)
+    assert renewed == 3
+    for name in (
+        "NoAuthorizationError",
+        "CSRFError",
+        "InvalidHeaderError",
+        "WrongTokenError",
+        "JWTDecodeError",
+    ):
+        assert seen(ours, f"/raise/{name}") == seen(theirs, f"/raise/{name}"), name
+
+
+def _without_tokens(found: Any) -> Any:
+    status, headers, body = found
+    return (
+        status,
+        sorted(re.sub(r"(Set-Cookie.*?)=[^;]*", r"\1", f"{name}: {value}") for name, value in headers),
+        body,
+    )
