@@ -15,7 +15,16 @@ from typing import Any
 
 CASES = ("codec", "request")
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("async-jwt", "PyJWT", "cryptography", "Quart", "joserfc", "quart-jwt-extended")
+PACKAGES = (
+    "async-jwt",
+    "PyJWT",
+    "cryptography",
+    "Quart",
+    "Flask",
+    "joserfc",
+    "quart-jwt-extended",
+    "Flask-JWT-Extended",
+)
 
 
 def _versions() -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
@@ -14,6 +14,7 @@ from async_jwt.adapters.facade import Check, PublicAPI
 from async_jwt.adapters.home_loop import home_loop
 from async_jwt.binding import Binding
 from async_jwt.core.hooks import looks_async
+from async_jwt.core.realm import Realm
 from async_jwt.core.responses import Answer
 from async_jwt.core.run import in_thread, step
 from async_jwt.errors import ConfigurationError, JWTExtendedException
@@ -30,6 +31,11 @@ class _FlaskView(WerkzeugView):
     __slots__ = ()
 
     _request: Request
+
+    def headers(self, name: str) -> Sequence[str]:
+        # WSGI joins a header that came twice (PEP 3333), so there is one value to look up.
+        value = self._request.headers.get(name)
+        return () if value is None else (value,)
 
     async def body(self) -> bytes:
         # Read from the connection, which may wait: never on a loop.
@@ -64,7 +70,9 @@ class FlaskFramework:
 
             @wraps(function)
             async def guarded_async(*args: Any, **kwargs: Any) -> Any:
-                await host(check())
+                binding = _binding()
+                realm = None if binding is None else binding.realm()
+                await host(check(binding, realm), realm)
                 return await function(*args, **kwargs)
 
             return guarded_async
@@ -73,7 +81,9 @@ class FlaskFramework:
 
         @wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            run(check())
+            binding = _binding()
+            realm = None if binding is None else binding.realm()
+            run(check(binding, realm), realm)
             answer = function(*args, **kwargs)
             # The identity goes along with what is streamed.
             return stream_with_context(answer) if streams else answer
@@ -90,41 +100,32 @@ class FlaskFramework:
         return response
 
 
-def _current_binding() -> Binding | None:
+def _binding() -> Binding | None:
+    """That of the current application. None where there is none: a coroutine that needs one says so."""
     app = object_of(current_app)
     return None if app is None else app.extensions.get(EXTENSION)
 
 
-def _needs_loop(coroutine: Coroutine[Any, Any, Any], binding: Binding | None) -> bool:
-    """Whether a coroutine may wait. One that cannot be run, as for a wrong setting, is closed."""
-    try:
-        binding = binding or _current_binding()
-        return binding is not None and binding.realm().needs_loop
-    except BaseException:
-        coroutine.close()
-        raise
+def _realm() -> Realm | None:
+    binding = _binding()
+    return None if binding is None else binding.realm()
 
 
-def run(coroutine: Coroutine[Any, Any, T], binding: Binding | None = None) -> T:
-    """Run one of our coroutines in a plain view: in its own thread, or on the home loop if it may wait.
+def _wait(awaitable: Awaitable[T]) -> T:
+    return home_loop().run(awaitable)
 
-    Args:
-        coroutine: what to run.
-        binding: the application that it is for; None is the current one.
-    """
-    if _needs_loop(coroutine, binding):
+
+def run(coroutine: Coroutine[Any, Any, T], realm: Realm | None) -> T:
+    """Run one of our coroutines in a plain view: in its own thread, or on the home loop if it may wait."""
+    if realm is not None and realm.needs_loop:
         return home_loop().run(coroutine)
-    return step(coroutine, lambda awaitable: home_loop().run(awaitable))
+    return step(coroutine, _wait)
 
 
-async def host(coroutine: Coroutine[Any, Any, T], binding: Binding | None = None) -> T:
-    """Run one of our coroutines for an async view: where its connections last, if it has any.
-
-    Args:
-        coroutine: what to run.
-        binding: the application that it is for; None is the current one.
-    """
-    return await (home_loop().wait(coroutine) if _needs_loop(coroutine, binding) else coroutine)
+async def host(coroutine: Coroutine[Any, Any, T], realm: Realm | None) -> T:
+    """Run one of our coroutines for an async view: where its connections last, if it has any."""
+    may_wait = realm is not None and realm.needs_loop
+    return await (home_loop().wait(coroutine) if may_wait else coroutine)
 
 
 def blocking(function: Callable[P, Awaitable[T]]) -> Callable[P, T]:
@@ -132,7 +133,8 @@ def blocking(function: Callable[P, Awaitable[T]]) -> Callable[P, T]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        return run(cast("Coroutine[Any, Any, T]", function(*args, **kwargs)))
+        realm = _realm()
+        return run(cast("Coroutine[Any, Any, T]", function(*args, **kwargs)), realm)
 
     return call
 
@@ -142,7 +144,8 @@ def hosted(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, An
 
     @wraps(function)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        return await host(cast("Coroutine[Any, Any, T]", function(*args, **kwargs)))
+        realm = _realm()
+        return await host(cast("Coroutine[Any, Any, T]", function(*args, **kwargs)), realm)
 
     return call
 
@@ -155,9 +158,8 @@ def blocking_method(
     @wraps(method)
     def call(manager: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
         operations = OperationsOf(manager)
-        binding = operations._binding()  # noqa: SLF001  # their application
-        coroutine = method(operations, *args, **kwargs)
-        return run(cast("Coroutine[Any, Any, T]", coroutine), binding)
+        realm = operations._binding().realm()  # noqa: SLF001  # of their application
+        return run(cast("Coroutine[Any, Any, T]", method(operations, *args, **kwargs)), realm)
 
     return call
 
@@ -173,8 +175,8 @@ def hosted_operations(manager: type[M]) -> type[M]:
 def _hosted_method(method: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..., Coroutine[Any, Any, T]]:
     @wraps(method)
     async def call(manager: Any, /, *args: Any, **kwargs: Any) -> T:
-        binding = manager._binding()  # noqa: SLF001  # its own half
-        return await host(method(manager, *args, **kwargs), binding)
+        realm = manager._binding().realm()  # noqa: SLF001  # its own half
+        return await host(method(manager, *args, **kwargs), realm)
 
     return call
 
@@ -183,6 +185,6 @@ def install(app: Flask, binding: Binding, api: PublicAPI) -> None:
     """Register with an application what it must call."""
 
     def answer(error: JWTExtendedException) -> Any:
-        return run(api.answer(app, error), binding)
+        return run(api.answer(app, error), binding.realm())
 
     app.register_error_handler(JWTExtendedException, answer)

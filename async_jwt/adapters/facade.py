@@ -17,6 +17,7 @@ from async_jwt.core.cookies import cookies_to_set, cookies_to_unset
 from async_jwt.core.issue import TokenPair
 from async_jwt.core.notify import notify
 from async_jwt.core.policy import Policy
+from async_jwt.core.realm import Realm
 from async_jwt.core.request import RequestView
 from async_jwt.core.responses import Answer, answer_to, loader_for
 from async_jwt.errors import ConfigurationError, HookError, JWTExtendedException
@@ -27,7 +28,8 @@ from async_jwt.signals import token_refused, user_loaded
 __all__ = ["Framework", "PublicAPI"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-Check = Callable[[], Coroutine[Any, Any, Any]]
+Check = Callable[..., Coroutine[Any, Any, Any]]
+"""Checks the current request. May be given its application's `Binding` and `Realm`."""
 
 log: logging.Logger = logging.getLogger("async_jwt")
 
@@ -161,11 +163,13 @@ class PublicAPI(Operations):
             raise ConfigurationError(f"jwt_required decorates functions, not {type(view).__name__}")
         return self._framework.guard(view, partial(self._verify, policy))
 
-    async def _verify(self, policy: Policy) -> Authentication | None:
+    async def _verify(
+        self, policy: Policy, binding: Binding | None = None, realm: Realm | None = None
+    ) -> Authentication | None:
         request = self._framework.current_request()
         if request is None:
             raise RuntimeError("There is no request to verify: call this while one is served")
-        binding = self._binding()
+        binding = binding or self._binding()
         record = binding.record(request)
         view = self._framework.view(request)
         if view.method == "OPTIONS":
@@ -174,7 +178,7 @@ class PublicAPI(Operations):
             return None
         before = record.authentication
         try:
-            found = await authenticate(binding.realm(), view, policy, record)
+            found = await authenticate(realm or binding.realm(), view, policy, record)
         except JWTExtendedException as error:
             if view.is_accepted:
                 record.forget()  # an open WebSocket goes on, and must not go on as who it was

@@ -116,6 +116,7 @@ class Hooks:
 
     def __init__(self) -> None:
         self._hooks: dict[str, Hook] = {}
+        self._deciding: tuple[Hook, ...] = ()
 
     def register(self, name: str, function: Any, *, inline: bool) -> None:
         """Register a hook; a later one takes the place of an earlier one.
@@ -128,6 +129,7 @@ class Hooks:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigurationError(f"{name}_loader cannot take a generator function: return, do not yield")
         self._hooks[name] = Hook.of(name, function, inline=inline)
+        self._deciding = tuple(hook for hook in self._hooks.values() if hook.name in _DECIDING)
 
     def __contains__(self, name: str) -> bool:
         """Whether a hook of that name was registered."""
@@ -139,7 +141,10 @@ class Hooks:
 
     def any_async(self) -> bool:
         """Whether a hook is async that a request with a good token, or a login, may ask."""
-        return any(hook.is_async for name, hook in self._hooks.items() if name in _DECIDING)
+        for hook in self._deciding:  # noqa: SIM110  # at every request: a generator takes longer
+            if hook.is_async:
+                return True
+        return False
 
     def refuse_untimed(self) -> None:
         """Refuse hooks that `JWT_HOOK_TIMEOUT` could not interrupt.

@@ -52,6 +52,8 @@ class Realm:
         # The keys of a ring that was given are pinned to their algorithms: it decides.
         self.codec: Codec = Codec(settings, clock, ALGORITHMS if ring is not None else None)
         self._ring = ring
+        # To wait, or to keep a time limit.
+        self._waits = settings.hook_timeout is not None or not getattr(store, "awaits_nothing", False)
         # By digest: nobody shall find the loaders' secrets here.
         self._loaded: dict[tuple[str, bytes], Key] = {}
 
@@ -68,12 +70,8 @@ class Realm:
 
     @property
     def needs_loop(self) -> bool:
-        """Whether a plain view needs an event loop for a check: to wait, or to keep a time limit."""
-        return (
-            self.settings.hook_timeout is not None
-            or not getattr(self.store, "awaits_nothing", False)
-            or self.hooks.any_async()
-        )
+        """Whether a plain view needs an event loop for a check."""
+        return self._waits or self.hooks.any_async()
 
     async def ask(self, name: str, *args: Any) -> Any:
         """What a registered hook answers; None where there is no such hook.
@@ -101,9 +99,10 @@ class Realm:
             ConfigurationError: there is no key.
         """
         if "decode_key" not in self.hooks:
-            if self.ring.is_loaded:
+            ring = self.ring
+            if ring.is_loaded:
                 return await self._verify_loaded(token)
-            return self.codec.verify(token, self.ring.at(self.clock()))
+            return self.codec.verify(token, ring.at(self.clock()))
         unverified = self.codec.inspect(token)
         if unverified.algorithm not in self.settings.accepted_algorithms:
             raise AlgorithmError("The specified alg value is not allowed")

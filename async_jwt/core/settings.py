@@ -564,7 +564,7 @@ class LiveSettings:
             unchanged = tuple(config.values()) == self._seen
         except Exception:  # noqa: BLE001  # some other value of the application cannot be compared
             unchanged = False
-        if not unchanged or any(config[key] != copy for key, copy in self._copies):
+        if not unchanged or (self._copies and any(config[key] != copy for key, copy in self._copies)):
             self._reload()
         return cast("Settings", self._settings)
 

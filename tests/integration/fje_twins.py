@@ -226,16 +226,6 @@ def recipes(api: Any, config: dict[str, Any]) -> flask.Flask:
     app.config.update({"JWT_SECRET_KEY": SECRET, "JWT_TOKEN_LOCATION": ["headers", "cookies"], **config})
     jwt = api.JWTManager(app)
 
-    def admin_required(view):
-        @functools.wraps(view)
-        def checked(*args, **kwargs):
-            api.verify_jwt_in_request()
-            if api.get_jwt().get("admin"):
-                return view(*args, **kwargs)
-            return flask.jsonify(msg="Admins only"), 403
-
-        return checked
-
     @jwt.user_identity_loader
     def identity_of(user):
         return user["id"]
@@ -257,6 +247,22 @@ def recipes(api: Any, config: dict[str, Any]) -> flask.Flask:
             response.headers["X-Renewed"] = "yes"
         return response
 
+    _recipes_of_users(app, api)
+    _recipes_of_errors(app, api)
+    return app
+
+
+def _recipes_of_users(app: flask.Flask, api: Any) -> None:
+    def admin_required(view):
+        @functools.wraps(view)
+        def checked(*args, **kwargs):
+            api.verify_jwt_in_request()
+            if api.get_jwt().get("admin"):
+                return view(*args, **kwargs)
+            return flask.jsonify(msg="Admins only"), 403
+
+        return checked
+
     @app.get("/whoami")
     @api.jwt_required(optional=True)
     def whoami():
@@ -268,9 +274,6 @@ def recipes(api: Any, config: dict[str, Any]) -> flask.Flask:
     @admin_required
     def admin():
         return flask.jsonify(claims=sorted(api.get_jwt()))
-
-    _recipes_of_errors(app, api)
-    return app
 
 
 def _recipes_of_errors(app: flask.Flask, api: Any) -> None:
