@@ -11,6 +11,7 @@ import sys
 import types
 from pathlib import Path
 
+import flask
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -63,6 +64,7 @@ def test_snippets_run(block, monkeypatch, tmp_path):
     import quart
 
     monkeypatch.setenv("QUART_JWT_SECRET_KEY", SECRET)
+    monkeypatch.setenv("FLASK_JWT_SECRET_KEY", SECRET)
     monkeypatch.setenv("SIGNING_KEY", "")
     monkeypatch.chdir(tmp_path)
     app = quart.Quart("snippet")
@@ -95,7 +97,11 @@ def test_snippets_run(block, monkeypatch, tmp_path):
         async with namespace["app"].test_app():
             pass
 
-    asyncio.run(start())
+    if isinstance(namespace["app"], flask.Flask):
+        namespace["app"].test_client().get("/")
+        assert namespace["jwt"].keys
+    else:
+        asyncio.run(start())
 
 
 def test_readme_names_two_commands_of_one_line_each():
