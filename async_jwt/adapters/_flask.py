@@ -11,7 +11,7 @@ from flask import Flask, Request, Response, current_app, request, stream_with_co
 
 from async_jwt.adapters._werkzeug import WerkzeugView, object_of
 from async_jwt.adapters.facade import Check, PublicAPI
-from async_jwt.adapters.home_loop import home_loop
+from async_jwt.adapters.lasting import run_lasting, share, wait_lasting
 from async_jwt.binding import Binding
 from async_jwt.core.hooks import looks_async
 from async_jwt.core.realm import Realm
@@ -112,20 +112,24 @@ def _realm() -> Realm | None:
 
 
 def _wait(awaitable: Awaitable[T]) -> T:
-    return home_loop().run(awaitable)
+    async def waited() -> T:
+        return await awaitable
+
+    return run_lasting(waited())
 
 
 def run(coroutine: Coroutine[Any, Any, T], realm: Realm | None) -> T:
-    """Run one of our coroutines in a plain view: in its own thread, or on the home loop if it may wait."""
+    """Run one of our coroutines in a plain view: in its own thread, or on the lasting loop if it may wait."""
     if realm is not None and realm.needs_loop:
-        return home_loop().run(coroutine)
+        return run_lasting(coroutine, watch=realm.settings.debug)
     return step(coroutine, _wait)
 
 
 async def host(coroutine: Coroutine[Any, Any, T], realm: Realm | None) -> T:
     """Run one of our coroutines for an async view: where its connections last, if it has any."""
-    may_wait = realm is not None and realm.needs_loop
-    return await (home_loop().wait(coroutine) if may_wait else coroutine)
+    if realm is not None and realm.needs_loop:
+        return await wait_lasting(coroutine, watch=realm.settings.debug)
+    return await coroutine
 
 
 def blocking(function: Callable[P, Awaitable[T]]) -> Callable[P, T]:
@@ -188,3 +192,4 @@ def install(app: Flask, binding: Binding, api: PublicAPI) -> None:
         return run(api.answer(app, error), binding.realm())
 
     app.register_error_handler(JWTExtendedException, answer)
+    share(app, binding)

@@ -16,13 +16,18 @@ from collections.abc import Awaitable, Coroutine
 from concurrent.futures import Future
 from contextvars import Context, copy_context
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 from async_jwt.core.run import away_from_steps
 
-__all__ = ["HomeLoop", "home_loop"]
+__all__ = ["WOULD_BLOCK", "HomeLoop", "home_loop"]
 
 T = TypeVar("T")
+
+WOULD_BLOCK: Final = (
+    "A blocking function was called on the event loop that it would wait for: in async code, await the "
+    "function of the same name from async_jwt.adapters.flask"
+)
 
 # How long what is in flight may clean up when the process ends.
 _GRACE_SECONDS = 2.0
@@ -46,6 +51,11 @@ class HomeLoop:
         """Whether the caller runs on it."""
         return threading.current_thread() is self._thread
 
+    def watch(self) -> None:
+        """Let asyncio name in its log what blocks the loop longer than 100 ms."""
+        if not self._loop.get_debug():
+            self._loop.set_debug(True)
+
     def run(self, awaitable: Awaitable[T]) -> T:
         """Run something on the loop while this thread waits.
 
@@ -58,10 +68,7 @@ class HomeLoop:
         if self.is_here:
             if isinstance(awaitable, Coroutine):
                 awaitable.close()
-            raise RuntimeError(
-                "A blocking function was called on the event loop that it would wait for: in async code, "
-                "await the function of the same name from async_jwt.adapters.flask"
-            )
+            raise RuntimeError(WOULD_BLOCK)
         context = away_from_steps()
         future = self._submit(awaitable, context)
         try:
@@ -91,7 +98,8 @@ class HomeLoop:
         future: Future[_Outcome[T]] = Future()
 
         def start() -> None:
-            task = self._loop.create_task(_outcome(awaitable), context=context)
+            name = getattr(awaitable, "__qualname__", None)  # for asyncio's debug log
+            task = self._loop.create_task(_outcome(awaitable), context=context, name=name)
             task.add_done_callback(lambda done: _settle(future, done))
             future.add_done_callback(lambda ended: self._cancel(task) if ended.cancelled() else None)
 

@@ -435,6 +435,14 @@ class Settings:
         "The revocation store: memory://, redis://, rediss:// or unix://.",
     )
 
+    shared_loop: bool = _setting(
+        "JWT_SHARED_LOOP",
+        False,
+        values.flag,
+        "Flask: whether async views run on the event loop of the async hooks, so that they may share "
+        "clients and pools. A view that blocks then holds up the others.",
+    )
+
     # The frameworks' own
     app_secret_key: str | bytes | None = _setting(
         "SECRET_KEY",

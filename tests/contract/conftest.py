@@ -15,8 +15,11 @@ from typing import Any
 import flask
 import pytest
 import quart
+from asgiref.sync import ThreadSensitiveContext
+from asgiref.wsgi import WsgiToAsgi
 from blockbuster import blockbuster_ctx
 from werkzeug.datastructures import Headers
+from werkzeug.test import EnvironBuilder
 
 import async_jwt.stores.redis  # noqa: F401  # as in applications, made before they serve
 from async_jwt.adapters import flask as flask_adapter
@@ -298,6 +301,66 @@ class FlaskAsyncHarness(QuartHarness):
         await self.jwt.close()
 
 
+class FlaskSharedHarness(FlaskAsyncHarness):
+    """`async def` views that run on the loop of the hooks."""
+
+    def make_app(self) -> Any:
+        app = super().make_app()
+        app.config["JWT_SHARED_LOOP"] = True
+        return app
+
+
+def served_by_asgi(app: Any) -> Any:
+    """As our guide says: each request has a thread of its own."""
+    inner = WsgiToAsgi(app)
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        async with ThreadSensitiveContext():
+            await inner(scope, receive, send)
+
+    return serve
+
+
+class FlaskASGIHarness(FlaskAsyncHarness):
+    """`async def` views under an ASGI server, whose event loop is the one that lasts."""
+
+    async def respond(self, path: str, method: str, headers: Headers, given: dict[str, Any]) -> Answer:
+        if "form" in given:
+            given["data"] = given.pop("form")
+        builder = EnvironBuilder(path=path, method=method, headers=headers, **given)
+        request = flask.Request(builder.get_environ())
+        sent = [(name.lower().encode(), value.encode("latin-1")) for name, value in request.headers]
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": request.path,
+            "raw_path": request.path.encode(),
+            "query_string": request.query_string,
+            "headers": sent,
+            "client": ("127.0.0.1", 1),
+            "server": ("localhost", 80),
+        }
+        messages = [{"type": "http.request", "body": request.get_data(), "more_body": False}]
+        builder.close()
+        answered: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            return messages.pop()
+
+        async def send(message: dict[str, Any]) -> None:
+            answered.append(message)
+
+        await served_by_asgi(self.app)(scope, receive, send)
+        start, *body = answered
+        found = Headers(
+            [(name.decode("latin-1"), value.decode("latin-1")) for name, value in start["headers"]]
+        )
+        return Answer(start["status"], found, b"".join(part.get("body", b"") for part in body))
+
+
 class FlaskDefHarness(FlaskAsyncHarness):
     """`def` views over `adapters.flask`, but for those that await something of it."""
 
@@ -338,6 +401,8 @@ HARNESSES = {
     "flask_sync": FlaskSyncHarness,
     "flask_def": FlaskDefHarness,
     "flask_async": FlaskAsyncHarness,
+    "flask_shared": FlaskSharedHarness,
+    "flask_asgi": FlaskASGIHarness,
 }
 
 

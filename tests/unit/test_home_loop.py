@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import os
 import signal
 import subprocess
@@ -12,11 +13,14 @@ import threading
 import time
 from concurrent.futures import Future
 
+import flask
 import pytest
 
+from async_jwt.adapters import flask as flask_adapter
 from async_jwt.adapters import home_loop as module
 from async_jwt.adapters.home_loop import HomeLoop, home_loop
 from async_jwt.core.run import in_thread, step
+from tests.conftest import SECRET
 
 variable = contextvars.ContextVar("variable", default="unset")
 
@@ -278,3 +282,25 @@ def test_what_a_stepping_thread_hands_over_does_not_step(home):
 
     worker, loop = step(stepping(), home.run)
     assert worker is not loop
+
+
+def test_a_view_that_blocks_the_shared_loop_is_named_in_debug_mode(caplog):
+    app = flask.Flask("tests")
+    app.config.update(JWT_SECRET_KEY=SECRET, JWT_SHARED_LOOP=True, DEBUG=True)
+    jwt = flask_adapter.JWTManager(app)
+    was = home_loop()._loop.get_debug()
+
+    @app.get("/blocks")
+    @flask_adapter.jwt_required()
+    async def blocks_for_long():
+        time.sleep(0.15)  # noqa: ASYNC251  # what is to be found
+        return {}
+
+    bearer = {"Authorization": f"Bearer {asyncio.run(jwt.create_access_token('alice'))}"}
+    try:
+        with caplog.at_level(logging.WARNING, "asyncio"):
+            for _ in range(2):
+                assert app.test_client().get("/blocks", headers=bearer).status_code == 200
+    finally:
+        home_loop()._loop.set_debug(was)
+    assert any("blocks_for_long" in line and "took" in line for line in caplog.messages)
