@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import Awaitable, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar, cast
@@ -38,6 +39,7 @@ class HomeLoop:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._end: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(target=self._serve, name="async_jwt-home-loop", daemon=True)
         self._thread.start()
 
@@ -113,7 +115,9 @@ class HomeLoop:
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_forever()
+            # Not run_forever(): anyio keeps worker threads as long as the task that a loop runs for,
+            # and without one it would start a thread for each plain hook of each request.
+            self._loop.run_until_complete(self._live())
             # In flight when the process ends: their callers are told.
             tasks = asyncio.all_tasks(self._loop)
             for task in tasks:
@@ -124,10 +128,14 @@ class HomeLoop:
         finally:
             self._loop.close()
 
+    async def _live(self) -> None:
+        with suppress(asyncio.CancelledError):
+            await self._end
+
     def stop(self) -> None:
         """End it. What is in flight is cancelled."""
         if self.is_alive:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop.call_soon_threadsafe(self._end.cancel)
             self._thread.join(2 * _GRACE_SECONDS)
 
 
