@@ -43,7 +43,7 @@ class Binding:
     Args:
         app: the application.
         surroundings: its framework's context.
-        slot: the attribute of request objects that holds this manager's `Record`.
+        slot: the manager's name for the attribute of request objects that holds a `Record`.
         hooks: the manager's hooks.
         ring: the manager's keys; None takes those of the settings.
         store: the manager's store; None takes that of `JWT_STORE_URI`.
@@ -65,7 +65,8 @@ class Binding:
     ) -> None:
         self.app = app
         self._surroundings = surroundings
-        self._slot = slot
+        # Of this application: another one's checks are none of its own, within one request too.
+        self._slot = f"{slot}_{id(self)}"
         self._hooks = hooks
         self._ring = ring
         self._given_store = store
@@ -156,6 +157,7 @@ class Binding:
         record = self._current_record()
         if record is not None:
             record.vouched = False  # what the request itself revokes does not stop it
+            record.facts.clear()  # but another check finds it out
         if self._warned or self._given_store is not None or not self._live.is_default("JWT_STORE_URI"):
             return
         self._warned = True
@@ -177,8 +179,10 @@ class Binding:
         elif settings.store_uri != self._store_uri:
             self._store = open_store(settings.store_uri, self._clock)
             self._store_uri = settings.store_uri
-        json_default = self._surroundings.json_default(self.app)
-        self._realm = Realm(settings, self._hooks, self._ring, self._store, self._clock, json_default)
+        self._realm = Realm(settings, self._hooks, self._ring, self._store, self._clock, self._json_default)
+
+    def _json_default(self, value: Any) -> Any:
+        return self._surroundings.json_default(self.app)(value)  # whose provider may be set later
 
 
 def open_store(uri: str, clock: Clock) -> Store:

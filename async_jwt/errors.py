@@ -79,7 +79,8 @@ class JWTExtendedException(Exception):
     """Base of every error that refuses a request.
 
     Args:
-        detail: what happened, for a developer's eyes; defaults to the class's message.
+        detail: what happened, for a developer's eyes, as text or what has one; defaults to the
+            class's message.
 
     Attributes:
         error_code: a stable, machine-readable name of the reason.
@@ -96,10 +97,11 @@ class JWTExtendedException(Exception):
     public_detail: ClassVar[bool] = False
     default_message: ClassVar[str] = "The request was refused"
 
-    def __init__(self, detail: str | None = None) -> None:
+    def __init__(self, detail: object = None) -> None:
         # Not super(): PyJWT's exceptions, further along in some MROs, want other arguments.
         Exception.__init__(self, *(() if detail is None else (detail,)))
-        self.detail: str = detail or self.default_message
+        # Applications raise these with what they have: another exception, a lazy text.
+        self.detail: str = str(detail or self.default_message)
 
     def __str__(self) -> str:
         return self.detail

@@ -1,4 +1,7 @@
-"""A Flask request with plain views, beside Flask-JWT-Extended and PyJWT called by hand in the view."""
+"""A Flask request with plain views, and with async ones.
+
+Beside us: Flask-JWT-Extended and, in plain views, PyJWT called by hand.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ from typing import Any
 import jwt as pyjwt
 from flask import Flask, request
 
+from async_jwt.adapters import flask as ours_async
 from async_jwt.adapters import flask_sync as ours
 from benchmarks.timing import Timed
-from benchmarks.tokens import SECRET, compare
+from benchmarks.tokens import SECRET, compare, compare_whole
 
 
 def _app() -> Flask:
@@ -85,6 +89,45 @@ def _requests(app: Flask, path: str, tokens: list[str]) -> Any:
                 raise RuntimeError(f"{path} answered {status}")
 
     return run
+
+
+def _async_views(api: Any, *, hook: bool = False, **config: Any) -> Flask:
+    app = _app()
+    app.config.update(config)
+    manager = api.JWTManager(app)
+    if hook:
+
+        @manager.user_lookup_loader
+        async def load(_header: dict[str, Any], claims: dict[str, Any]) -> str:
+            return claims["sub"]
+
+    @app.get("/me")
+    @api.jwt_required()
+    async def me() -> str:
+        return "ok"
+
+    return app
+
+
+async def run_async_views(new: list[str]) -> list[dict[str, Any]]:
+    """A whole request with an async view, the peer's beside ours."""
+    import flask_jwt_extended  # noqa: PLC0415  # a peer, for this alone
+
+    def case(name: str, app: Flask) -> Timed:
+        return Timed(name, _requests(app, "/me", new))
+
+    original = case("Flask-JWT-Extended", _async_views(flask_jwt_extended))
+    cases = [
+        case("ours", _async_views(ours_async)),
+        case("ours, JWT_SHARED_LOOP", _async_views(ours_async, JWT_SHARED_LOOP=True)),
+        case("ours, async user lookup", _async_views(ours_async, hook=True)),
+        case(
+            "ours, JWT_SHARED_LOOP, async user lookup",
+            _async_views(ours_async, hook=True, JWT_SHARED_LOOP=True),
+        ),
+        original,
+    ]
+    return await compare_whole("Flask, async views", cases, original)
 
 
 async def run(new: list[str]) -> list[dict[str, Any]]:

@@ -13,4 +13,8 @@ TOKENS = 4000
 async def run() -> list[dict[str, Any]]:
     """What protection adds to a request."""
     new = [token() for _ in range(TOKENS)]
-    return [*await quart_request.run(new), *await flask_request.run(new)]
+    return [
+        *await quart_request.run(new),
+        *await flask_request.run(new),
+        *await flask_request.run_async_views(new),
+    ]

@@ -47,3 +47,22 @@ async def compare(framework: str, bare: Timed, cases: list[Timed], against: Time
             }
         )
     return rows
+
+
+async def compare_whole(framework: str, cases: list[Timed], against: Timed) -> list[dict[str, Any]]:
+    """Time all cases; say what each takes, and its ratio to one of them."""
+    await measure(cases)
+    rows: list[dict[str, Any]] = []
+    for case in cases:
+        middle, low, high = ratios(case.figures, against.figures)
+        rows.append(
+            {
+                "case": f"{framework}: {case.name}",
+                "us": round(case.median, 1),
+                "against": f"{against.name}, the whole request",
+                "ratio": round(middle, 3),
+                "p10": round(low, 3),
+                "p90": round(high, 3),
+            }
+        )
+    return rows

@@ -47,8 +47,21 @@ class _FlaskView(WerkzeugView):
         return value
 
 
+def _no_default(value: Any) -> Any:
+    """For a JSON provider that has none of its own, as one over a faster library."""
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
 class FlaskFramework:
-    """Flask, as the facade knows it."""
+    """Flask, as the facade knows it.
+
+    Args:
+        keeps_async: whether a protected `async def` view stays one. Otherwise it becomes a plain
+            one, as with Flask-JWT-Extended: what calls it need not know.
+    """
+
+    def __init__(self, *, keeps_async: bool) -> None:
+        self._keeps_async = keeps_async
 
     def current_app(self) -> Flask | None:
         return cast("Flask | None", object_of(current_app))
@@ -57,7 +70,7 @@ class FlaskFramework:
         return cast("Request | None", object_of(request))
 
     def json_default(self, app: Flask) -> Callable[[Any], Any]:
-        default: Callable[[Any], Any] = app.json.default  # type: ignore[attr-defined]  # its providers have it
+        default: Callable[[Any], Any] = getattr(app.json, "default", _no_default)
         return default
 
     def view(self, request: Request) -> _FlaskView:
@@ -66,7 +79,8 @@ class FlaskFramework:
     def guard(self, function: Callable[..., Any], check: Check) -> Callable[..., Any]:
         if inspect.isasyncgenfunction(function):
             raise ConfigurationError("Flask cannot answer with an async generator: use a plain one")
-        if looks_async(function):
+        is_async = looks_async(function)
+        if is_async and self._keeps_async:
 
             @wraps(function)
             async def guarded_async(*args: Any, **kwargs: Any) -> Any:
@@ -84,7 +98,7 @@ class FlaskFramework:
             binding = _binding()
             realm = None if binding is None else binding.realm()
             run(check(binding, realm), realm)
-            answer = function(*args, **kwargs)
+            answer = (current_app.async_to_sync(function) if is_async else function)(*args, **kwargs)
             # The identity goes along with what is streamed.
             return stream_with_context(answer) if streams else answer
 

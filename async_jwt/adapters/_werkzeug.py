@@ -76,7 +76,7 @@ def object_of(proxy: Any) -> Any | None:
 def _twin_class(kind: type[JWTExtendedException]) -> type[JWTExtendedException]:
     # The class keeps HTTPException's `code = None`, so that frameworks look for a handler
     # by class: an application's handler for our class, then ours, then one for HTTPException.
-    body = {"__module__": kind.__module__, "__doc__": kind.__doc__, "data": property(_data)}
+    body = {"__module__": kind.__module__, "__doc__": kind.__doc__, "data": property(_data), "is_twin": True}
     return type(kind.__name__, (kind, HTTPException), body)
 
 
@@ -106,7 +106,8 @@ def twin_of(error: JWTExtendedException, response: Response) -> JWTExtendedExcep
 
 def response_of(error: JWTExtendedException) -> Any | None:
     """The answer that an error carries, if it is a twin."""
-    return getattr(error, "response", None)
+    # An application's own subclass may have such an attribute as well.
+    return getattr(error, "response", None) if getattr(error, "is_twin", False) else None
 
 
 def put_cookies(response: Response, cookies: Iterable[Cookie], *, uncached: bool) -> None:

@@ -50,7 +50,7 @@ __all__ = [
     "verify_jwt_in_request",
 ]
 
-_framework = FlaskFramework()
+_framework = FlaskFramework(keeps_async=True)
 _api = PublicAPI(_framework)
 
 

@@ -52,7 +52,7 @@ __all__ = [
 
 _FJE = "flask-jwt-extended"
 
-_framework = FlaskFramework()
+_framework = FlaskFramework(keeps_async=False)
 _api = PublicAPI(_framework)
 
 

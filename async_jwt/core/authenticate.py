@@ -71,7 +71,6 @@ class _Facts:
     token: Verified
     found_at: float
     counts: bool = False
-    verified: bool = False
     user: Any = None
 
 
@@ -138,13 +137,12 @@ async def authenticate(
     checks.check_type(claims, policy, settings)
     if policy.fresh:
         checks.check_fresh(header, claims, now)
-    if not (facts.counts or policy.skip_revocation_check):
+    if not policy.skip_revocation_check and (settings.is_compat or not facts.counts):
         await _check_revocation(realm, facts.token.ref, header, claims)
         facts.counts = True
     hooks = realm.hooks
-    if "token_verification" in hooks and not facts.verified:
+    if "token_verification" in hooks:  # at each check: it may look at more than the token
         await _check_verification(realm, header, claims)
-        facts.verified = True
     if "user_lookup" in hooks and facts.user is None:
         facts.user = await _load_user(realm, header, claims)
     identity = claims[settings.identity_claim]

@@ -29,7 +29,8 @@ def check_csrf(claims: Mapping[str, Any], sent: str | None, header_name: str) ->
     if expected is None:
         raise MissingClaimError("csrf", "Missing claim: csrf")
     # As bytes: compare_digest refuses texts that are not ASCII.
-    if not hmac.compare_digest(expected.encode(), sent.encode("utf-8", "surrogatepass")):
+    given = sent.encode("utf-8", "surrogatepass")
+    if not isinstance(expected, str) or not hmac.compare_digest(expected.encode(), given):
         raise CSRFError("CSRF double submit tokens do not match")
 
 
@@ -66,8 +67,10 @@ def check_type(claims: Mapping[str, Any], policy: Policy, settings: Settings) ->
     if wanted is None:
         # As FJE's verify_type=False. Purpose tokens never count as access tokens here.
         accepted = settings.is_compat or kind in (ACCESS, REFRESH)
+    elif settings.is_compat and wanted == _ACCESS_ONLY:
+        accepted = kind != REFRESH
     else:
-        accepted = kind in wanted or (settings.is_compat and wanted == _ACCESS_ONLY and kind != REFRESH)
+        accepted = isinstance(kind, str) and kind in wanted
     if accepted:
         return
     if policy.refresh:
@@ -86,5 +89,6 @@ def check_fresh(header: Mapping[str, Any], claims: Mapping[str, Any], now: float
         FreshTokenRequired: it is not.
     """
     fresh = claims["fresh"]
-    if not (fresh if isinstance(fresh, bool) else fresh >= now):
+    is_fresh = fresh if isinstance(fresh, bool) else isinstance(fresh, (int, float)) and fresh >= now
+    if not is_fresh:
         raise FreshTokenRequired(None, header, claims)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -144,7 +143,7 @@ def _lifetime(realm: Realm, order: Order) -> Lifetime | None:
     settings = realm.settings
     if order.expires is None:
         return settings.refresh_expires if order.type == REFRESH else settings.access_expires
-    if settings.is_compat and order.expires in (0, dt.timedelta(0)):
+    if settings.is_compat and not order.expires:
         return None
     try:
         return lifetime(order.expires)

@@ -22,8 +22,12 @@ _LIMIT = 5.0
 log: logging.Logger = logging.getLogger("async_jwt.keys")
 
 
-def ring_of(settings: Settings) -> KeyRing:
+def ring_of(settings: Settings, *, all_verify: bool = True) -> KeyRing:
     """The keys that the settings name: one signs, and each accepted algorithm has one that verifies.
+
+    Args:
+        settings: the settings.
+        all_verify: whether that is demanded. Not where a loader may have the others.
 
     Raises:
         ConfigurationError: a key is missing, weak or unfit; the text names the setting.
@@ -41,7 +45,8 @@ def ring_of(settings: Settings) -> KeyRing:
             ]
         except ConfigurationError as problem:
             raise ConfigurationError(f"{problem} ({_setting_names(algorithm)})") from None
-        if private is None and not public:
+        needed = all_verify or algorithm == settings.algorithm
+        if private is None and not public and needed:
             raise ConfigurationError(f"There is no key for {algorithm}: set {_setting_names(algorithm)}")
     return _SettingsRing(signing, verification)
 

@@ -128,7 +128,10 @@ def _in_cookies(view: RequestView, policy: Policy, settings: Settings) -> Sequen
 
 def _in_query(view: RequestView, _: Policy, settings: Settings) -> Sequence[str]:
     prefix = settings.query_string_value_prefix
-    values = [value for value in view.query(settings.query_string_name) if value]
+    values = view.query(settings.query_string_name)
+    if not settings.strict_locations:
+        values = values[:1]
+    values = [value for value in values if value]
     for value in values:
         if not value.startswith(prefix):
             raise InvalidQueryParamError(

@@ -65,7 +65,8 @@ class Realm:
             ConfigurationError: a setting that names a key is missing or wrong.
         """
         if self._ring is None:
-            self._ring = ring_of(self.settings)
+            elsewhere = self.settings.is_compat or "decode_key" in self.hooks
+            self._ring = ring_of(self.settings, all_verify=not elsewhere)
         return self._ring
 
     @property

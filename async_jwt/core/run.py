@@ -45,6 +45,9 @@ log: logging.Logger = logging.getLogger("async_jwt.hooks")
 # Set in a thread that steps: who waits there for what needs an event loop after all.
 _waiter: ContextVar[Waiter | None] = ContextVar("async_jwt_waiter", default=None)
 
+# Set in a worker thread: what a hook calls there may come to other hooks, while it keeps its slot.
+_in_hook: ContextVar[bool] = ContextVar("async_jwt_in_hook", default=False)
+
 _limiter: RunVar[anyio.CapacityLimiter] = RunVar("async_jwt_hook_limiter")
 _key_limiter: RunVar[anyio.CapacityLimiter] = RunVar("async_jwt_key_limiter")
 
@@ -182,6 +185,7 @@ class _Call:
         """The thread's side."""
         with self._lock:
             self._running = not self._left
+        _in_hook.set(True)  # in the thread's own copy of the context
         try:
             return self._function(*self._args)
         finally:
@@ -200,7 +204,8 @@ class _Call:
 
 
 def _workers() -> anyio.CapacityLimiter:
-    return _slots(_limiter, WORKERS)
+    # The hooks of a hook need no slot: if all waited for one while theirs keep it, none would end.
+    return anyio.CapacityLimiter(1) if _in_hook.get() else _slots(_limiter, WORKERS)
 
 
 def _key_loaders() -> anyio.CapacityLimiter:

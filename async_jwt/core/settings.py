@@ -503,8 +503,8 @@ class Settings:
             meta = spec.metadata
             raw = config.get(meta["key"], meta[preset])
             parse = meta["parse"]
-            if preset == "compat" and parse is values.lifetime:
-                parse = values.compat_lifetime
+            if preset == "compat":
+                parse = _COMPAT_PARSERS.get(parse, parse)
             try:
                 checked[spec.name] = parse(raw)
             except ValueError as problem:
@@ -534,6 +534,10 @@ class Settings:
                     )
 
 
+_COMPAT_PARSERS: Final[dict[Any, Any]] = {
+    values.lifetime: values.compat_lifetime,
+    values.flag: values.compat_flag,
+}
 _KEYS: tuple[str, ...] = tuple(spec.metadata["key"] for spec in fields(Settings))
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "any_text",
     "audience",
     "client_error",
+    "compat_flag",
     "compat_lifetime",
     "count",
     "each",
@@ -78,7 +79,7 @@ def lifetime(value: object) -> Lifetime | None:
 
 def compat_lifetime(value: object) -> Lifetime | None:
     """As `lifetime`, and zero is never, as in Flask-JWT-Extended."""
-    zero = value in (0, dt.timedelta(0))
+    zero = not value and value is not None and not isinstance(value, str)
     return None if zero else lifetime(value)
 
 
@@ -87,6 +88,11 @@ def flag(value: object) -> bool:
     if isinstance(value, bool):
         return value
     raise ValueError("must be True or False")
+
+
+def compat_flag(value: object) -> bool:
+    """As `flag`, and what is not set is False, as in Flask-JWT-Extended."""
+    return bool(value) if value in (None, 0, 1) else flag(value)
 
 
 def text(value: object) -> str:

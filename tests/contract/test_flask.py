@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
+import json
 import subprocess
 import sys
 import threading
@@ -11,13 +13,23 @@ import time
 
 import flask
 import flask_jwt_extended
+import jwt as pyjwt
 import pytest
+from flask.json.provider import DefaultJSONProvider, JSONProvider
 
 from async_jwt import Key, KeyRing
 from async_jwt.adapters import flask as flask_adapter
 from async_jwt.adapters import flask_sync, quart
-from async_jwt.errors import ConfigurationError
+from async_jwt.core.run import WORKERS
+from async_jwt.errors import (
+    ConfigurationError,
+    ExpiredTokenError,
+    JWTExtendedException,
+    NoAuthorizationError,
+    SignatureError,
+)
 from tests.conftest import SECRET
+from tests.unit.keys import PRIVATE_PEMS, PUBLIC_PEMS
 
 PLAIN = """
 import threading
@@ -214,3 +226,193 @@ def test_the_original_keeps_its_place_beside_ours():
     original = flask_jwt_extended.JWTManager(app)
     flask_sync.JWTManager(app)
     assert app.extensions["flask-jwt-extended"] is original
+
+
+def test_hooks_that_call_hooks_never_wait_for_each_other():
+    """More of them at once than there are worker threads, each with a call of its own inside."""
+    app = flask.Flask("tests")
+    app.config["JWT_SECRET_KEY"] = SECRET
+    jwt = flask_sync.JWTManager(app)
+    barrier = threading.Barrier(WORKERS)
+
+    @jwt.user_lookup_loader
+    async def load(_header, claims):
+        return claims["sub"]
+
+    jwt.additional_claims_loader(lambda _identity: {"more": True})
+
+    @jwt.expired_token_loader
+    def expired(_header, claims):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            barrier.wait(1)  # all slots are taken
+        return {"new": flask_sync.create_access_token(claims["sub"])}, 401
+
+    @app.get("/me")
+    @flask_sync.jwt_required
+    def me():
+        return {}
+
+    bearer = {"Authorization": f"Bearer {jwt.create_access_token('alice', expires_delta=-60)}"}
+    answers = []
+
+    def ask():
+        answers.append(app.test_client().get("/me", headers=bearer).json)
+
+    threads = [threading.Thread(target=ask, daemon=True) for _ in range(WORKERS + 10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(answers) == WORKERS + 10
+    assert all("new" in answer for answer in answers)
+
+
+@pytest.mark.parametrize("compat", [{}, {"JWT_COMPAT": "flask-jwt-extended"}])
+def test_a_second_check_sees_what_has_changed(compat):
+    app = flask.Flask("tests")
+    app.config.update({"JWT_SECRET_KEY": SECRET, **compat})
+    jwt = flask_sync.JWTManager(app)
+    needed, blocked = [], set()
+    jwt.token_verification_loader(lambda _header, claims: set(needed) <= set(claims.get("roles", [])))
+    jwt.token_in_blocklist_loader(lambda _header, claims: claims["jti"] in blocked)
+
+    def outcome():
+        try:
+            return flask_sync.verify_jwt_in_request() is not None
+        except JWTExtendedException as error:
+            return error.error_code
+
+    @app.get("/roles")
+    def roles():
+        outcomes = [outcome()]
+        needed.append("admin")
+        outcomes.append(outcome())
+        needed.clear()
+        return outcomes
+
+    @app.get("/blocked")
+    def blocking():
+        outcomes = [outcome()]
+        blocked.add(flask_sync.get_jwt()["jti"])
+        return [*outcomes, outcome()]
+
+    @app.get("/revoked")
+    def revoking():
+        outcomes = [outcome()]
+        flask_sync.revoke_token()
+        return [*outcomes, outcome()]
+
+    def ask(path):
+        bearer = {"Authorization": f"Bearer {jwt.create_access_token('alice')}"}
+        return app.test_client().get(path, headers=bearer).json
+
+    assert ask("/roles") == [True, "claims_rejected"]
+    assert ask("/revoked") == [True, "token_revoked"]
+    # One answer serves a whole request, but for those who rely on being asked.
+    assert ask("/blocked") == [True, "token_revoked" if compat else True]
+
+
+def test_one_managers_applications_do_not_share_what_a_request_found():
+    jwt = flask_sync.JWTManager()
+    apps = []
+    for secret in (SECRET, SECRET[::-1]):
+        app = flask.Flask("tests")
+        app.config["JWT_SECRET_KEY"] = secret
+        jwt.init_app(app)
+        apps.append(app)
+
+    @apps[0].get("/me")
+    @flask_sync.jwt_required
+    def me():
+        with apps[1].app_context():
+            with pytest.raises(RuntimeError):
+                flask_sync.get_jwt()
+            with pytest.raises(SignatureError):
+                flask_sync.verify_jwt_in_request()
+        return {"name": flask_sync.get_jwt_identity()}
+
+    with apps[0].app_context():
+        bearer = {"Authorization": f"Bearer {flask_sync.create_access_token('alice')}"}
+    assert apps[0].test_client().get("/me", headers=bearer).json == {"name": "alice"}
+
+
+def test_own_tokens_beside_foreign_ones_with_a_key_loader():
+    app = flask.Flask("tests")
+    app.config.update(JWT_SECRET_KEY=SECRET, JWT_DECODE_ALGORITHMS=["HS256", "RS256"])
+    jwt = flask_sync.JWTManager(app)
+    jwt.decode_key_loader(
+        lambda header, _claims: PUBLIC_PEMS["RS256"] if header["alg"] == "RS256" else SECRET
+    )
+
+    @app.get("/me")
+    @flask_sync.jwt_required
+    def me():
+        return {"name": flask_sync.get_jwt_identity()}
+
+    foreign = pyjwt.encode({"sub": "bob", "type": "access"}, PRIVATE_PEMS["RS256"], "RS256")
+    for token, name in ((jwt.create_access_token("alice"), "alice"), (foreign, "bob")):
+        bearer = {"Authorization": f"Bearer {token}"}
+        assert app.test_client().get("/me", headers=bearer).json == {"name": name}
+
+
+def test_a_clock_that_tests_replace_counts(monkeypatch):
+    """As freezegun does it."""
+    app = flask.Flask("tests")
+    app.config["JWT_SECRET_KEY"] = SECRET
+    jwt = flask_sync.JWTManager(app)
+    token = jwt.create_access_token("alice")
+    monkeypatch.setattr(time, "time", lambda: 4e9)
+    with pytest.raises(ExpiredTokenError):
+        jwt.decode_token(token)
+    assert jwt.decode_token(jwt.create_access_token("alice"))["iat"] == 4_000_000_000
+
+
+def test_json_providers_with_less_and_later_ones():
+    class Bare(JSONProvider):
+        def dumps(self, obj, **kwargs):
+            return json.dumps(obj, **kwargs)
+
+        def loads(self, s, **kwargs):
+            return json.loads(s, **kwargs)
+
+    app = flask.Flask("tests")
+    app.config["JWT_SECRET_KEY"] = SECRET
+    app.json = Bare(app)
+    jwt = flask_sync.JWTManager(app)
+    assert jwt.create_access_token("alice")
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        jwt.create_access_token("alice", additional_claims={"what": object()})
+
+    class Later(DefaultJSONProvider):
+        default = staticmethod(lambda _value: "later")
+
+    app.json = Later(app)
+    token = jwt.create_access_token("alice", additional_claims={"what": object()})
+    assert jwt.decode_token(token)["what"] == "later"
+
+
+def test_an_application_raises_our_errors_with_what_it_has():
+    app = flask.Flask("tests")
+    app.config.update(JWT_SECRET_KEY=SECRET, JWT_COMPAT="flask-jwt-extended")
+    flask_sync.JWTManager(app)
+
+    class Mine(NoAuthorizationError):
+        response = {"upstream": 1}  # noqa: RUF012
+
+    raised = [NoAuthorizationError(ValueError("an error")), NoAuthorizationError(7), Mine("mine")]
+    app.add_url_rule("/raise/<int:number>", "raise", lambda number: (_ for _ in ()).throw(raised[number]))
+    answers = [app.test_client().get(f"/raise/{number}") for number in range(3)]
+    assert [answer.status_code for answer in answers] == [401] * 3
+    assert [answer.json["msg"] for answer in answers] == ["an error", "7", "mine"]
+
+
+def test_the_manager_that_was_initialised_last_is_the_one_that_is_meant():
+    app = flask.Flask("tests")
+    app.config["JWT_SECRET_KEY"] = SECRET
+    first, second = flask_sync.JWTManager(app), flask_sync.JWTManager(app)
+    first.additional_claims_loader(lambda _identity: {"by": 1})
+    second.additional_claims_loader(lambda _identity: {"by": 2})
+    with app.app_context():
+        assert flask_sync.decode_token(flask_sync.create_access_token("alice"))["by"] == 2
+        first.init_app(app)
+        assert flask_sync.decode_token(flask_sync.create_access_token("alice"))["by"] == 1

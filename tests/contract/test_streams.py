@@ -91,10 +91,7 @@ async def test_a_stream_that_checks_again_asks_anew_after_a_while(clock):
             clock.now += seconds
             await api.verify_jwt_in_request()
             yield "."
-        await h.jwt.revoke_user("alice")
-        await api.verify_jwt_in_request()
-        yield "a second has not passed"
-        clock.now -= 5
+        await h.jwt.revoke_user("alice")  # the request's own doing is known to it at once
         try:
             await api.verify_jwt_in_request()
         except JWTExtendedException as error:
@@ -103,7 +100,7 @@ async def test_a_stream_that_checks_again_asks_anew_after_a_while(clock):
     h.view("/stream", stream)
     begun = clock()
     answer = await h.call("/stream", token=await h.mint())
-    assert answer.body == b"....a second has not passedtoken_revoked"
+    assert answer.body == b"....token_revoked"
     assert [at - begun for at in lookups] == [0, 1.5, 6.5]
 
 

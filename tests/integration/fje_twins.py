@@ -194,6 +194,13 @@ def tokens() -> dict[str, str]:
         "iss": {"iss": "us"},
         "other iss": {"iss": "them"},
         "csrf other": {"csrf": "c2"},
+        "sid number": {"sid": 42},
+        "sid null": {"sid": None},
+        "gen number": {"gen": 3},
+        "gen of the application": {"gen": "male"},
+        "type number": {"type": 2},
+        "type list": {"type": ["refresh"]},
+        "type null": {"type": None},
         "more": {"deep": {"er": [1, {"x": None}]}, "ünï": "cödé"},
     }
     made = {name: _sign({**base, **change}) for name, change in changes.items()}

@@ -10,8 +10,10 @@ from typing import Any
 import flask_jwt_extended
 import jwt as pyjwt
 import pytest
+from dateutil.relativedelta import relativedelta
 
 from async_jwt.adapters import flask_sync
+from async_jwt.errors import ConfigurationError
 from tests.conftest import SECRET
 from tests.integration.fje_twins import DEMANDS, recipes, tokens, twins
 from tests.unit.keys import PRIVATE_PEMS, PUBLIC_PEMS
@@ -126,6 +128,7 @@ BODIES = [
     {"query_string": "jwt="},
     {"query_string": "jwt=TOKEN&jwt=other"},
     {"query_string": "jwt=other&jwt=TOKEN"},
+    {"query_string": "jwt=&jwt=TOKEN"},
     {"headers": {"Cookie": "access_token_cookie="}},
     {"headers": {"Cookie": "access_token_cookie=TOKEN", "Authorization": "Bearer other"}},
     {"headers": {"Cookie": "access_token_cookie=other", "Authorization": "Bearer TOKEN"}},
@@ -355,10 +358,20 @@ def hostile() -> dict[str, dict[str, Any]]:
     cookie = {"Cookie": f"access_token_cookie={made['access']}"}
     claims = pyjwt.decode(made["access"], SECRET, ["HS256"])
     fresh_text = pyjwt.encode({**claims, "fresh": "yes"}, SECRET, "HS256")
+    no_csrf = pyjwt.encode({**claims, "csrf": None}, SECRET, "HS256")
+    other_csrf = pyjwt.encode({**claims, "csrf": 7}, SECRET, "HS256")
     return {
         "a CSRF value that is not ASCII": {"method": "POST", "headers": {**cookie, "X-CSRF-TOKEN": "\xe9"}},
         "a JSON array": {"json": ["access_token"]},
         "a JSON text": {"json": "access_token"},
+        "a csrf claim that is null": {
+            "method": "POST",
+            "headers": {"Cookie": f"access_token_cookie={no_csrf}", "X-CSRF-TOKEN": "c1"},
+        },
+        "a csrf claim that is a number": {
+            "method": "POST",
+            "headers": {"Cookie": f"access_token_cookie={other_csrf}", "X-CSRF-TOKEN": "c1"},
+        },
         "a fresh claim that is text": {
             "path": "/fresh",
             "headers": {"Authorization": f"Bearer {fresh_text}"},
@@ -421,3 +434,18 @@ def _without_tokens(found: Any) -> Any:
         sorted(re.sub(r"(Set-Cookie.*?)=[^;]*", r"\1", f"{name}: {value}") for name, value in headers),
         body,
     )
+
+
+def test_unset_settings_count_as_false():
+    """As `os.environ.get()` leaves them; and a lifetime of zero is none."""
+    unset = {"JWT_COOKIE_SECURE": None, "JWT_COOKIE_CSRF_PROTECT": 0, "JWT_SESSION_COOKIE": 1}
+    theirs, ours = twins({**unset, "JWT_ACCESS_TOKEN_EXPIRES": relativedelta()})
+    request = {"access": tokens()["access"], "refresh": tokens()["refresh"], "options": {}}
+    expected, found = (seen(app, "/cookies", method="POST", json=request) for app in (theirs, ours))
+    assert found == expected
+    token = seen(ours, "/tokens", method="POST", json={"identity": "alice"})[2]["token"]
+    assert "exp" not in _described(token)[1]
+    with pytest.raises(ConfigurationError, match="JWT_COOKIE_SECURE must be True or False"):
+        twins({"JWT_COOKIE_SECURE": "false"})
+    with pytest.raises(ConfigurationError, match="JWT_ACCESS_TOKEN_EXPIRES"):
+        twins({"JWT_ACCESS_TOKEN_EXPIRES": ""})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 from typing import Any
 
 import flask
@@ -187,3 +189,23 @@ def test_pyjwts_errors_of_the_applications_own_stay_its_own(compat):
     # Ours stays ours, although it derives from that of PyJWT.
     expired = client.get("/me", headers={"Authorization": f"Bearer {_bad_tokens()['expired']}"})
     assert (expired.status_code, expired.json["msg"]) == (401, "Token has expired")
+
+
+@pytest.mark.parametrize("extension", ["RESTful", "RESTX"])
+def test_async_methods_are_plain_to_extensions_that_call_them(extension):
+    """As with Flask-JWT-Extended, `flask_sync` makes them so."""
+    app = flask.Flask("tests")
+    app.config["JWT_SECRET_KEY"] = SECRET
+    flask_sync.JWTManager(app)
+    package = importlib.import_module(f"flask_{extension.lower()}")
+
+    class Me(package.Resource):
+        @flask_sync.jwt_required()
+        async def get(self):
+            await asyncio.sleep(0)
+            return {"identity": flask_sync.get_jwt_identity()}
+
+    package.Api(app).add_resource(Me, "/me")
+    good = {"Authorization": f"Bearer {pyjwt.encode({'sub': 'a', 'type': 'access'}, SECRET)}"}
+    assert app.test_client().get("/me", headers=good).json == {"identity": "a"}
+    assert app.test_client().get("/me").status_code == 401
