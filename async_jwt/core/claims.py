@@ -146,11 +146,12 @@ def check_shape(claims: dict[str, Any], settings: Settings, *, new: bool = False
     start = _seconds(claims, "nbf", settings, -_INFINITY)
     end = _seconds(claims, "exp", settings, _INFINITY)
     identity = claims[settings.identity_claim]
+    sid, gen = claims.get("sid"), claims.get("gen")
     ref = TokenRef(
         identity if isinstance(identity, str) else identity_text(identity),
         claims.setdefault("jti", None),
-        _text_of(claims, "sid"),
-        _text_of(claims, "gen"),
+        sid if isinstance(sid, str) else None,
+        gen if isinstance(gen, str) else None,
         max(0.0, issued - settings.clock_skew),
         None if end == _INFINITY else end + settings.expiry_leeway,
     )
@@ -160,11 +161,6 @@ def check_shape(claims: dict[str, Any], settings: Settings, *, new: bool = False
 def _is_lenient(name: str, settings: Settings) -> bool:
     """FJE knows neither `sid` nor `gen`, and looks at `type` and `csrf` only where it needs them."""
     return not settings.verify_sub if name == "sub" else settings.is_compat and name != "jti"
-
-
-def _text_of(claims: Mapping[str, Any], name: str) -> str | None:
-    value = claims.get(name)
-    return value if isinstance(value, str) else None
 
 
 _TEXTS = {
