@@ -409,6 +409,11 @@ HARNESSES = {
 on_both_kinds = pytest.mark.parametrize("harness", ["quart", "flask_sync"], indirect=True)
 """For large tables about the core: once with an event loop, and once stepped through."""
 
+however_it_runs = pytest.mark.parametrize(
+    "harness", ["quart", "flask_sync", "flask_async", "flask_asgi"], indirect=True
+)
+"""For what depends on where hooks run: a server's loop, none, the process's own, a server's in Flask."""
+
 on_a_servers_loop = pytest.mark.parametrize("harness", ["quart"], indirect=True)
 """For what only makes sense where requests are served on an event loop."""
 

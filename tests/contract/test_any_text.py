@@ -7,6 +7,7 @@ import asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.contract.conftest import on_both_kinds
 from tests.contract.test_bad_input import b64, refused
 
 TOKENS = st.one_of(
@@ -17,6 +18,7 @@ TOKENS = st.one_of(
 )
 
 
+@on_both_kinds
 @given(token=TOKENS)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text(harness, token):

@@ -14,7 +14,7 @@ from async_jwt.core.run import WORKERS
 from async_jwt.errors import ConfigurationError, HookError, HookTimeoutError
 from async_jwt.manager import Manager
 from tests.conftest import SECRET
-from tests.contract.conftest import on_a_servers_loop, on_both_kinds
+from tests.contract.conftest import however_it_runs, on_a_servers_loop, on_both_kinds
 
 pytestmark = pytest.mark.asyncio
 
@@ -128,6 +128,7 @@ def seconds_for(answer):
     return {"JWT_HOOK_TIMEOUT": 0.05} if answer is HANG else {}
 
 
+@however_it_runs
 @pytest.mark.parametrize("answer", [True, False, *WRONG])
 @pytest.mark.parametrize("name", GATES)
 async def test_gates(harness, name, shape, answer):
@@ -142,6 +143,7 @@ async def test_gates(harness, name, shape, answer):
     assert await ended(h, token=await h.mint()) == wanted
 
 
+@however_it_runs
 @pytest.mark.parametrize("answer", [{"name": "alice"}, False, *WRONG])
 async def test_user_lookup(harness, shape, answer):
     h = harness(seconds_for(answer))
@@ -150,6 +152,7 @@ async def test_user_lookup(harness, shape, answer):
     assert await ended(h, token=await h.mint()) == wanted
 
 
+@however_it_runs
 @pytest.mark.parametrize("answer", [SECRET, False, "no", *WRONG])
 async def test_decode_key(harness, shape, answer):
     h = harness(seconds_for(answer))
@@ -262,6 +265,7 @@ async def test_plain_hooks_run_in_a_worker_thread_with_the_context(harness):
     assert seen["path"] == "/me"
 
 
+@on_both_kinds
 async def test_abandoned_hooks_keep_their_slots(harness):
     h = harness({"JWT_HOOK_TIMEOUT": 0.5})
     release = threading.Event()
