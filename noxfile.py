@@ -14,6 +14,7 @@ FLOORS = [
     "anyio==4.5.0",
     "blinker==1.8.0",
     "cryptography==43.0.0",
+    "flask==3.0.3",
     "PyJWT==2.15.1",
     "quart==0.20.0",
     "redis==7.2.0",

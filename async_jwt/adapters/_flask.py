@@ -84,8 +84,7 @@ class FlaskFramework:
 
             @wraps(function)
             async def guarded_async(*args: Any, **kwargs: Any) -> Any:
-                binding = _binding()
-                realm = None if binding is None else binding.realm()
+                binding, realm = _here()
                 await host(check(binding, realm), realm)
                 return await function(*args, **kwargs)
 
@@ -95,8 +94,7 @@ class FlaskFramework:
 
         @wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            binding = _binding()
-            realm = None if binding is None else binding.realm()
+            binding, realm = _here()
             run(check(binding, realm), realm)
             answer = (current_app.async_to_sync(function) if is_async else function)(*args, **kwargs)
             # The identity goes along with what is streamed.
@@ -114,15 +112,11 @@ class FlaskFramework:
         return response
 
 
-def _binding() -> Binding | None:
-    """That of the current application. None where there is none: a coroutine that needs one says so."""
+def _here() -> tuple[Binding | None, Realm | None]:
+    """What the current application has. None where it has none: a coroutine that needs it says so."""
     app = object_of(current_app)
-    return None if app is None else app.extensions.get(EXTENSION)
-
-
-def _realm() -> Realm | None:
-    binding = _binding()
-    return None if binding is None else binding.realm()
+    binding: Binding | None = None if app is None else app.extensions.get(EXTENSION)
+    return binding, None if binding is None else binding.realm()
 
 
 def _wait(awaitable: Awaitable[T]) -> T:
@@ -151,7 +145,7 @@ def blocking(function: Callable[P, Awaitable[T]]) -> Callable[P, T]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        realm = _realm()
+        _, realm = _here()
         return run(cast("Coroutine[Any, Any, T]", function(*args, **kwargs)), realm)
 
     return call
@@ -162,7 +156,7 @@ def hosted(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, An
 
     @wraps(function)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        realm = _realm()
+        _, realm = _here()
         return await host(cast("Coroutine[Any, Any, T]", function(*args, **kwargs)), realm)
 
     return call

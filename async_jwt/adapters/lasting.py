@@ -29,7 +29,7 @@ T = TypeVar("T")
 NOTE: Final = (
     "A client or pool was used on two event loops: hooks run on one that lasts, and Flask gives each async "
     "view another one, which ends with the view. Set JWT_SHARED_LOOP = True, and async views run where "
-    "the hooks do."
+    "the hooks do. Where it is set: open the client in a hook or a view, not before there is a request."
 )
 
 # What asyncio and its clients say of a connection that belongs to another event loop.
@@ -97,8 +97,6 @@ def share(app: Flask, binding: Binding) -> None:
     original = app.async_to_sync
 
     def convert(function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
-        apart = original(function)
-
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
             on_server = _runs_on_server()
@@ -108,7 +106,7 @@ def share(app: Flask, binding: Binding) -> None:
             token = _on_server.set(on_server)
             try:
                 with _noted():
-                    return apart(*args, **kwargs)
+                    return original(function)(*args, **kwargs)
             finally:
                 _on_server.reset(token)
 
