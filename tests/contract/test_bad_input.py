@@ -49,45 +49,45 @@ async def test_the_token_of_these_tests_is_accepted_as_it_is(harness):
 
 
 @on_both_kinds
-@pytest.mark.parametrize("value", ODD)
 @pytest.mark.parametrize(
     "claim", ["fresh", "exp", "nbf", "iat", "aud", "iss", "sub", "jti", "csrf", "type", "gen", "sid"]
 )
-async def test_claims_of_any_type(harness, claim, value):
+async def test_claims_of_any_type(harness, claim):
     h = harness()
     await h.jwt.revoke_user("somebody")
     await h.jwt.revoke_user("alice", keep_current=False)
-    for path in ("/fresh", "/optional", "/refresh"):
-        for _ in range(2):
-            answer = await h.call(path, token=signed(fine(**{claim: value})))
-            assert answer.status in (200, 401)
-            if answer.status == 401:
-                refused(answer)
+    for value in ODD:
+        for path in ("/fresh", "/optional", "/refresh"):
+            for _ in range(2):
+                answer = await h.call(path, token=signed(fine(**{claim: value})))
+                assert answer.status in (200, 401), value
+                if answer.status == 401:
+                    refused(answer)
 
 
-@pytest.mark.parametrize(
-    "number", ["1e400", "-1e400", "1" * 400, "1" * 5000, "NaN", "Infinity", "1e308", "-0.0"]
-)
 @pytest.mark.parametrize("claim", ["exp", "nbf", "iat", "fresh", "other"])
-async def test_numbers_without_measure(harness, claim, number):
-    raw = json.dumps(fine(**{claim: "NUMBER"})).replace('"NUMBER"', number).encode()
-    for path in ("/me", "/fresh"):
-        answer = await harness().call(path, token=signed(raw))
-        assert answer.status in (200, 401)
-    if number in ("1e400", "-1e400", "NaN", "Infinity") or len(number) > 4300:
-        refused(answer)
+async def test_numbers_without_measure(harness, claim):
+    h = harness()
+    for number in ("1e400", "-1e400", "1" * 400, "1" * 5000, "NaN", "Infinity", "1e308", "-0.0"):
+        raw = json.dumps(fine(**{claim: "NUMBER"})).replace('"NUMBER"', number).encode()
+        for path in ("/me", "/fresh"):
+            answer = await h.call(path, token=signed(raw))
+            assert answer.status in (200, 401), number
+        if number in ("1e400", "-1e400", "NaN", "Infinity") or len(number) > 4300:
+            refused(answer)
 
 
 @on_both_kinds
-@pytest.mark.parametrize("value", ODD)
 @pytest.mark.parametrize(
     "name", ["alg", "typ", "kid", "crit", "b64", "jwk", "jku", "x5u", "x5c", "zip", "cty"]
 )
-async def test_headers_of_any_type(harness, name, value):
-    answer = await harness().call(token=signed(fine(), {"alg": "HS256", "typ": "JWT", name: value}))
-    assert answer.status in (200, 401)
-    if name in ("alg", "crit", "b64"):
-        refused(answer)
+async def test_headers_of_any_type(harness, name):
+    h = harness()
+    for value in ODD:
+        answer = await h.call(token=signed(fine(), {"alg": "HS256", "typ": "JWT", name: value}))
+        assert answer.status in (200, 401), value
+        if name in ("alg", "crit", "b64"):
+            refused(answer)
 
 
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "HS384", "RS256", "ES256", "", "HS256 ", "hs256"])

@@ -89,9 +89,9 @@ def register(h, name, hook):
     getattr(h.jwt, f"{name}_loader")(hook)
 
 
-async def ended(h, **call):
+async def ended(h, raised, **call):
     """The status and code of a request, or the application's own exception."""
-    raised = own_errors(h)
+    raised.clear()
     answer = await h.call(**call)
     return raised[0] if raised else (answer.status, answer.json.get("code"))
 
@@ -124,84 +124,84 @@ def expected(answer, *, gate=True):
     return (500, "hook_error") if gate else None
 
 
-def seconds_for(answer):
-    return {"JWT_HOOK_TIMEOUT": 0.05} if answer is HANG else {}
+def answering(h, name, shape, answers):
+    """Registers hooks of one shape that give these answers, one after the other."""
+    for answer in answers:
+        h.app.config["JWT_HOOK_TIMEOUT"] = 0.05 if answer is HANG else None
+        register(h, name, shaped(shape, answer))
+        yield answer
 
 
 @however_it_runs
-@pytest.mark.parametrize("answer", [True, False, *WRONG])
 @pytest.mark.parametrize("name", GATES)
-async def test_gates(harness, name, shape, answer):
-    h = harness(seconds_for(answer))
-    register(h, name, shaped(shape, answer))
-    if answer is GATES[name]:
-        wanted = (200, None)
-    elif answer is (not GATES[name]):
-        wanted = (401, "token_revoked") if name == "token_in_blocklist" else (400, "claims_rejected")
-    else:
-        wanted = expected(answer)
-    assert await ended(h, token=await h.mint()) == wanted
+async def test_gates(harness, name, shape):
+    h = harness()
+    raised = own_errors(h)
+    for answer in answering(h, name, shape, [True, False, *WRONG]):
+        if answer is GATES[name]:
+            wanted = (200, None)
+        elif answer is (not GATES[name]):
+            wanted = (401, "token_revoked") if name == "token_in_blocklist" else (400, "claims_rejected")
+        else:
+            wanted = expected(answer)
+        assert await ended(h, raised, token=await h.mint()) == wanted, answer
 
 
 @however_it_runs
-@pytest.mark.parametrize("answer", [{"name": "alice"}, False, *WRONG])
-async def test_user_lookup(harness, shape, answer):
-    h = harness(seconds_for(answer))
-    register(h, "user_lookup", shaped(shape, answer))
-    wanted = (401, "user_not_found") if answer is None else expected(answer, gate=False) or (200, None)
-    assert await ended(h, token=await h.mint()) == wanted
+async def test_user_lookup(harness, shape):
+    h = harness()
+    raised = own_errors(h)
+    for answer in answering(h, "user_lookup", shape, [{"name": "alice"}, False, *WRONG]):
+        wanted = (401, "user_not_found") if answer is None else expected(answer, gate=False) or (200, None)
+        assert await ended(h, raised, token=await h.mint()) == wanted, answer
 
 
 @however_it_runs
-@pytest.mark.parametrize("answer", [SECRET, False, "no", *WRONG])
-async def test_decode_key(harness, shape, answer):
-    h = harness(seconds_for(answer))
+async def test_decode_key(harness, shape):
+    h = harness()
+    raised = own_errors(h)
     token = await h.mint()
-    register(h, "decode_key", shaped(shape, answer))
-    if answer is None:  # "I know no such key" refuses the token
-        wanted = (401, "token_invalid")
-    else:
-        wanted = (200, None) if answer is SECRET else expected(answer)
-    assert await ended(h, token=token) == wanted
+    for answer in answering(h, "decode_key", shape, [SECRET, False, "no", *WRONG]):
+        if answer is None:  # "I know no such key" refuses the token
+            wanted = (401, "token_invalid")
+        else:
+            wanted = (200, None) if answer is SECRET else expected(answer)
+        assert await ended(h, raised, token=token) == wanted, answer
 
 
 @on_both_kinds
-@pytest.mark.parametrize("answer", ["right", False, *WRONG])
 @pytest.mark.parametrize("name", MAKERS)
-async def test_makers(harness, name, shape, answer):
-    h = harness(seconds_for(answer))
-    if answer == "right":
-        answer = MAKERS[name]
-    register(h, name, shaped(shape, answer))
-    if answer is RAISE:
-        with pytest.raises(LookupError):
-            await h.mint()
-    elif answer is HANG:
-        with pytest.raises(HookTimeoutError):
-            await h.mint()
-    elif answer is MAKERS[name] or (name == "user_identity" and answer == "no"):
-        assert (await h.call(token=await h.mint())).status == 200
-    elif name == "user_identity":
-        with pytest.raises(ValueError, match="Subject must be a string"):
-            await h.mint()
-    else:
-        with pytest.raises(HookError, match=f"{name}_loader"):
-            await h.mint()
+async def test_makers(harness, name, shape):
+    h = harness()
+    for answer in answering(h, name, shape, [MAKERS[name], False, *WRONG]):
+        if answer is RAISE:
+            with pytest.raises(LookupError):
+                await h.mint()
+        elif answer is HANG:
+            with pytest.raises(HookTimeoutError):
+                await h.mint()
+        elif answer is MAKERS[name] or (name == "user_identity" and answer == "no"):
+            assert (await h.call(token=await h.mint())).status == 200
+        elif name == "user_identity":
+            with pytest.raises(ValueError, match="Subject must be a string"):
+                await h.mint()
+        else:
+            with pytest.raises(HookError, match=f"{name}_loader"):
+                await h.mint()
 
 
 @on_both_kinds
-@pytest.mark.parametrize("answer", [({"mine": True}, 418), False, *WRONG])
 @pytest.mark.parametrize("name", RESPONSES)
-async def test_responses(harness, clock, name, shape, answer):
-    h = harness(seconds_for(answer), clock=clock)
+async def test_responses(harness, clock, name, shape):
+    h = harness(clock=clock)
+    raised = own_errors(h)
     call = await provoke(h, clock, RESPONSES[name])
-    register(h, name, shaped(shape, answer))
-    if answer == "no":  # a text is a response, and the view still does not run
-        response = await h.call(**call)
-        assert response.body == b"no"
-        return
-    wanted = (418, None) if isinstance(answer, tuple) else expected(answer)
-    assert await ended(h, **call) == wanted
+    for answer in answering(h, name, shape, [({"mine": True}, 418), False, *WRONG]):
+        if answer == "no":  # a text is a response, and the view still does not run
+            assert (await h.call(**call)).body == b"no"
+            continue
+        wanted = (418, None) if isinstance(answer, tuple) else expected(answer)
+        assert await ended(h, raised, **call) == wanted, answer
 
 
 async def provoke(h, clock, refusal):
@@ -245,7 +245,7 @@ async def test_a_hooks_own_timeout_error_is_its_own(harness):
     async def upstream(header, claims):
         raise TimeoutError("the database")
 
-    assert await ended(h, token=await h.mint()) is TimeoutError
+    assert await ended(h, own_errors(h), token=await h.mint()) is TimeoutError
 
 
 async def test_plain_hooks_run_in_a_worker_thread_with_the_context(harness):
@@ -310,7 +310,7 @@ async def test_a_blocking_inline_hook_is_caught_by_the_guard_of_these_tests(harn
     def load(header, claims):
         time.sleep(0.001)
 
-    assert await ended(h, token=await h.mint()) is BlockingError
+    assert await ended(h, own_errors(h), token=await h.mint()) is BlockingError
 
 
 @on_a_servers_loop
