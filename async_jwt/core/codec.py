@@ -189,6 +189,8 @@ class Codec:
         if key.issuer is not None and claims.get("iss") != key.issuer:
             raise IssuerError("Invalid issuer")
         start, end, ref = claim_set.check_shape(claims, self._settings)
+        if key.issuer is not None:
+            ref = ref._replace(gen=None)  # another issuer's `gen` is no stamp of our store's
         verified = Verified(key, header, claims, nested or claims_nested, start, end, ref)
         if parts.header not in self._headers and len(self._headers) < _HEADERS:
             self._headers[parts.header] = (header, nested, algorithm, kid)

@@ -22,6 +22,7 @@ __all__ = [
     "SessionStep",
     "SessionStore",
     "Store",
+    "StoreStatus",
     "TokenRef",
     "bucket_of",
     "bucket_of_sid",
@@ -60,9 +61,11 @@ class TokenRef(NamedTuple):
         sid: the session's id, or None outside a session.
         gen: the stamp it was made under, or None for a foreign token.
         issued_at: seconds since the epoch at which it counts as issued: `iat` less the
-            allowed clock skew, 0 without `iat`. Only for tokens without a stamp.
+            allowed clock skew, 0 without `iat`. For tokens whose stamp says nothing.
         expires_at: seconds since the epoch after which nobody accepts it any more, leeway
             included; None for a token that never expires.
+        is_plain: whether it is an access token that is not fresh: the only kind that a store
+            may let through unchecked in an outage, where it was told to.
     """
 
     identity: str
@@ -71,6 +74,34 @@ class TokenRef(NamedTuple):
     gen: str | None
     issued_at: float
     expires_at: float | None
+    is_plain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """How a store fares, for health checks and metrics. None is what it does not know.
+
+    Attributes:
+        available: whether it answers.
+        since: seconds since the epoch at which that began.
+        problem: what keeps it from answering, or from revoking; None if nothing does.
+        refused: how many calls were not answered since the process started.
+        let_through: how many checks an outage let through (`on_outage="allow"`).
+        data_losses: how often this process noticed that the server forgot revocations.
+        may_evict: whether the server may drop keys to make room.
+        persists: whether it keeps its data on disk.
+        read_only: whether it is a replica, which cannot revoke.
+    """
+
+    available: bool
+    since: float
+    problem: str | None = None
+    refused: int = 0
+    let_through: int = 0
+    data_losses: int = 0
+    may_evict: bool | None = None
+    persists: bool | None = None
+    read_only: bool | None = None
 
 
 class Store(Protocol):

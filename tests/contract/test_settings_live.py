@@ -94,7 +94,7 @@ async def test_a_server_starts_without_its_store_and_says_so(harness, caplog):
     await h.jwt.start()
     assert "cannot be reached" in caplog.text
     assert "503" in caplog.text
-    with pytest.raises(Exception, match="did not answer"):
+    with pytest.raises(Exception, match="does not answer"):
         await h.mint()
 
 

@@ -1,0 +1,105 @@
+"""A circuit breaker: while a server does not answer, nobody waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Awaitable, Callable
+from contextvars import Context
+from typing import Any
+
+from async_jwt.errors import StoreUnavailableError
+
+__all__ = ["Breaker"]
+
+FIRST_PROBE = 0.05
+"""Seconds until an open breaker first asks whether the server is back."""
+
+LONGEST_PAUSE = 0.5
+"""Seconds between the starts of two probes at most: what bounds the way back."""
+
+_PROBES_AT_ONCE = 4
+
+# Seconds after which a server that came back counts as being back.
+_STEADY = 5.0
+
+
+class Breaker:
+    """Opens at the first failure; probes of its own, and no request, close it again.
+
+    Args:
+        probe: asks the server. It bounds its own time and raises StoreUnavailableError.
+        tell: told whenever the state changes: why it opened; None once it is closed.
+    """
+
+    def __init__(self, probe: Callable[[], Awaitable[None]], tell: Callable[[str | None], None]) -> None:
+        self._probe = probe
+        self._tell = tell
+        self._why: str | None = None
+        self._pause = FIRST_PROBE
+        self._closed_at = float("-inf")
+        self._timer: asyncio.TimerHandle | None = None
+        self._probes: set[asyncio.Task[Any]] = set()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody is to ask the server."""
+        return self._why is not None
+
+    def refuse_if_open(self) -> None:
+        """Raise StoreUnavailableError while it is open."""
+        if self._why is not None:
+            raise StoreUnavailableError(self._why)
+
+    def trip(self, why: str, since: float) -> None:
+        """Open it.
+
+        Args:
+            why: what failed.
+            since: when it began, by the loop's clock: what began before the server came back
+                says nothing about how it is now.
+        """
+        if self._why is None and since >= self._closed_at:
+            loop = asyncio.get_running_loop()
+            if loop.time() - self._closed_at > _STEADY:  # else it flutters, and is asked less often
+                self._pause = FIRST_PROBE
+            self._why = why
+            self._tell(why)
+            self._wind()
+
+    def stop(self) -> set[asyncio.Task[Any]]:
+        """Close it without a word; the next call decides anew. Returns probes that are to be cancelled."""
+        self._why = None
+        if self._timer is not None:
+            self._timer.cancel()
+        return self._probes
+
+    def _wind(self) -> None:
+        loop = asyncio.get_running_loop()
+        # Weakly: a store that nobody holds any more stops asking.
+        self._timer = loop.call_later(self._pause, _ring, weakref.ref(self), context=Context())
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+    def _try(self) -> None:
+        self._wind()
+        # A probe may hang as long as the deadline, and the server come back meanwhile.
+        if len(self._probes) < _PROBES_AT_ONCE:
+            task = asyncio.get_running_loop().create_task(self._ask())
+            self._probes.add(task)
+            task.add_done_callback(self._probes.discard)
+
+    async def _ask(self) -> None:
+        try:
+            await self._probe()
+        except StoreUnavailableError:
+            return
+        for probe in self.stop() - {asyncio.current_task()}:
+            probe.cancel()
+        self._closed_at = asyncio.get_running_loop().time()
+        self._tell(None)
+
+
+def _ring(breaker: weakref.ref[Breaker]) -> None:
+    found = breaker()
+    if found is not None:
+        found._try()  # noqa: SLF001  # its own timer

@@ -1,0 +1,134 @@
+"""Where things stand on the server, and how they are written.
+
+All keys of one identity share the braces of its bucket `ab`, and so a Cluster slot. All values
+are strings, so that one MGET reads whatever a check needs.
+
+| key                              | holds                                   | lives                 |
+|----------------------------------|-----------------------------------------|-----------------------|
+| `async_jwt:{ab}:all`             | epoch, generation, when, count, former  | for ever              |
+| `async_jwt:{ab}:user:<identity>` | generation, when, kept session or token | for ever              |
+| `async_jwt:{ab}:jti:<jti>`       | 1                                       | a minute past `exp`   |
+| `async_jwt:{ab}:sid:<sid>`       | 1                                       | a minute past its end |
+| `async_jwt:{00}:evicted`         | run id, evicted keys                    | for ever              |
+
+The epoch is one random text for the whole store, given when it is founded and after each loss
+of data; `former` are those before it, which the store remembers to have left. A generation
+grows with each revocation of everybody, or of a user, and is never below the server's time in
+microseconds, so that one begun anew stands above one that was lost. The count grows with each
+revocation in the bucket.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from async_jwt.stores.contract import BUCKETS, TokenRef, bucket_of, bucket_of_sid
+
+__all__ = ["BUCKET_NAMES", "NOT_REVOKED", "Bucket", "Layout", "Stamp", "User", "read_stamp"]
+
+BUCKET_NAMES: tuple[str, ...] = tuple(f"{number:02x}" for number in range(BUCKETS))
+
+
+class Bucket(NamedTuple):
+    """What stands at a bucket's `all`."""
+
+    epoch: str
+    generation: int
+    raised_at: float
+    revocations: int
+    former: tuple[str, ...]
+
+    @classmethod
+    def read(cls, raw: bytes) -> Bucket:
+        """Read one. Raises ValueError for what is none."""
+        epoch, generation, raised_at, revocations, former = raw.decode("ascii").split(" ")
+        return cls(epoch, int(generation), float(raised_at), int(revocations), tuple(former.split(",")))
+
+
+class User(NamedTuple):
+    """What stands at a user's generation."""
+
+    generation: int
+    raised_at: float
+    keep: str
+
+    @classmethod
+    def read(cls, text: str) -> User:
+        """Read one. Raises ValueError for what is none."""
+        generation, raised_at, keep = text.split(" ", 2)
+        return cls(int(generation), float(raised_at), keep)
+
+
+NOT_REVOKED = User(0, float("-inf"), "")
+"""A user whose tokens were never revoked, and who therefore has no key."""
+
+
+class Stamp(NamedTuple):
+    """What a token's `gen` claim says."""
+
+    epoch: str
+    everybody: int
+    user: int
+
+
+def read_stamp(text: str) -> Stamp | None:
+    """Read a token's stamp; None for one that no store gave."""
+    parts = text.split(".")
+    if len(parts) == 3 and parts[0] and all(_is_number(part) for part in parts[1:]):
+        return Stamp(parts[0], int(parts[1]), int(parts[2]))
+    return None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 20
+
+
+class Layout:
+    """Names keys.
+
+    Args:
+        prefix: what every key begins with.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._bases = {name: f"{prefix}{{{name}}}:" for name in BUCKET_NAMES}
+        self.buckets: tuple[str, ...] = tuple(f"{base}all" for base in self._bases.values())
+        self.evicted: str = f"{prefix}{{00}}:evicted"
+
+    def bucket(self, name: str) -> str:
+        """A bucket's generation."""
+        return f"{self._bases[name]}all"
+
+    def user(self, identity: str) -> str:
+        """A user's generation."""
+        return f"{self._bases[bucket_of(identity)]}user:{identity}"
+
+    def token(self, identity: str, jti: str) -> str:
+        """A revoked token."""
+        return f"{self._bases[bucket_of(identity)]}jti:{jti}"
+
+    def session(self, sid: str) -> str:
+        """A revoked session."""
+        return f"{self._bases[bucket_of_sid(sid)]}sid:{sid}"
+
+    def of(self, ref: TokenRef) -> tuple[list[str], list[str]]:
+        """What a check reads.
+
+        Returns:
+            The buckets that it looks at, and the keys: each bucket's generation, then the
+            user's, then those of the revoked token and session.
+        """
+        name = bucket_of(ref.identity)
+        base = self._bases[name]
+        names, keys = [name], [f"{base}all"]
+        if ref.sid is not None:
+            other = bucket_of_sid(ref.sid)
+            if other != name:  # a foreign session id
+                names.append(other)
+                keys.append(f"{self._bases[other]}all")
+        keys.append(f"{base}user:{ref.identity}")
+        if ref.jti is not None:
+            keys.append(f"{base}jti:{ref.jti}")
+        if ref.sid is not None:
+            keys.append(f"{self._bases[names[-1]]}sid:{ref.sid}")
+        return names, keys

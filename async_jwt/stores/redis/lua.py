@@ -1,0 +1,29 @@
+"""The Lua scripts, shipped beside this module. The server keeps them by their digest."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+from typing import NamedTuple
+
+__all__ = ["FOUND", "LOSE", "REVOKE_EVERYTHING", "REVOKE_ONE", "REVOKE_USER", "Script"]
+
+
+class Script(NamedTuple):
+    """A script and the digest that the server knows it by."""
+
+    text: bytes
+    digest: str
+
+
+def _load(name: str) -> Script:
+    folder = files(__package__) / "scripts"
+    text = (folder / "head.lua").read_bytes() + (folder / f"{name}.lua").read_bytes()
+    return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
+
+
+FOUND = _load("found")
+LOSE = _load("lose")
+REVOKE_ONE = _load("revoke_one")
+REVOKE_USER = _load("revoke_user")
+REVOKE_EVERYTHING = _load("revoke_everything")

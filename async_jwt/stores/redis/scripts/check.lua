@@ -1,2 +1,0 @@
--- Follows counts.lua.
-return counts()

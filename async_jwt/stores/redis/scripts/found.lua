@@ -1,0 +1,19 @@
+-- Gives buckets that are missing their first value. Changes nothing where some are missing and some are
+-- not, unless told to: that is a loss.
+-- KEYS: all buckets. ARGV: an epoch to begin with; '1' to fill gaps
+local values = redis.call('MGET', unpack(KEYS))
+local epoch, missing = ARGV[1], 0
+for place = 1, #KEYS do
+  if values[place] then
+    epoch = read(values[place]).epoch
+  else
+    missing = missing + 1
+  end
+end
+if missing < #KEYS and ARGV[2] ~= '1' then return missing end
+for place = 1, #KEYS do
+  if not values[place] then
+    write(KEYS[place], { epoch = epoch, gen = 0, at = '-1', count = 0, former = '' })
+  end
+end
+return missing

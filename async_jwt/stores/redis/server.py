@@ -1,0 +1,51 @@
+"""What a server says about itself: may it drop keys, does it keep them on disk, is it a replica."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+__all__ = ["Server", "read_server", "save_points"]
+
+
+class Server(NamedTuple):
+    """What INFO and CONFIG tell. None is what they do not."""
+
+    run: str
+    evicted: int
+    may_evict: bool
+    persists: bool | None
+    read_only: bool
+
+
+def read_server(info: Any, saves: str | None) -> Server | None:
+    """Read a reply to INFO.
+
+    Args:
+        info: the reply.
+        saves: the server's save points; None if it did not say.
+
+    Returns:
+        What it says; None if it is no such reply.
+    """
+    text = info.decode("utf-8", "replace") if isinstance(info, bytes) else str(info)
+    lines = (line.partition(":") for line in text.splitlines())
+    found = {name: value for name, separator, value in lines if separator}
+    try:
+        return Server(
+            run=found["run_id"],
+            evicted=int(found["evicted_keys"]),
+            may_evict=int(found["maxmemory"]) > 0 and found["maxmemory_policy"] != "noeviction",
+            persists=True if found["aof_enabled"] == "1" else None if saves is None else saves != "",
+            read_only=found["role"] == "slave",
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def save_points(config: Any) -> str | None:
+    """Read a reply to CONFIG GET save, which RESP3 has as a map; None if it is none."""
+    values = (
+        list(config.values()) if isinstance(config, dict) else config[1:] if isinstance(config, list) else []
+    )
+    first = values[0] if values else None
+    return first.decode() if isinstance(first, bytes) else None

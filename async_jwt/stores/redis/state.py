@@ -1,0 +1,135 @@
+"""How a store fares: counted, logged once per change of state, and told to those who listen."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from contextvars import Context
+from typing import Any
+
+from async_jwt.core.clock import system_clock
+from async_jwt.core.notify import notify
+from async_jwt.signals import store_state_changed
+from async_jwt.stores.contract import StoreStatus
+from async_jwt.stores.redis.options import OnOutage
+from async_jwt.stores.redis.server import Server
+
+__all__ = ["State"]
+
+log: logging.Logger = logging.getLogger("async_jwt.store")
+
+
+class State:
+    """What `RedisStore.status()` says. Changed on event loops only.
+
+    Args:
+        store: the sender of signals.
+        on_outage: what the log says that an outage means.
+    """
+
+    def __init__(self, store: Any, on_outage: OnOutage) -> None:
+        self._store = store
+        self._allows = on_outage == "allow"
+        self._since = system_clock()
+        self._out: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+        self._write_problem: str | None = None
+        self._refused = 0
+        self._let_through = 0
+        self._losses = 0
+        self._server: Server | None = None
+        self._telling: set[asyncio.Task[None]] = set()
+
+    def status(self) -> StoreStatus:
+        """As it stands."""
+        server = self._server
+        return StoreStatus(
+            available=not self._out,
+            since=self._since,
+            problem=next(iter(self._out.values()), self._write_problem),
+            refused=self._refused,
+            let_through=self._let_through,
+            data_losses=self._losses,
+            may_evict=None if server is None else server.may_evict,
+            persists=None if server is None else server.persists,
+            read_only=None if server is None else server.read_only,
+        )
+
+    def refuse(self) -> None:
+        """A call was not answered."""
+        self._refused += 1
+
+    def let_through(self) -> None:
+        """A check was let through without an answer."""
+        self._let_through += 1
+
+    def outage(self, line: Any, why: str | None) -> None:
+        """A line's server stopped answering, or answers again (None)."""
+        was_out = bool(self._out)
+        if why is None:
+            self._out.pop(line, None)
+        else:
+            self._out[line] = why
+        if was_out == bool(self._out):
+            return
+        self._since = system_clock()
+        if why is None:
+            log.warning("The revocation store answers again")
+            self._tell("available", "")
+            return
+        meanwhile = "plain access tokens pass unchecked, all else is" if self._allows else "requests are"
+        log.error("%s. Until it answers, %s refused with 503", why, meanwhile)
+        self._tell("unavailable", why)
+
+    def writing(self, problem: str | None) -> None:
+        """The server refused to change something, or changed it (None)."""
+        if problem == self._write_problem:
+            return
+        self._write_problem = problem
+        if problem is None:
+            log.warning("The revocation store revokes again")
+            self._tell("revoking", "")
+        else:
+            log.error("%s. Until it can, revocations are refused with 503", problem)
+            self._tell("not_revoking", problem)
+
+    def lost(self, why: str, *, denied: bool, elsewhere: bool = False) -> None:
+        """The server lost data; whether that ended all tokens, and whether another process saw it first."""
+        self._losses += 1
+        if not denied:
+            outcome = 'Tokens of before go by their time, revoked or not (on_data_loss="accept")'
+        elif elsewhere:
+            outcome = "Another process noticed it first"
+        else:
+            outcome = "All tokens made until now are refused: everybody signs in again"
+        log.critical("The revocation store lost data: %s. %s", why, outcome)
+        self._tell("data_lost", why)
+
+    def server(self, server: Server) -> None:
+        """What the server says about itself."""
+        known, self._server = self._server, server
+        for (attribute, bad), warning in _WARNINGS.items():
+            if getattr(server, attribute) is bad and getattr(known, attribute, None) is not bad:
+                log.warning(warning)
+
+    def _tell(self, state: str, detail: str) -> None:
+        if store_state_changed.receivers:
+            coroutine = notify(store_state_changed, self._store, state=state, detail=detail)
+            task = asyncio.get_running_loop().create_task(coroutine, context=Context())
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+
+_WARNINGS: dict[tuple[str, bool], str] = {
+    ("may_evict", True): (
+        "The revocation server drops keys when its memory is full, and with them revocations: set its "
+        "maxmemory-policy to noeviction"
+    ),
+    ("persists", False): (
+        "The revocation server keeps nothing on disk: a restart forgets all revocations, and signs "
+        "everybody out. Set appendonly yes"
+    ),
+    ("read_only", True): (
+        "The revocation server is a read-only replica: nothing can be revoked there. Name its primary"
+    ),
+}

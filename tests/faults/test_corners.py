@@ -1,0 +1,474 @@
+"""Rare moments: two processes at once, strangers who write where we do, loops that end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+import uuid
+import weakref
+
+import pytest
+
+from async_jwt.errors import StoreUnavailableError
+from async_jwt.stores import TokenRef
+from async_jwt.stores.contract import bucket_of
+from async_jwt.stores.redis import RedisStore
+from async_jwt.stores.redis.breaker import Breaker
+from async_jwt.stores.redis.reads import Reads
+from async_jwt.stores.redis.server import read_server, save_points
+from async_jwt.stores.redis.watch import Watch
+from tests.faults.wire import Wire
+
+pytestmark = pytest.mark.asyncio
+
+
+async def token(store, name="alice"):
+    return TokenRef(name, uuid.uuid4().hex, None, await store.stamp(name), 0.0, time.time() + 60)
+
+
+def everybody(name="alice"):
+    return f"async_jwt:{{{bucket_of(name)}}}:all"
+
+
+def user(name="alice"):
+    return f"async_jwt:{{{bucket_of(name)}}}:user:{name}"
+
+
+# -- strangers who write where we do ------------------------------------------------------
+
+
+@pytest.mark.parametrize("junk", ["", "x", "a b c d e", "a 1 1", b"\xff 1 1 1 "])
+@pytest.mark.parametrize("key", [everybody(), user()])
+async def test_junk_at_our_keys_refuses(redis_server, key, junk):
+    store = RedisStore(redis_server.url, deadline=5)
+    good, other = await token(store), await token(store, "bob")
+    redis_server.does("SET", key, junk)
+    with pytest.raises(StoreUnavailableError, match="holds no generation"):
+        await store.check(good)
+    with pytest.raises(StoreUnavailableError):
+        await store.revoke_user("alice", keep=good)
+    assert await store.check(other)
+    assert store.status().available, "others are not to suffer for it"
+    await store.close()
+
+
+@pytest.mark.parametrize("kind", ["LPUSH", "SADD"])
+async def test_other_types_at_our_keys_lose_no_revocation(redis_server, kind):
+    store = RedisStore(redis_server.url, deadline=5)
+    good = await token(store)
+    sid = "00" + uuid.uuid4().hex
+    redis_server.does(kind, user(), "x")
+    redis_server.does(kind, f"async_jwt:{{{bucket_of('alice')}}}:jti:{good.jti}", "x")
+    redis_server.does(kind, f"async_jwt:{{00}}:sid:{sid}", "x")
+    with pytest.raises(StoreUnavailableError, match="WRONGTYPE"):
+        await store.revoke_user("alice")
+    await store.revoke_token(good)
+    assert not await store.check(good)
+    await store.revoke_session(sid, None)
+    assert not await store.check(good._replace(jti="other", sid=sid))
+    await store.close()
+
+
+async def test_a_foreign_session_has_a_bucket_of_its_own(redis_server):
+    """Both its bucket and its identity's are looked at, for a loss too."""
+    store = RedisStore(redis_server.url, deadline=5)
+    ref = (await token(store))._replace(sid="not of ours")
+    assert await store.check(ref)
+    await store.revoke_session("not of ours", None)
+    assert not await store.check(ref)
+    redis_server.does(
+        "DEL",
+        *(
+            f"async_jwt:{{{number:02x}}}:all"
+            for number in range(256)
+            if f"{number:02x}" != bucket_of("alice")
+        ),
+    )
+    assert not await store.check(ref._replace(sid="another"))
+    assert store.status().data_losses == 1
+    await store.close()
+
+
+# -- several at once ----------------------------------------------------------------------
+
+
+async def test_many_keep_their_own_session_of_one_user(redis_server):
+    """Each revokes all others; whoever comes last is the one that is left, or nobody."""
+    stores = [RedisStore(redis_server.url, deadline=5) for _ in range(2)]
+    refs = [(await token(stores[0]))._replace(sid=f"{bucket_of('alice')}{number}") for number in range(8)]
+    await asyncio.gather(
+        *(stores[number % 2].revoke_user("alice", keep=ref) for number, ref in enumerate(refs))
+    )
+    alive = [ref for ref in refs if await stores[0].check(ref)]
+    assert len(alive) <= 1
+    for store in stores:
+        await store.close()
+
+
+async def test_too_many_who_revoke_one_user_are_refused(redis_server, monkeypatch):
+    store, other = RedisStore(redis_server.url, deadline=5), RedisStore(redis_server.url, deadline=5)
+    ref = await token(store)
+    judge = store._judge
+
+    async def interfered(ref):
+        found = await judge(ref)
+        await other.revoke_user("alice")
+        return found
+
+    monkeypatch.setattr(store, "_judge", interfered)
+    with pytest.raises(StoreUnavailableError, match="Too many"):
+        await store.revoke_user("alice", keep=ref)
+    await store.close()
+    await other.close()
+
+
+async def test_a_loss_that_two_notice_is_dealt_with_once(redis_server, caplog):
+    stores = [RedisStore(redis_server.url, deadline=5) for _ in range(3)]
+    refs = [await token(store, name) for store in stores for name in ("alice", "bob")]
+    redis_server.does("FLUSHALL")
+    await asyncio.gather(*(store.check(ref) for store in stores for ref in refs))
+    new = await token(stores[0])
+    for store in stores:
+        assert not any(await asyncio.gather(*(store.check(ref) for ref in refs)))
+        assert await store.check(new)
+    assert caplog.text.count("everybody signs in again") == 1
+    for store in stores:
+        await store.close()
+
+
+@pytest.mark.parametrize("call", ["check", "revoke_user", "revoke_token", "revoke_everything", "keep"])
+async def test_a_server_that_forgets_at_once_is_no_answer(redis_server, monkeypatch, call):
+    """Somebody flushes it in a loop."""
+    store = RedisStore(redis_server.url, deadline=5)
+    ref = await token(store)
+    lost = store._ledger._lost
+
+    async def lost_again(line, loss):
+        await lost(line, loss)
+        redis_server.does("FLUSHALL")
+
+    monkeypatch.setattr(store._ledger, "_lost", lost_again)
+    redis_server.does("FLUSHALL")
+    calls = {
+        "check": lambda: store.check(ref),
+        "revoke_user": lambda: store.revoke_user("alice"),
+        "revoke_token": lambda: store.revoke_token(ref),
+        "revoke_everything": store.revoke_everything,
+        "keep": lambda: store.revoke_user("alice", keep=ref),
+    }
+    with pytest.raises(StoreUnavailableError):
+        await calls[call]()
+    await store.close()
+
+
+async def test_a_loss_that_cannot_be_written_down_refuses(redis_server):
+    """A replica that lost data: nothing passes until it can be dealt with."""
+    store = RedisStore(redis_server.url, deadline=5)
+    ref = await token(store)
+    redis_server.does("FLUSHALL")
+    redis_server.does("REPLICAOF", "127.0.0.1", "1")
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError):
+            await store.check(ref)
+    redis_server.does("REPLICAOF", "NO", "ONE")
+    assert not await store.check(ref)
+    await store.close()
+
+
+@pytest.mark.parametrize("reply", [b":7\r\n", b"+OK\r\n", b"_\r\n"])
+async def test_a_loss_that_is_answered_oddly_refuses(redis_server, reply):
+    async with Wire(redis_server.port).open() as wire:
+        store = RedisStore(wire.url, deadline=5)
+        ref = await token(store)
+        redis_server.does("FLUSHALL")
+        wire.says = (frozenset({b"EVALSHA", b"EVAL"}), reply)
+        for _ in range(2):
+            with pytest.raises(StoreUnavailableError):
+                await store.check(ref)
+        wire.heal()
+        assert not await store.check(ref)
+        await store.close()
+
+
+async def test_a_loss_while_a_loss_is_dealt_with_refuses(redis_server):
+    async with Wire(redis_server.port).open() as wire:
+        store = RedisStore(wire.url, deadline=5)
+        ref = await token(store)
+        redis_server.does("FLUSHALL")
+        wire.spoils = lambda reply: (
+            reply,
+            bool(reply == b":1\r\n" and redis_server.does("FLUSHALL")) and False,
+        )
+        with pytest.raises(StoreUnavailableError, match="loses what it is told"):
+            await store.check(ref)
+        wire.heal()
+        assert not await store.check(ref)
+        await store.close()
+
+
+async def test_a_sign_that_does_not_go_away_is_no_answer(redis_server, monkeypatch):
+    store = RedisStore(redis_server.url, deadline=5)
+    ref = (await token(store))._replace(gen="gone.0.0")
+
+    async def lost(loss):
+        pass
+
+    monkeypatch.setattr(store._ledger, "lost", lost)
+    with pytest.raises(StoreUnavailableError, match="faster than it can be read"):
+        await store.check(ref)
+    await store.close()
+
+
+async def test_a_stamp_of_memory_goes_by_its_time_where_losses_are_accepted(redis_server, caplog):
+    store = RedisStore(redis_server.url, on_data_loss="accept", deadline=5)
+    ref = (await token(store))._replace(gen="m.0.0", issued_at=time.time() - 5)
+    assert await store.check(ref)
+    await store.revoke_user("alice")
+    assert not await store.check(ref)
+    assert "lost data" not in caplog.text
+    await store.close()
+
+
+async def test_a_loss_between_two_loads_is_noticed_by_the_first_look(redis_server):
+    """Before the process knew any bucket, some were gone: that is no new store."""
+    first = RedisStore(redis_server.url, deadline=5)
+    ref = await token(first)
+    redis_server.does("DEL", everybody("bob"))
+    second = RedisStore(redis_server.url, deadline=5)
+    assert not await second.check(ref)
+    assert second.status().data_losses == 1
+    assert not await first.check(ref)
+    third = RedisStore(redis_server.url, on_data_loss="accept", deadline=5)
+    ref = await token(third)
+    redis_server.does("DEL", everybody("bob"))
+    fourth = RedisStore(redis_server.url, on_data_loss="accept", deadline=5)
+    assert await fourth.check(ref)
+    for store in (first, second, third, fourth):
+        await store.close()
+
+
+# -- ends ---------------------------------------------------------------------------------
+
+
+async def test_closing_answers_whoever_waits(redis_server):
+    store = RedisStore(redis_server.url, deadline=5)
+    ref = await token(store)
+    redis_server.freeze()
+    tasks = [asyncio.ensure_future(store.check(ref)) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    await store.close()
+    redis_server.thaw()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(result, StoreUnavailableError) for result in results)
+    assert await store.check(ref)
+    await store.close()
+
+
+async def test_closing_while_a_revocation_is_under_way(redis_server):
+    store = RedisStore(redis_server.url, deadline=5)
+    ref = await token(store)
+    redis_server.freeze()
+    task = asyncio.ensure_future(store.revoke_token(ref))
+    await asyncio.sleep(0.05)
+    await store.close()
+    redis_server.thaw()
+    await task
+    assert not await store.check(ref)
+    await store.close()
+
+
+async def test_a_cancelled_first_call_stops_nobody(redis_server):
+    """All wait for the same look at the buckets."""
+    store = RedisStore(redis_server.url, deadline=5)
+    redis_server.freeze()
+    tasks = [asyncio.ensure_future(store.stamp("alice")) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    tasks[0].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await tasks[0]
+    redis_server.thaw()
+    assert len(set(await asyncio.gather(*tasks[1:]))) == 1
+    await store.close()
+
+
+async def test_closing_before_anything_was_learnt(redis_server):
+    store = RedisStore(redis_server.url, deadline=5)
+    redis_server.freeze()
+    task = asyncio.ensure_future(store.stamp("alice"))
+    await asyncio.sleep(0.05)
+    await store.close()
+    redis_server.thaw()
+    with pytest.raises(StoreUnavailableError):
+        await task
+    assert await store.stamp("alice")
+    await store.close()
+
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_a_loop_that_ends_in_an_outage_leaves_nothing(redis_server, caplog):
+    store = RedisStore(redis_server.url, deadline=0.1)
+    await store.stamp("alice")
+    redis_server.stop()
+
+    def elsewhere():
+        async def ask():
+            with pytest.raises(StoreUnavailableError):
+                await store.stamp("alice")
+            assert not store.status().available
+            await asyncio.sleep(0.12)
+
+        asyncio.run(ask())
+
+    await asyncio.to_thread(elsewhere)
+    assert store.status().available, "whoever could not reach it is gone"
+    assert "destroyed" not in caplog.text
+    await store.close()
+
+
+async def test_a_store_that_nobody_holds_asks_no_more(redis_server):
+    redis_server.stop()
+    store = RedisStore(redis_server.url, deadline=0.1, poll=0.02)
+    with pytest.raises(StoreUnavailableError):
+        await store.stamp("alice")
+    line = weakref.ref(await store._ledger._lines.here())
+    await store._ledger._lines._open.pop(asyncio.get_running_loop())[1].aclose()
+    del store
+    for _ in range(5):
+        await asyncio.sleep(0.03)
+        gc.collect()
+    assert line() is None
+
+
+async def test_timers_outlive_nobody():
+    async def nothing():
+        raise AssertionError("nobody is left to ask")
+
+    breaker, watch = Breaker(nothing, lambda why: None), Watch(0.01, nothing)
+    breaker.trip("it does not answer", asyncio.get_running_loop().time())
+    watch.wind()
+    del breaker, watch
+    gc.collect()
+    await asyncio.sleep(0.1)
+    assert not [task for task in asyncio.all_tasks() if "nothing" in repr(task)]
+
+
+async def test_what_began_before_the_server_came_back_says_nothing_about_now():
+    told = []
+
+    async def probe():
+        pass
+
+    breaker = Breaker(probe, told.append)
+    began = asyncio.get_running_loop().time()
+    breaker.trip("it does not answer", began)
+    with pytest.raises(StoreUnavailableError, match="it does not answer"):
+        breaker.refuse_if_open()
+    await asyncio.sleep(0.1)
+    assert not breaker.is_open
+    breaker.trip("an old call failed", began)
+    assert not breaker.is_open
+    breaker.trip("a new call failed", asyncio.get_running_loop().time())
+    assert breaker.is_open
+    assert told == ["it does not answer", None, "a new call failed"]
+    breaker.stop()
+
+
+async def test_a_probe_that_hangs_holds_up_no_other():
+    probes = []
+
+    async def probe():
+        probes.append(1)
+        if len(probes) < 4:
+            await asyncio.sleep(60)
+
+    breaker = Breaker(probe, lambda why: None)
+    breaker.trip("packets are swallowed", asyncio.get_running_loop().time())
+    started = time.perf_counter()
+    while breaker.is_open:
+        await asyncio.sleep(0.01)
+    assert len(probes) == 4
+    assert time.perf_counter() - started < 2
+    await asyncio.sleep(0)
+    assert not [task for task in asyncio.all_tasks() if "Breaker._ask" in repr(task)]
+
+
+async def test_no_more_than_a_few_probes_hang(monkeypatch):
+    monkeypatch.setattr("async_jwt.stores.redis.breaker.LONGEST_PAUSE", 0.02)
+    probes = []
+
+    async def probe():
+        probes.append(1)
+        await asyncio.sleep(60)
+
+    breaker = Breaker(probe, lambda why: None)
+    breaker.trip("packets are swallowed", asyncio.get_running_loop().time())
+    await asyncio.sleep(0.4)
+    assert len(probes) == 4
+    for task in breaker.stop():
+        task.cancel()
+
+
+async def test_a_mistake_of_ours_leaves_nobody_waiting():
+    async def fetch(keys):
+        raise LookupError("a mistake")
+
+    reads = Reads(fetch)
+    waiting = asyncio.ensure_future(reads.get(["a"]))
+    with pytest.raises(StoreUnavailableError):
+        await asyncio.wait_for(waiting, 1)
+    flight = next(iter(reads.flights), None)
+    assert flight is None or isinstance(flight.exception(), LookupError)
+
+
+# -- what a server says about itself ------------------------------------------------------
+
+
+async def test_replies_that_are_none():
+    for info in (b"", b"nonsense", "run_id:1", None, [1], b"run_id:1\r\nevicted_keys:many\r\n"):
+        assert read_server(info, None) is None
+    for config in (None, [], {}, b"x", [b"save"], {b"save": None}, 7):
+        assert save_points(config) is None
+    assert save_points([b"save", b"60 1"]) == save_points({b"save": b"60 1"}) == "60 1"
+
+
+async def test_a_server_that_says_nothing_about_itself_is_not_asked_again(redis_server):
+    redis_server.does("ACL", "SETUSER", "default", "-info", "-config")
+    store = RedisStore(redis_server.url, deadline=5, poll=0.03)
+    await store.start()
+    for _ in range(10):
+        await store.stamp("alice")
+        await asyncio.sleep(0.02)
+    assert store.status().persists is None
+    redis_server.does("ACL", "SETUSER", "default", "+@all")
+    stats = redis_server.does("INFO", "commandstats")
+    assert stats["cmdstat_info"]["rejected_calls"] <= 2  # at the start, and perhaps by a poll meanwhile
+    await store.close()
+
+
+async def test_an_idle_store_asks_nothing(redis_server):
+    store = RedisStore(redis_server.url, deadline=5, poll=0.03)
+    await store.start()
+    await asyncio.sleep(0.1)
+    before = redis_server.does("INFO", "commandstats")["cmdstat_info"]["calls"]
+    await asyncio.sleep(0.2)
+    assert redis_server.does("INFO", "commandstats")["cmdstat_info"]["calls"] == before + 1
+    await store.close()
+
+
+async def test_polling_goes_on_after_an_outage(redis_server):
+    store = RedisStore(redis_server.url, deadline=0.1, poll=0.03)
+    await store.start()
+    redis_server.stop()
+    for _ in range(10):
+        await asyncio.sleep(0.02)
+        with pytest.raises(StoreUnavailableError):
+            await store.stamp("alice")
+    redis_server.start()
+    while not store.status().available:
+        await asyncio.sleep(0.01)
+    redis_server.does("CONFIG", "SET", "maxmemory", "100mb", "maxmemory-policy", "allkeys-lru")
+    while not store.status().may_evict:
+        await store.stamp("alice")
+        await asyncio.sleep(0.01)
+    await store.close()

@@ -1,0 +1,206 @@
+"""Everything at once: checks and revocations at full load, and a server that fails at random.
+
+A few seconds in the suite; minutes with `nox -s soak`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import random
+import time
+import uuid
+from collections import Counter, deque
+from pathlib import Path
+
+import pytest
+
+from async_jwt.errors import StoreUnavailableError
+from async_jwt.stores import TokenRef
+from async_jwt.stores.contract import new_sid
+from async_jwt.stores.redis import RedisStore
+from tests.faults.wire import Wire
+
+pytestmark = pytest.mark.asyncio
+
+CHECKERS, REVOKERS, WINDOW = 24, 4, 400
+
+
+class Held:
+    """A token, and what a model of one line knows of it."""
+
+    def __init__(self, ref: TokenRef) -> None:
+        self.ref = ref
+        self.touched = False
+        """Whether anybody has tried to revoke it, with whatever outcome."""
+        self.revoked = False
+        """Whether a revocation of it has been answered as done."""
+
+
+class Soak:
+    def __init__(self, server, wires, seed: int) -> None:
+        self.server = server
+        self.wires = wires
+        self.stores = [RedisStore(wire.url, poll=0.5) for wire in wires]
+        self.chance = random.Random(seed)
+        self.held: deque[Held] = deque(maxlen=WINDOW)
+        self.count: Counter[str] = Counter()
+        self.wrong: list[str] = []
+
+    def store(self) -> RedisStore:
+        return self.chance.choice(self.stores)
+
+    async def sign_in(self) -> None:
+        name = f"user {self.chance.randrange(10**9)}"
+        with contextlib.suppress(StoreUnavailableError):
+            gen = await self.store().stamp(name)
+            ref = TokenRef(name, uuid.uuid4().hex, new_sid(name), gen, 0.0, time.time() + 600)
+            self.held.append(Held(ref))
+
+    async def check(self, until: float) -> None:
+        while time.monotonic() < until:
+            if len(self.held) < WINDOW or self.chance.random() < 0.02:
+                await self.sign_in()
+            if not self.held:
+                await asyncio.sleep(0.001)
+                continue
+            held = self.chance.choice(self.held)
+            was_revoked = held.revoked
+            try:
+                counts = await self.store().check(held.ref)
+            except StoreUnavailableError:
+                self.count["503"] += 1
+                await asyncio.sleep(0.001)
+                continue
+            self.count["200" if counts else "401"] += 1
+            if was_revoked and counts:
+                self.wrong.append(f"a revoked token was accepted: {held.ref}")
+            if not counts and not held.touched:
+                self.wrong.append(f"a token that nobody revoked was refused: {held.ref}")
+
+    async def revoke(self, until: float) -> None:
+        while time.monotonic() < until:
+            await asyncio.sleep(self.chance.random() * 0.02)
+            if not self.held:
+                continue
+            held = self.chance.choice(self.held)
+            held.touched = True
+            store, ref = self.store(), held.ref
+            way = self.chance.choice(["token", "session", "user"])
+            try:
+                if way == "token":
+                    await store.revoke_token(ref)
+                elif way == "session":
+                    await store.revoke_session(str(ref.sid), ref.expires_at)
+                else:
+                    await store.revoke_user(ref.identity)
+            except StoreUnavailableError:
+                self.count["not revoked"] += 1
+            else:
+                held.revoked = True
+                self.count["revoked"] += 1
+
+    async def fail(self, until: float) -> None:
+        while time.monotonic() < until:
+            await asyncio.sleep(self.chance.uniform(0.02, 0.15))
+            self.count["faults"] += 1
+            await self.chance.choice(
+                [
+                    self.freeze,
+                    self.restart,
+                    self.drop,
+                    self.cut,
+                    self.delay,
+                    self.swallow,
+                    self.fill,
+                    self.garble,
+                ]
+            )()
+            for wire in self.wires:
+                wire.heal()
+
+    async def freeze(self) -> None:
+        self.server.freeze()
+        await asyncio.sleep(self.chance.uniform(0.0, 0.4))
+        self.server.thaw()
+
+    async def restart(self) -> None:
+        await asyncio.to_thread(self.server.stop)
+        await asyncio.sleep(self.chance.uniform(0.0, 0.2))
+        await asyncio.to_thread(self.server.start)
+
+    async def drop(self) -> None:
+        for _ in range(5):
+            self.chance.choice(self.wires).drop()
+            await asyncio.sleep(0.01)
+
+    async def cut(self) -> None:
+        at = self.chance.randrange(200)
+        self.chance.choice(self.wires).spoils = lambda reply: (reply[:at], len(reply) > at)
+        await asyncio.sleep(0.05)
+
+    async def garble(self) -> None:
+        noise = self.chance.randbytes(50) + b"\r\n"
+        self.chance.choice(self.wires).spoils = lambda _: (noise, True)
+        await asyncio.sleep(0.05)
+
+    async def delay(self) -> None:
+        self.chance.choice(self.wires).delay = self.chance.choice([0.01, 0.1, 0.3])
+        await asyncio.sleep(0.2)
+
+    async def swallow(self) -> None:
+        self.chance.choice(self.wires).swallows = True
+        await asyncio.sleep(self.chance.uniform(0.05, 0.4))
+
+    async def fill(self) -> None:
+        with contextlib.suppress(Exception):
+            self.server.does("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "1")
+            await asyncio.sleep(0.1)
+            self.server.does("CONFIG", "SET", "maxmemory", "0")
+
+
+def memory() -> float:
+    """What this process holds, in MB."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+
+async def test_soak(durable_server, request, record_property):
+    seconds = request.config.getoption("soak")
+    seed = int(time.time())
+    async with Wire(durable_server.port).open() as one, Wire(durable_server.port).open() as two:
+        soak = Soak(durable_server, [one, two], seed)
+        await soak.sign_in()
+        middle = None
+        parts = 3 if seconds >= 60 else 1
+        for _ in range(parts):
+            until = time.monotonic() + seconds / parts
+            await asyncio.gather(
+                *(soak.check(until) for _ in range(CHECKERS)),
+                *(soak.revoke(until) for _ in range(REVOKERS)),
+                soak.fail(until),
+            )
+            middle = middle or memory()
+        end = memory()
+        deadline = time.monotonic() + 2
+        while not all(store.status().available for store in soak.stores):
+            assert time.monotonic() < deadline, "it does not come back"
+            await asyncio.sleep(0.01)
+        for held in list(soak.held):
+            counts = await soak.stores[0].check(held.ref)
+            assert counts is False if held.revoked else True
+            assert counts or held.touched
+        for store in soak.stores:
+            assert store.status().data_losses == 0
+            await store.close()
+    assert soak.wrong == [], seed
+    assert soak.count["200"] > 0
+    assert soak.count["revoked"] > 0
+    if parts > 1:
+        assert end - middle < 20, "memory grows"
+        assert soak.count["401"] > 100
+    counted = ", ".join(f"{soak.count[name]} {name}" for name in sorted(soak.count))
+    record_property(
+        "soak", f"{seconds:.0f} s, {counted}; 0 violations; {end - middle:+.1f} MB since a third."
+    )

@@ -1,0 +1,108 @@
+"""A wire between a store and its server that can be made to fail in any way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+READS = frozenset({b"MGET"})
+WRITES = frozenset({b"EVALSHA", b"EVAL"})
+DATA = READS | WRITES
+
+
+class Wire:
+    """Passes commands and replies on, as long as it is not told otherwise.
+
+    Attributes:
+        swallows: whether commands get lost on their way, and connections with them hang.
+        delay: seconds by which replies come later.
+        says: what is replied in the server's stead, to which commands.
+        spoils: what becomes of the server's reply to a data command: bytes to send, and
+            whether the connection ends there.
+        refuses: whether new connections are closed at once.
+    """
+
+    def __init__(self, port: int, host: str = "127.0.0.1", **tls) -> None:
+        self._upstream = (host, port)
+        self._tls = tls
+        self.heal()
+        self.connections = 0
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    def heal(self) -> None:
+        self.swallows = False
+        self.refuses = False
+        self.delay = 0.0
+        self.says: tuple[frozenset[bytes], bytes] | None = None
+        self.spoils: Callable[[bytes], tuple[bytes, bool]] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def drop(self) -> None:
+        """End all connections now."""
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[Wire]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, **self._tls)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            self.drop()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.add(writer)
+        try:
+            if self.refuses:
+                return
+            theirs, ours = await asyncio.open_connection(*self._upstream)
+            self._writers.add(ours)
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError, ValueError):
+                await self._talk(reader, writer, theirs, ours)
+            ours.close()
+            self._writers.discard(ours)
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _talk(self, reader, writer, theirs, ours) -> None:
+        while True:
+            command = await one(reader)
+            name = command.split(b"\r\n", 3)[2].upper()
+            while self.swallows:
+                await asyncio.sleep(0.01)
+            if self.says is not None and name in self.says[0]:
+                writer.write(self.says[1])
+                continue
+            ours.write(command)
+            reply = await one(theirs)
+            if self.delay:
+                await asyncio.sleep(self.delay)
+            ends = False
+            if self.spoils is not None and name in DATA:
+                reply, ends = self.spoils(reply)
+            writer.write(reply)
+            await writer.drain()
+            if ends:
+                return
+
+
+async def one(reader: asyncio.StreamReader) -> bytes:
+    """One whole value of the protocol, RESP2 or RESP3, as its bytes."""
+    line = await reader.readuntil(b"\r\n")
+    kind, rest = line[:1], line[1:-2]
+    if kind in b"$=!" and int(rest) >= 0:
+        return line + await reader.readexactly(int(rest) + 2)
+    if kind in b"*~>%":
+        parts = [await one(reader) for _ in range(max(0, int(rest)) * (2 if kind == b"%" else 1))]
+        return line + b"".join(parts)
+    return line
