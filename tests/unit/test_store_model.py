@@ -127,7 +127,7 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("kind", ["memory", "redis"])
-def test_both_do_as_the_model_does(kind, request):
+def test_both_do_as_the_model_does(kind, request, is_long):
     if kind == "memory":
         make = MemoryStore
     else:
@@ -136,11 +136,10 @@ def test_both_do_as_the_model_does(kind, request):
         def make():
             return RedisStore(url, prefix=f"test-{uuid.uuid4().hex}:", deadline=5)
 
-    long = request.config.getoption("soak") >= 60
     run_state_machine_as_test(
         lambda: Machine(make),
         settings=settings(
-            max_examples=1000 if long else 40,
+            max_examples=1000 if is_long else 40,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -1,0 +1,168 @@
+"""A revocation store of one's own: on any database that SQLAlchemy's asyncio reaches.
+
+It keeps every promise of `async_jwt.testing.store_contract`, on SQLite and on PostgreSQL.
+
+    engine = create_async_engine("postgresql+asyncpg://...")
+    jwt = JWTManager(app, store=SQLStore(engine))
+
+Each method is one or two statements in a transaction of its own. What cannot be answered
+raises `StoreUnavailableError`, and the request gets a 503.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from async_jwt.errors import StoreUnavailableError
+from async_jwt.stores import TokenRef
+
+__all__ = ["SQLStore"]
+
+T = TypeVar("T")
+
+DEADLINE = 1.0
+"""Seconds that a call may take. Let the driver have a limit too, such as asyncpg's `command_timeout`."""
+NEVER = 1e300
+"""An expiry that is never reached; the largest time that a database compares rightly."""
+
+metadata = sa.MetaData()
+
+revoked = sa.Table(
+    "jwt_revoked",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),  # a digest: names may be any text of any length
+    sa.Column("expires_at", sa.Float(53), nullable=False, index=True),
+)
+cutoffs = sa.Table(
+    "jwt_cutoffs",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("generation", sa.BigInteger, nullable=False),
+    sa.Column("raised_at", sa.Float(53), nullable=False),
+    sa.Column("keep", sa.String(64), nullable=False),
+)
+
+
+def _name(kind: str, text: str | None) -> str:
+    return "" if text is None else hashlib.sha256(f"{kind}:{text}".encode()).hexdigest()
+
+
+EVERYBODY = _name("everybody", "")
+
+
+class SQLStore:
+    """Revocations in two tables, which `start` makes where they are missing."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        # Statements that are each a transaction need no locks, and SQLite no retries.
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._insert = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[engine.dialect.name]
+
+    async def start(self) -> None:
+        await self._do(lambda db: db.run_sync(metadata.create_all))
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    async def stamp(self, identity: str) -> str:
+        found = await self._do(lambda db: self._cutoffs(db, identity))
+        generations = [found[name].generation if name in found else 0 for name in _both(identity)]
+        return "sql.{}.{}".format(*generations)
+
+    async def check(self, ref: TokenRef) -> bool:
+        return await self._do(lambda db: self._counts(db, ref))
+
+    async def revoke_token(self, ref: TokenRef) -> None:
+        if ref.jti is None:
+            raise ValueError("A token without a jti cannot be revoked by itself: revoke its session or user")
+        await self._do(lambda db: self._revoke(db, _name("jti", ref.jti), ref.expires_at))
+
+    async def revoke_session(self, sid: str, expires_at: float | None) -> None:
+        await self._do(lambda db: self._revoke(db, _name("sid", sid), expires_at))
+
+    async def revoke_user(self, identity: str, keep: TokenRef | None = None) -> None:
+        await self._do(lambda db: self._raise(db, identity, _name("user", identity), keep))
+
+    async def revoke_everything(self) -> None:
+        await self._do(lambda db: self._raise(db, "", EVERYBODY, None))
+
+    async def _counts(self, db: AsyncConnection, ref: TokenRef) -> bool:
+        own = {_name("jti", ref.jti), _name("sid", ref.sid)} - {""}
+        if own and (await db.execute(sa.select(revoked.c.name).where(revoked.c.name.in_(own)))).first():
+            return False
+        found = await self._cutoffs(db, ref.identity)
+        parts = (ref.gen or "").split(".")
+        if ref.gen is not None and not (len(parts) == 3 and all(map(_is_number, parts[1:]))):
+            return not found  # a stamp that is none
+        for place, name in enumerate(_both(ref.identity), start=1):
+            cutoff = found.get(name)
+            if cutoff is None or (cutoff.keep and cutoff.keep in own):
+                continue
+            if (
+                ref.issued_at <= cutoff.raised_at
+                if ref.gen is None
+                else int(parts[place]) < cutoff.generation
+            ):
+                return False
+        return True
+
+    async def _cutoffs(self, db: AsyncConnection, identity: str) -> dict[str, sa.Row]:
+        rows = await db.execute(sa.select(cutoffs).where(cutoffs.c.name.in_(_both(identity))))
+        return {row.name: row for row in rows}
+
+    async def _raise(self, db: AsyncConnection, identity: str, name: str, keep: TokenRef | None) -> None:
+        while True:  # until nobody else has raised it since it was looked at
+            before = (await self._cutoffs(db, identity)).get(name)
+            values: dict[str, Any] = {"raised_at": time.time(), "keep": ""}
+            if keep is not None and await self._counts(db, keep):  # nothing dead is kept alive
+                values["keep"] = _name("sid", keep.sid) or _name("jti", keep.jti)
+            if before is None:
+                new = self._insert(cutoffs).values(name=name, generation=1, **values)
+                result = await db.execute(new.on_conflict_do_nothing())
+            else:
+                same = (cutoffs.c.name == name) & (cutoffs.c.generation == before.generation)
+                values["generation"] = before.generation + 1
+                result = await db.execute(sa.update(cutoffs).where(same).values(**values))
+            if result.rowcount == 1:
+                return
+
+    async def _revoke(self, db: AsyncConnection, name: str, expires_at: float | None) -> None:
+        new = self._insert(revoked).values(name=name, expires_at=NEVER if expires_at is None else expires_at)
+        longer = new.on_conflict_do_update(
+            index_elements=["name"],
+            set_={"expires_at": new.excluded.expires_at},
+            where=new.excluded.expires_at > revoked.c.expires_at,
+        )
+        await db.execute(longer)
+        await db.execute(sa.delete(revoked).where(revoked.c.expires_at < time.time() - 60))
+
+    async def _do(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Do something with a connection, to its end, even if whoever asked is cancelled meanwhile."""
+
+        async def do() -> T:
+            async with self._engine.connect() as db:
+                return await work(db)
+
+        task = asyncio.ensure_future(do())
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
+            return await asyncio.wait_for(asyncio.shield(task), DEADLINE)
+        except (SQLAlchemyError, OSError, TimeoutError) as problem:
+            raise StoreUnavailableError("The database did not answer") from problem
+
+
+def _both(identity: str) -> tuple[str, str]:
+    return EVERYBODY, _name("user", identity)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19
