@@ -17,7 +17,7 @@ FLOORS = [
     "flask==3.0.3",
     "PyJWT==2.15.1",
     "quart==0.20.0",
-    "redis==7.2.0",
+    "redis==8.0.0",
 ]
 
 

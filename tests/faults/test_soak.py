@@ -103,7 +103,7 @@ class Soak:
 
     async def fail(self, until: float) -> None:
         while time.monotonic() < until:
-            await asyncio.sleep(self.chance.uniform(0.02, 0.15))
+            await asyncio.sleep(self.chance.uniform(0.02, 0.6))
             self.count["faults"] += 1
             await self.chance.choice(
                 [

@@ -108,7 +108,5 @@ class Pool:
 
 async def _refuse_unread(connection: AbstractConnection) -> None:
     """Refuse a connection that holds something to read before anybody asked, or that has ended."""
-    # redis-py 8 has it as can_read(), and warns of the older name.
-    look = getattr(connection, "can_read", None) or connection.can_read_destructive
-    if await look():
+    if await connection.can_read():
         raise RedisConnectionError("There is something to read that nobody asked for")
