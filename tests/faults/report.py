@@ -33,12 +33,17 @@ def write(path: Path, reports: list[Any]) -> None:
     """
     found = [(name, value) for report in reports for name, value in report.user_properties]
     faults = sorted((value for name, value in found if name == "fault"), key=lambda each: each["name"])
+    losses = sorted((value for name, value in found if name == "loss"), key=lambda each: each["name"])
     lines = [
         f"{datetime.now(UTC):%Y-%m-%d}, {_versions()}.",
         "",
         "| Fault | Valid token | Revoked token | Revoking | Slowest at first | A check then | Back after |",
         "|---|---|---|---|---:|---:|---:|",
         *map(_line, faults),
+        "",
+        "| Loss of data | A token of before, revoked or not | Answered after | A token made then |",
+        "|---|---|---:|---|",
+        *(f"| {each['name']} | 401 | {each['noticed'] * 1e3:.0f} ms | 200 |" for each in losses),
         "",
         *(f"The soak: {value}" for name, value in found if name == "soak"),
     ]

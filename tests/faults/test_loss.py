@@ -107,7 +107,7 @@ LOSSES = [
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-async def test_denied(redis_server, loss, caplog):
+async def test_denied(redis_server, loss, caplog, record_property):
     fleet = await Fleet(redis_server).settle()
     told = []
 
@@ -117,6 +117,11 @@ async def test_denied(redis_server, loss, caplog):
 
     await asyncio.to_thread(loss, fleet)
     old = [*fleet.revoked(), fleet.good, fleet.foreign]
+    started = time.perf_counter()
+    assert (await fleet.apps[0].call(token=fleet.good)).status == 401
+    record_property(
+        "loss", {"name": loss.__name__.replace("_", " "), "noticed": time.perf_counter() - started}
+    )
     assert await fleet.statuses(*old) == [401] * 12
     new = await fleet.apps[1].mint("good")
     assert await fleet.statuses(new) == [200, 200]
