@@ -141,6 +141,13 @@ async def nothing_dead_is_kept_alive(store: Store) -> None:
     for dead in tokens:
         await store.revoke_user(dead.identity, keep=dead)
         await _dead(store, dead, "a revoked token that was to be kept")
+    former = await _token(store, sid="own")
+    await store.revoke_user(former.identity)
+    later = former._replace(jti=_name(), gen=await store.stamp(former.identity))
+    for _ in range(2):
+        await store.revoke_user(former.identity, keep=later)
+        await _counts(store, later, "a token of the session that is kept")
+        await _dead(store, former, "a token of the same session that was ended before")
     ended = await _token(store, sid="own")
     await store.revoke_everything()
     await store.revoke_user(ended.identity, keep=ended)
@@ -194,7 +201,7 @@ async def revocations_are_never_shortened(store: Store) -> None:
     for expires_at in (future, past):
         await store.revoke_session(sid, expires_at)
         await store.revoke_token(token._replace(expires_at=expires_at))
-    for ends in (None, past):
+    for ends in (None, past, 1e16):
         await store.revoke_session(other, ends)
     await _dead(store, token, "a token revoked again for less long")
     for revoked in (sid, other):
@@ -226,17 +233,23 @@ async def any_text_is_a_name(store: Store) -> None:
     tokens = [
         token._replace(jti=mark + text, sid=mark + text) for token, text in zip(tokens, texts, strict=True)
     ]
-    for place, token in enumerate(tokens):
+    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
         await store.revoke_user(token.identity)
-        for dead in tokens[: place + 1]:
-            await _dead(store, dead, f"the token of {dead.identity[:40]!r}")
-        for other in tokens[place + 1 :]:
-            await _counts(store, other, f"the token of {other.identity[:40]!r}")
+        await _dead(store, token, f"the token of {token.identity[:40]!r}")
+        if following is not None:
+            await _counts(store, following, f"the token of {following.identity[:40]!r}")
+    for token in tokens:
+        await _dead(store, token, f"the token of {token.identity[:40]!r}")
     fresh = await _token(store)
     await store.revoke_token(fresh._replace(jti=mark))
     await _counts(store, fresh._replace(jti=None, sid=mark), "a session called as a revoked token is")
     await store.revoke_session(mark + "s", None)
     await _counts(store, fresh._replace(jti=mark + "s"), "a token called as a revoked session is")
+    for short in ("", "0", "a", "00", "g"):
+        await store.revoke_session(short, None)
+        await _dead(store, fresh._replace(sid=short), f"a token of the revoked session {short!r}")
+        await store.revoke_token(fresh._replace(jti=short))
+        await _dead(store, fresh._replace(jti=short), f"the revoked token {short!r}")
 
 
 async def revocations_at_the_same_time_all_hold(store: Store) -> None:

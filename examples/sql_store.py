@@ -48,7 +48,10 @@ cutoffs = sa.Table(
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("generation", sa.BigInteger, nullable=False),
     sa.Column("raised_at", sa.Float(53), nullable=False),
+    # Of what is kept: its name, and what its tokens have at least. What was dead before stays so.
     sa.Column("keep", sa.String(64), nullable=False),
+    sa.Column("kept_from", sa.BigInteger, nullable=False),
+    sa.Column("kept_since", sa.Float(53), nullable=False),
 )
 
 
@@ -65,12 +68,15 @@ class SQLStore:
     def __init__(self, engine: AsyncEngine) -> None:
         # Statements that are each a transaction need no locks, and SQLite no retries.
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._tasks: set[asyncio.Future[Any]] = set()
         self._insert = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[engine.dialect.name]
 
     async def start(self) -> None:
         await self._do(lambda db: db.run_sync(metadata.create_all))
 
     async def close(self) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks)  # what goes on although whoever asked was cancelled
         await self._engine.dispose()
 
     async def stamp(self, identity: str) -> str:
@@ -105,13 +111,13 @@ class SQLStore:
             return not found  # a stamp that is none
         for place, name in enumerate(_both(ref.identity), start=1):
             cutoff = found.get(name)
-            if cutoff is None or (cutoff.keep and cutoff.keep in own):
+            if cutoff is None:
                 continue
-            if (
-                ref.issued_at <= cutoff.raised_at
-                if ref.gen is None
-                else int(parts[place]) < cutoff.generation
-            ):
+            is_kept = cutoff.keep and cutoff.keep in own
+            if ref.gen is None:
+                if ref.issued_at <= (cutoff.kept_since if is_kept else cutoff.raised_at):
+                    return False
+            elif int(parts[place]) < (cutoff.kept_from if is_kept else cutoff.generation):
                 return False
         return True
 
@@ -122,9 +128,18 @@ class SQLStore:
     async def _raise(self, db: AsyncConnection, identity: str, name: str, keep: TokenRef | None) -> None:
         while True:  # until nobody else has raised it since it was looked at
             before = (await self._cutoffs(db, identity)).get(name)
-            values: dict[str, Any] = {"raised_at": time.time(), "keep": ""}
+            values: dict[str, Any] = {
+                "raised_at": time.time(),
+                "keep": "",
+                "kept_from": 0,
+                "kept_since": -1.0,
+            }
             if keep is not None and await self._counts(db, keep):  # nothing dead is kept alive
                 values["keep"] = _name("sid", keep.sid) or _name("jti", keep.jti)
+                if before is not None:
+                    goes_on = before.keep == values["keep"]
+                    values["kept_from"] = before.kept_from if goes_on else before.generation
+                    values["kept_since"] = before.kept_since if goes_on else before.raised_at
             if before is None:
                 new = self._insert(cutoffs).values(name=name, generation=1, **values)
                 result = await db.execute(new.on_conflict_do_nothing())
@@ -153,11 +168,17 @@ class SQLStore:
                 return await work(db)
 
         task = asyncio.ensure_future(do())
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
         try:
             return await asyncio.wait_for(asyncio.shield(task), DEADLINE)
         except (SQLAlchemyError, OSError, TimeoutError) as problem:
             raise StoreUnavailableError("The database did not answer") from problem
+
+    def _ended(self, task: asyncio.Future[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever asked was told, or is gone
 
 
 def _both(identity: str) -> tuple[str, str]:

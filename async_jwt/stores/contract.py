@@ -49,7 +49,8 @@ def new_sid(identity: str) -> str:
 def bucket_of_sid(sid: str) -> str:
     """The bucket of a session id; that of its text for one that `new_sid` did not make."""
     bucket = sid[:2]
-    return bucket if all(digit in "0123456789abcdef" for digit in bucket) else bucket_of(sid)
+    is_one = len(bucket) == 2 and all(digit in "0123456789abcdef" for digit in bucket)
+    return bucket if is_one else bucket_of(sid)
 
 
 class TokenRef(NamedTuple):
@@ -138,8 +139,8 @@ class Store(Protocol):
 
         Args:
             identity: the identity as text.
-            keep: a token whose session, or itself where it has none, stays valid; it
-                keeps nothing alive that was dead already.
+            keep: a token whose session, or itself where it has none, stays valid, as far
+                as it was: nothing that was dead already is kept alive.
         """
         ...
 

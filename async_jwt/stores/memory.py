@@ -24,6 +24,9 @@ class _Cutoff:
     generation: int = 0
     raised_at: float = float("-inf")
     keep: str | None = None
+    kept_from: int = 0
+    kept_since: float = float("-inf")
+    """Of what is kept: the generation that its tokens have at least, and since when they were issued."""
 
 
 class MemoryStore:
@@ -88,7 +91,11 @@ class MemoryStore:
     async def revoke_user(self, identity: str, keep: TokenRef | None = None) -> None:
         with self._lock:
             kept = keep.sid or keep.jti if keep is not None and self._counts(keep) else None
-            self._users[identity] = self._raised(self._users.get(identity), kept)
+            before = self._users.get(identity, _Cutoff())
+            raised = self._users[identity] = self._raised(before, kept)
+            goes_on = kept is not None and before.keep == kept
+            raised.kept_from = before.kept_from if goes_on else before.generation
+            raised.kept_since = before.kept_since if goes_on else before.raised_at
 
     async def revoke_everything(self) -> None:
         with self._lock:
@@ -104,10 +111,9 @@ class MemoryStore:
         """How many revoked tokens and sessions are remembered."""
         return len(self._revoked)
 
-    def _raised(self, before: _Cutoff | None, keep: str | None) -> _Cutoff:
+    def _raised(self, before: _Cutoff, keep: str | None) -> _Cutoff:
         now = self._clock()
-        least = before.generation + 1 if before else 1
-        return _Cutoff(max(least, int(now * 1_000_000)), now, keep)
+        return _Cutoff(max(before.generation + 1, int(now * 1_000_000)), now, keep)
 
     def _revoke(self, entry: str, expires_at: float | None) -> None:
         with self._lock:
@@ -126,11 +132,10 @@ class MemoryStore:
 def _outlives(ref: TokenRef, cutoff: _Cutoff, made_under: int | None) -> bool:
     if cutoff.generation == 0:
         return True
-    if cutoff.keep is not None and cutoff.keep in (ref.sid, ref.jti):
-        return True
+    is_kept = cutoff.keep is not None and cutoff.keep in (ref.sid, ref.jti)
     if made_under is None:
-        return ref.issued_at > cutoff.raised_at
-    return made_under >= cutoff.generation
+        return ref.issued_at > (cutoff.kept_since if is_kept else cutoff.raised_at)
+    return made_under >= (cutoff.kept_from if is_kept else cutoff.generation)
 
 
 def _parse(stamp: str) -> tuple[int, int] | None:

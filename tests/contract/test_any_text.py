@@ -20,7 +20,7 @@ TOKENS = st.one_of(
 
 @on_both_kinds
 @given(token=TOKENS)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text(harness, token):
     async def ask():
         h = harness()

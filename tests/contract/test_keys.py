@@ -235,8 +235,7 @@ async def test_the_key_id_of_another_key_is_refused(harness, no_connections):
 EVIL = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
-@pytest.mark.parametrize("header", ["jwk", "jku", "x5u", "x5c"])
-async def test_keys_that_a_token_brings_along_are_never_looked_at(verifier, header, no_connections):
+async def test_keys_that_a_token_brings_along_are_never_looked_at(verifier, no_connections):
     jwk = Key(EVIL, "RS256", kid="rsa").public_jwk()
     brought = {
         "jwk": jwk,
@@ -245,9 +244,9 @@ async def test_keys_that_a_token_brings_along_are_never_looked_at(verifier, head
         "x5c": ["MIIB"],
     }
     claims = {"sub": "eve", "type": "access", "jti": "1"}
-    headers = {header: brought[header], "kid": jwk["kid"]}
-    token = pyjwt.encode(claims, EVIL, algorithm="RS256", headers=headers)
-    assert (await verifier.call(token=token)).status == 401
+    for header, value in brought.items():
+        token = pyjwt.encode(claims, EVIL, algorithm="RS256", headers={header: value, "kid": jwk["kid"]})
+        assert (await verifier.call(token=token)).status == 401, header
 
 
 # -- tokens of another issuer -------------------------------------------------------------

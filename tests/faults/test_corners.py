@@ -38,19 +38,42 @@ def user(name="alice"):
 # -- strangers who write where we do ------------------------------------------------------
 
 
-@pytest.mark.parametrize("junk", ["", "x", "a b c d e", "a 1 1", b"\xff 1 1 1 "])
-@pytest.mark.parametrize("key", [everybody(), user()])
-async def test_junk_at_our_keys_refuses(redis_server, key, junk):
+JUNK = ["", "x", "a b c d e", "a 1 1", b"\xff 1 1 1 "]
+
+
+@pytest.mark.parametrize("junk", JUNK)
+async def test_junk_at_a_users_key_refuses_that_user(redis_server, junk, caplog):
     store = RedisStore(redis_server.url, deadline=5)
     good, other = await token(store), await token(store, "bob")
-    redis_server.does("SET", key, junk)
-    with pytest.raises(StoreUnavailableError, match="holds no generation"):
-        await store.check(good)
+    redis_server.does("SET", user(), junk)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError, match="holds no generation"):
+            await store.check(good)
     with pytest.raises(StoreUnavailableError):
         await store.revoke_user("alice", keep=good)
     assert await store.check(other)
     assert store.status().available, "others are not to suffer for it"
+    assert caplog.text.count("Somebody else wrote") == 1
+    allowing = RedisStore(redis_server.url, deadline=5, on_outage="allow")
+    with pytest.raises(StoreUnavailableError):
+        await allowing.check(good._replace(is_plain=True))
     await store.close()
+    await allowing.close()
+
+
+@pytest.mark.parametrize("on_data_loss", ["deny", "accept"])
+@pytest.mark.parametrize("junk", JUNK)
+async def test_junk_at_a_bucket_is_a_loss(redis_server, junk, on_data_loss):
+    stores = [RedisStore(redis_server.url, deadline=5, on_data_loss=on_data_loss) for _ in range(2)]
+    good = await token(stores[0])
+    await stores[1].start()
+    redis_server.does("SET", everybody("bob"), junk)
+    for call in (stores[0].stamp("bob"), stores[1].revoke_user("bob"), stores[1].start()):
+        await call
+    for store in stores:
+        assert await store.check(good) is (on_data_loss == "accept")
+        assert await store.check(await token(stores[0]))
+        await store.close()
 
 
 @pytest.mark.parametrize("kind", ["LPUSH", "SADD"])
@@ -321,8 +344,11 @@ async def test_a_loop_that_ends_in_an_outage_leaves_nothing(redis_server, caplog
         asyncio.run(ask())
 
     await asyncio.to_thread(elsewhere)
-    assert store.status().available, "whoever could not reach it is gone"
     assert "destroyed" not in caplog.text
+    redis_server.start()
+    assert await store.stamp("alice")
+    assert store.status().available
+    assert caplog.text.count("does not answer") == caplog.text.count("answers again") == 1
     await store.close()
 
 
@@ -393,6 +419,17 @@ async def test_a_probe_that_hangs_holds_up_no_other():
     assert not [task for task in asyncio.all_tasks() if "Breaker._ask" in repr(task)]
 
 
+async def test_probes_that_succeed_together_say_it_once(monkeypatch):
+    monkeypatch.setattr("async_jwt.stores.redis.breaker.LONGEST_PAUSE", 0.02)
+    back, told = asyncio.Event(), []
+    breaker = Breaker(back.wait, told.append)
+    breaker.trip("it does not answer", asyncio.get_running_loop().time())
+    await asyncio.sleep(0.3)
+    back.set()
+    await asyncio.sleep(0.05)
+    assert told == ["it does not answer", None]
+
+
 async def test_no_more_than_a_few_probes_hang(monkeypatch):
     monkeypatch.setattr("async_jwt.stores.redis.breaker.LONGEST_PAUSE", 0.02)
     probes = []
@@ -426,7 +463,7 @@ async def test_a_mistake_of_ours_leaves_nobody_waiting():
 
 async def test_replies_that_are_none():
     for info in (b"", b"nonsense", "run_id:1", None, [1], b"run_id:1\r\nevicted_keys:many\r\n"):
-        assert read_server(info, None) is None
+        assert read_server(info) is None
     for config in (None, [], {}, b"x", [b"save"], {b"save": None}, 7):
         assert save_points(config) is None
     assert save_points([b"save", b"60 1"]) == save_points({b"save": b"60 1"}) == "60 1"

@@ -81,13 +81,16 @@ def request_with(token: str, where: str, config: dict[str, Any], *, refresh: boo
 
 @pytest.mark.parametrize("loaders", [False, True], ids=["our answers", "loaders"])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_token_gets_the_same_answer(name, loaders):
+def test_every_token_gets_the_same_answer(name, loaders, is_long):
     config = CONFIGS[name]
     theirs, ours = twins(config, loaders=loaders)
     views = DEMANDS if name in ("defaults", "everywhere") else ("me", "optional", "refresh")
     places = config.get("JWT_TOKEN_LOCATION", ["headers"])
     asked = 0
-    for (what, token), view, where in itertools.product(tokens().items(), views, places):
+    asks = itertools.product(tokens().items(), views, places)
+    # All of them take minutes. Each kind of token meets each view and each place anyway, here or there.
+    step = 1 if is_long or len(views) * len(places) < 6 else 3
+    for (what, token), view, where in itertools.islice(asks, int(loaders), None, step):
         if what == "aud number":
             continue  # see below
         request = request_with(token, where, config, refresh=view == "refresh")
@@ -99,7 +102,7 @@ def test_every_token_gets_the_same_answer(name, loaders):
                 assert found[:2] == expected[:2], (what, view, where, method)
             else:
                 assert found == expected, (what, view, where, method)
-    assert asked >= 90
+    assert asked >= 60
 
 
 HEADERS = ["", "Bearer", "Bearer ", "Bearer  {}", "bearer {}", "Basic {}", "{}", "Bearer {} {}", "Bearer {},"]

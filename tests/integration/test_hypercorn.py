@@ -68,23 +68,24 @@ def sent(server):
     return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in CALLS)
 
 
-@pytest.mark.parametrize(("concurrency", "most"), [(1, 1.0), (32, 0.05)])
-def test_commands_are_counted(serve, redis_server, tmp_path, concurrency, most):
+def test_commands_are_counted(serve, redis_server, tmp_path):
     url = serve(JWT_STORE_URI=f"{redis_server.url}?deadline=5&poll=3600")
     tokens = [httpx.post(f"{url}/login/user{number}").json()["access"] for number in range(20)]
     (tmp_path / "tokens").write_text("\n".join(tokens))
-    generate(f"{url}/me", tmp_path / "tokens", concurrency, 1)
-    cost = []
-    for _ in range(3):  # how many come together depends on who else has the processor
+    costs = []
+    # How many of 32 come together depends on who else has the processor: the best of several.
+    for concurrency in (1, 32, 32, 32):
         before = sent(redis_server)
         load = generate(f"{url}/me", tmp_path / "tokens", concurrency, 1)
         assert load.requests > 50
+        commands = sent(redis_server) - before
+        assert commands > 0
         # What was asked when the time was over is not among the requests that were answered.
-        cost.append((sent(redis_server) - before - concurrency) / load.requests)
-        if cost[-1] <= most:
+        costs.append((commands - concurrency) / load.requests)
+        assert costs[-1] <= 1
+        if costs[-1] <= 0.05:
             break
-    assert 0 < min(cost) <= most
-    assert max(cost) <= 1
+    assert costs[-1] <= 0.05
 
 
 def test_frozen_redis_is_503_within_the_deadline_and_nobody_else_waits(serve, redis_server):

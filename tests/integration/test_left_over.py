@@ -142,5 +142,5 @@ def test_what_kills_a_request_leaves_nothing_behind(shared, redis_url, tmp_path)
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="files are counted there")
 def test_thousands_of_requests_leave_nothing_behind(redis_url, tmp_path, is_long):
-    many = MANY.replace("PAIRS", "5000" if is_long else "1500")
+    many = MANY.replace("PAIRS", "5000" if is_long else "700")
     run(tmp_path, many, f"{redis_url}?deadline=5&prefix=left-over:&poll=3600", shared=True)

@@ -65,6 +65,14 @@ async def test_a_user_who_may_ask_is_warned(redis_server, caplog):
     await store.close()
 
 
+async def test_what_may_be_asked_in_part_is_known_in_part(redis_server):
+    redis_server.does("ACL", "SETUSER", "default", "-config")
+    store = RedisStore(redis_server.url, deadline=5)
+    await store.start()
+    assert (store.status().persists, store.status().may_evict) == (None, False)
+    await store.close()
+
+
 @pytest.mark.parametrize("protocol", [2, 3])
 @pytest.mark.parametrize(
     ("options", "said", "status"),

@@ -24,14 +24,14 @@ def database(kind, request, tmp_path):
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 async def test_it_keeps_every_promise(kind, request, tmp_path):
-    engine = create_async_engine(database(kind, request, tmp_path))
-    store = SQLStore(engine)
     for promise in store_contract:
+        engine = create_async_engine(database(kind, request, tmp_path))
         async with engine.begin() as db:
             await db.run_sync(metadata.drop_all)
+        store = SQLStore(engine)
         await store.start()
         await promise(store)
-    await store.close()
+        await store.close()
 
 
 async def test_many_processes_share_it(tmp_path):
@@ -44,7 +44,8 @@ async def test_many_processes_share_it(tmp_path):
         for token in tokens:
             assert (await app.call(token=token)).status == 401
         assert (await app.call(token=await apps[0].mint())).status == 200
-        await app.jwt.store.close()
+    for store in stores:
+        await store.close()
 
 
 async def test_a_database_that_does_not_answer_is_a_503():

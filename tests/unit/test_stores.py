@@ -67,7 +67,10 @@ class Truthy(MemoryStore):
 
 class Reviving(MemoryStore):
     async def revoke_user(self, identity, keep=None):
-        self._users[identity] = self._raised(self._users.get(identity), keep and (keep.sid or keep.jti))
+        await super().revoke_user(identity)
+        if keep is not None:
+            cutoff = self._users[identity]
+            cutoff.keep, cutoff.kept_from = keep.sid or keep.jti, 0
 
 
 class Ageless(MemoryStore):

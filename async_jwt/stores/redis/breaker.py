@@ -9,6 +9,7 @@ from contextvars import Context
 from typing import Any
 
 from async_jwt.errors import StoreUnavailableError
+from async_jwt.stores.redis.outage import OutageError
 
 __all__ = ["Breaker"]
 
@@ -38,6 +39,7 @@ class Breaker:
         self._why: str | None = None
         self._pause = FIRST_PROBE
         self._closed_at = float("-inf")
+        self._due = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
         self._probes: set[asyncio.Task[Any]] = set()
 
@@ -47,9 +49,10 @@ class Breaker:
         return self._why is not None
 
     def refuse_if_open(self) -> None:
-        """Raise StoreUnavailableError while it is open."""
-        if self._why is not None:
-            raise StoreUnavailableError(self._why)
+        """Raise OutageError while it is open."""
+        if self._why is not None and asyncio.get_running_loop().time() < self._due + LONGEST_PAUSE:
+            raise OutageError(self._why)
+        # Else no probe was made when it was due: the loop did not run. Whoever asks is the probe.
 
     def trip(self, why: str, since: float) -> None:
         """Open it.
@@ -72,10 +75,12 @@ class Breaker:
         self._why = None
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         return self._probes
 
     def _wind(self) -> None:
         loop = asyncio.get_running_loop()
+        self._due = loop.time() + self._pause
         # Weakly: a store that nobody holds any more stops asking.
         self._timer = loop.call_later(self._pause, _ring, weakref.ref(self), context=Context())
         self._pause = min(2 * self._pause, LONGEST_PAUSE)

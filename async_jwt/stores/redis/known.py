@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.redis.layout import BUCKET_NAMES, Bucket
 
 __all__ = ["Known", "Loss"]
@@ -48,19 +47,18 @@ class Known:
         """What is known of some buckets, to be handed to `look` with the reply."""
         return [entry[1] if (entry := self._buckets.get(name)) else None for name in names]
 
-    def look(self, name: str, raw: bytes | None, before: Bucket | None) -> Bucket | Loss:
+    def look(self, name: str, raw: bytes | None, before: Bucket | None, added: int = 0) -> Bucket | Loss:
         """Look at a bucket as a reply has it.
 
         Args:
             name: the bucket.
             raw: what stands there.
             before: what was known of it when the command was sent.
-
-        Raises:
-            StoreUnavailableError: somebody else wrote there.
+            added: how many revocations the command itself has added.
         """
+        epochs = () if before is None else (before.epoch,)
         if raw is None:
-            return Loss(name, "", () if before is None else (before.epoch,), "what it knew is gone")
+            return Loss(name, "", epochs, "what it knew is gone")
         entry = self._buckets.get(name)
         if entry is not None and entry[0] == raw:
             seen = entry[1]
@@ -68,23 +66,30 @@ class Known:
             try:
                 seen = Bucket.read(raw)
             except ValueError:
-                raise StoreUnavailableError(f"The revocation store holds no generation in {name}") from None
-        if before is not None and seen is not before:
+                return Loss(name, "", epochs, "somebody else wrote where it stood")
+        if before is not None and (seen is not before or added):
             if seen.epoch != before.epoch:
                 if before.epoch not in seen.former:
-                    return Loss(
-                        name, seen.epoch, (before.epoch,), "it was begun anew, or an older state came back"
-                    )
-            elif seen.revocations < before.revocations:
-                return Loss(name, seen.epoch, (before.epoch,), "an older state came back")
+                    return Loss(name, seen.epoch, epochs, "it was begun anew, or an older state came back")
+            elif seen.revocations < before.revocations + added or (
+                seen.revocations == before.revocations and seen.mark != before.mark
+            ):
+                return Loss(name, seen.epoch, epochs, "an older state came back")
         self._keep(name, raw, seen, before)
         return seen
 
-    def replace(self, values: Iterable[bytes]) -> None:
-        """Take the state of all buckets as it is, after a loss was dealt with."""
-        self._buckets = {
-            name: (raw, Bucket.read(raw)) for name, raw in zip(BUCKET_NAMES, values, strict=True)
+    def replace(self, values: Iterable[bytes | None]) -> str:
+        """Take the state of all buckets as it is, after a loss was dealt with. Returns the epoch.
+
+        Raises:
+            ValueError: one is missing, or cannot be read.
+        """
+        read = {
+            name: (raw or b"", Bucket.read(raw or b""))
+            for name, raw in zip(BUCKET_NAMES, values, strict=True)
         }
+        self._buckets = read
+        return read[BUCKET_NAMES[0]][1].epoch
 
     def _keep(self, name: str, raw: bytes, seen: Bucket, before: Bucket | None) -> None:
         entry = self._buckets.get(name)

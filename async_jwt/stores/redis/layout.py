@@ -5,8 +5,8 @@ are strings, so that one MGET reads whatever a check needs.
 
 | key                              | holds                                   | lives                 |
 |----------------------------------|-----------------------------------------|-----------------------|
-| `async_jwt:{ab}:all`             | epoch, generation, when, count, former  | for ever              |
-| `async_jwt:{ab}:user:<identity>` | generation, when, kept session or token | for ever              |
+| `async_jwt:{ab}:all`             | a `Bucket`                              | for ever              |
+| `async_jwt:{ab}:user:<identity>` | a `User`, of one who was signed out     | for ever              |
 | `async_jwt:{ab}:jti:<jti>`       | 1                                       | a minute past `exp`   |
 | `async_jwt:{ab}:sid:<sid>`       | 1                                       | a minute past its end |
 | `async_jwt:{00}:evicted`         | run id, evicted keys                    | for ever              |
@@ -15,18 +15,23 @@ The epoch is one random text for the whole store, given when it is founded and a
 of data; `former` are those before it, which the store remembers to have left. A generation
 grows with each revocation of everybody, or of a user, and is never below the server's time in
 microseconds, so that one begun anew stands above one that was lost. The count grows with each
-revocation in the bucket.
+revocation in the bucket; the mark is when that was, so that two states with the same count differ.
 """
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from async_jwt.stores.contract import BUCKETS, TokenRef, bucket_of, bucket_of_sid
 
-__all__ = ["BUCKET_NAMES", "NOT_REVOKED", "Bucket", "Layout", "Stamp", "User", "read_stamp"]
+__all__ = ["BUCKET_NAMES", "FORMER", "NOT_REVOKED", "Bucket", "Layout", "Stamp", "User", "read_stamp"]
 
 BUCKET_NAMES: tuple[str, ...] = tuple(f"{number:02x}" for number in range(BUCKETS))
+
+
+FORMER = 64
+"""How many epochs that it left a store remembers. From then on an unknown one is no news any more."""
 
 
 class Bucket(NamedTuple):
@@ -36,30 +41,42 @@ class Bucket(NamedTuple):
     generation: int
     raised_at: float
     revocations: int
+    mark: str
     former: tuple[str, ...]
 
     @classmethod
     def read(cls, raw: bytes) -> Bucket:
         """Read one. Raises ValueError for what is none."""
-        epoch, generation, raised_at, revocations, former = raw.decode("ascii").split(" ")
-        return cls(epoch, int(generation), float(raised_at), int(revocations), tuple(former.split(",")))
+        epoch, generation, raised_at, revocations, mark, former = raw.decode("ascii").split(" ")
+        left = tuple(former.split(",")) if former else ()
+        return cls(epoch, int(generation), float(raised_at), int(revocations), mark, left)
 
 
 class User(NamedTuple):
-    """What stands at a user's generation."""
+    """What stands at a user's generation.
+
+    Attributes:
+        generation: tokens below it are dead, but for those that are kept.
+        raised_at: when it was raised, in seconds since the epoch.
+        kept_from: the generation that tokens of what is kept have at least.
+        kept_since: when those without a stamp were issued at the earliest.
+        keep: the session, or the token, that is kept; "" for none.
+    """
 
     generation: int
     raised_at: float
+    kept_from: int
+    kept_since: float
     keep: str
 
     @classmethod
     def read(cls, text: str) -> User:
         """Read one. Raises ValueError for what is none."""
-        generation, raised_at, keep = text.split(" ", 2)
-        return cls(int(generation), float(raised_at), keep)
+        generation, raised_at, kept_from, kept_since, keep = text.split(" ", 4)
+        return cls(int(generation), float(raised_at), int(kept_from), float(kept_since), keep)
 
 
-NOT_REVOKED = User(0, float("-inf"), "")
+NOT_REVOKED = User(0, -1.0, 0, -1.0, "")
 """A user whose tokens were never revoked, and who therefore has no key."""
 
 
@@ -73,14 +90,11 @@ class Stamp(NamedTuple):
 
 def read_stamp(text: str) -> Stamp | None:
     """Read a token's stamp; None for one that no store gave."""
-    parts = text.split(".")
-    if len(parts) == 3 and parts[0] and all(_is_number(part) for part in parts[1:]):
-        return Stamp(parts[0], int(parts[1]), int(parts[2]))
-    return None
+    found = _STAMP.fullmatch(text)
+    return None if found is None else Stamp(found[1], int(found[2]), int(found[3]))
 
 
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 20
+_STAMP = re.compile(r"([A-Za-z0-9_-]{1,32})\.([0-9]{1,19})\.([0-9]{1,19})")
 
 
 class Layout:

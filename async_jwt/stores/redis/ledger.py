@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import secrets
+import time
+from contextlib import suppress
 from typing import Any, NamedTuple, cast
 
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.contract import TokenRef
 from async_jwt.stores.redis.known import Known, Loss
-from async_jwt.stores.redis.layout import BUCKET_NAMES, NOT_REVOKED, Bucket, Layout, User
-from async_jwt.stores.redis.line import Line, Lines, RefusedError
+from async_jwt.stores.redis.layout import BUCKET_NAMES, FORMER, NOT_REVOKED, Bucket, Layout, User
+from async_jwt.stores.redis.line import Line, Lines
 from async_jwt.stores.redis.lua import FOUND, LOSE, REVOKE_EVERYTHING, Script
 from async_jwt.stores.redis.options import Options
+from async_jwt.stores.redis.outage import RefusedError
 from async_jwt.stores.redis.pool import Pool
+from async_jwt.stores.redis.reads import Values
 from async_jwt.stores.redis.server import Server, read_server, save_points
 from async_jwt.stores.redis.state import State
 
@@ -62,12 +66,14 @@ class Ledger:
                 probe=self._learn,
                 look=self._look_now_and_then,
                 state=state,
-            )
+            ),
+            state.forget,
         )
         self.layout: Layout = Layout(options.prefix)
         self._server: Server | None = None
-        self._saves: str | None = None
         self._may_ask = True
+        self._looked_at = time.monotonic()
+        self._epoch_of_loss = ""
         self._said: set[str] = set()
 
     async def look(self, ref: TokenRef) -> Found:
@@ -85,7 +91,7 @@ class Ledger:
             loss = next((bucket for bucket in seen if isinstance(bucket, Loss)), None)
             if loss is None:
                 raw, *entries = values[len(names) :]
-                text, user = _read_user(raw)
+                text, user = self._read_user(raw)
                 return Found(cast("Bucket", seen[0]), user, text, any(entry is not None for entry in entries))
             await self.lost(loss)
         raise StoreUnavailableError("The revocation store loses what it is told")
@@ -113,7 +119,7 @@ class Ledger:
                 return False
             if not isinstance(reply, bytes):
                 raise StoreUnavailableError("The revocation store did not say that it revoked")
-            seen = self._known.look(name, reply or None, before[0])
+            seen = self._known.look(name, reply or None, before[0], added=1)
             if isinstance(seen, Loss):
                 await self.lost(seen)
             if reply:
@@ -132,8 +138,7 @@ class Ledger:
     async def start(self) -> None:
         """Connect, and look at everything. Raises StoreUnavailableError."""
         line = await self._line()
-        await self.learn(line)
-        await self._look_at_server(line)
+        await self._look(line)
 
     async def close(self) -> None:
         """Close the running loop's connections. They are made again when needed."""
@@ -158,8 +163,12 @@ class Ledger:
         line = await self._lines.here()
         line.watch.wind()
         if not self._known.is_complete:
-            line.refuse_if_open()
+            line.refuse_if_out()
             await self.learn(line)
+        elif time.monotonic() - self._looked_at > 2 * self._options.poll:
+            # Nobody asked for a while, or on loops that end too soon for their timers.
+            line.refuse_if_out()
+            await self._look(line)
         return line
 
     async def _learn(self, line: Line) -> None:
@@ -169,71 +178,114 @@ class Ledger:
         if None in values and not self._known.is_complete:
             await line.run(FOUND, keys, [_new_epoch(), ""])
             values = await line.fetch(keys)
-        for each in zip(BUCKET_NAMES, values, before, strict=True):
-            seen = self._known.look(*each)
-            if isinstance(seen, Loss):
-                await self.lost(seen)
-                return
+        loss = self._loss_in(values, before)
+        if loss is not None:
+            await self.lost(loss)
+
+    def _loss_in(self, values: Values, before: list[Bucket | None]) -> Loss | None:
+        seen = [self._known.look(*each) for each in zip(BUCKET_NAMES, values, before, strict=True)]
+        return next((bucket for bucket in seen if isinstance(bucket, Loss)), None)
 
     async def _lost(self, line: Line, loss: Loss) -> None:
         keys = list(self.layout.buckets)
-        reply: Any = None
-        if self._denies:
-            place = str(BUCKET_NAMES.index(loss.bucket) + 1)
-            arguments = [place, loss.found, _new_epoch(), loss.evicted, ",".join(loss.epochs)]
-            reply = await line.run(LOSE, [self.layout.evicted, *keys], arguments)
-            if reply not in (0, 1):
-                raise StoreUnavailableError("The revocation store did not say that it noticed its loss")
-        else:
-            await line.run(FOUND, keys, [_new_epoch(), "1"])
+        epoch, before = _new_epoch(), self._known.before(BUCKET_NAMES)
+        if not self._denies:
+            await line.run(FOUND, keys, [epoch, "1"])
+            if loss.evicted:
+                await line.ask("SET", self.layout.evicted, loss.evicted)
+            await self._take_as_it_is(line, keys)
+            self.say_once(loss.why, loss.evicted.partition(" ")[0] or f"{loss.found} {loss.epochs}")
+            return
+        place = str(BUCKET_NAMES.index(loss.bucket) + 1)
+        arguments = [place, loss.found, epoch, loss.evicted, ",".join(loss.epochs), str(FORMER)]
+        reply = await line.run(LOSE, [self.layout.evicted, *keys], arguments)
+        if reply == 1:
+            now = await self._take_as_it_is(line, keys)
+            self._say_lost(loss, now, elsewhere=False)
+            return
+        if reply != 0:
+            raise StoreUnavailableError("The revocation store did not say that it noticed its loss")
+        # Somebody else was first, or this is the reply to our own command sent twice. Is all well now?
         values = await line.fetch(keys)
-        if None in values:
+        if self._loss_in(values, before) is not None:
             raise StoreUnavailableError("The revocation store loses what it is told")
-        self._known.replace(cast("list[bytes]", values))
-        self._state.lost(loss.why, denied=self._denies, elsewhere=reply == 0)
+        now = cast("Bucket", self._known.before(BUCKET_NAMES[:1])[0]).epoch
+        self._say_lost(loss, now, elsewhere=now != epoch)
+
+    async def _take_as_it_is(self, line: Line, keys: list[str]) -> str:
+        try:
+            return self._known.replace(await line.fetch(keys))
+        except ValueError:
+            raise StoreUnavailableError("The revocation store loses what it is told") from None
+
+    def _say_lost(self, loss: Loss, epoch: str, *, elsewhere: bool) -> None:
+        """Once for each loss, however many threads of this process saw it."""
+        if epoch != self._epoch_of_loss or loss.evicted:
+            self._epoch_of_loss = epoch
+            self._state.lost(loss.why, denied=True, elsewhere=elsewhere)
 
     async def _look_now_and_then(self, line: Line) -> None:
         if line.is_out:
             return  # the breaker's probes look
-        try:
-            await self.learn(line)
-            await self._look_at_server(line)
-        except StoreUnavailableError:
-            return  # it was noted
+        with suppress(StoreUnavailableError):  # it was noted
+            await self._look(line)
+
+    async def _look(self, line: Line) -> None:
+        """Look at the buckets and at the server."""
+        await self.learn(line)
+        await line.together("look", lambda: self._look_at_server(line))
+        self._looked_at = time.monotonic()
 
     async def _look_at_server(self, line: Line) -> None:
         if not self._may_ask:
             return
-        if self._server is None:
-            try:
-                self._saves = save_points(await line.ask("CONFIG", "GET", "save"))
-            except RefusedError:
-                self._saves = None  # as managed servers do
+        before = self._server
         try:
-            server = read_server(await line.ask("INFO"), self._saves)
-        except RefusedError:
-            server = None
-        if server is None:
-            self._may_ask = False
+            server = read_server(await line.ask("INFO"))
+        except RefusedError as problem:
+            self._may_ask = problem.kind != "NoPermissionError"
             return
-        before, self._server = self._server, server
+        if server is None:
+            return
+        if before is None or before.run != server.run:
+            server = server._replace(persists=server.persists or await self._saves(line))
+        else:
+            server = server._replace(persists=server.persists or before.persists)
+        if before is not None and server.read_only and not before.read_only:
+            await line.reconnect()  # it was the primary; another one may be by now
         self._state.server(server)
-        if before is not None and before.run == server.run and before.evicted < server.evicted:
-            why = f"the server dropped {server.evicted - before.evicted} keys to make room"
-            if self._denies:
-                await self.lost(Loss(BUCKET_NAMES[0], "", (), why, f"{server.run} {server.evicted}"))
-            else:
-                self.say_once(why, server.run)
+        await self._look_at_evictions(line, server)
+        self._server = server  # last: what could not be dealt with is looked at again
 
+    async def _look_at_evictions(self, line: Line, server: Server) -> None:
+        """The marker says how many evictions were dealt with, by whichever process."""
+        if server.evicted == 0:
+            return
+        found = f"{server.run} {server.evicted}"
+        marker = await line.ask("GET", self.layout.evicted)
+        if marker is None and self._server is None:
+            await line.ask("SET", self.layout.evicted, found)  # of before our time
+        elif marker != found.encode():
+            why = f"the server dropped keys to make room ({server.evicted} since it started)"
+            await self.lost(Loss(BUCKET_NAMES[0], "", (), why, found))
 
-def _read_user(raw: bytes | None) -> tuple[str, User]:
-    if raw is None:
-        return "", NOT_REVOKED
-    try:
-        text = raw.decode("utf-8")
-        return text, User.read(text)
-    except ValueError:
-        raise StoreUnavailableError("The revocation store holds no generation at a user's key") from None
+    @staticmethod
+    async def _saves(line: Line) -> bool | None:
+        try:
+            saves = save_points(await line.ask("CONFIG", "GET", "save"))
+        except RefusedError:
+            return None  # as managed servers do
+        return None if saves is None else saves != ""
+
+    def _read_user(self, raw: bytes | None) -> tuple[str, User]:
+        if raw is None:
+            return "", NOT_REVOKED
+        try:
+            text = raw.decode("utf-8")
+            return text, User.read(text)
+        except ValueError:
+            self._state.junk()
+            raise StoreUnavailableError("The revocation store holds no generation at a user's key") from None
 
 
 def _new_epoch() -> str:

@@ -14,18 +14,19 @@ from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.redis.breaker import Breaker
 from async_jwt.stores.redis.lua import Script
 from async_jwt.stores.redis.options import Options
+from async_jwt.stores.redis.outage import OutageError, RefusedError, one_of_ones_own
 from async_jwt.stores.redis.pool import Pool
 from async_jwt.stores.redis.reads import Reads, Values
 from async_jwt.stores.redis.state import State
 from async_jwt.stores.redis.watch import Watch
 
-__all__ = ["Line", "Lines", "RefusedError"]
+__all__ = ["Line", "Lines"]
 
 T = TypeVar("T")
 
 
-class RefusedError(StoreUnavailableError):
-    """The server answered, and refused."""
+# Seconds that a reply which is there already may still take, on a loop that was kept from reading it.
+_GRACE = 0.02
 
 
 class Line:
@@ -61,15 +62,19 @@ class Line:
         """Whether the server does not answer, and nobody is to ask it."""
         return self._breaker.is_open
 
-    def refuse_if_open(self) -> None:
-        """Raise StoreUnavailableError while the server does not answer."""
+    def refuse_if_out(self) -> None:
+        """Raise OutageError while the server does not answer."""
         self._breaker.refuse_if_open()
+
+    async def reconnect(self) -> None:
+        """Close the connections that are not in use: it may be another server that has the name now."""
+        await self._pool.drop_idle()
 
     async def read(self, keys: list[str]) -> Values:
         """Read some keys, together with whoever reads in the same tick.
 
         Raises:
-            StoreUnavailableError: they could not be read in time, or the breaker is open.
+            OutageError: they could not be read in time, or the breaker is open.
         """
         self._breaker.refuse_if_open()
         return await self._reads.get(keys)
@@ -81,10 +86,12 @@ class Line:
             reply = await self.ask("MGET", *keys)
         except RefusedError as problem:
             self._breaker.trip(problem.detail, began)  # whoever cannot read cannot check
-            raise
+            raise OutageError(problem.detail) from problem
         if not _are_values(reply, len(keys)):
             self._breaker.trip(_ELSE, began)
-            raise StoreUnavailableError(_ELSE)
+            raise OutageError(_ELSE)
+        if self._state.is_out and not self._breaker.is_open:
+            self._state.answered(self)  # what another loop saw, which has ended since
         values: Values = reply
         return values
 
@@ -92,8 +99,8 @@ class Line:
         """Run a script that changes something.
 
         Raises:
-            StoreUnavailableError: it is not certain that it was run, or the breaker is open;
-                RefusedError if it was not run.
+            OutageError: it is not certain that it was run, or the breaker is open; RefusedError if
+                it was not run.
         """
         self._breaker.refuse_if_open()
         return await self.run(script, keys, arguments)
@@ -104,6 +111,8 @@ class Line:
             reply = await self._bounded(self._pool.run(script, keys, arguments))
         except RefusedError as problem:
             self._state.writing(problem.detail)
+            if problem.kind == "ReadOnlyError":
+                await self._pool.drop_idle()  # it was the primary; another one may be by now
             raise
         self._state.writing(None)
         return reply
@@ -112,7 +121,7 @@ class Line:
         """Send a command.
 
         Raises:
-            StoreUnavailableError: there was no answer in time; RefusedError for an error.
+            OutageError: there was no answer in time; RefusedError for an error.
         """
         return await self._bounded(self._pool.execute(*command))
 
@@ -125,11 +134,12 @@ class Line:
         try:
             result: T = await asyncio.shield(task)
         except StoreUnavailableError as problem:
-            raise StoreUnavailableError(problem.detail) from None  # one of one's own
+            raise one_of_ones_own(problem) from None
         except asyncio.CancelledError:
-            if not task.cancelled():
-                raise  # whoever asked was cancelled, and not what was asked for
-            raise StoreUnavailableError("The revocation store was closed") from None
+            asker = asyncio.current_task()
+            if not task.cancelled() or (asker is not None and asker.cancelling()):
+                raise  # whoever asked was cancelled
+            raise one_of_ones_own(None) from None
         return result
 
     async def close(self) -> None:
@@ -139,7 +149,7 @@ class Line:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        self._state.outage(self, None)
+        self._state.forget(self)
         await self._pool.close()
 
     def _done(self, name: str, task: asyncio.Task[Any]) -> None:
@@ -148,15 +158,27 @@ class Line:
             task.exception()  # those who wait were told; perhaps nobody does any more
 
     async def _bounded(self, work: Coroutine[Any, Any, T]) -> T:
-        began = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
-            async with asyncio.timeout(self._deadline):
-                return await work
+            async with asyncio.timeout(None) as limit:
+                timer = loop.call_at(began + self._deadline, _ring, loop, limit, began + self._deadline)
+                try:
+                    return await work
+                finally:
+                    timer.cancel()
         except ResponseError as problem:
-            raise RefusedError(f"The revocation store refused: {_name_of(problem)}") from problem
+            kind = _name_of(problem)
+            raise RefusedError(f"The revocation store refused: {kind}", kind) from problem
         except Exception as problem:  # a garbled reply may raise anything
             self._breaker.trip(f"The revocation store does not answer: {_name_of(problem)}", began)
-            raise StoreUnavailableError("The revocation store did not answer") from problem
+            raise OutageError("The revocation store did not answer") from problem
+
+
+def _ring(loop: asyncio.AbstractEventLoop, limit: asyncio.Timeout, due: float) -> None:
+    # Late: the loop was kept from its work. Whatever has arrived meanwhile is yet to be read.
+    late = loop.time() - due > _GRACE
+    limit.reschedule(loop.time() + (_GRACE if late else 0.0))
 
 
 class Lines:
@@ -167,10 +189,12 @@ class Lines:
 
     Args:
         make: makes a line.
+        forked: told that this is another process now.
     """
 
-    def __init__(self, make: Callable[[], Line]) -> None:
+    def __init__(self, make: Callable[[], Line], forked: Callable[[], None]) -> None:
         self._make = make
+        self._forked = forked
         self._process = os.getpid()
         # The last one asked for: mostly there is but one.
         self._recent: tuple[weakref.ref[asyncio.AbstractEventLoop] | None, Line | None] = (None, None)
@@ -187,8 +211,11 @@ class Lines:
         if self._process != os.getpid():
             self._process = os.getpid()
             self._open = weakref.WeakKeyDictionary()
+            self._forked()
         entry = self._open.get(loop)
         if entry is None:
+            for ended in [other for other in self._open if other.is_closed()]:
+                del self._open[ended]  # nobody told it to close what it had
             lifespan = self._lifespan()
             # Nothing is awaited in there, so no other task can come in between.
             entry = self._open[loop] = (await anext(lifespan), lifespan)
@@ -203,10 +230,11 @@ class Lines:
             await entry[1].aclose()
 
     async def _lifespan(self) -> AsyncGenerator[Line, None]:
-        line = self._make()
+        line, loop = self._make(), asyncio.get_running_loop()
         try:
             yield line
         finally:
+            self._open.pop(loop, None)  # else this generator, which the loop holds on to, would keep both
             await line.close()
 
 

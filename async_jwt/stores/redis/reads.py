@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import Context
+from functools import partial
 
-from async_jwt.errors import StoreUnavailableError
+from async_jwt.stores.redis.outage import one_of_ones_own
 
 __all__ = ["BATCH", "Reads"]
 
@@ -60,9 +61,10 @@ class Reads:
             return
         waiting, self._waiting = self._waiting, []
         for start in range(0, len(waiting), BATCH):
-            flight = loop.create_task(self._fly(waiting[start : start + BATCH]))
+            batch = waiting[start : start + BATCH]
+            flight = loop.create_task(self._fly(batch))
             self.flights.add(flight)
-            flight.add_done_callback(self.flights.discard)
+            flight.add_done_callback(partial(self._landed, batch))
 
     async def _fly(self, waiting: list[_Waiting]) -> None:
         places: dict[str, int] = {}
@@ -72,16 +74,15 @@ class Reads:
                     places.setdefault(key, len(places))
         if not places:
             return
-        values, why = None, "The revocation store was closed"
-        try:
-            values = await self._fetch(list(places))
-        except StoreUnavailableError as problem:
-            why = problem.detail
-        finally:  # whatever happens, nobody waits for ever
-            for keys, future in waiting:
-                if future.done():
-                    continue
-                if values is None:
-                    future.set_exception(StoreUnavailableError(why))
-                else:
-                    future.set_result([values[places[key]] for key in keys])
+        values = await self._fetch(list(places))
+        for keys, future in waiting:
+            if not future.done():
+                future.set_result([values[places[key]] for key in keys])
+
+    def _landed(self, waiting: list[_Waiting], flight: asyncio.Task[None]) -> None:
+        """Whatever became of a command, perhaps before it began: nobody waits for ever."""
+        self.flights.discard(flight)
+        problem = None if flight.cancelled() else flight.exception()
+        for _, future in waiting:
+            if not future.done():
+                future.set_exception(one_of_ones_own(problem))

@@ -17,12 +17,11 @@ class Server(NamedTuple):
     read_only: bool
 
 
-def read_server(info: Any, saves: str | None) -> Server | None:
+def read_server(info: Any) -> Server | None:
     """Read a reply to INFO.
 
     Args:
         info: the reply.
-        saves: the server's save points; None if it did not say.
 
     Returns:
         What it says; None if it is no such reply.
@@ -35,7 +34,7 @@ def read_server(info: Any, saves: str | None) -> Server | None:
             run=found["run_id"],
             evicted=int(found["evicted_keys"]),
             may_evict=int(found["maxmemory"]) > 0 and found["maxmemory_policy"] != "noeviction",
-            persists=True if found["aof_enabled"] == "1" else None if saves is None else saves != "",
+            persists=True if found["aof_enabled"] == "1" else None,
             read_only=found["role"] == "slave",
         )
     except (KeyError, ValueError):

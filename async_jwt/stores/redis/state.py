@@ -26,13 +26,19 @@ class State:
     Args:
         store: the sender of signals.
         on_outage: what the log says that an outage means.
+
+    Attributes:
+        is_out: whether the server does not answer, as far as is known.
     """
 
     def __init__(self, store: Any, on_outage: OnOutage) -> None:
         self._store = store
         self._allows = on_outage == "allow"
         self._since = system_clock()
-        self._out: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+        self._out: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._why = ""
+        self.is_out = False
+        self._said_junk = False
         self._write_problem: str | None = None
         self._refused = 0
         self._let_through = 0
@@ -44,9 +50,9 @@ class State:
         """As it stands."""
         server = self._server
         return StoreStatus(
-            available=not self._out,
+            available=not self.is_out,
             since=self._since,
-            problem=next(iter(self._out.values()), self._write_problem),
+            problem=self._why if self.is_out else self._write_problem,
             refused=self._refused,
             let_through=self._let_through,
             data_losses=self._losses,
@@ -65,21 +71,40 @@ class State:
 
     def outage(self, line: Any, why: str | None) -> None:
         """A line's server stopped answering, or answers again (None)."""
-        was_out = bool(self._out)
         if why is None:
-            self._out.pop(line, None)
-        else:
-            self._out[line] = why
-        if was_out == bool(self._out):
+            self.answered(line)
             return
-        self._since = system_clock()
-        if why is None:
-            log.warning("The revocation store answers again")
-            self._tell("available", "")
+        self._out.add(line)
+        if self.is_out:
             return
+        self.is_out, self._why, self._since = True, why, system_clock()
         meanwhile = "plain access tokens pass unchecked, all else is" if self._allows else "requests are"
         log.error("%s. Until it answers, %s refused with 503", why, meanwhile)
         self._tell("unavailable", why)
+
+    def answered(self, line: Any) -> None:
+        """A line's server answers."""
+        self._out.discard(line)
+        if self.is_out and not self._out:
+            self.is_out, self._since = False, system_clock()
+            log.warning("The revocation store answers again")
+            self._tell("available", "")
+
+    def forget(self, line: Any = None) -> None:
+        """A line ended, which says nothing about the server; without one, all did."""
+        if line is None:
+            self._out.clear()
+        else:
+            self._out.discard(line)
+
+    def junk(self) -> None:
+        """Somebody else wrote at a user's key. Said once."""
+        if not self._said_junk:
+            self._said_junk = True
+            log.error(
+                "Somebody else wrote where the revocation store keeps a user's generation: that user's "
+                "requests are refused with 503 until the key is removed"
+            )
 
     def writing(self, problem: str | None) -> None:
         """The server refused to change something, or changed it (None)."""

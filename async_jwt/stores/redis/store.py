@@ -10,12 +10,14 @@ import math
 from collections.abc import Awaitable, Coroutine
 from typing import Any, TypeVar
 
+from async_jwt.core.clock import system_clock
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.contract import StoreStatus, TokenRef, bucket_of, bucket_of_sid
 from async_jwt.stores.redis.known import Loss
 from async_jwt.stores.redis.ledger import TRIES, Found, Ledger
 from async_jwt.stores.redis.lua import REVOKE_ONE, REVOKE_USER
 from async_jwt.stores.redis.options import OnDataLoss, OnOutage, read_options
+from async_jwt.stores.redis.outage import OutageError
 from async_jwt.stores.redis.state import State
 from async_jwt.stores.redis.verdict import Verdict, judge
 
@@ -25,6 +27,9 @@ T = TypeVar("T")
 
 CLOCK_MARGIN = 60
 """Seconds that a revocation outlives its token, for a server whose clock is ahead of ours."""
+
+# Longer than that is for ever, and than Redis could count.
+_AGES = 1e10
 
 _SIGNS = {
     Verdict.FOREIGN: "a token names a state that it does not remember",
@@ -93,10 +98,13 @@ class RedisStore:
     async def check(self, ref: TokenRef) -> bool:
         try:
             return (await self._judge(ref))[0]
-        except StoreUnavailableError:
+        except OutageError:
             if not (self._passes_outages and ref.is_plain):
                 self._state.refuse()
                 raise
+        except StoreUnavailableError:
+            self._state.refuse()
+            raise
         self._state.let_through()
         return True
 
@@ -145,19 +153,26 @@ class RedisStore:
         raise StoreUnavailableError("The revocation store changes faster than it can be read")
 
     async def _revoke(self, bucket: str, key: str, expires_at: float | None) -> None:
-        until = "" if expires_at is None else str(math.ceil((expires_at + CLOCK_MARGIN) * 1000))
-        await self._done(self._ledger.write(bucket, REVOKE_ONE, key, [until]))
+        lives = math.inf if expires_at is None else expires_at + CLOCK_MARGIN - system_clock()
+        # By how long it lives and not until when: the server's clock may be any.
+        milliseconds = "" if lives > _AGES else str(max(1, math.ceil(lives * 1000)))
+        await self._done(self._ledger.write(bucket, REVOKE_ONE, key, [milliseconds]))
 
     async def _revoke_user(self, identity: str, keep: TokenRef | None) -> None:
         bucket, key = bucket_of(identity), self._layout.user(identity)
         if keep is None:
-            await self._done(self._ledger.write(bucket, REVOKE_USER, key, ["*", ""]))
+            await self._done(self._ledger.write(bucket, REVOKE_USER, key, ["*", "0", "0", ""]))
             return
         keep = keep._replace(identity=identity)
         for _ in range(_CONTENDERS):
             counts, found = await self._judge(keep)
             kept = (keep.sid or keep.jti or "") if counts else ""  # nothing dead is kept alive
-            if await self._ledger.write(bucket, REVOKE_USER, key, [found.user_text, kept]):
+            user = found.user
+            goes_on = kept != "" and user.keep == kept
+            least = user.kept_from if goes_on else user.generation
+            since = user.kept_since if goes_on else user.raised_at
+            arguments = [found.user_text, str(least), f"{since:.6f}", kept]
+            if await self._ledger.write(bucket, REVOKE_USER, key, arguments):
                 return
         raise StoreUnavailableError("Too many revoke the same user at the same time")
 

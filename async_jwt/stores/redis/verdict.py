@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum, auto
 
 from async_jwt.stores.contract import TokenRef
-from async_jwt.stores.redis.layout import Bucket, User, read_stamp
+from async_jwt.stores.redis.layout import FORMER, Bucket, User, read_stamp
 
 __all__ = ["MEMORY_EPOCH", "Verdict", "judge"]
 
@@ -28,18 +28,18 @@ class Verdict(Enum):
 
 def judge(ref: TokenRef, bucket: Bucket, user: User) -> Verdict:
     """Judge a token that was not revoked by itself, nor its session."""
-    kept = user.keep != "" and user.keep in (ref.sid, ref.jti)
+    is_kept = user.keep != "" and user.keep in (ref.sid, ref.jti)
     if ref.gen is None:
-        by_time = ref.issued_at > bucket.raised_at and (kept or ref.issued_at > user.raised_at)
-        return Verdict.COUNTS if by_time else Verdict.DEAD
+        since = max(bucket.raised_at, user.kept_since if is_kept else user.raised_at)
+        return Verdict.COUNTS if ref.issued_at > since else Verdict.DEAD
     stamp = read_stamp(ref.gen)
     if stamp is None:
         return Verdict.DEAD
     if stamp.epoch != bucket.epoch:
-        is_known = stamp.epoch == MEMORY_EPOCH or stamp.epoch in bucket.former
+        former = bucket.former
+        is_known = stamp.epoch == MEMORY_EPOCH or stamp.epoch in former or len(former) >= FORMER
         return Verdict.FORMER if is_known else Verdict.FOREIGN
     if stamp.everybody > bucket.generation or stamp.user > user.generation:
         return Verdict.AHEAD
-    if stamp.everybody < bucket.generation or (stamp.user < user.generation and not kept):
-        return Verdict.DEAD
-    return Verdict.COUNTS
+    least = user.kept_from if is_kept else user.generation
+    return Verdict.DEAD if stamp.everybody < bucket.generation or stamp.user < least else Verdict.COUNTS

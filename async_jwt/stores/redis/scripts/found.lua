@@ -4,16 +4,17 @@
 local values = redis.call('MGET', unpack(KEYS))
 local epoch, missing = ARGV[1], 0
 for place = 1, #KEYS do
-  if values[place] then
-    epoch = read(values[place]).epoch
+  local bucket = read(values[place])
+  if bucket then
+    epoch = bucket.epoch
   else
     missing = missing + 1
   end
 end
 if missing < #KEYS and ARGV[2] ~= '1' then return missing end
 for place = 1, #KEYS do
-  if not values[place] then
-    write(KEYS[place], { epoch = epoch, gen = 0, at = '-1', count = 0, former = '' })
+  if not read(values[place]) then
+    write(KEYS[place], { epoch = epoch, gen = 0, at = '-1', count = 0, mark = '0', former = '' })
   end
 end
 return missing
