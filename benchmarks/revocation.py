@@ -30,7 +30,7 @@ from benchmarks.load import generate, generator
 from benchmarks.tokens import token
 
 CONCURRENCIES = (1, 32, 128)
-ROUNDS = 10
+ROUNDS = 8
 SECONDS = 1
 TOKENS = USERS = 200
 MANY_TOKENS = 8000

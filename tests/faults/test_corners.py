@@ -17,6 +17,7 @@ from async_jwt.stores.redis import RedisStore
 from async_jwt.stores.redis.breaker import Breaker
 from async_jwt.stores.redis.reads import Reads
 from async_jwt.stores.redis.server import read_server, save_points
+from async_jwt.stores.redis.state import State
 from async_jwt.stores.redis.watch import Watch
 from tests.faults.wire import Wire
 
@@ -417,6 +418,20 @@ async def test_a_probe_that_hangs_holds_up_no_other():
     assert time.perf_counter() - started < 2
     await asyncio.sleep(0)
     assert not [task for task in asyncio.all_tasks() if "Breaker._ask" in repr(task)]
+
+
+async def test_a_store_is_available_once_all_its_loops_reach_it():
+    class Line:
+        pass
+
+    state, one, two = State(None, "deny"), Line(), Line()
+    state.outage(one, "it does not answer")
+    state.outage(two, "it does not answer")
+    state.outage(one, None)
+    assert not state.status().available
+    assert state.status().problem == "it does not answer"
+    state.outage(two, None)
+    assert state.status().available
 
 
 async def test_probes_that_succeed_together_say_it_once(monkeypatch):
