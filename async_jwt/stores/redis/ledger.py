@@ -259,9 +259,11 @@ class Ledger:
 
     async def _look_at_evictions(self, line: Line, server: Server) -> None:
         """The marker says how many evictions were dealt with, by whichever process."""
-        if server.evicted == 0:
-            return
         found = f"{server.run} {server.evicted}"
+        if server.evicted == 0:
+            if self._server is not None and self._server.evicted:
+                await line.ask("SET", self.layout.evicted, found)  # the count was reset
+            return
         marker = await line.ask("GET", self.layout.evicted)
         if marker is None and self._server is None:
             await line.ask("SET", self.layout.evicted, found)  # of before our time
