@@ -37,7 +37,7 @@ class State:
         self._since = system_clock()
         self._out: weakref.WeakSet[Any] = weakref.WeakSet()
         self._why = ""
-        self.is_out = False
+        self.is_out: bool = False
         self._said_junk = False
         self._write_problem: str | None = None
         self._refused = 0
