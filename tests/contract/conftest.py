@@ -78,7 +78,7 @@ class QuartHarness:
         self._views()
 
     def make_app(self) -> Any:
-        return quart.Quart("tests")
+        return quart.Quart("tests", static_folder=None)
 
     def _views(self) -> None:
         api = self.api
@@ -270,7 +270,7 @@ class FlaskAsyncHarness(QuartHarness):
     )
 
     def make_app(self) -> Any:
-        return flask.Flask("tests")
+        return flask.Flask("tests", static_folder=None)
 
     async def respond(self, path: str, method: str, headers: Headers, given: dict[str, Any]) -> Answer:
         if "form" in given:

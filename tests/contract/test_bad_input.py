@@ -90,41 +90,42 @@ async def test_headers_of_any_type(harness, name):
             refused(answer)
 
 
-@pytest.mark.parametrize("alg", ["none", "None", "NONE", "HS384", "RS256", "ES256", "", "HS256 ", "hs256"])
-async def test_other_algorithms(harness, alg):
-    token = signed(fine(), {"alg": alg})
-    refused(await harness().call(token=token))
-    refused(await harness().call(token=token.rpartition(".")[0] + "."))
-
-
-@pytest.mark.parametrize(
-    "token",
-    [
-        ".",
-        "..",
-        "...",
-        "a",
-        "a.b",
-        "a.b.c.d",
-        "a.b.c.d.e",
-        "=.=.=",
-        "é.é.é",
-        "eyJ.eyJ.",
-        b64(b"[]") + "." + b64(b"[]") + ".AA",
-        b64(b"{}") + "." + b64(b"{}") + ".AA",
-        b64(b'{"alg":"HS256"') + "." + b64(b"{}") + ".AA",
-        b64(b'{"alg":"HS256","alg":"HS256"}') + "." + b64(b"{}") + ".AA",
-        b64(b'\xff{"alg":"HS256"}') + "." + b64(b"{}") + ".AA",
-        b64(b'{"alg":"\\ud800"}') + "." + b64(b"{}") + ".AA",
-        b64(b"[" * 3000) + "." + b64(b"{}") + ".AA",
-        "x" * 8193,
-    ],
-)
-async def test_texts_that_are_no_tokens(harness, token):
+async def test_other_algorithms(harness):
     h = harness()
-    refused(await h.call(headers={"Authorization": f"Bearer {token}"}))
-    refused(await h.call("/everywhere", cookies={"access_token_cookie": token}))
-    refused(await h.call("/everywhere", method="POST", json={"access_token": token}))
+    for alg in ("none", "None", "NONE", "HS384", "RS256", "ES256", "", "HS256 ", "hs256"):
+        token = signed(fine(), {"alg": alg})
+        refused(await h.call(token=token))
+        refused(await h.call(token=token.rpartition(".")[0] + "."))
+
+
+NO_TOKENS = [
+    ".",
+    "..",
+    "...",
+    "a",
+    "a.b",
+    "a.b.c.d",
+    "a.b.c.d.e",
+    "=.=.=",
+    "é.é.é",
+    "eyJ.eyJ.",
+    b64(b"[]") + "." + b64(b"[]") + ".AA",
+    b64(b"{}") + "." + b64(b"{}") + ".AA",
+    b64(b'{"alg":"HS256"') + "." + b64(b"{}") + ".AA",
+    b64(b'{"alg":"HS256","alg":"HS256"}') + "." + b64(b"{}") + ".AA",
+    b64(b'\xff{"alg":"HS256"}') + "." + b64(b"{}") + ".AA",
+    b64(b'{"alg":"\\ud800"}') + "." + b64(b"{}") + ".AA",
+    b64(b"[" * 3000) + "." + b64(b"{}") + ".AA",
+    "x" * 8193,
+]
+
+
+async def test_texts_that_are_no_tokens(harness):
+    h = harness()
+    for token in NO_TOKENS:
+        refused(await h.call(headers={"Authorization": f"Bearer {token}"}))
+        refused(await h.call("/everywhere", cookies={"access_token_cookie": token}))
+        refused(await h.call("/everywhere", method="POST", json={"access_token": token}))
 
 
 async def test_payloads_that_are_no_claim_sets(harness):

@@ -10,9 +10,9 @@ import pytest
 from async_jwt.signals import token_revoked
 from async_jwt.stores import MemoryStore
 from async_jwt.stores.redis import RedisStore
-from tests.contract.conftest import Gate
+from tests.contract.conftest import Gate, however_it_runs
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, however_it_runs]
 
 
 @pytest.fixture(params=["memory", "redis"])

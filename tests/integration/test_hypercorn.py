@@ -7,7 +7,6 @@ import threading
 import time
 
 import httpx
-import pytest
 
 from benchmarks.load import generate
 
@@ -41,10 +40,11 @@ def test_every_location_over_the_wire(serve):
         )
 
 
-@pytest.mark.parametrize("value", [b"\xff", b"Bearer \xff\xfe", b"Bearer " + b"a" * 20_000])
-def test_bytes_over_the_wire(serve, value):
-    answer = httpx.get(f"{serve()}/me", headers=[(b"Authorization", value)])
-    assert answer.status_code in (400, 401, 431)
+def test_bytes_over_the_wire(serve):
+    url = serve()
+    for value in (b"\xff", b"Bearer \xff\xfe", b"Bearer " + b"a" * 20_000):
+        answer = httpx.get(f"{url}/me", headers=[(b"Authorization", value)])
+        assert answer.status_code in (400, 401, 431)
 
 
 def test_a_revocation_holds_in_every_worker(serve, redis_url):
