@@ -589,3 +589,16 @@ async def test_two_crowds_become_one(redis_server):
         calls.append(redis_server.does("INFO", "commandstats")["cmdstat_mget"]["calls"])
     assert min(calls) < 75, "100 are those of two crowds"
     await store.close()
+
+
+@pytest.mark.asyncio
+async def test_a_late_sign_of_a_loss_that_was_dealt_with_says_nothing(redis_server, caplog):
+    store = RedisStore(redis_server.url, deadline=5)
+    ref = await token(store)
+    epoch = str(ref.gen).partition(".")[0]
+    redis_server.does("FLUSHALL")
+    assert not await store.check(ref)
+    await store._ledger.lost(Loss(bucket_of("alice"), epoch, (epoch,), "an older state came back"))
+    assert store.status().data_losses == caplog.text.count("lost data") == 1
+    assert await store.check(await token(store))
+    await store.close()
