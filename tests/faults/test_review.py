@@ -518,7 +518,7 @@ def test_a_loop_that_runs_now_and_then_asks_again(redis_server):
         with pytest.raises(StoreUnavailableError):
             runner.run(stamp())
         redis_server.start()
-        time.sleep(0.8)
+        time.sleep(1.1)  # longer than two pauses between probes
         assert runner.run(stamp())
         runner.run(store.close())
 
