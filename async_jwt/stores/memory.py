@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass
 
 from async_jwt.core.clock import Clock, system_clock
-from async_jwt.stores.contract import TokenRef
+from async_jwt.stores.contract import StoreStatus, TokenRef
 
 __all__ = ["MemoryStore"]
 
@@ -47,6 +47,7 @@ class MemoryStore:
 
     def __init__(self, *, clock: Clock = system_clock) -> None:
         self._clock = clock
+        self._since = clock()
         self._lock = threading.Lock()
         self._everybody = _Cutoff()
         self._users: dict[str, _Cutoff] = {}
@@ -106,6 +107,12 @@ class MemoryStore:
 
     async def close(self) -> None:
         """Nothing to release: what was revoked stays revoked."""
+
+    def status(self) -> StoreStatus:
+        """That of a store which cannot fail, and keeps nothing on disk."""
+        return StoreStatus(
+            available=True, since=self._since, may_evict=False, persists=False, read_only=False
+        )
 
     def __len__(self) -> int:
         """How many revoked tokens and sessions are remembered."""

@@ -142,6 +142,11 @@ async def test_memory_forgets_what_has_expired(clock):
     assert not await store.check(ref(None, jti="5"))
 
 
+async def test_memory_is_available_and_keeps_nothing(clock):
+    status = MemoryStore(clock=clock).status()
+    assert (status.available, status.since, status.persists, status.problem) == (True, clock.now, False, None)
+
+
 async def test_memory_after_a_restart_revokes_what_came_before(clock):
     before = MemoryStore(clock=clock)
     await before.revoke_user("alice")

@@ -50,9 +50,11 @@ class Breaker:
 
     def refuse_if_open(self) -> None:
         """Raise OutageError while it is open."""
-        if self._why is not None and asyncio.get_running_loop().time() < self._due + LONGEST_PAUSE:
+        if self._why is None:
+            return
+        if asyncio.get_running_loop().time() < self._due + LONGEST_PAUSE:
             raise OutageError(self._why)
-        # Else no probe was made when it was due: the loop did not run. Whoever asks is the probe.
+        self.stop()  # no probe was made when it was due, as the loop did not run: whoever asks is the probe
 
     def trip(self, why: str, since: float) -> None:
         """Open it.

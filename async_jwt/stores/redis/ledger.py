@@ -25,7 +25,6 @@ __all__ = ["TRIES", "Found", "Ledger"]
 TRIES = 3
 """How often one call begins again because the store was found wanting in between."""
 
-
 _SAID = 100
 
 
@@ -192,7 +191,7 @@ class Ledger:
         if not self._denies:
             await line.run(FOUND, keys, [epoch, "1"])
             if loss.evicted:
-                await line.ask("SET", self.layout.evicted, loss.evicted)
+                await self._mark_evictions(line, loss.evicted)
             await self._take_as_it_is(line, keys)
             self.say_once(loss.why, loss.evicted.partition(" ")[0] or f"{loss.found} {loss.epochs}")
             return
@@ -259,17 +258,22 @@ class Ledger:
 
     async def _look_at_evictions(self, line: Line, server: Server) -> None:
         """The marker says how many evictions were dealt with, by whichever process."""
-        found = f"{server.run} {server.evicted}"
+        found, known = f"{server.run} {server.evicted}", self._server
+        if known is not None and (known.run, known.evicted) == (server.run, server.evicted):
+            return
         if server.evicted == 0:
-            if self._server is not None and self._server.evicted:
-                await line.ask("SET", self.layout.evicted, found)  # the count was reset
+            await self._mark_evictions(line, found)  # it counts from nothing
             return
         marker = await line.ask("GET", self.layout.evicted)
-        if marker is None and self._server is None:
-            await line.ask("SET", self.layout.evicted, found)  # of before our time
+        if marker is None and known is None:
+            await self._mark_evictions(line, found)  # of before our time
         elif marker != found.encode():
             why = f"the server dropped keys to make room ({server.evicted} since it started)"
             await self.lost(Loss(BUCKET_NAMES[0], "", (), why, found))
+
+    async def _mark_evictions(self, line: Line, found: str) -> None:
+        with suppress(RefusedError):  # a replica, or a full server: no reason to refuse anybody
+            await line.ask("SET", self.layout.evicted, found)
 
     @staticmethod
     async def _saves(line: Line) -> bool | None:

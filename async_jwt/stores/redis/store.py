@@ -26,7 +26,7 @@ __all__ = ["RedisStore"]
 T = TypeVar("T")
 
 CLOCK_MARGIN = 60
-"""Seconds that a revocation outlives its token, for a server whose clock is ahead of ours."""
+"""Seconds that a revocation outlives its token, for processes whose clocks are behind ours."""
 
 # Longer than that is for ever, and than Redis could count.
 _AGES = 1e10
@@ -98,13 +98,10 @@ class RedisStore:
     async def check(self, ref: TokenRef) -> bool:
         try:
             return (await self._judge(ref))[0]
-        except OutageError:
-            if not (self._passes_outages and ref.is_plain):
+        except StoreUnavailableError as problem:
+            if not (self._passes_outages and ref.is_plain and isinstance(problem, OutageError)):
                 self._state.refuse()
                 raise
-        except StoreUnavailableError:
-            self._state.refuse()
-            raise
         self._state.let_through()
         return True
 
@@ -140,16 +137,16 @@ class RedisStore:
             verdict = Verdict.DEAD if found.revoked else judge(ref, found.bucket, found.user)
             if verdict in (Verdict.COUNTS, Verdict.DEAD):
                 return verdict is Verdict.COUNTS, found
+            named = str(ref.gen).partition(".")[0]
             if not self._denies_losses:
                 if verdict in _SIGNS:
-                    self._ledger.say_once(_SIGNS[verdict], str(ref.gen).partition(".")[0])
+                    self._ledger.say_once(_SIGNS[verdict], named)
                 by_time = judge(ref._replace(gen=None), found.bucket, found.user)
                 return by_time is Verdict.COUNTS, found
             if verdict is Verdict.FORMER:
                 return False, found
-            epoch = found.bucket.epoch
-            named = str(ref.gen).partition(".")[0]
-            await self._ledger.lost(Loss(bucket_of(ref.identity), epoch, (named,), _SIGNS[verdict]))
+            here = bucket_of(ref.identity)
+            await self._ledger.lost(Loss(here, found.bucket.epoch, (named,), _SIGNS[verdict]))
         raise StoreUnavailableError("The revocation store changes faster than it can be read")
 
     async def _revoke(self, bucket: str, key: str, expires_at: float | None) -> None:
