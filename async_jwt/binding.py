@@ -153,17 +153,22 @@ class Binding:
             record.refusal = error
 
     def note_revocation(self) -> None:
-        """Told after each revocation; says once that other processes do not know of it."""
+        """Told after each revocation."""
         record = self._current_record()
         if record is not None:
             record.vouched = False  # what the request itself revokes does not stop it
             record.facts.clear()  # but another check finds it out
+        self.note_memory()
+
+    def note_memory(self) -> None:
+        """Says once, where nobody chose the store, that other processes do not know what it holds."""
         if self._warned or self._given_store is not None or not self._live.is_default("JWT_STORE_URI"):
             return
         self._warned = True
         log.warning(
-            "A revocation was kept in this process's memory: other processes do not know of it, and a "
-            'restart forgets it. Set JWT_STORE_URI = "redis://..." (or "memory://" if that is meant)'
+            "Revocations and sessions are kept in this process's memory: other processes do not know of "
+            'them, and a restart forgets them. Set JWT_STORE_URI = "redis://..." (or "memory://" if '
+            "that is meant)"
         )
 
     def _current_record(self) -> Record | None:

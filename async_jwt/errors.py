@@ -19,12 +19,15 @@
       * IssuerError                    401  issuer_invalid     (jwt.InvalidIssuerError)
   * WrongTokenError                    401  token_type_wrong
   * RevokedTokenError                  401  token_revoked
+    * TokenReusedError                 401  token_reused
+    * SessionUnknownError              401  session_unknown
   * FreshTokenRequired                 401  fresh_token_required
   * UserLookupError                    401  user_not_found
   * UserClaimsVerificationError        400  claims_rejected
   * StoreUnavailableError              503  store_unavailable
   * HookTimeoutError                   503  hook_timeout
   * HookError (TypeError)              500  hook_error
+  * CursorError (ValueError)           400  cursor_invalid
 * ConfigurationError (RuntimeError)    the application is set up wrongly; never a client's doing
 
 A name in brackets is the PyJWT exception that the class also derives from, so that code
@@ -48,6 +51,7 @@ __all__ = [
     "CSRFError",
     "ClaimError",
     "ConfigurationError",
+    "CursorError",
     "ExpiredTokenError",
     "FreshTokenRequired",
     "HookError",
@@ -62,9 +66,11 @@ __all__ = [
     "MissingClaimError",
     "NoAuthorizationError",
     "RevokedTokenError",
+    "SessionUnknownError",
     "SignatureError",
     "StoreUnavailableError",
     "SubjectError",
+    "TokenReusedError",
     "UserClaimsVerificationError",
     "UserLookupError",
     "WrongTokenError",
@@ -262,6 +268,46 @@ class RevokedTokenError(_TokenContextError):
         jwt_data: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(None, jwt_header, jwt_data)
+
+
+class TokenReusedError(RevokedTokenError):
+    """A refresh token that was replaced came again: somebody else may hold it (RFC 9700 §4.14.2).
+
+    Its session is revoked.
+
+    Attributes:
+        kind: which one came again: "predecessor", the one before the current one, after its
+            grace; "older", one before that; "revoked_session", one that had been replaced
+            already when its session was revoked.
+    """
+
+    error_code = "token_reused"
+    default_message = "Token has been used before"
+
+    def __init__(
+        self,
+        jwt_header: Mapping[str, Any] | None = None,
+        jwt_data: Mapping[str, Any] | None = None,
+        kind: str = "",
+    ) -> None:
+        super().__init__(jwt_header, jwt_data)
+        self.kind = kind
+
+
+class SessionUnknownError(RevokedTokenError):
+    """The store does not know the session of this refresh token: it ended, or the store forgot it."""
+
+    error_code = "session_unknown"
+    default_message = "The session has ended"
+
+
+class CursorError(JWTExtendedException, ValueError):
+    """The cursor of a page is not one that an earlier page gave."""
+
+    error_code = "cursor_invalid"
+    status = 400
+    bearer_error: ClassVar[str | None] = None
+    default_message = "There is no such page"
 
 
 class FreshTokenRequired(_TokenContextError):

@@ -105,6 +105,9 @@ class Manager:
     token_in_blocklist_loader: _LoaderOf = _LoaderOf(
         "`(jwt_header, jwt_data) -> bool`: whether a token is revoked."
     )
+    token_reuse_loader: _LoaderOf = _LoaderOf(
+        "`(jwt_header, jwt_data) -> response` to a refresh token that was replaced and came again."
+    )
     token_verification_loader: _LoaderOf = _LoaderOf(
         "`(jwt_header, jwt_data) -> bool`: whether the claims are accepted."
     )

@@ -6,23 +6,31 @@ or a shell, they work as well wherever they do not need to.
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
 from async_jwt.binding import Binding
 from async_jwt.core import claims as claim_set
+from async_jwt.core.authenticate import Authentication
 from async_jwt.core.checks import check_csrf
 from async_jwt.core.claims import Fresh
-from async_jwt.core.issue import Expires, Issued, Order, TokenPair, issue, issue_pair, subject_of
+from async_jwt.core.issue import Expires, Issued, Order, TokenPair, issue, subject_of
 from async_jwt.core.notify import notify
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.realm import Realm
-from async_jwt.errors import RevokedTokenError
-from async_jwt.signals import token_issued, token_revoked
-from async_jwt.stores.contract import TokenRef
+from async_jwt.core.rotation import NewPair, Wish, open_session, rotate, session_store
+from async_jwt.core.sessions import SessionPage, horizon, latest, shown
+from async_jwt.errors import JWTExtendedException, RevokedTokenError, TokenReusedError
+from async_jwt.signals import token_issued, token_reused, token_revoked
+from async_jwt.stores.contract import TokenRef, adopted_sid
 
 __all__ = ["Operations"]
+
+_LONGEST_PAGE = 1000
+
+log: logging.Logger = logging.getLogger("async_jwt")
 
 
 class Operations:
@@ -142,6 +150,7 @@ class Operations:
         identity: Any,
         *,
         fresh: Fresh = False,
+        device: str | None = None,
         additional_claims: Mapping[str, Any] | None = None,
         additional_headers: Mapping[str, Any] | None = None,
         access_expires_delta: Expires = None,
@@ -149,11 +158,15 @@ class Operations:
     ) -> TokenPair:
         """Make the access and refresh token of a new session, as a login does.
 
+        With `JWT_MAX_SESSIONS`, the user's least recently used sessions beyond are revoked.
+
         Args:
             identity: whom they are for.
             fresh: whether the access token is fresh.
-            additional_claims: further claims of both.
-            additional_headers: further header parameters of both.
+            device: what to call the device in `list_sessions`, such as its browser's name; of a
+                longer text the first 200 characters are kept.
+            additional_claims: further claims of both, and of all that follow them in the session.
+            additional_headers: further header parameters likewise.
             access_expires_delta: the access token's lifetime.
             refresh_expires_delta: the refresh token's lifetime.
 
@@ -162,22 +175,100 @@ class Operations:
 
         Raises:
             ValueError: a token would have a shape that is not accepted.
-            TypeError: a value cannot be written as JSON.
+            TypeError: a value cannot be written as JSON, or the device is no text.
         """
-        both: dict[str, Any] = {
-            "identity": identity,
-            "claims": additional_claims,
-            "headers": additional_headers,
-        }
-        access, refresh, sid = await issue_pair(
-            self._binding().realm(),
-            Order(type=ACCESS, fresh=fresh, expires=access_expires_delta, **both),
-            Order(type=REFRESH, expires=refresh_expires_delta, **both),
+        wish = Wish(
+            identity=identity,
+            fresh=fresh,
+            device=device,
+            claims=additional_claims,
+            headers=additional_headers,
+            access_expires=access_expires_delta,
+            refresh_expires=refresh_expires_delta,
         )
-        await self._refuse_lost_authority(access)
-        await self._tell_issued(access)
-        await self._tell_issued(refresh)
-        return TokenPair(access.token, refresh.token, sid)
+        pair = await open_session(self._binding().realm(), wish)
+        await self._refuse_lost_authority(pair.access)
+        return await self._handed_out(pair)
+
+    async def rotate_refresh_token(
+        self,
+        *,
+        identity: Any = None,
+        device: str | None = None,
+        additional_claims: Mapping[str, Any] | None = None,
+        additional_headers: Mapping[str, Any] | None = None,
+        access_expires_delta: Expires = None,
+        refresh_expires_delta: Expires = None,
+    ) -> TokenPair:
+        """Replace this request's refresh token, in a view with `jwt_required(refresh=True)`.
+
+        The refresh token is used up: its successor takes its place (RFC 9700 §2.2.2). For as long
+        as `JWT_REFRESH_GRACE` says it leads to the same successor once more; who presents it
+        later, or one before it, holds a copy, and the session is revoked. The access token is
+        never fresh. A refresh token that was made alone, by `create_refresh_token`, becomes the
+        first of a session.
+
+        Args:
+            identity: the user, as the loaders of claims, headers and keys get it. None is the
+                user of this request where `user_identity_loader` makes the token's identity of
+                it, else the token's identity.
+            device: another label for the device; None leaves it as it is.
+            additional_claims: claims over those that the session's tokens had, for these and all
+                that follow.
+            additional_headers: header parameters likewise.
+            access_expires_delta: the access token's lifetime.
+            refresh_expires_delta: the refresh token's lifetime.
+
+        Returns:
+            Both tokens, and the session's id.
+
+        Raises:
+            TokenReusedError: the token was replaced before; the session is revoked.
+            SessionUnknownError: the store does not know the session.
+            RevokedTokenError: the token, its session or its user was revoked.
+            ExpiredTokenError: the session is older than `JWT_SESSION_MAX_AGE`.
+            RuntimeError: this request has no refresh token that was checked.
+            ValueError: `identity` is somebody else, or a token would have a shape that is not
+                accepted.
+            TypeError: a value cannot be written as JSON, or the device is no text.
+            ConfigurationError: the store keeps no sessions.
+        """
+        binding = self._binding()
+        binding.note_memory()
+        held, ref = binding.authentication(), binding.ref()
+        if held is None or ref is None or held.claims["type"] != REFRESH:
+            raise RuntimeError("rotate_refresh_token() needs a view with jwt_required(refresh=True)")
+        wish = Wish(
+            identity=await self._known_as(binding.realm(), held, identity),
+            device=device,
+            claims=additional_claims,
+            headers=additional_headers,
+            access_expires=access_expires_delta,
+            refresh_expires=refresh_expires_delta,
+        )
+        try:
+            pair = await rotate(binding.realm(), held, ref, wish)
+        except TokenReusedError as reused:
+            await self._tell_reused(reused)
+            raise
+        return await self._handed_out(pair)
+
+    @staticmethod
+    async def _known_as(realm: Realm, held: Authentication, identity: Any) -> Any:
+        """A user as an application's loaders know them: what it gave, its user, or the token's identity."""
+        if identity is not None:
+            if await subject_of(realm, identity) != held.identity:
+                raise ValueError("rotate_refresh_token(identity=...) is another one than the token's")
+            return identity
+        if held.user is not None and "user_identity" in realm.hooks:
+            try:
+                if await subject_of(realm, held.user) == held.identity:
+                    return held.user
+            except JWTExtendedException:
+                raise
+            except Exception as problem:  # noqa: BLE001  # it wants what the application logs in with, which is no user
+                log.debug("user_identity_loader takes no user: %s", type(problem).__name__)
+        return held.identity
 
     async def decode_token(
         self, encoded_token: str, csrf_value: str | None = None, allow_expired: bool = False
@@ -243,6 +334,69 @@ class Operations:
         await realm.store.revoke_token(ref)
         await self._tell_revoked("token", ref.identity, ref.jti, ref.sid)
 
+    async def revoke_session(self, sid: str | None = None, *, identity: Any = None) -> bool:
+        """Sign a device out: revoke a session's access and refresh tokens at once.
+
+        Args:
+            sid: the session's id; None is the session of this request, or its token alone where
+                it belongs to no session.
+            identity: whose session it has to be; goes through `user_identity_loader`. None is the
+                user of this request, and outside of an authenticated request anybody.
+
+        Returns:
+            Whether there was such a session. Somebody else's is left alone.
+
+        Raises:
+            RuntimeError: there is no authenticated request where one is needed.
+            ValueError: this request's token has neither `sid` nor `jti`.
+        """
+        binding = self._binding()
+        realm = binding.realm()
+        own = binding.ref() if sid is not None else self._own_ref("revoke_session")
+        if sid is None:
+            if own is None or own.sid is None:
+                await self.revoke_token()
+                return True
+            sid = own.sid
+        holder, until = await self._holder(realm, sid, own)
+        if identity is not None:
+            whose: str | None = claim_set.identity_text(await subject_of(realm, identity))
+        else:
+            whose = None if own is None else own.identity
+        if whose not in (None, holder) or not _is_text(sid):
+            return False
+        await realm.store.revoke_session(sid, until)
+        await self._tell_revoked("session", holder, sid=sid)
+        return holder is not None
+
+    async def list_sessions(
+        self, identity: Any = None, *, limit: int = 100, cursor: str | None = None
+    ) -> SessionPage:
+        """The devices that a user is signed in on, the last used first. Nothing in it is a token.
+
+        Args:
+            identity: the user; goes through `user_identity_loader`. None is the user of this
+                request.
+            limit: how many at most, from 1 to 1000.
+            cursor: the `cursor` of the page before; None is the first page.
+
+        Raises:
+            CursorError: the cursor is none; a client gets 400.
+            RuntimeError: there is no authenticated request where one is needed.
+            ValueError: the limit is none.
+            ConfigurationError: the store keeps no sessions.
+        """
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= _LONGEST_PAGE:
+            raise ValueError(f"limit must be a whole number from 1 to {_LONGEST_PAGE}")
+        realm, own = self._binding().realm(), self._binding().ref()
+        if identity is None:
+            whose = self._own_ref("list_sessions").identity
+        else:
+            whose = claim_set.identity_text(await subject_of(realm, identity))
+        found, following = await session_store(realm).list_sessions(whose, limit, cursor)
+        current = None if own is None else own.sid
+        return SessionPage(tuple(shown(session, current) for session in found), following)
+
     async def revoke_user(self, identity: Any = None, *, keep_current: bool = False) -> None:
         """Revoke every token of a user made until now: sign out everywhere.
 
@@ -295,6 +449,25 @@ class Operations:
         if its_own and not await realm.store.check(ref):
             raise RevokedTokenError(current.header, current.claims)
 
+    async def _handed_out(self, pair: NewPair) -> TokenPair:
+        await self._tell_issued(pair.access)
+        if pair.is_new:
+            await self._tell_issued(pair.refresh)
+        identity = pair.access.claims.get(self._binding().realm().settings.identity_claim)
+        for sid in pair.ended:
+            await self._tell_revoked("session", identity, sid=sid)
+        return TokenPair(pair.access.token, pair.refresh.token, pair.sid)
+
+    async def _tell_reused(self, reused: TokenReusedError) -> None:
+        """Tell of a replay, and of the end that its session came to."""
+        claims, binding = reused.jwt_data, self._binding()
+        identity, jti = claims.get(binding.realm().settings.identity_claim), claims.get("jti")
+        sid = claims.get("sid") or adopted_sid(claim_set.identity_text(identity), str(jti))
+        log.warning("A refresh token was used again (%s); its session %s is revoked", reused.kind, sid)
+        await notify(token_reused, binding.app, kind=reused.kind, identity=identity, jti=jti, sid=sid)
+        if reused.kind != "revoked_session":
+            await notify(token_revoked, binding.app, scope="session", identity=identity, jti=None, sid=sid)
+
     async def _tell_issued(self, issued: Issued) -> None:
         claims = issued.claims
         await notify(
@@ -313,6 +486,18 @@ class Operations:
         binding.note_revocation()
         await notify(token_revoked, binding.app, scope=scope, identity=identity, jti=jti, sid=sid)
 
+    @staticmethod
+    async def _holder(realm: Realm, sid: Any, own: TokenRef | None) -> tuple[str | None, float | None]:
+        """Whose a session is, if that is known, and when the last of its tokens expires."""
+        until = horizon(realm.settings, realm.clock())
+        if own is not None and own.sid == sid:
+            return own.identity, latest((until, own.expires_at))
+        if realm.sessions is not None and _is_text(sid):
+            session = await realm.sessions.find_session(sid)
+            if session is not None:
+                return session.identity, session.ends_at
+        return None, until
+
     def _own_ref(self, name: str) -> TokenRef:
         ref = self._binding().ref()
         if ref is None:
@@ -324,3 +509,11 @@ class Operations:
         # A token without `jti` reads as one with None, which no token may hold.
         held = {name: value for name, value in claims.items() if (name, value) != ("jti", None)}
         return claim_set.check_shape(held, realm.settings).ref
+
+
+def _is_text(sid: Any) -> bool:
+    """Whether it can be an id at all: applications pass on what clients send."""
+    try:
+        return isinstance(sid, str) and bool(sid.encode("utf-8"))
+    except UnicodeEncodeError:
+        return False

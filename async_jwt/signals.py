@@ -8,8 +8,11 @@ and changes nothing about the request. No signal carries a token, a key or a CSR
 | `token_issued`        | after a token was made               | identity, type, jti, sid           |
 | `token_refused`       | when a request was refused           | code, detail, identity, jti        |
 | `token_revoked`       | after a revocation was stored        | scope, identity, jti, sid          |
+| `token_reused`        | when a replaced refresh token came   | kind, identity, jti, sid           |
 | `user_loaded`         | after a user was loaded for a request| user, identity                     |
 | `store_state_changed` | when a Redis store's state changed   | state, detail                      |
+
+The kind of `token_reused` is that of `TokenReusedError`.
 
 The sender of `store_state_changed` is the store, and its state one of `available`, `unavailable`,
 `revoking`, `not_revoking` and `data_lost`.
@@ -21,12 +24,20 @@ from typing import Final
 
 from blinker import Namespace
 
-__all__ = ["store_state_changed", "token_issued", "token_refused", "token_revoked", "user_loaded"]
+__all__ = [
+    "store_state_changed",
+    "token_issued",
+    "token_refused",
+    "token_reused",
+    "token_revoked",
+    "user_loaded",
+]
 
 _signals: Final = Namespace()
 
 token_issued: Final = _signals.signal("token-issued")
 token_refused: Final = _signals.signal("token-refused")
+token_reused: Final = _signals.signal("token-reused")
 token_revoked: Final = _signals.signal("token-revoked")
 user_loaded: Final = _signals.signal("user-loaded")
 store_state_changed: Final = _signals.signal("store-state-changed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -14,7 +14,7 @@ from werkzeug.sansio.response import Response
 from async_jwt.core.cookies import Cookie
 from async_jwt.errors import JWTExtendedException
 
-__all__ = ["WerkzeugView", "object_of", "put_cookies", "response_of", "twin_of"]
+__all__ = ["WerkzeugView", "has_cookies", "object_of", "put_cookies", "response_of", "twin_of"]
 
 # An `Origin` header names the page that opens a WebSocket, which came by http.
 _WEBSOCKET_SCHEMES = {"ws": "http", "wss": "https"}
@@ -108,6 +108,11 @@ def response_of(error: JWTExtendedException) -> Any | None:
     """The answer that an error carries, if it is a twin."""
     # An application's own subclass may have such an attribute as well.
     return getattr(error, "response", None) if getattr(error, "is_twin", False) else None
+
+
+def has_cookies(response: Response, names: Collection[str]) -> bool:
+    """Whether a response sets one of some cookies, or takes it away."""
+    return any(header.partition("=")[0].strip() in names for header in response.headers.getlist("Set-Cookie"))
 
 
 def put_cookies(response: Response, cookies: Iterable[Cookie], *, uncached: bool) -> None:

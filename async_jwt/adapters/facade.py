@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import inspect
 import logging
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
@@ -16,14 +17,16 @@ from async_jwt.core.compact import split
 from async_jwt.core.cookies import cookies_to_set, cookies_to_unset
 from async_jwt.core.issue import TokenPair
 from async_jwt.core.notify import notify
-from async_jwt.core.policy import Policy
+from async_jwt.core.policy import ACCESS, Policy
 from async_jwt.core.realm import Realm
 from async_jwt.core.request import RequestView
 from async_jwt.core.responses import Answer, answer_to, loader_for
-from async_jwt.errors import ConfigurationError, HookError, JWTExtendedException
+from async_jwt.core.rotation import Wish, rotate
+from async_jwt.errors import ConfigurationError, HookError, JWTExtendedException, TokenReusedError
 from async_jwt.manager import EXTENSION
 from async_jwt.operations import Operations
 from async_jwt.signals import token_refused, user_loaded
+from async_jwt.stores.contract import TokenRef
 
 __all__ = ["Framework", "PublicAPI"]
 
@@ -32,6 +35,8 @@ Check = Callable[..., Coroutine[Any, Any, Any]]
 """Checks the current request. May be given its application's `Binding` and `Realm`."""
 
 log: logging.Logger = logging.getLogger("async_jwt")
+
+_REFRESH_COOKIE = Policy.of(refresh=True, locations="cookies")
 
 
 class Framework(Surroundings, Protocol):
@@ -180,6 +185,8 @@ class PublicAPI(Operations):
         try:
             found = await authenticate(realm or binding.realm(), view, policy, record)
         except JWTExtendedException as error:
+            if isinstance(error, TokenReusedError):
+                await self._tell_reused(error)
             if view.is_accepted:
                 record.forget()  # an open WebSocket goes on, and must not go on as who it was
             raise await self._refusal(binding, error) from error
@@ -239,8 +246,8 @@ class PublicAPI(Operations):
 
     async def _loaded_response(self, binding: Binding, error: JWTExtendedException) -> Any | None:
         realm = binding.realm()
-        chosen = loader_for(error, realm.settings)
-        if chosen is None or chosen[0] not in realm.hooks:
+        chosen = loader_for(error, realm.settings, realm.hooks)
+        if chosen is None:
             return None
         name, arguments = chosen
         answer = await realm.ask(name, *arguments)
@@ -373,6 +380,71 @@ class PublicAPI(Operations):
         self._set(response, pair.access_token, False, None, None)
         self._set(response, pair.refresh_token, True, None, None)
 
+    async def refresh_expiring_cookies(
+        self, response: Any, *, within: dt.timedelta | float | None = None, identity: Any = None
+    ) -> Any:
+        """Rotate the tokens of a request whose access cookie expires soon. For `after_request`.
+
+        The refresh token has to come along in its cookie (`JWT_REFRESH_COOKIE_PATH`), belong to the
+        same session, and pass all checks; the user is looked up again. Nothing happens where the
+        view itself set or took away a token cookie, where the request revoked anything, or where
+        the refresh token is refused. Requests of several tabs at once need a grace.
+
+        Args:
+            response: the response.
+            within: how long before its end an access token is replaced: a timedelta or seconds;
+                None is half of its lifetime.
+            identity: as for `rotate_refresh_token`.
+
+        Returns:
+            The response, with both tokens' cookies where they were rotated.
+
+        Raises:
+            ConfigurationError: `JWT_REFRESH_GRACE` is 0, so that the second of two requests of one
+                browser would look like theft; or the store keeps no sessions.
+        """
+        binding = self._binding()
+        realm = binding.realm()
+        if realm.settings.refresh_grace == 0:
+            raise ConfigurationError("refresh_expiring_cookies() needs a JWT_REFRESH_GRACE other than 0")
+        held, ref = binding.authentication(), binding.ref()
+        if held is None or ref is None or not self._is_due(realm, held, within):
+            return response
+        names = {
+            cookie.name
+            for refresh in (False, True)
+            for cookie in cookies_to_unset(realm.settings, refresh=refresh)
+        }
+        if not binding.vouched() or _werkzeug.has_cookies(response, names):
+            return response
+        record, view = Record(), self._framework.view(self._framework.current_request())
+        try:
+            renewing = await authenticate(realm, view, _REFRESH_COOKIE, record, csrf=False)
+            if renewing is None or record.ref is None or not _are_one_session(ref, record.ref):
+                return response
+            wish = Wish(identity=await self._known_as(realm, renewing, identity))
+            pair = await rotate(realm, renewing, record.ref, wish)
+        except JWTExtendedException as error:
+            if isinstance(error, TokenReusedError):
+                await self._tell_reused(error)
+            log.debug("The cookies are not refreshed: %s (%s)", error.error_code, error)
+            return response
+        self.set_token_cookies(response, await self._handed_out(pair))
+        return response
+
+    @staticmethod
+    def _is_due(realm: Realm, held: Authentication, within: dt.timedelta | float | None) -> bool:
+        claims = held.claims
+        end, now = claims.get("exp"), realm.clock()
+        if held.location != "cookies" or claims["type"] != ACCESS or not isinstance(end, int | float):
+            return False
+        if within is None:
+            start = claims.get("iat")
+            within = (end - start) / 2 if isinstance(start, int | float) else 0
+        elif isinstance(within, dt.timedelta):
+            within = within.total_seconds()
+        return end - now <= within
+
     def unset_jwt_cookies(self, response: Any, domain: str | None = None) -> None:
         """Take all of a client's token cookies away.
 
@@ -418,3 +490,7 @@ class PublicAPI(Operations):
                 "This application has no JWTManager: call JWTManager(app) or init_app(app)"
             ) from None
         return binding
+
+
+def _are_one_session(access: TokenRef, refresh: TokenRef) -> bool:
+    return access.identity == refresh.identity and access.sid in (None, refresh.sid)

@@ -16,11 +16,14 @@ from async_jwt.adapters.facade import PublicAPI
 from async_jwt.binding import Binding, Surroundings
 from async_jwt.core.authenticate import Authentication
 from async_jwt.core.issue import TokenPair
+from async_jwt.core.sessions import SessionInfo, SessionPage
 from async_jwt.manager import Manager, ManagerOperations
 
 __all__ = [
     "Authentication",
     "JWTManager",
+    "SessionInfo",
+    "SessionPage",
     "TokenPair",
     "create_access_token",
     "create_refresh_token",
@@ -39,8 +42,12 @@ __all__ = [
     "get_unverified_jwt_headers",
     "jwks_view",
     "jwt_required",
+    "list_sessions",
+    "refresh_expiring_cookies",
+    "revoke_session",
     "revoke_token",
     "revoke_user",
+    "rotate_refresh_token",
     "set_access_cookies",
     "set_refresh_cookies",
     "set_token_cookies",
@@ -72,9 +79,12 @@ class JWTManager(Manager):
     decode_token: Final = blocking_method(ManagerOperations.decode_token)
     get_csrf_token: Final = blocking_method(ManagerOperations.get_csrf_token)
     get_jti: Final = blocking_method(ManagerOperations.get_jti)
+    list_sessions: Final = blocking_method(ManagerOperations.list_sessions)
     revoke_everything: Final = blocking_method(ManagerOperations.revoke_everything)
+    revoke_session: Final = blocking_method(ManagerOperations.revoke_session)
     revoke_token: Final = blocking_method(ManagerOperations.revoke_token)
     revoke_user: Final = blocking_method(ManagerOperations.revoke_user)
+    rotate_refresh_token: Final = blocking_method(ManagerOperations.rotate_refresh_token)
     start: Final = blocking_method(ManagerOperations.start)
 
     def _install(self, app: Flask, binding: Binding) -> None:
@@ -100,8 +110,12 @@ get_jwt_request_location: Final = _api.get_jwt_request_location
 get_unverified_jwt_headers: Final = _api.get_unverified_jwt_headers
 jwks_view: Final = blocking(_api.jwks_view)
 jwt_required: Final = _api.jwt_required
+list_sessions: Final = blocking(_api.list_sessions)
+refresh_expiring_cookies: Final = blocking(_api.refresh_expiring_cookies)
+revoke_session: Final = blocking(_api.revoke_session)
 revoke_token: Final = blocking(_api.revoke_token)
 revoke_user: Final = blocking(_api.revoke_user)
+rotate_refresh_token: Final = blocking(_api.rotate_refresh_token)
 set_access_cookies: Final = _api.set_access_cookies
 set_refresh_cookies: Final = _api.set_refresh_cookies
 set_token_cookies: Final = _api.set_token_cookies

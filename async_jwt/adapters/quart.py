@@ -26,12 +26,15 @@ from async_jwt.core.authenticate import Authentication
 from async_jwt.core.hooks import looks_async
 from async_jwt.core.issue import TokenPair
 from async_jwt.core.responses import Answer
+from async_jwt.core.sessions import SessionInfo, SessionPage
 from async_jwt.errors import ConfigurationError, JWTExtendedException
 from async_jwt.manager import AsyncManager
 
 __all__ = [
     "Authentication",
     "JWTManager",
+    "SessionInfo",
+    "SessionPage",
     "TokenPair",
     "create_access_token",
     "create_refresh_token",
@@ -50,8 +53,12 @@ __all__ = [
     "get_unverified_jwt_headers",
     "jwks_view",
     "jwt_required",
+    "list_sessions",
+    "refresh_expiring_cookies",
+    "revoke_session",
     "revoke_token",
     "revoke_user",
+    "rotate_refresh_token",
     "set_access_cookies",
     "set_refresh_cookies",
     "set_token_cookies",
@@ -210,8 +217,12 @@ get_jwt_request_location: Final = _api.get_jwt_request_location
 get_unverified_jwt_headers: Final = _api.get_unverified_jwt_headers
 jwks_view: Final = _api.jwks_view
 jwt_required: Final = _api.jwt_required
+list_sessions: Final = _api.list_sessions
+refresh_expiring_cookies: Final = _api.refresh_expiring_cookies
+revoke_session: Final = _api.revoke_session
 revoke_token: Final = _api.revoke_token
 revoke_user: Final = _api.revoke_user
+rotate_refresh_token: Final = _api.rotate_refresh_token
 set_access_cookies: Final = _api.set_access_cookies
 set_refresh_cookies: Final = _api.set_refresh_cookies
 set_token_cookies: Final = _api.set_token_cookies

@@ -13,9 +13,10 @@ from typing import Any
 from async_jwt.core import checks
 from async_jwt.core.codec import Verified
 from async_jwt.core.locations import csrf_value, find
-from async_jwt.core.policy import Policy
+from async_jwt.core.policy import REFRESH, Policy
 from async_jwt.core.realm import Realm
 from async_jwt.core.request import RequestView
+from async_jwt.core.sessions import Move, move_of
 from async_jwt.core.settings import Settings
 from async_jwt.errors import (
     CSRFError,
@@ -23,12 +24,13 @@ from async_jwt.errors import (
     JWTExtendedException,
     NoAuthorizationError,
     RevokedTokenError,
+    TokenReusedError,
     UserClaimsVerificationError,
     UserLookupError,
 )
-from async_jwt.stores.contract import TokenRef
+from async_jwt.stores.contract import SessionStore, SessionView, TokenRef
 
-__all__ = ["Authentication", "Record", "authenticate"]
+__all__ = ["Authentication", "Record", "authenticate", "refuse_replay"]
 
 _Claims = dict[str, Any]
 
@@ -100,7 +102,7 @@ class Record:
 
 
 async def authenticate(
-    realm: Realm, view: RequestView, policy: Policy, record: Record
+    realm: Realm, view: RequestView, policy: Policy, record: Record, *, csrf: bool = True
 ) -> Authentication | None:
     """Check a request against a policy.
 
@@ -109,6 +111,8 @@ async def authenticate(
         view: the request.
         policy: what the view demands.
         record: what earlier checks of the same request found; it is added to.
+        csrf: whether to look at the CSRF value. Another token of the request has stood for it
+            where not.
 
     Returns:
         The authentication, also kept in the record; None for an anonymous request that the
@@ -126,13 +130,13 @@ async def authenticate(
             raise
         record.answered, record.authentication, record.ref, record.refusal = True, None, None, None
         return None
-    if location == "cookies" and settings.is_compat:
+    if csrf and location == "cookies" and settings.is_compat:
         await _check_csrf_is_sent(view, policy, settings)
     facts, now = record.facts.get(token), realm.clock()
     if facts is None or view.is_accepted or not 0 <= now - facts.found_at < _FACTS_HOLD:
         facts = record.facts[token] = _Facts(await realm.verify(token), now)
     header, claims = realm.codec.read(facts.token)
-    if location == "cookies":
+    if csrf and location == "cookies":
         await _check_csrf(claims, view, policy, settings)
     checks.check_type(claims, policy, settings)
     if policy.fresh:
@@ -177,13 +181,31 @@ def _needs_csrf(view: RequestView, settings: Settings) -> bool:
 
 
 async def _check_revocation(realm: Realm, ref: TokenRef, header: _Claims, claims: _Claims) -> None:
-    counts = await realm.store.check(ref)
-    if not isinstance(counts, bool):
-        raise HookError(f"{type(realm.store).__name__}.check() must return True or False")
-    if not counts or (
-        "token_in_blocklist" in realm.hooks and await realm.ask("token_in_blocklist", header, claims)
-    ):
+    if realm.sessions is not None and claims["type"] == REFRESH:
+        await refuse_replay(realm.sessions, await realm.sessions.look_session(ref), header, claims)
+    else:
+        counts = await realm.store.check(ref)
+        if not isinstance(counts, bool):
+            raise HookError(f"{type(realm.store).__name__}.check() must return True or False")
+        if not counts:
+            raise RevokedTokenError(header, claims)
+    if "token_in_blocklist" in realm.hooks and await realm.ask("token_in_blocklist", header, claims):
         raise RevokedTokenError(header, claims)
+
+
+async def refuse_replay(store: SessionStore, seen: SessionView, header: _Claims, claims: _Claims) -> Move:
+    """What becomes of a refresh token, as `move_of` says. A replay revokes its session first.
+
+    Raises:
+        RevokedTokenError: it does not count; TokenReusedError if it is a replay.
+        StoreUnavailableError: the session could not be revoked.
+    """
+    try:
+        return move_of(seen, header, claims)
+    except TokenReusedError:
+        if seen.session is not None:
+            await store.revoke_session(seen.session.sid, seen.session.ends_at)
+        raise
 
 
 async def _check_verification(realm: Realm, header: _Claims, claims: _Claims) -> None:

@@ -20,9 +20,9 @@ from async_jwt.errors import (
     MissingClaimError,
     SubjectError,
 )
-from async_jwt.stores.contract import TokenRef
+from async_jwt.stores.contract import TokenRef, adopted_sid
 
-__all__ = ["Fresh", "Shape", "build", "check_shape", "identity_text", "merge", "refuse_times"]
+__all__ = ["Fresh", "Shape", "build", "check_shape", "end_of", "identity_text", "merge", "refuse_times"]
 
 _INFINITY = float("inf")
 # Some thirty million years: what lies beyond is no time, and no float could count its seconds.
@@ -73,11 +73,13 @@ def build(
     if settings.encode_issuer is not None:
         claims["iss"] = settings.encode_issuer
     if expires is not None:
-        claims["exp"] = _end(issued, expires)
+        claims["exp"] = end_of(issued, expires)
     return claims
 
 
-def _end(issued: int, expires: Lifetime) -> int:
+def end_of(now: float, expires: Lifetime) -> int:
+    """When something ends that lives so long from now, in whole seconds since the epoch."""
+    issued = int(now)
     if isinstance(expires, dt.timedelta):
         return int(issued + expires.total_seconds())
     return int((dt.datetime.fromtimestamp(issued, dt.UTC) + expires).timestamp())
@@ -146,10 +148,13 @@ def check_shape(claims: dict[str, Any], settings: Settings, *, new: bool = False
     start = _seconds(claims, "nbf", settings, -_INFINITY)
     end = _seconds(claims, "exp", settings, _INFINITY)
     identity = claims[settings.identity_claim]
-    sid, gen = claims.get("sid"), claims.get("gen")
+    whose = identity if isinstance(identity, str) else identity_text(identity)
+    jti, sid, gen = claims.setdefault("jti", None), claims.get("sid"), claims.get("gen")
+    if sid is None and jti is not None and claims["type"] == "refresh":
+        sid = adopted_sid(whose, jti)  # where its session is, once it was rotated
     ref = TokenRef(
-        identity if isinstance(identity, str) else identity_text(identity),
-        claims.setdefault("jti", None),
+        whose,
+        jti,
         sid if isinstance(sid, str) else None,
         gen if isinstance(gen, str) else None,
         max(0.0, issued - settings.clock_skew),

@@ -56,6 +56,7 @@ HOOKS: Final[Mapping[str, _Kind]] = {
     "needs_fresh_token": _ANY,
     "revoked_token": _ANY,
     "token_in_blocklist": _GATE,
+    "token_reuse": _ANY,
     "token_verification": _GATE,
     "token_verification_failed": _ANY,
     "unauthorized": _ANY,
@@ -131,7 +132,7 @@ class Hooks:
         self._hooks[name] = Hook.of(name, function, inline=inline)
         self._deciding = tuple(hook for hook in self._hooks.values() if hook.name in _DECIDING)
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         """Whether a hook of that name was registered."""
         return name in self._hooks
 

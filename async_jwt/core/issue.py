@@ -1,4 +1,4 @@
-"""New tokens: access tokens, refresh tokens, purpose tokens, and pairs of one session."""
+"""New tokens: access tokens, refresh tokens and purpose tokens."""
 
 from __future__ import annotations
 
@@ -12,15 +12,30 @@ from async_jwt.core.authenticate import Authentication
 from async_jwt.core.codec import encode
 from async_jwt.core.policy import REFRESH
 from async_jwt.core.realm import Realm
+from async_jwt.core.sessions import horizon, time_limit
 from async_jwt.core.values import Lifetime, lifetime
 from async_jwt.errors import JWTDecodeError, SubjectError
 from async_jwt.keys import Key
-from async_jwt.stores.contract import new_sid
 
-__all__ = ["Expires", "Issued", "Order", "TokenPair", "issue", "issue_pair", "subject_of"]
+__all__ = [
+    "Draft",
+    "Expires",
+    "Issued",
+    "Order",
+    "TokenPair",
+    "draft_of",
+    "end_by",
+    "identity_of",
+    "issue",
+    "sign",
+    "subject_of",
+]
 
 Expires = Lifetime | float | Literal[False] | None
 """A lifetime: timedelta, relativedelta or seconds; False is never, None as the settings say."""
+
+
+_NONE: Any = object()
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -55,6 +70,8 @@ class Order:
         claims: claims to lay over ours and the loader's.
         headers: header parameters to lay over the loader's.
         requester: who asks for it, within a request: their own token joins their session.
+        subject: the identity claim of a token that it follows, which it keeps; otherwise
+            one is made of the identity.
     """
 
     identity: Any
@@ -64,10 +81,13 @@ class Order:
     claims: Mapping[str, Any] | None = None
     headers: Mapping[str, Any] | None = None
     requester: Authentication | None = None
+    subject: Any = _NONE
 
 
 @dataclass(slots=True, repr=False)
-class _Draft:
+class Draft:
+    """A token before it is signed."""
+
     claims: dict[str, Any]
     headers: dict[str, Any]
     key: Key
@@ -83,18 +103,35 @@ async def issue(realm: Realm, order: Order) -> Issued:
         HookError: a hook answered something that it may not.
         ConfigurationError: there is no key to sign with.
     """
-    draft = await _draft(realm, order)
-    return _sign(realm, draft, await _stamp(realm, draft))
+    draft = await draft_of(realm, order)
+    if order.requester is not None:
+        await _join(realm, draft, order.requester)
+    return sign(realm, draft, await realm.store.stamp(identity_of(realm, draft)))
 
 
-async def issue_pair(realm: Realm, access: Order, refresh: Order) -> tuple[Issued, Issued, str]:
-    """Make the two tokens of a new session, under one stamp. Raises what `issue` does."""
-    drafts = [await _draft(realm, access), await _draft(realm, refresh)]
-    stamp = await _stamp(realm, drafts[0])
-    sid = new_sid(_identity(realm, drafts[0]))
-    for draft in drafts:
-        draft.claims["sid"] = sid
-    return _sign(realm, drafts[0], stamp), _sign(realm, drafts[1], stamp), sid
+def end_by(claims: dict[str, Any], limit: float | None) -> None:
+    """Let a token expire at a time at the latest, in seconds since the epoch; None for any."""
+    if limit is not None:
+        end = claims.get("exp")
+        claims["exp"] = int(limit) if end is None else min(end, int(limit))
+
+
+async def _join(realm: Realm, draft: Draft, requester: Authentication) -> None:
+    """Make a requester's own token one of their session, which it does not outlive."""
+    claims, settings = draft.claims, realm.settings
+    sid = requester.claims.get("sid")
+    if sid is None or claims.get(settings.identity_claim) != requester.identity:
+        return
+    sid = claims.setdefault("sid", sid)
+    usual, end = horizon(settings, realm.clock()), claims.get("exp")
+    is_usual = usual is None or (end is not None and end <= usual)
+    if realm.sessions is None or (is_usual and settings.session_max_age is None):
+        return
+    session = await realm.sessions.find_session(sid)
+    if session is not None:
+        if session.ends_at is not None:
+            end_by(claims, session.ends_at - settings.expiry_leeway)
+        end_by(claims, time_limit(session, settings))
 
 
 async def subject_of(realm: Realm, identity: Any) -> Any:
@@ -116,11 +153,13 @@ def _as_json(realm: Realm, identity: Any) -> Any:
         ) from None
 
 
-async def _draft(realm: Realm, order: Order) -> _Draft:
+async def draft_of(realm: Realm, order: Order) -> Draft:
+    """A token with its claims, headers and key. Raises what `issue` does, of hooks and keys."""
     settings = realm.settings
+    subject = await subject_of(realm, order.identity) if order.subject is _NONE else order.subject
     claims = claim_set.build(
         settings,
-        identity=await subject_of(realm, order.identity),
+        identity=subject,
         type=order.type,
         fresh=order.fresh,
         expires=_lifetime(realm, order),
@@ -129,14 +168,11 @@ async def _draft(realm: Realm, order: Order) -> _Draft:
     )
     claim_set.merge(claims, await realm.ask("additional_claims", order.identity) or {})
     claim_set.merge(claims, order.claims or {})
-    requester = order.requester
-    if requester is not None and claims.get(settings.identity_claim) == requester.identity:
-        sid = requester.claims.get("sid")
-        if sid is not None:
-            claims.setdefault("sid", sid)
+    if order.subject is not _NONE:
+        claims[settings.identity_claim] = subject
     headers = dict(await realm.ask("additional_headers", order.identity) or {})
     headers.update(order.headers or {})
-    return _Draft(claims, headers, await realm.signing_key(order.identity))
+    return Draft(claims, headers, await realm.signing_key(order.identity))
 
 
 def _lifetime(realm: Realm, order: Order) -> Lifetime | None:
@@ -151,15 +187,13 @@ def _lifetime(realm: Realm, order: Order) -> Lifetime | None:
         raise ValueError(f"expires_delta {problem}") from None
 
 
-def _identity(realm: Realm, draft: _Draft) -> str:
+def identity_of(realm: Realm, draft: Draft) -> str:
+    """Whose token it is, as stores know them."""
     return claim_set.identity_text(_as_json(realm, draft.claims.get(realm.settings.identity_claim)))
 
 
-async def _stamp(realm: Realm, draft: _Draft) -> str:
-    return await realm.store.stamp(_identity(realm, draft))
-
-
-def _sign(realm: Realm, draft: _Draft, stamp: str) -> Issued:
+def sign(realm: Realm, draft: Draft, stamp: str) -> Issued:
+    """Sign a token that was made under a stamp. Raises what `issue` does."""
     draft.claims.setdefault("gen", stamp)
     token = encode(draft.headers, draft.claims, draft.key, realm.json_default)
     if not realm.settings.is_compat:

@@ -16,7 +16,7 @@ from async_jwt.core.settings import Settings
 from async_jwt.errors import AlgorithmError, ConfigurationError, HookError, SignatureError
 from async_jwt.keyring import ActiveKeys, KeyRing
 from async_jwt.keys import ALGORITHMS, Key
-from async_jwt.stores.contract import Store
+from async_jwt.stores.contract import SessionStore, Store
 
 __all__ = ["Realm"]
 
@@ -33,6 +33,9 @@ class Realm:
         store: the revocation store.
         clock: seconds since the epoch.
         json_default: what the framework's JSON makes of values that JSON does not know.
+
+    Attributes:
+        sessions: the store, if it keeps sessions too.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Realm:
         self.settings = settings
         self.hooks = hooks
         self.store = store
+        self.sessions: SessionStore | None = store if isinstance(store, SessionStore) else None
         self.clock = clock
         self.json_default = json_default
         # The keys of a ring that was given are pinned to their algorithms: it decides.

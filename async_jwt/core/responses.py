@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from async_jwt.errors import (
     JWTExtendedException,
     NoAuthorizationError,
     RevokedTokenError,
+    TokenReusedError,
     UserClaimsVerificationError,
     UserLookupError,
     WrongTokenError,
@@ -31,16 +32,17 @@ RETRY_AFTER = 1
 _INVALID = (InvalidHeaderError, InvalidQueryParamError, JWTDecodeError, WrongTokenError)
 
 # The first class that fits decides, so a subclass stands before its base.
-_LOADERS: tuple[tuple[type[JWTExtendedException], str], ...] = (
-    (AmbiguousTokenError, "invalid_token"),
-    (NoAuthorizationError, "unauthorized"),
-    (CSRFError, "unauthorized"),
-    (ExpiredTokenError, "expired_token"),
-    (FreshTokenRequired, "needs_fresh_token"),
-    (RevokedTokenError, "revoked_token"),
-    (UserLookupError, "user_lookup_error"),
-    (UserClaimsVerificationError, "token_verification_failed"),
-    *((refusal, "invalid_token") for refusal in _INVALID),
+_LOADERS: tuple[tuple[type[JWTExtendedException], tuple[str, ...]], ...] = (
+    (AmbiguousTokenError, ("invalid_token",)),
+    (NoAuthorizationError, ("unauthorized",)),
+    (CSRFError, ("unauthorized",)),
+    (ExpiredTokenError, ("expired_token",)),
+    (FreshTokenRequired, ("needs_fresh_token",)),
+    (TokenReusedError, ("token_reuse", "revoked_token")),
+    (RevokedTokenError, ("revoked_token",)),
+    (UserLookupError, ("user_lookup_error",)),
+    (UserClaimsVerificationError, ("token_verification_failed",)),
+    *((refusal, ("invalid_token",)) for refusal in _INVALID),
 )
 
 
@@ -53,18 +55,21 @@ class Answer:
     body: Mapping[str, Any]
 
 
-def loader_for(error: JWTExtendedException, settings: Settings) -> tuple[str, tuple[Any, ...]] | None:
-    """The hook that may answer an error, and what it is called with; None if none may.
+def loader_for(
+    error: JWTExtendedException, settings: Settings, hooks: Container[str]
+) -> tuple[str, tuple[Any, ...]] | None:
+    """The registered hook that answers an error, and what it is called with; None if none does.
 
     Outages and broken hooks are answered by us alone.
     """
-    for kind, name in _LOADERS:
-        if isinstance(error, kind):
-            if name in ("unauthorized", "invalid_token"):
-                return name, (message_of(error, settings),)
-            # These classes all carry what the token held (an app may raise them bare).
-            return name, (getattr(error, "jwt_header", {}), getattr(error, "jwt_data", {}))
-    return None
+    names = next((names for kind, names in _LOADERS if isinstance(error, kind)), ())
+    name = next((name for name in names if name in hooks), None)
+    if name is None:
+        return None
+    if name in ("unauthorized", "invalid_token"):
+        return name, (message_of(error, settings),)
+    # These classes all carry what the token held (an app may raise them bare).
+    return name, (getattr(error, "jwt_header", {}), getattr(error, "jwt_data", {}))
 
 
 def message_of(error: JWTExtendedException, settings: Settings) -> str:

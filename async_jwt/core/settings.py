@@ -435,6 +435,29 @@ class Settings:
         "The revocation store: memory://, redis://, rediss:// or unix://.",
     )
 
+    # Sessions
+    refresh_grace: float | Literal["until_used"] = _setting(
+        "JWT_REFRESH_GRACE",
+        10,
+        values.grace,
+        "How long a refresh token that was replaced still leads to its successor: seconds or a timedelta; "
+        '"until_used" is until the successor is rotated in its turn; 0 is not at all.',
+    )
+    session_max_age: float | None = _setting(
+        "JWT_SESSION_MAX_AGE",
+        None,
+        values.optional(values.positive_seconds),
+        "How long after its login a session ends, however much it is used: seconds or a timedelta; "
+        "None is never.",
+    )
+    max_sessions: int | None = _setting(
+        "JWT_MAX_SESSIONS",
+        None,
+        values.optional(values.positive_count),
+        "How many sessions a user may have; a login beyond signs the least recently used one out. "
+        "None is any number.",
+    )
+
     shared_loop: bool = _setting(
         "JWT_SHARED_LOOP",
         False,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 __all__ = [
     "LOCATIONS",
@@ -21,6 +21,7 @@ __all__ = [
     "count",
     "each",
     "flag",
+    "grace",
     "lifetime",
     "locations",
     "methods",
@@ -28,6 +29,7 @@ __all__ = [
     "one_of",
     "optional",
     "origins",
+    "positive_count",
     "positive_seconds",
     "prefix",
     "same_site",
@@ -146,6 +148,24 @@ def positive_seconds(value: object) -> float:
     if span > 0:
         return span
     raise ValueError("must be greater than 0")
+
+
+def grace(value: object) -> float | Literal["until_used"]:
+    """A span of time, maybe none, or until something happens."""
+    if value == "until_used":
+        return "until_used"
+    try:
+        return seconds(value)
+    except ValueError as problem:
+        raise ValueError(f'{problem}, or "until_used"') from None
+
+
+def positive_count(value: object) -> int:
+    """A whole number from 1."""
+    number = count(value)
+    if number > 0:
+        return number
+    raise ValueError("must be a whole number, 1 or greater")
 
 
 def texts(value: object) -> tuple[str, ...]:

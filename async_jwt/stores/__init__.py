@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from async_jwt.stores.contract import Session, SessionStep, SessionStore, Store, StoreStatus, TokenRef
+from async_jwt.stores.contract import (
+    Session,
+    SessionStore,
+    SessionView,
+    Store,
+    StoreStatus,
+    TokenRef,
+)
 from async_jwt.stores.memory import MemoryStore
 
-__all__ = ["MemoryStore", "Session", "SessionStep", "SessionStore", "Store", "StoreStatus", "TokenRef"]
+__all__ = ["MemoryStore", "Session", "SessionStore", "SessionView", "Store", "StoreStatus", "TokenRef"]

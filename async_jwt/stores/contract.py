@@ -11,22 +11,30 @@ by others, go by their `iat`.
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import math
 import secrets
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from async_jwt.errors import CursorError
 
 __all__ = [
     "BUCKETS",
     "Session",
-    "SessionStep",
     "SessionStore",
+    "SessionView",
     "Store",
     "StoreStatus",
     "TokenRef",
+    "adopted_sid",
     "bucket_of",
     "bucket_of_sid",
+    "cursor_after",
     "new_sid",
+    "read_cursor",
 ]
 
 BUCKETS = 256
@@ -44,6 +52,12 @@ def new_sid(identity: str) -> str:
     The bucket is part of it so that a session can be found by its id alone.
     """
     return bucket_of(identity) + secrets.token_urlsafe(16)
+
+
+def adopted_sid(identity: str, jti: str) -> str:
+    """The session id of a refresh token without one: always the same, so that all see one session."""
+    digest = hashlib.blake2b(jti.encode("utf-8"), digest_size=16).digest()
+    return bucket_of(identity) + base64.urlsafe_b64encode(digest).decode("ascii").rstrip("=")
 
 
 def bucket_of_sid(sid: str) -> str:
@@ -130,7 +144,8 @@ class Store(Protocol):
         Args:
             sid: the session's id.
             expires_at: when its longest token expires, in seconds since the epoch; None
-                keeps the revocation for ever.
+                keeps the revocation for ever. Never less long than a session that the store
+                keeps says itself (`Session.ends_at`).
         """
         ...
 
@@ -159,7 +174,22 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One device of one user, as a store keeps it. All times in seconds since the epoch."""
+    """One device of one user, as a store keeps it. All times in seconds since the epoch.
+
+    Attributes:
+        sid: its id.
+        identity: whose it is, as text.
+        device: what the application calls the device.
+        created_at: when the user signed in on it.
+        last_used_at: when its refresh token was last replaced; `created_at` at first.
+        expires_at: when its refresh token expires, leeway included; None for never.
+        ends_at: when the last of its tokens expires, leeway included; None for never. Until then
+            a store remembers the session, or that it was revoked.
+        stamp: the stamp that its refresh token was made under.
+        refresh_jti: its refresh token.
+        previous_jti: the refresh token that this one replaced; None for the first.
+        extras: claims and headers that all of its tokens carry, as JSON.
+    """
 
     sid: str
     identity: str
@@ -167,31 +197,112 @@ class Session:
     created_at: float
     last_used_at: float
     expires_at: float | None
+    ends_at: float | None
+    stamp: str
     refresh_jti: str
+    previous_jti: str | None = None
+    extras: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class SessionStep:
-    """The outcome of presenting a refresh token: the session as it was, and as it is now.
+class SessionView:
+    """A token and its session as they stood at one moment.
 
-    `advanced` says whether this call did the step; otherwise `current` shows who came first.
+    Attributes:
+        counts: whether the token counts, as `check` says it.
+        stamp: the stamp for a token made at that moment.
+        session: the session; None if the store knows none, or it was revoked.
+        successor: what `put_session` was told to keep for a while.
+        was_replaced: of a token of a revoked session: whether another refresh token than this
+            one was the session's last.
+        version: the store's own: what `put_session` compares.
     """
 
-    advanced: bool
-    current: Session | None
+    counts: bool
+    stamp: str
+    session: Session | None = None
+    successor: str | None = field(default=None, repr=False)
+    was_replaced: bool = False
+    version: Any = field(default=None, repr=False)
 
 
+def cursor_after(session: Session) -> str:
+    """Where a page ended: when its last session was used, and its id."""
+    return f"{session.last_used_at!r} {session.sid}"
+
+
+def read_cursor(cursor: str) -> tuple[float, str]:
+    """What `cursor_after` says. Raises CursorError for what it never says: clients send these."""
+    used, _, sid = cursor.partition(" ")
+    try:
+        moment = float(used)
+    except ValueError:
+        raise CursorError from None
+    if not (math.isfinite(moment) and sid and sid.isascii()):
+        raise CursorError
+    return moment, sid
+
+
+@runtime_checkable
 class SessionStore(Store, Protocol):
-    """A store that also keeps sessions, for refresh rotation."""
+    """A store that also keeps sessions: for refresh rotation, and lists of devices.
 
-    async def open_session(self, session: Session) -> None:
-        """Remember a new session until it expires."""
+    Whoever revokes a session, a user or everybody ends the sessions with it.
+    """
+
+    async def look_session(self, ref: TokenRef) -> SessionView:
+        """Look at a token and its session.
+
+        All of it stood so at one moment, or the stamp is the oldest part: then whatever is
+        revoked later revokes what is made under that stamp.
+        """
         ...
 
-    async def step_session(self, sid: str, presented_jti: str, successor: Session) -> SessionStep:
-        """Put `successor` in place if the session's current refresh token is the presented one.
+    async def find_session(self, sid: str) -> Session | None:
+        """The session of that id, whether or not it counts; None if there is none."""
+        ...
 
-        One atomic compare-and-set: of any number of concurrent calls with the same token,
-        exactly one advances.
+    async def put_session(
+        self,
+        session: Session,
+        seen: SessionView,
+        *,
+        successor: str | None = None,
+        keep_for: float | None = None,
+        limit: int | None = None,
+    ) -> tuple[str, ...] | None:
+        """Put a session in the place of what was seen of it, in one atomic step.
+
+        Args:
+            session: the session as it shall be; a new one where none was seen.
+            seen: what `look_session` returned for the token that it replaces.
+            successor: what to show as `successor` from now on.
+            keep_for: for how many seconds; None as long as the session is remembered.
+            limit: how many sessions one user may have: the least recently used ones beyond are
+                revoked, never the one that is put.
+
+        Returns:
+            The ids of sessions that the limit ended; None without doing anything if the session
+            is another one by now, or the token, the session, the user or everybody was revoked
+            since. Of any number of calls that saw the same, exactly one is done.
+        """
+        ...
+
+    async def list_sessions(
+        self, identity: str, limit: int, cursor: str | None
+    ) -> tuple[Sequence[Session], str | None]:
+        """Sessions of one user that count and have not expired, the last used first.
+
+        Args:
+            identity: the identity as text.
+            limit: how many at most.
+            cursor: where the page before ended, as it said; None is the first page.
+
+        Returns:
+            The sessions, and where the next page begins; None after the last. A session that
+            is not used meanwhile is on exactly one page.
+
+        Raises:
+            CursorError: the cursor is none.
         """
         ...

@@ -7,10 +7,19 @@ from __future__ import annotations
 
 import heapq
 import threading
+from bisect import bisect_left, insort
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from async_jwt.core.clock import Clock, system_clock
-from async_jwt.stores.contract import StoreStatus, TokenRef
+from async_jwt.stores.contract import (
+    Session,
+    SessionView,
+    StoreStatus,
+    TokenRef,
+    cursor_after,
+    read_cursor,
+)
 
 __all__ = ["MemoryStore"]
 
@@ -29,8 +38,17 @@ class _Cutoff:
     """Of what is kept: the generation that its tokens have at least, and since when they were issued."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A session, and what is kept of its refresh token for the grace."""
+
+    session: Session
+    successor: str | None
+    successor_until: float
+
+
 class MemoryStore:
-    """Revocations in memory.
+    """Revocations and sessions in memory.
 
     Stamps begin at 0 and a raise jumps to the time in microseconds: a process that forgot
     its counters (a restart) or never saw them (another worker) thus accepts what others
@@ -54,6 +72,11 @@ class MemoryStore:
         # Revoked jti and sid: both are unguessable ids of ours, told apart by their prefix.
         self._revoked: dict[str, float] = {}
         self._expiries: list[tuple[float, str]] = []
+        self._sessions: dict[str, _Kept] = {}
+        # By identity: when each of its sessions was last used, and its id, in this order.
+        self._used: dict[str, list[tuple[float, str]]] = {}
+        # The last refresh tokens of revoked sessions.
+        self._last: dict[str, str] = {}
 
     async def stamp(self, identity: str) -> str:
         user = self._users.get(identity)
@@ -84,10 +107,12 @@ class MemoryStore:
     async def revoke_token(self, ref: TokenRef) -> None:
         if ref.jti is None:
             raise ValueError("A token without a jti cannot be revoked by itself: revoke its session or user")
-        self._revoke(f"j:{ref.jti}", ref.expires_at)
+        with self._lock:
+            self._revoke(f"j:{ref.jti}", ref.expires_at)
 
     async def revoke_session(self, sid: str, expires_at: float | None) -> None:
-        self._revoke(f"s:{sid}", expires_at)
+        with self._lock:
+            self._end(sid, expires_at)
 
     async def revoke_user(self, identity: str, keep: TokenRef | None = None) -> None:
         with self._lock:
@@ -97,10 +122,87 @@ class MemoryStore:
             goes_on = kept is not None and before.keep == kept
             raised.kept_from = before.kept_from if goes_on else before.generation
             raised.kept_since = before.kept_since if goes_on else before.raised_at
+            for _, sid in self._used.get(identity, [])[:]:
+                if sid != kept:
+                    self._forget(sid)
 
     async def revoke_everything(self) -> None:
         with self._lock:
             self._everybody = self._raised(self._everybody, None)
+            self._sessions.clear()
+            self._used.clear()
+
+    async def look_session(self, ref: TokenRef) -> SessionView:
+        with self._lock:
+            stamp = f"m.{self._everybody.generation}.{self._generation(ref.identity)}"
+            kept = self._sessions.get(ref.sid or "")
+            if kept is not None and kept.session.identity != ref.identity:
+                kept = None
+            last = self._last.get(ref.sid or "")
+            return SessionView(
+                self._counts(ref),
+                stamp,
+                None if kept is None else kept.session,
+                kept.successor if kept is not None and self._clock() < kept.successor_until else None,
+                last is not None and last != ref.jti,
+                (ref.jti, kept),
+            )
+
+    async def find_session(self, sid: str) -> Session | None:
+        kept = self._sessions.get(sid)
+        return None if kept is None else kept.session
+
+    async def put_session(
+        self,
+        session: Session,
+        seen: SessionView,
+        *,
+        successor: str | None = None,
+        keep_for: float | None = None,
+        limit: int | None = None,
+    ) -> tuple[str, ...] | None:
+        with self._lock:
+            jti, before = seen.version
+            stamp = f"m.{self._everybody.generation}.{self._generation(session.identity)}"
+            revoked = self._revoked
+            if (
+                stamp != seen.stamp
+                or self._sessions.get(session.sid) is not before
+                or f"s:{session.sid}" in revoked
+                or f"j:{jti}" in revoked
+            ):
+                return None
+            self._forget(session.sid)
+            self._sweep()
+            until = _FOREVER if keep_for is None else self._clock() + keep_for
+            self._sessions[session.sid] = _Kept(session, successor, until)
+            used = self._used.setdefault(session.identity, [])
+            insort(used, (session.last_used_at, session.sid))
+            if before is None:
+                self._expire(f"live:{session.sid}", _FOREVER if session.ends_at is None else session.ends_at)
+            beyond = 0 if limit is None else max(0, len(used) - limit)
+            ended = tuple([sid for _, sid in used if sid != session.sid][:beyond])
+            for sid in ended:
+                self._end(sid, 0.0)
+            return ended
+
+    async def list_sessions(
+        self, identity: str, limit: int, cursor: str | None
+    ) -> tuple[Sequence[Session], str | None]:
+        with self._lock:
+            used = self._used.get(identity, [])
+            place = len(used) if cursor is None else bisect_left(used, read_cursor(cursor))
+            page: list[Session] = []
+            now = self._clock()
+            while place:
+                place -= 1
+                session = self._sessions[used[place][1]].session
+                if session.expires_at is not None and session.expires_at <= now:
+                    continue
+                if len(page) == limit:
+                    return page, cursor_after(page[-1])
+                page.append(session)
+            return page, None
 
     async def start(self) -> None:
         """Nothing to get ready."""
@@ -115,25 +217,67 @@ class MemoryStore:
         )
 
     def __len__(self) -> int:
-        """How many revoked tokens and sessions are remembered."""
-        return len(self._revoked)
+        """How many tokens and sessions are remembered, revoked or not."""
+        return len(self._revoked) + len(self._sessions)
 
     def _raised(self, before: _Cutoff, keep: str | None) -> _Cutoff:
         now = self._clock()
         return _Cutoff(max(before.generation + 1, int(now * 1_000_000)), now, keep)
 
+    def _generation(self, identity: str) -> int:
+        user = self._users.get(identity)
+        return user.generation if user else 0
+
+    def _end(self, sid: str, expires_at: float | None) -> None:
+        """Revoke a session until `expires_at`, and for as long as its tokens may live."""
+        session = self._forget(sid)
+        if session is not None:
+            self._last[sid] = session.refresh_jti
+            is_endless = expires_at is None or session.ends_at is None
+            expires_at = None if is_endless else max(expires_at or 0.0, session.ends_at or 0.0)
+        self._revoke(f"s:{sid}", expires_at)
+
+    def _forget(self, sid: str) -> Session | None:
+        kept = self._sessions.pop(sid, None)
+        if kept is None:
+            return None
+        session = kept.session
+        used = self._used[session.identity]
+        del used[bisect_left(used, (session.last_used_at, sid))]
+        if not used:
+            del self._used[session.identity]
+        return session
+
     def _revoke(self, entry: str, expires_at: float | None) -> None:
-        with self._lock:
-            before = self._revoked.get(entry, 0.0)
-            until = max(_FOREVER if expires_at is None else expires_at, before)
-            self._revoked[entry] = until
-            if before != until != _FOREVER:
-                heapq.heappush(self._expiries, (until, entry))
-            now = self._clock()
-            while self._expiries and self._expiries[0][0] < now:
-                _, stale = heapq.heappop(self._expiries)
-                if self._revoked.get(stale, _FOREVER) < now:
-                    del self._revoked[stale]
+        before = self._revoked.get(entry, 0.0)
+        until = max(_FOREVER if expires_at is None else expires_at, before)
+        self._revoked[entry] = until
+        if before != until:
+            self._expire(entry, until)
+        self._sweep()
+
+    def _expire(self, entry: str, until: float) -> None:
+        if until != _FOREVER:
+            heapq.heappush(self._expiries, (until, entry))
+
+    def _sweep(self) -> None:
+        """Drop what nobody can ask for any more."""
+        now = self._clock()
+        while self._expiries and self._expiries[0][0] < now:
+            _, stale = heapq.heappop(self._expiries)
+            kind, _, name = stale.partition(":")
+            if kind == "live":
+                ends_at = self._sessions[name].session.ends_at if name in self._sessions else None
+                if ends_at is None:
+                    continue
+                if ends_at < now:
+                    self._forget(name)
+                else:  # it was used since
+                    self._expire(stale, ends_at)
+            elif self._revoked.get(stale, _FOREVER) < now:
+                del self._revoked[stale]
+                if kind == "s":
+                    self._last.pop(name, None)
 
 
 def _outlives(ref: TokenRef, cutoff: _Cutoff, made_under: int | None) -> bool:

@@ -340,7 +340,7 @@ async def test_revoking_on_what_became_a_replica_finds_the_new_primary(make_serv
 async def test_the_servers_clock_says_nothing_about_how_long_a_revocation_lives(redis_server, monkeypatch):
     """By how long a token lives, and not until when: as if ours were five minutes behind."""
     store = RedisStore(redis_server.url, deadline=5)
-    monkeypatch.setattr("async_jwt.stores.redis.store.system_clock", lambda: time.time() - 300)
+    monkeypatch.setattr("async_jwt.stores.redis.layout.system_clock", lambda: time.time() - 300)
     ref = (await token(store))._replace(expires_at=time.time() - 300 + 200)
     await store.revoke_token(ref)
     assert not await store.check(ref)

@@ -15,7 +15,7 @@ import trustme
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores import TokenRef
 from async_jwt.stores.redis import RedisStore
-from async_jwt.testing import store_contract
+from async_jwt.testing import session_contract, store_contract
 from tests.conftest import RedisServer, free_port
 from tests.contract.conftest import QuartHarness
 from tests.faults.wire import Wire
@@ -24,7 +24,10 @@ from tests.integration.conftest import ROOT
 pytestmark = pytest.mark.asyncio
 
 # As docs/operations.md has them.
-LEAST_RIGHTS = "on >secret resetkeys ~shop:* -@all +mget +get +set +pttl +time +evalsha +eval"
+LEAST_RIGHTS = (
+    "on >secret resetkeys ~shop:* -@all +mget +get +set +pttl +time +evalsha +eval "
+    "+exists +unlink +type +zadd +zcard +zrange +zrandmember +zrem +zscore +persist +pexpire"
+)
 RIGHTS_TO_ASK = "+info +config|get"
 
 
@@ -41,7 +44,7 @@ async def test_a_user_with_the_least_rights(redis_server):
     redis_server.does("ACL", "SETUSER", "shop", *LEAST_RIGHTS.split())
     url = redis_server.url.replace("redis://", "redis://shop:secret@")
     redis_server.does("ACL", "LOG", "RESET")
-    for promise in store_contract:
+    for promise in [*store_contract, *session_contract]:
         store = RedisStore(url, prefix=f"shop:{promise.__name__}:", deadline=5)
         await promise(store)
         await store.close()

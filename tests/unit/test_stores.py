@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 import uuid
+from dataclasses import replace
 
 import pytest
 import pytest_asyncio
@@ -15,7 +16,7 @@ from async_jwt.errors import ConfigurationError
 from async_jwt.stores import MemoryStore, TokenRef
 from async_jwt.stores.contract import BUCKETS, bucket_of, bucket_of_sid, new_sid
 from async_jwt.stores.redis import RedisStore
-from async_jwt.testing import BrokenPromise, store_contract
+from async_jwt.testing import BrokenPromise, session_contract, store_contract
 
 pytestmark = pytest.mark.asyncio
 
@@ -36,7 +37,9 @@ async def store(request):
     await store.close()
 
 
-@pytest.mark.parametrize("promise", store_contract, ids=lambda promise: promise.__name__)
+@pytest.mark.parametrize(
+    "promise", [*store_contract, *session_contract], ids=lambda promise: promise.__name__
+)
 async def test_what_stores_promise(store, promise):
     await promise(store)
 
@@ -101,7 +104,130 @@ class ByTheClock(MemoryStore):
         return f"m.{int(time.time() * 1_000_000)}.{int(time.time() * 1_000_000)}"
 
 
+class Racing(MemoryStore):
+    """Looks, and puts what it looked for: no lock, no comparison."""
+
+    async def put_session(self, session, seen, **more):
+        now = await self.look_session(TokenRef(session.identity, seen.version[0], session.sid, None, 0, None))
+        return await super().put_session(session, replace(seen, version=now.version), **more)
+
+
+class Resurrecting(MemoryStore):
+    async def put_session(self, session, seen, **more):
+        for entry in (f"s:{session.sid}", f"j:{seen.version[0]}"):
+            self._revoked.pop(entry, None)
+        return await super().put_session(session, seen, **more)
+
+
+class Restamping(MemoryStore):
+    async def put_session(self, session, seen, **more):
+        stamp = await self.stamp(session.identity)
+        seen = replace(seen, stamp=stamp, version=(None, self._sessions.get(session.sid)))
+        return await super().put_session(session, seen, **more)
+
+
+class Stampless(MemoryStore):
+    async def look_session(self, ref):
+        return replace(await super().look_session(ref), stamp="m.9999999999999999.9999999999999999")
+
+
+class Gracious(MemoryStore):
+    async def put_session(self, session, seen, *, keep_for=None, **more):
+        return await super().put_session(session, seen, **more)
+
+
+class Indiscreet(MemoryStore):
+    async def look_session(self, ref):
+        seen = await super().look_session(ref)
+        kept = self._sessions.get(ref.sid)
+        return replace(seen, session=None if kept is None else kept.session)
+
+
+class Lingering(MemoryStore):
+    async def revoke_session(self, sid, expires_at):
+        kept = self._sessions.pop(sid, None)
+        await super().revoke_session(sid, expires_at)
+        if kept is not None:
+            self._sessions[sid] = kept
+
+
+class Accusing(MemoryStore):
+    async def look_session(self, ref):
+        seen = await super().look_session(ref)
+        return replace(seen, was_replaced=not seen.counts)
+
+
+class Brief(MemoryStore):
+    async def revoke_session(self, sid, expires_at):
+        self._forget(sid)
+        self._revoke(f"s:{sid}", expires_at)
+
+
+class Clinging(MemoryStore):
+    async def revoke_user(self, identity, keep=None):
+        used = self._used.pop(identity, None)
+        await super().revoke_user(identity, keep)
+        if used is not None:
+            self._used[identity] = used
+
+
+class Unsorted(MemoryStore):
+    async def list_sessions(self, identity, limit, cursor):
+        page, following = await super().list_sessions(identity, limit, cursor)
+        return page[::-1], following
+
+
+class Skipping(MemoryStore):
+    """Goes by the time alone, so that of several used at once only some are shown."""
+
+    async def list_sessions(self, identity, limit, cursor):
+        before = None if cursor is None else cursor.partition(" ")[0] + " "
+        return await super().list_sessions(identity, limit, before)
+
+
+class Expired(MemoryStore):
+    async def list_sessions(self, identity, limit, cursor):
+        clock, self._clock = self._clock, lambda: 0.0
+        try:
+            return await super().list_sessions(identity, limit, cursor)
+        finally:
+            self._clock = clock
+
+
+class Trusting(MemoryStore):
+    async def list_sessions(self, identity, limit, cursor):
+        float((cursor or "0").partition(" ")[0])
+        return await super().list_sessions(identity, limit, cursor)
+
+
+class Limitless(MemoryStore):
+    async def put_session(self, session, seen, *, limit=None, **more):
+        return await super().put_session(session, seen, **more)
+
+
+class Silent(MemoryStore):
+    async def put_session(self, session, seen, **more):
+        put = await super().put_session(session, seen, **more)
+        return None if put is None else ()
+
+
 MISTAKES = {
+    Racing: "a_step_is_done_once",
+    Resurrecting: "a_step_after_a_revocation_is_declined",
+    Restamping: "a_new_session_is_declined_after_a_sign_out",
+    Stampless: "a_stamp_seen_is_a_stamp",
+    Gracious: "what_is_kept_is_kept_for_its_time",
+    Indiscreet: "a_session_is_found_as_it_was_put",
+    Lingering: "a_revoked_session_is_gone",
+    Accusing: "a_revoked_session_is_gone",
+    Brief: "a_session_is_revoked_for_as_long_as_it_lives",
+    Clinging: "a_kept_session_does_not_go_before_dead_ones",
+    Unsorted: "pages_hold_each_session_once",
+    Skipping: "pages_hold_each_session_once",
+    Expired: "pages_hold_each_session_once",
+    Trusting: "a_cursor_of_nobody_is_refused",
+    Limitless: "a_limit_ends_the_least_recently_used",
+    Silent: "a_limit_ends_the_least_recently_used",
     Forgetful: "a_revoked_token_is_dead_alone",
     Careless: "a_token_without_jti_is_not_revoked_alone",
     Harsh: "a_revoked_token_is_dead_alone",
@@ -118,13 +244,16 @@ MISTAKES = {
     ("kind", "promise"), MISTAKES.items(), ids=lambda value: getattr(value, "__name__", value)
 )
 async def test_a_broken_promise_is_found(kind, promise):
+    """By that promise, and so that whoever wrote it sees what is wrong or where it breaks."""
     broken = []
-    for each in store_contract:
+    for each in [*store_contract, *session_contract]:
         try:
             await each(kind())
         except BrokenPromise:
             broken.append(each.__name__)
-    assert promise in broken
+        except Exception as problem:  # noqa: BLE001
+            broken.append(f"{each.__name__} {problem!r}")
+    assert any(one.startswith(promise) for one in broken), broken
 
 
 # -- memory ------------------------------------------------------------------------------

@@ -1,14 +1,17 @@
 """Where things stand on the server, and how they are written.
 
 All keys of one identity share the braces of its bucket `ab`, and so a Cluster slot. All values
-are strings, so that one MGET reads whatever a check needs.
+that a check needs are strings, so that one MGET reads them.
 
 | key                              | holds                                   | lives                 |
 |----------------------------------|-----------------------------------------|-----------------------|
 | `async_jwt:{ab}:all`             | a `Bucket`                              | for ever              |
 | `async_jwt:{ab}:user:<identity>` | a `User`, of one who was signed out     | for ever              |
 | `async_jwt:{ab}:jti:<jti>`       | 1                                       | a minute past `exp`   |
-| `async_jwt:{ab}:sid:<sid>`       | 1                                       | a minute past its end |
+| `async_jwt:{ab}:sid:<sid>`       | the digest of its last refresh token    | a minute past its end |
+| `async_jwt:{ab}:session:<sid>`   | a session, see `sessions`               | a minute past its end |
+| `async_jwt:{ab}:next:<sid>`      | claims and headers of its refresh token | the grace             |
+| `async_jwt:{ab}:sessions:<user>` | a sorted set: when each sid was used    | as its longest sid    |
 | `async_jwt:{00}:evicted`         | run id, evicted keys                    | for ever              |
 
 The epoch is one random text for the whole store, given when it is founded and after each loss
@@ -20,12 +23,33 @@ revocation in the bucket; the mark is when that was, so that two states with the
 
 from __future__ import annotations
 
+import hashlib
+import math
 import re
 from typing import NamedTuple
 
+from async_jwt.core.clock import system_clock
 from async_jwt.stores.contract import BUCKETS, TokenRef, bucket_of, bucket_of_sid
 
-__all__ = ["BUCKET_NAMES", "FORMER", "NOT_REVOKED", "Bucket", "Layout", "Stamp", "User", "read_stamp"]
+__all__ = [
+    "BUCKET_NAMES",
+    "CLOCK_MARGIN",
+    "FORMER",
+    "NOT_REVOKED",
+    "Bucket",
+    "Layout",
+    "Stamp",
+    "User",
+    "digest_of",
+    "lives",
+    "read_stamp",
+]
+
+CLOCK_MARGIN = 60
+"""Seconds that a revocation outlives its token, for processes whose clocks are behind ours."""
+
+# Longer than that is for ever, and than Redis could count.
+_AGES = 1e10
 
 BUCKET_NAMES: tuple[str, ...] = tuple(f"{number:02x}" for number in range(BUCKETS))
 
@@ -97,6 +121,23 @@ def read_stamp(text: str) -> Stamp | None:
 _STAMP = re.compile(r"([A-Za-z0-9_-]{1,32})\.([0-9]{1,19})\.([0-9]{1,19})")
 
 
+def digest_of(text: str) -> str:
+    """A text of any kind and length as one that has neither spaces nor secrets."""
+    return hashlib.blake2b(text.encode("utf-8"), digest_size=16).hexdigest()
+
+
+def lives(until: float | None) -> str:
+    """For how long something is remembered, in milliseconds as text; "" for ever.
+
+    By how long it lives and not until when: the server's clock may be any.
+
+    Args:
+        until: seconds since the epoch; None for ever.
+    """
+    seconds = math.inf if until is None else until + CLOCK_MARGIN - system_clock()
+    return "" if seconds > _AGES else str(max(1, math.ceil(seconds * 1000)))
+
+
 class Layout:
     """Names keys.
 
@@ -124,6 +165,19 @@ class Layout:
     def session(self, sid: str) -> str:
         """A revoked session."""
         return f"{self._bases[bucket_of_sid(sid)]}sid:{sid}"
+
+    def base(self, bucket: str) -> str:
+        """What the keys of a bucket begin with."""
+        return self._bases[bucket]
+
+    def live_session(self, sid: str) -> tuple[str, str]:
+        """A session, and what is kept of its refresh token."""
+        base = self._bases[bucket_of_sid(sid)]
+        return f"{base}session:{sid}", f"{base}next:{sid}"
+
+    def sessions(self, identity: str) -> str:
+        """A user's sessions."""
+        return f"{self._bases[bucket_of(identity)]}sessions:{digest_of(identity)}"
 
     def of(self, ref: TokenRef) -> tuple[list[str], list[str]]:
         """What a check reads.

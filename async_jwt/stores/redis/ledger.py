@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, cast
 
@@ -36,12 +37,21 @@ class Found(NamedTuple):
         user: its user's generation.
         user_text: the same as it is written; "" if it is not.
         revoked: whether the token, or its session, was revoked by itself.
+        ended: what stands where it says that its session was revoked.
+        more: what stands at the further keys that were asked for.
     """
 
     bucket: Bucket
     user: User
     user_text: str
     revoked: bool
+    ended: bytes | None
+    more: Values
+
+    @property
+    def stamp(self) -> str:
+        """The stamp for a token of this user made now."""
+        return f"{self.bucket.epoch}.{self.bucket.generation}.{self.user.generation}"
 
 
 class Ledger:
@@ -75,13 +85,26 @@ class Ledger:
         self._epoch_of_loss = ""
         self._said: set[str] = set()
 
-    async def look(self, ref: TokenRef) -> Found:
-        """Look at what a token's validity depends on, in one command at most.
+    async def look(self, ref: TokenRef, more: Sequence[str] = ()) -> Found:
+        """Look at what a token's validity depends on, and at further keys, in one command at most.
 
         Raises:
             StoreUnavailableError: it could not be read.
         """
         names, keys = self.layout.of(ref)
+        (bucket, *_), (raw, *values) = await self.read(names, [*keys, *more])
+        place = len(values) - len(more)
+        entries = values[:place]
+        text, user = self.read_user(raw)
+        ended = entries[-1] if ref.sid is not None else None
+        return Found(bucket, user, text, any(entry is not None for entry in entries), ended, values[place:])
+
+    async def read(self, names: Sequence[str], keys: list[str]) -> tuple[list[Bucket], Values]:
+        """Read some buckets, which are the first of the keys, and what stands at the others.
+
+        Raises:
+            StoreUnavailableError: they could not be read.
+        """
         line = await self._line()
         for _ in range(TRIES):
             before = self._known.before(names)
@@ -89,23 +112,23 @@ class Ledger:
             seen = [self._known.look(*each) for each in zip(names, values, before)]  # noqa: B905  # the buckets alone
             loss = next((bucket for bucket in seen if isinstance(bucket, Loss)), None)
             if loss is None:
-                raw, *entries = values[len(names) :]
-                text, user = self._read_user(raw)
-                return Found(cast("Bucket", seen[0]), user, text, any(entry is not None for entry in entries))
+                return cast("list[Bucket]", seen), values[len(names) :]
             await self.lost(loss)
         raise StoreUnavailableError("The revocation store loses what it is told")
 
-    async def write(self, name: str, script: Script, key: str, arguments: list[str]) -> bool:
+    async def write(
+        self, name: str, script: Script, keys: Sequence[str], arguments: list[str]
+    ) -> list[Any] | None:
         """Change something in a bucket.
 
         Args:
             name: the bucket.
             script: what does it.
-            key: what it changes besides the bucket's own value.
+            keys: what it changes besides the bucket's own value.
             arguments: the script's.
 
         Returns:
-            Whether it was done; the script may decline.
+            What the script says besides; None if it declined.
 
         Raises:
             StoreUnavailableError: it is not certain that it is stored.
@@ -113,17 +136,46 @@ class Ledger:
         line = await self._line()
         for _ in range(TRIES):
             before = self._known.before([name])
-            reply = await line.write(script, [self.layout.bucket(name), key], arguments)
+            reply = await line.write(script, [self.layout.bucket(name), *keys], arguments)
             if reply == 0:
-                return False
-            if not isinstance(reply, bytes):
+                return None
+            value, added, *rest = reply if isinstance(reply, list) and len(reply) > 1 else (reply, 0)
+            if not isinstance(value, bytes):
                 raise StoreUnavailableError("The revocation store did not say that it revoked")
-            seen = self._known.look(name, reply or None, before[0], added=1)
+            seen = self._known.look(name, value or None, before[0], added=added)
             if isinstance(seen, Loss):
                 await self.lost(seen)
-            if reply:
-                return True
+            if value:
+                return rest
         raise StoreUnavailableError("The revocation store loses what it is told")
+
+    async def ask(self, name: str, script: Script, keys: Sequence[str], arguments: list[str]) -> list[Any]:
+        """Run a script that changes nothing, and says what stands at the bucket first.
+
+        Returns:
+            The bucket, and what else the script says.
+
+        Raises:
+            StoreUnavailableError: it could not be run.
+        """
+        line = await self._line()
+        for _ in range(TRIES):
+            before = self._known.before([name])
+            line.refuse_if_out()
+            reply = await line.run(script, [self.layout.bucket(name), *keys], arguments, writes=False)
+            if not isinstance(reply, list) or not all(isinstance(value, bytes) for value in reply):
+                raise StoreUnavailableError("The revocation store answers something else")
+            seen = self._known.look(name, reply[0] or None, before[0])
+            if not isinstance(seen, Loss):
+                return [seen, *reply[1:]]
+            await self.lost(seen)
+        raise StoreUnavailableError("The revocation store loses what it is told")
+
+    async def tidy(self, name: str, script: Script, keys: Sequence[str], arguments: list[str]) -> None:
+        """Run a script that changes nothing for anybody. If it cannot be run, so be it."""
+        line = await self._line()
+        with suppress(StoreUnavailableError):
+            await line.run(script, [self.layout.bucket(name), *keys], arguments, writes=False)
 
     async def revoke_everything(self) -> None:
         """Raise everybody's generation. Raises as `write` does."""
@@ -283,7 +335,8 @@ class Ledger:
             return None  # as managed servers do
         return None if saves is None else saves != ""
 
-    def _read_user(self, raw: bytes | None) -> tuple[str, User]:
+    def read_user(self, raw: bytes | None) -> tuple[str, User]:
+        """A user's generation, as it is written and as it is. Raises StoreUnavailableError."""
         if raw is None:
             return "", NOT_REVOKED
         try:

@@ -105,8 +105,17 @@ class Line:
         self._breaker.refuse_if_open()
         return await self.run(script, keys, arguments)
 
-    async def run(self, script: Script, keys: list[str], arguments: list[str]) -> Any:
-        """Run a script now, whatever the breaker says. Raises as `write` does."""
+    async def run(self, script: Script, keys: list[str], arguments: list[str], *, writes: bool = True) -> Any:
+        """Run a script now, whatever the breaker says. Raises as `write` does.
+
+        Args:
+            script: the script.
+            keys: its keys.
+            arguments: its arguments.
+            writes: whether its success says that the server revokes what it is told to.
+        """
+        if not writes:
+            return await self._bounded(self._pool.run(script, keys, arguments))
         try:
             reply = await self._bounded(self._pool.run(script, keys, arguments))
         except RefusedError as problem:

@@ -6,7 +6,18 @@ import hashlib
 from importlib.resources import files
 from typing import NamedTuple
 
-__all__ = ["FOUND", "LOSE", "REVOKE_EVERYTHING", "REVOKE_ONE", "REVOKE_USER", "Script"]
+__all__ = [
+    "DROP_SESSIONS",
+    "FOUND",
+    "LIST_SESSIONS",
+    "LOSE",
+    "PUT_SESSION",
+    "REVOKE_EVERYTHING",
+    "REVOKE_ONE",
+    "REVOKE_SESSION",
+    "REVOKE_USER",
+    "Script",
+]
 
 
 class Script(NamedTuple):
@@ -22,8 +33,12 @@ def _load(name: str) -> Script:
     return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
 
 
+DROP_SESSIONS = _load("drop_sessions")
 FOUND = _load("found")
+LIST_SESSIONS = _load("list_sessions")
 LOSE = _load("lose")
+PUT_SESSION = _load("put_session")
 REVOKE_ONE = _load("revoke_one")
+REVOKE_SESSION = _load("revoke_session")
 REVOKE_USER = _load("revoke_user")
 REVOKE_EVERYTHING = _load("revoke_everything")

@@ -1,4 +1,4 @@
-"""`RedisStore`: revocation shared by all processes, at one command a check at most.
+"""`RedisStore`: revocation and sessions shared by all processes, at one command a check at most.
 
 `layout` says what stands on the server, `line` how it is asked, `ledger` how a loss is noticed.
 """
@@ -6,30 +6,24 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from async_jwt.core.clock import system_clock
 from async_jwt.errors import StoreUnavailableError
-from async_jwt.stores.contract import StoreStatus, TokenRef, bucket_of, bucket_of_sid
+from async_jwt.stores.contract import Session, SessionView, StoreStatus, TokenRef, bucket_of, bucket_of_sid
 from async_jwt.stores.redis.known import Loss
+from async_jwt.stores.redis.layout import lives
 from async_jwt.stores.redis.ledger import TRIES, Found, Ledger
-from async_jwt.stores.redis.lua import REVOKE_ONE, REVOKE_USER
+from async_jwt.stores.redis.lua import REVOKE_ONE, REVOKE_SESSION, REVOKE_USER
 from async_jwt.stores.redis.options import OnDataLoss, OnOutage, read_options
 from async_jwt.stores.redis.outage import OutageError
+from async_jwt.stores.redis.sessions import Sessions
 from async_jwt.stores.redis.state import State
 from async_jwt.stores.redis.verdict import Verdict, judge
 
 __all__ = ["RedisStore"]
 
 T = TypeVar("T")
-
-CLOCK_MARGIN = 60
-"""Seconds that a revocation outlives its token, for processes whose clocks are behind ours."""
-
-# Longer than that is for ever, and than Redis could count.
-_AGES = 1e10
 
 _SIGNS = {
     Verdict.FOREIGN: "a token names a state that it does not remember",
@@ -90,10 +84,11 @@ class RedisStore:
         self._state = State(self, options.on_outage)
         self._ledger = Ledger(address, options, self._state)
         self._layout = self._ledger.layout
+        self._sessions = Sessions(self._ledger, self._judge, denies_losses=self._denies_losses)
 
     async def stamp(self, identity: str) -> str:
         found = await self._counted(self._ledger.look(TokenRef(identity, None, None, None, 0.0, None)))
-        return f"{found.bucket.epoch}.{found.bucket.generation}.{found.user.generation}"
+        return found.stamp
 
     async def check(self, ref: TokenRef) -> bool:
         try:
@@ -108,17 +103,43 @@ class RedisStore:
     async def revoke_token(self, ref: TokenRef) -> None:
         if ref.jti is None:
             raise ValueError("A token without a jti cannot be revoked by itself: revoke its session or user")
-        key = self._layout.token(ref.identity, ref.jti)
-        await self._to_the_end(self._revoke(bucket_of(ref.identity), key, ref.expires_at))
+        bucket, key = bucket_of(ref.identity), self._layout.token(ref.identity, ref.jti)
+        await self._to_the_end(
+            self._done(self._ledger.write(bucket, REVOKE_ONE, [key], [lives(ref.expires_at)]))
+        )
 
     async def revoke_session(self, sid: str, expires_at: float | None) -> None:
-        await self._to_the_end(self._revoke(bucket_of_sid(sid), self._layout.session(sid), expires_at))
+        bucket, key = bucket_of_sid(sid), self._layout.session(sid)
+        arguments = [lives(expires_at), self._layout.base(bucket), sid]
+        await self._to_the_end(self._done(self._ledger.write(bucket, REVOKE_SESSION, [key], arguments)))
 
     async def revoke_user(self, identity: str, keep: TokenRef | None = None) -> None:
         await self._to_the_end(self._revoke_user(identity, keep))
 
     async def revoke_everything(self) -> None:
         await self._to_the_end(self._ledger.revoke_everything())
+
+    async def look_session(self, ref: TokenRef) -> SessionView:
+        return await self._counted(self._sessions.look(ref))
+
+    async def find_session(self, sid: str) -> Session | None:
+        return await self._counted(self._sessions.find(sid))
+
+    async def put_session(
+        self,
+        session: Session,
+        seen: SessionView,
+        *,
+        successor: str | None = None,
+        keep_for: float | None = None,
+        limit: int | None = None,
+    ) -> tuple[str, ...] | None:
+        return await self._to_the_end(self._sessions.put(session, seen, successor, keep_for, limit))
+
+    async def list_sessions(
+        self, identity: str, limit: int, cursor: str | None
+    ) -> tuple[Sequence[Session], str | None]:
+        return await self._counted(self._sessions.list(identity, limit, cursor))
 
     async def start(self) -> None:
         """Connect, and look at the server. One that cannot be reached is an error, and may come back."""
@@ -131,9 +152,9 @@ class RedisStore:
         """How the server fares, as far as this process knows. Asks nobody."""
         return self._state.status()
 
-    async def _judge(self, ref: TokenRef) -> tuple[bool, Found]:
+    async def _judge(self, ref: TokenRef, more: Sequence[str] = ()) -> tuple[bool, Found]:
         for _ in range(TRIES):
-            found = await self._ledger.look(ref)
+            found = await self._ledger.look(ref, more)
             verdict = Verdict.DEAD if found.revoked else judge(ref, found.bucket, found.user)
             if verdict in (Verdict.COUNTS, Verdict.DEAD):
                 return verdict is Verdict.COUNTS, found
@@ -149,16 +170,10 @@ class RedisStore:
             await self._ledger.lost(Loss(here, found.bucket.epoch, (named,), _SIGNS[verdict]))
         raise StoreUnavailableError("The revocation store changes faster than it can be read")
 
-    async def _revoke(self, bucket: str, key: str, expires_at: float | None) -> None:
-        lives = math.inf if expires_at is None else expires_at + CLOCK_MARGIN - system_clock()
-        # By how long it lives and not until when: the server's clock may be any.
-        milliseconds = "" if lives > _AGES else str(max(1, math.ceil(lives * 1000)))
-        await self._done(self._ledger.write(bucket, REVOKE_ONE, key, [milliseconds]))
-
     async def _revoke_user(self, identity: str, keep: TokenRef | None) -> None:
-        bucket, key = bucket_of(identity), self._layout.user(identity)
+        bucket, keys = bucket_of(identity), [self._layout.user(identity), self._layout.sessions(identity)]
         if keep is None:
-            await self._done(self._ledger.write(bucket, REVOKE_USER, key, ["*", "0", "0", ""]))
+            await self._done(self._ledger.write(bucket, REVOKE_USER, keys, ["*", "0", "0", ""]))
             return
         keep = keep._replace(identity=identity)
         for _ in range(_CONTENDERS):
@@ -169,13 +184,13 @@ class RedisStore:
             least = user.kept_from if goes_on else user.generation
             since = user.kept_since if goes_on else user.raised_at
             arguments = [found.user_text, str(least), f"{since:.6f}", kept]
-            if await self._ledger.write(bucket, REVOKE_USER, key, arguments):
+            if await self._ledger.write(bucket, REVOKE_USER, keys, arguments) is not None:
                 return
         raise StoreUnavailableError("Too many revoke the same user at the same time")
 
     @staticmethod
-    async def _done(work: Awaitable[bool]) -> None:
-        if not await work:
+    async def _done(work: Awaitable[list[Any] | None]) -> None:
+        if await work is None:
             raise StoreUnavailableError("The revocation store declined to revoke")
 
     async def _to_the_end(self, work: Coroutine[Any, Any, T]) -> T:

@@ -27,3 +27,41 @@ local function count(bucket)
   bucket.count, bucket.mark = bucket.count + 1, string.format('%.0f', micros)
 end
 
+-- Sets a key that lives for so many milliseconds; '' for ever.
+local function put(key, value, lives)
+  if lives == '' then
+    redis.call('SET', key, value)
+  else
+    redis.call('SET', key, value, 'PX', lives)
+  end
+end
+
+-- Takes away what is no list of sessions: somebody else wrote there.
+local function clear_for_list(key)
+  if redis.call('TYPE', key).ok ~= 'zset' then redis.call('UNLINK', key) end
+end
+
+-- Remembers that something was revoked, never for less long than it is already.
+local function remember(key, value, lives)
+  local before = redis.call('MGET', key)[1]
+  local left = before and redis.call('PTTL', key) or -2
+  if left == -1 or (lives ~= '' and tonumber(lives) <= left) then return end
+  put(key, before or value, lives)
+end
+
+-- Revokes a session: what stands for it goes, and what says so stays for so many milliseconds, or for as
+-- long as the session itself would have. The keys that are named here share the slot of those declared.
+local function revoke_session(base, sid, lives)
+  local key = base .. 'session:' .. sid
+  local session = redis.call('MGET', key)[1]
+  local owner, mark = string.match(session or '', '^(%S+) (%S+) ')
+  if owner then
+    local left = redis.call('PTTL', key)
+    if left == -1 then lives = '' end
+    if lives ~= '' then lives = math.max(left, tonumber(lives)) end
+    redis.call('UNLINK', key, base .. 'next:' .. sid)
+    redis.pcall('ZREM', base .. 'sessions:' .. owner, sid)
+  end
+  remember(base .. 'sid:' .. sid, mark or '1', lives)
+end
+

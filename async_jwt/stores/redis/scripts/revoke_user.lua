@@ -1,8 +1,9 @@
 -- Raises a user's generation.
--- KEYS: the user's bucket, the user
+-- KEYS: the user's bucket, the user, the user's sessions
 -- ARGV: what the user's key held when the token to keep was looked at, or '*'; the generation and time from
 --       which tokens of what is kept go on, or 0 and 0; whose id is kept, or ''
--- Returns the bucket's value; '' without doing anything where the bucket is gone, 0 where the user's changed
+-- Returns the bucket's value and 1; '' without doing anything where the bucket is gone, 0 where the user's
+-- changed
 local bucket = read(redis.call('MGET', KEYS[1])[1])
 if not bucket then return '' end
 local user = redis.call('GET', KEYS[2]) or ''
@@ -11,5 +12,14 @@ local at, stamp = now()
 local gen = math.max(tonumber(string.match(user, '^%d+') or 0) + 1, stamp)
 redis.call('SET', KEYS[2],
   string.format('%.0f', gen) .. ' ' .. at .. ' ' .. ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4])
+
+-- However many sessions there were, they are dead and go by their time; only the list of them goes now.
+clear_for_list(KEYS[3])
+local used, left = redis.call('ZSCORE', KEYS[3], ARGV[4]), redis.call('PTTL', KEYS[3])
+redis.call('UNLINK', KEYS[3])
+if used then
+  redis.call('ZADD', KEYS[3], used, ARGV[4])
+  if left > 0 then redis.call('PEXPIRE', KEYS[3], left) end
+end
 count(bucket)
-return write(KEYS[1], bucket)
+return { write(KEYS[1], bucket), 1 }

@@ -1,63 +1,52 @@
-"""For the tests of those who bring a store of their own.
-
-`store_contract` holds what a revocation store promises, one coroutine function for each
-promise. Each is called with a store, uses identities of its own, and raises `BrokenPromise` if
-the promise does not hold. With pytest::
-
-    @pytest.mark.parametrize("promise", store_contract, ids=lambda promise: promise.__name__)
-    async def test_my_store(promise):
-        await promise(MyStore(...))
-
-Each needs a store in which nothing was revoked before.
-"""
+"""What every revocation store promises."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import time
-import uuid
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from async_jwt.stores.contract import Store, TokenRef, new_sid
+from async_jwt.testing.promise import (
+    HOUR,
+    BrokenPromise,
+    Promise,
+    any_name,
+    expect,
+    expect_alive,
+    expect_dead,
+    new_token,
+)
 
-__all__ = ["BrokenPromise", "Promise", "store_contract"]
-
-Promise = Callable[[Store], Awaitable[None]]
-
-_HOUR = 3600.0
-
-
-class BrokenPromise(AssertionError):
-    """A store does not do what stores promise."""
+__all__ = ["store_contract"]
 
 
 async def a_new_token_counts(store: Store) -> None:
     """A token counts from when its stamp was given, as often as it is asked."""
-    token = await _token(store)
-    _promised(isinstance(token.gen, str) and token.gen.isascii(), "a stamp is ASCII text")
+    token = await new_token(store)
+    expect(isinstance(token.gen, str) and token.gen.isascii(), "a stamp is ASCII text")
     for _ in range(3):
-        await _counts(store, token, "a new token")
-    _promised(await store.check(token) is True, "check() answers with a bool")
+        await expect_alive(store, token, "a new token")
+    expect(await store.check(token) is True, "check() answers with a bool")
     await store.revoke_token(token)
-    _promised(await store.check(token) is False, "check() answers with a bool")
+    expect(await store.check(token) is False, "check() answers with a bool")
 
 
 async def a_revoked_token_is_dead_alone(store: Store) -> None:
     """`revoke_token` ends one token, and no other of its session or user."""
-    token = await _token(store, sid="own")
+    token = await new_token(store, sid="own")
     await store.revoke_token(token)
-    await _dead(store, token, "a revoked token")
-    await _counts(store, token._replace(jti=_name()), "another token of the session")
-    await _counts(store, token._replace(jti=None, sid=None), "a token without jti and sid")
-    await _counts(store, await _token(store, token.identity), "a later token of the user")
+    await expect_dead(store, token, "a revoked token")
+    await expect_alive(store, token._replace(jti=any_name()), "another token of the session")
+    await expect_alive(store, token._replace(jti=None, sid=None), "a token without jti and sid")
+    await expect_alive(store, await new_token(store, token.identity), "a later token of the user")
 
 
 async def a_token_without_jti_is_not_revoked_alone(store: Store) -> None:
     """`revoke_token` raises ValueError for a token without `jti`, rather than do nothing."""
     try:
-        await store.revoke_token((await _token(store))._replace(jti=None))
+        await store.revoke_token((await new_token(store))._replace(jti=None))
     except ValueError:
         return
     raise BrokenPromise("revoke_token() raises ValueError for a token without jti")
@@ -65,117 +54,121 @@ async def a_token_without_jti_is_not_revoked_alone(store: Store) -> None:
 
 async def a_revoked_session_takes_all_its_tokens(store: Store) -> None:
     """`revoke_session` ends all tokens of the session, also those made later, and no others."""
-    token = await _token(store, sid="own")
-    other = await _token(store, token.identity, sid="own")
-    foreign = token._replace(sid=f"not of ours {_name()}")
-    for lives in (time.time() + _HOUR, None):
+    token = await new_token(store, sid="own")
+    other = await new_token(store, token.identity, sid="own")
+    foreign = token._replace(sid=f"not of ours {any_name()}")
+    for lives in (time.time() + HOUR, None):
         for dead in (token, foreign):
-            await _counts(store, dead._replace(sid=str(dead.sid) + str(lives)), "a token of a session")
+            await expect_alive(store, dead._replace(sid=str(dead.sid) + str(lives)), "a token of a session")
             await store.revoke_session(str(dead.sid) + str(lives), lives)
-            await _dead(store, dead._replace(sid=str(dead.sid) + str(lives)), "a token of a revoked session")
-    await _counts(store, other, "a token of the user's other session")
-    await _counts(store, token._replace(sid=None), "a token without a session")
+            await expect_dead(
+                store, dead._replace(sid=str(dead.sid) + str(lives)), "a token of a revoked session"
+            )
+    await expect_alive(store, other, "a token of the user's other session")
+    await expect_alive(store, token._replace(sid=None), "a token without a session")
 
 
 async def a_revoked_user_is_signed_out_everywhere(store: Store) -> None:
     """`revoke_user` ends every token of an identity made until then, and nobody else's."""
-    token = await _token(store, sid="own")
-    bystander = await _token(store)
+    token = await new_token(store, sid="own")
+    bystander = await new_token(store)
     await store.revoke_user(token.identity)
-    for dead in (token, token._replace(jti=None), token._replace(sid=None), token._replace(jti=_name())):
-        await _dead(store, dead, "a token of a revoked user")
-    await _counts(store, bystander, "somebody else's token")
+    for dead in (token, token._replace(jti=None), token._replace(sid=None), token._replace(jti=any_name())):
+        await expect_dead(store, dead, "a token of a revoked user")
+    await expect_alive(store, bystander, "somebody else's token")
 
 
 async def signing_out_and_in_at_once_works(store: Store) -> None:
     """A token whose stamp was given after a revocation counts, however short after."""
-    name = _name()
+    name = any_name()
     old: list[TokenRef] = []
     for everybody in (False, True) * 3:
-        old.append(await _token(store, name))
+        old.append(await new_token(store, name))
         await (store.revoke_everything() if everybody else store.revoke_user(name))
-        await _counts(store, await _token(store, name), "a token made right after a revocation")
+        await expect_alive(store, await new_token(store, name), "a token made right after a revocation")
         for token in old:
-            await _dead(store, token, "a token made right before a revocation")
+            await expect_dead(store, token, "a token made right before a revocation")
 
 
 async def all_combinations_of_revocations_are_right(store: Store) -> None:
     """Of a token, its session, its user and everybody: whichever were revoked, one is enough."""
     for token_is, session_is, user_is, all_are in itertools.product((False, True), repeat=4):
-        token = await _token(store, sid="own")
+        token = await new_token(store, sid="own")
         if token_is:
             await store.revoke_token(token)
         if session_is:
-            await store.revoke_session(str(token.sid), time.time() + _HOUR)
+            await store.revoke_session(str(token.sid), time.time() + HOUR)
         if user_is:
             await store.revoke_user(token.identity)
         if all_are:
             await store.revoke_everything()
         what = f"revoked: token {token_is}, session {session_is}, user {user_is}, everybody {all_are}"
         if token_is or session_is or user_is or all_are:
-            await _dead(store, token, what)
+            await expect_dead(store, token, what)
         else:
-            await _counts(store, token, what)
+            await expect_alive(store, token, what)
 
 
 async def what_is_kept_outlives_its_user(store: Store) -> None:
     """`revoke_user(keep=...)` spares a session, or a token without one, until the next revocation."""
     for sid in ("own", None):
-        kept = await _token(store, sid=sid)
-        other = await _token(store, kept.identity, sid=sid)
+        kept = await new_token(store, sid=sid)
+        other = await new_token(store, kept.identity, sid=sid)
         await store.revoke_user(kept.identity, keep=kept)
-        await _counts(store, kept, "what was kept")
+        await expect_alive(store, kept, "what was kept")
         if sid is not None:
-            await _counts(store, kept._replace(jti=_name()), "another token of the session that was kept")
-        await _dead(store, other, "what was not kept")
+            await expect_alive(
+                store, kept._replace(jti=any_name()), "another token of the session that was kept"
+            )
+        await expect_dead(store, other, "what was not kept")
         await store.revoke_user(kept.identity)
-        await _dead(store, kept, "what was kept the time before")
+        await expect_dead(store, kept, "what was kept the time before")
 
 
 async def nothing_dead_is_kept_alive(store: Store) -> None:
     """Keeping a token that was revoked already does not revive it, nor any other."""
-    tokens = [await _token(store, sid="own") for _ in range(3)]
+    tokens = [await new_token(store, sid="own") for _ in range(3)]
     await store.revoke_token(tokens[0])
     await store.revoke_session(str(tokens[1].sid), None)
     await store.revoke_user(tokens[2].identity)
     for dead in tokens:
         await store.revoke_user(dead.identity, keep=dead)
-        await _dead(store, dead, "a revoked token that was to be kept")
-    former = await _token(store, sid="own")
+        await expect_dead(store, dead, "a revoked token that was to be kept")
+    former = await new_token(store, sid="own")
     await store.revoke_user(former.identity)
-    later = former._replace(jti=_name(), gen=await store.stamp(former.identity))
+    later = former._replace(jti=any_name(), gen=await store.stamp(former.identity))
     for _ in range(2):
         await store.revoke_user(former.identity, keep=later)
-        await _counts(store, later, "a token of the session that is kept")
-        await _dead(store, former, "a token of the same session that was ended before")
-    ended = await _token(store, sid="own")
+        await expect_alive(store, later, "a token of the session that is kept")
+        await expect_dead(store, former, "a token of the same session that was ended before")
+    ended = await new_token(store, sid="own")
     await store.revoke_everything()
     await store.revoke_user(ended.identity, keep=ended)
-    await _dead(store, ended, "a token of before everything was revoked, that was to be kept")
+    await expect_dead(store, ended, "a token of before everything was revoked, that was to be kept")
 
 
 async def tokens_without_a_stamp_go_by_their_time(store: Store) -> None:
     """A token of another issuer is ended by revocations after its `issued_at`, unless it is kept."""
     now = time.time()
-    old = TokenRef(_name(), _name(), None, None, now - _HOUR, now + _HOUR)
-    kept, late = old._replace(jti=_name()), old._replace(issued_at=now + _HOUR)
+    old = TokenRef(any_name(), any_name(), None, None, now - HOUR, now + HOUR)
+    kept, late = old._replace(jti=any_name()), old._replace(issued_at=now + HOUR)
     timeless = old._replace(issued_at=0.0)
     for token in (old, kept, late, timeless):
-        await _counts(store, token, "a token without a stamp")
+        await expect_alive(store, token, "a token without a stamp")
     await store.revoke_user(old.identity, keep=kept)
     for token in (old, timeless):
-        await _dead(store, token, "a token issued before its user was revoked")
+        await expect_dead(store, token, "a token issued before its user was revoked")
     for token in (kept, late):
-        await _counts(store, token, "a token that was kept, or issued later")
+        await expect_alive(store, token, "a token that was kept, or issued later")
     await store.revoke_everything()
     for token in (old, kept, timeless):
-        await _dead(store, token, "a token issued before everything was revoked")
-    await _counts(store, late, "a token issued later")
+        await expect_dead(store, token, "a token issued before everything was revoked")
+    await expect_alive(store, late, "a token issued later")
 
 
 async def stamps_of_nobody_open_no_door(store: Store) -> None:
     """A stamp that is none ends with its user, as any other; it is no error."""
-    token = await _token(store)
+    token = await new_token(store)
     await store.revoke_user(token.identity)
     for stamp in (
         "",
@@ -188,7 +181,7 @@ async def stamps_of_nobody_open_no_door(store: Store) -> None:
         "m.\N{SUPERSCRIPT TWO}.9",
         "x" * 10_000,
     ):
-        await _dead(
+        await expect_dead(
             store, token._replace(gen=stamp), f"a token of a revoked user with the stamp {stamp[:20]!r}"
         )
 
@@ -196,21 +189,23 @@ async def stamps_of_nobody_open_no_door(store: Store) -> None:
 async def revocations_are_never_shortened(store: Store) -> None:
     """Revoking again, for less long, changes nothing."""
     sid, other = new_sid("somebody"), new_sid("somebody")
-    token = await _token(store)
-    past, future = time.time() - _HOUR, time.time() + _HOUR
+    token = await new_token(store)
+    past, future = time.time() - HOUR, time.time() + HOUR
     for expires_at in (future, past):
         await store.revoke_session(sid, expires_at)
         await store.revoke_token(token._replace(expires_at=expires_at))
     for ends in (None, past, 1e16):
         await store.revoke_session(other, ends)
-    await _dead(store, token, "a token revoked again for less long")
+    await expect_dead(store, token, "a token revoked again for less long")
     for revoked in (sid, other):
-        await _dead(store, token._replace(jti=_name(), sid=revoked), "a session revoked again for less long")
+        await expect_dead(
+            store, token._replace(jti=any_name(), sid=revoked), "a session revoked again for less long"
+        )
 
 
 async def any_text_is_a_name(store: Store) -> None:
     """Identities, `jti` and `sid` may be any text, and are never mistaken for each other."""
-    mark = _name()
+    mark = any_name()
     texts = [
         "",
         " ",
@@ -229,82 +224,82 @@ async def any_text_is_a_name(store: Store) -> None:
         "\U0001f600",
         "x" * 2000,
     ]
-    tokens = [await _token(store, mark + text) for text in texts]
+    tokens = [await new_token(store, mark + text) for text in texts]
     tokens = [
         token._replace(jti=mark + text, sid=mark + text) for token, text in zip(tokens, texts, strict=True)
     ]
     for token, following in zip(tokens, [*tokens[1:], None], strict=True):
         await store.revoke_user(token.identity)
-        await _dead(store, token, f"the token of {token.identity[:40]!r}")
+        await expect_dead(store, token, f"the token of {token.identity[:40]!r}")
         if following is not None:
-            await _counts(store, following, f"the token of {following.identity[:40]!r}")
+            await expect_alive(store, following, f"the token of {following.identity[:40]!r}")
     for token in tokens:
-        await _dead(store, token, f"the token of {token.identity[:40]!r}")
-    fresh = await _token(store)
+        await expect_dead(store, token, f"the token of {token.identity[:40]!r}")
+    fresh = await new_token(store)
     await store.revoke_token(fresh._replace(jti=mark))
-    await _counts(store, fresh._replace(jti=None, sid=mark), "a session called as a revoked token is")
+    await expect_alive(store, fresh._replace(jti=None, sid=mark), "a session called as a revoked token is")
     await store.revoke_session(mark + "s", None)
-    await _counts(store, fresh._replace(jti=mark + "s"), "a token called as a revoked session is")
+    await expect_alive(store, fresh._replace(jti=mark + "s"), "a token called as a revoked session is")
     for short in ("", "0", "a", "00", "g"):
         await store.revoke_session(short, None)
-        await _dead(store, fresh._replace(sid=short), f"a token of the revoked session {short!r}")
+        await expect_dead(store, fresh._replace(sid=short), f"a token of the revoked session {short!r}")
         await store.revoke_token(fresh._replace(jti=short))
-        await _dead(store, fresh._replace(jti=short), f"the revoked token {short!r}")
+        await expect_dead(store, fresh._replace(jti=short), f"the revoked token {short!r}")
 
 
 async def revocations_at_the_same_time_all_hold(store: Store) -> None:
     """No revocation is lost to another one, of the same user or of others."""
-    tokens = [await _token(store, sid="own") for _ in range(12)]
-    again = [await _token(store, token.identity) for token in tokens]
+    tokens = [await new_token(store, sid="own") for _ in range(12)]
+    again = [await new_token(store, token.identity) for token in tokens]
     await asyncio.gather(
         *(store.revoke_user(token.identity) for token in tokens[:4] * 2),
         *(store.revoke_session(str(token.sid), None) for token in tokens[4:8]),
         *(store.revoke_token(token) for token in tokens[8:]),
     )
     for token in tokens:
-        await _dead(store, token, "a token revoked while others were")
+        await expect_dead(store, token, "a token revoked while others were")
     for token in again[:4]:
-        await _dead(store, token, "another token of a revoked user")
+        await expect_dead(store, token, "another token of a revoked user")
     for token in again[4:]:
-        await _counts(store, token, "another token of a user who was not revoked")
+        await expect_alive(store, token, "another token of a user who was not revoked")
 
 
 async def no_check_after_a_revocation_lets_pass(store: Store) -> None:
     """A check that begins once a revocation has returned refuses, however many run."""
     for _ in range(5):
-        token = await _token(store)
+        token = await new_token(store)
         checks = [asyncio.ensure_future(store.check(token)) for _ in range(20)]
         await store.revoke_token(token)
         late = await asyncio.gather(*(store.check(token) for _ in range(20)))
         await asyncio.gather(*checks)
-        _promised(not any(late), "a check that begins after a revocation refuses")
+        expect(not any(late), "a check that begins after a revocation refuses")
 
 
 async def a_cancelled_call_spoils_no_other(store: Store) -> None:
     """Cancelling a check or a revocation changes no other call's answer."""
-    good, bad = await _token(store), await _token(store)
+    good, bad = await new_token(store), await new_token(store)
     await store.revoke_token(bad)
     for _ in range(10):
         doomed: list[asyncio.Future[Any]] = [asyncio.ensure_future(store.check(bad)) for _ in range(4)]
-        doomed.append(asyncio.ensure_future(store.revoke_user(_name())))
+        doomed.append(asyncio.ensure_future(store.revoke_user(any_name())))
         await asyncio.sleep(0)
         for task in doomed:
             task.cancel()
         answers = await asyncio.gather(store.check(good), store.check(bad))
         await asyncio.gather(*doomed, return_exceptions=True)
-        _promised(list(answers) == [True, False], "calls beside a cancelled one are answered rightly")
+        expect(list(answers) == [True, False], "calls beside a cancelled one are answered rightly")
 
 
 async def a_store_opens_and_closes_again(store: Store) -> None:
     """`start` and `close` may be called at any time, and a closed store works again."""
-    token = await _token(store)
+    token = await new_token(store)
     await store.revoke_token(token)
     await store.start()
     await store.start()
     await store.close()
     await store.close()
-    await _dead(store, token, "a token revoked before the store was closed")
-    await _counts(store, await _token(store), "a token made after the store was closed")
+    await expect_dead(store, token, "a token revoked before the store was closed")
+    await expect_alive(store, await new_token(store), "a token made after the store was closed")
 
 
 store_contract: Final[tuple[Promise, ...]] = (
@@ -326,28 +321,3 @@ store_contract: Final[tuple[Promise, ...]] = (
     a_cancelled_call_spoils_no_other,
     a_store_opens_and_closes_again,
 )
-
-
-def _name() -> str:
-    return uuid.uuid4().hex
-
-
-async def _token(store: Store, identity: str | None = None, sid: str | None = None) -> TokenRef:
-    """A token made now; `sid` is None or "own" for a session of its own."""
-    name = _name() if identity is None else identity
-    session = None if sid is None else new_sid(name)
-    now = time.time()
-    return TokenRef(name, _name(), session, await store.stamp(name), now, now + _HOUR)
-
-
-async def _counts(store: Store, token: TokenRef, what: str) -> None:
-    _promised(await store.check(token), f"it counts: {what}")
-
-
-async def _dead(store: Store, token: TokenRef, what: str) -> None:
-    _promised(not await store.check(token), f"it is dead: {what}")
-
-
-def _promised(holds: bool, what: str) -> None:
-    if not holds:
-        raise BrokenPromise(what)

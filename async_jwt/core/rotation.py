@@ -1,0 +1,266 @@
+"""Sessions opened and rotated: what `sessions` decides, done in a store.
+
+Both look, make the tokens and put the session in place, in this order. The store declines if
+anything has changed in between, and all begins again. So whatever fails on the way has changed
+nothing, and nobody gets a token that is not stored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from async_jwt.core import claims as claim_set
+from async_jwt.core.authenticate import Authentication, refuse_replay
+from async_jwt.core.issue import Draft, Expires, Issued, Order, draft_of, end_by, identity_of, sign
+from async_jwt.core.policy import ACCESS, REFRESH
+from async_jwt.core.realm import Realm
+from async_jwt.core.sessions import Move, device_label, extras_of, latest, read_extras, time_limit
+from async_jwt.core.settings import Settings
+from async_jwt.errors import (
+    ConfigurationError,
+    ExpiredTokenError,
+    RevokedTokenError,
+    SessionUnknownError,
+    StoreUnavailableError,
+)
+from async_jwt.stores.contract import Session, SessionStore, SessionView, TokenRef, new_sid
+
+__all__ = ["NewPair", "Wish", "open_session", "rotate", "session_store"]
+
+_TRIES = 32
+"""How often a step begins again because somebody else was first."""
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class Wish:
+    """What the two tokens of a session shall be.
+
+    Attributes:
+        identity: the identity as the hooks get it.
+        fresh: whether, or until when, the access token is fresh.
+        device: the device's label.
+        claims: claims to lay over ours, the loader's and the session's.
+        headers: header parameters likewise.
+        access_expires: the access token's lifetime.
+        refresh_expires: the refresh token's lifetime.
+    """
+
+    identity: Any
+    fresh: claim_set.Fresh = False
+    device: str | None = None
+    claims: Mapping[str, Any] | None = None
+    headers: Mapping[str, Any] | None = None
+    access_expires: Expires = None
+    refresh_expires: Expires = None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class NewPair:
+    """The tokens of a session.
+
+    Attributes:
+        sid: the session's id.
+        access: the access token.
+        refresh: the refresh token.
+        is_new: whether the refresh token was made now, rather than once more.
+        ended: the ids of sessions that `JWT_MAX_SESSIONS` ended.
+    """
+
+    sid: str
+    access: Issued
+    refresh: Issued
+    is_new: bool = True
+    ended: tuple[str, ...] = ()
+
+
+def session_store(realm: Realm) -> SessionStore:
+    """The store, which must keep sessions.
+
+    Raises:
+        ConfigurationError: it does not.
+    """
+    if realm.sessions is None:
+        raise ConfigurationError(
+            f"{type(realm.store).__name__} keeps no sessions: refresh tokens are rotated, and devices "
+            "listed, with a store that has the methods of async_jwt.stores.SessionStore"
+        )
+    return realm.sessions
+
+
+async def open_session(realm: Realm, wish: Wish) -> NewPair:
+    """Make the two tokens of a new session.
+
+    Raises:
+        ValueError: a claim would have a shape that we do not accept.
+        TypeError: a value cannot be written as JSON, or the device is no text.
+        StoreUnavailableError: the store did not answer.
+        HookError: a hook answered something that it may not.
+        ConfigurationError: there is no key to sign with.
+    """
+    maker = _Maker(realm, wish)
+    sid = ""
+    for _ in range(_TRIES):
+        drafts = await maker.drafts(None)
+        identity = identity_of(realm, drafts.access)
+        sid = sid or new_sid(identity)
+        if realm.sessions is None:
+            stamp = await realm.store.stamp(identity)
+            access = maker.signed(drafts.access, sid, stamp, None)
+            return NewPair(sid, access, maker.signed(drafts.refresh, sid, stamp, None))
+        seen = await realm.sessions.look_session(TokenRef(identity, None, sid, None, 0.0, None))
+        if seen.session is not None and seen.session.refresh_jti in maker.made:
+            return maker.made[seen.session.refresh_jti]
+        now = realm.clock()
+        session = Session(sid, identity, device_label(wish.device), now, now, None, None, seen.stamp, "")
+        pair = await maker.put(realm.sessions, drafts, session, seen)
+        if pair is not None:
+            return pair
+    raise _overrun()
+
+
+async def rotate(realm: Realm, held: Authentication, ref: TokenRef, wish: Wish) -> NewPair:
+    """Put a successor in the place of a refresh token, or give the one that it has once more.
+
+    Args:
+        realm: the application's authentication.
+        held: the refresh token that was presented.
+        ref: the same, as stores know it.
+        wish: what its successors shall be.
+
+    Raises:
+        TokenReusedError: it was replaced before; its session is revoked.
+        RevokedTokenError: it, its session or its user was revoked.
+        SessionUnknownError: the store does not know its session.
+        ExpiredTokenError: its session is older than `JWT_SESSION_MAX_AGE`.
+        Exception: what `open_session` raises.
+    """
+    store, settings = session_store(realm), realm.settings
+    maker = _Maker(realm, wish, held)
+    for _ in range(_TRIES):
+        seen = await store.look_session(ref)
+        if seen.session is not None and seen.session.refresh_jti in maker.made and seen.counts:
+            return maker.made[seen.session.refresh_jti]  # it was put, though nobody said so
+        move = await refuse_replay(store, seen, held.header, held.claims)
+        if move is Move.UNKNOWN:
+            raise SessionUnknownError(held.header, held.claims)
+        now = realm.clock()
+        before = seen.session or _adopted(held, ref, now)
+        limit = time_limit(before, settings)
+        if limit is not None and int(limit) <= now:
+            raise ExpiredTokenError(None, held.header, held.claims)
+        if move is Move.AGAIN:
+            return await maker.again(store, before, seen)
+        drafts = await maker.drafts(before)
+        device = before.device if wish.device is None else device_label(wish.device)
+        after = replace(
+            before, device=device, last_used_at=now, stamp=seen.stamp, previous_jti=held.claims["jti"]
+        )
+        pair = await maker.put(store, drafts, after, seen)
+        if pair is not None:
+            return pair
+    raise _overrun()
+
+
+class _Maker:
+    """Makes the tokens of one session, in as many attempts as it takes.
+
+    Attributes:
+        made: the pairs that the store declined, by the refresh token's id. A command that was sent
+            twice, for the reply was lost, is declined the second time.
+    """
+
+    def __init__(self, realm: Realm, wish: Wish, held: Authentication | None = None) -> None:
+        self._realm = realm
+        self._wish = wish
+        self._same: dict[str, Any] = {} if held is None else {"subject": held.identity}
+        self.made: dict[str, NewPair] = {}
+
+    async def drafts(self, before: Session | None) -> _Drafts:
+        """Drafts of both tokens, which carry on what the session's tokens had."""
+        realm, wish = self._realm, self._wish
+        claims, headers = ({}, {}) if before is None else read_extras(before.extras)
+        claims.update(wish.claims or {})
+        headers.update(wish.headers or {})
+        both: dict[str, Any] = {"identity": wish.identity, "claims": claims, "headers": headers, **self._same}
+        return _Drafts(
+            await draft_of(realm, Order(type=ACCESS, fresh=wish.fresh, expires=wish.access_expires, **both)),
+            await draft_of(realm, Order(type=REFRESH, expires=wish.refresh_expires, **both)),
+            extras_of(claims, headers, realm.settings, realm.json_default),
+        )
+
+    def signed(self, draft: Draft, sid: str, stamp: str, limit: float | None) -> Issued:
+        """A token of the session, which expires at `limit` at the latest."""
+        draft.claims["sid"] = sid
+        end_by(draft.claims, limit)
+        return sign(self._realm, draft, stamp)
+
+    async def put(
+        self, store: SessionStore, drafts: _Drafts, session: Session, seen: SessionView
+    ) -> NewPair | None:
+        """Sign both tokens and put their session in place; None if the store declined."""
+        settings = self._realm.settings
+        limit = time_limit(session, settings)
+        access = self.signed(drafts.access, session.sid, seen.stamp, limit)
+        refresh = self.signed(drafts.refresh, session.sid, seen.stamp, limit)
+        jti = refresh.claims["jti"]
+        if not isinstance(jti, str) or jti == session.previous_jti:
+            raise ValueError("Each refresh token of a session needs a jti of its own, which is a string")
+        ends = [_end(access.claims, settings), _end(refresh.claims, settings)]
+        if session.previous_jti is not None:
+            ends.append(session.ends_at)
+        grace, kept = settings.refresh_grace, None
+        if grace != 0:
+            kept = json.dumps([refresh.claims, drafts.refresh.headers], default=self._realm.json_default)
+        pair = NewPair(session.sid, access, refresh)
+        ended = await store.put_session(
+            replace(session, refresh_jti=jti, expires_at=ends[1], ends_at=latest(ends), extras=drafts.extras),
+            seen,
+            successor=None if session.previous_jti is None else kept,
+            keep_for=None if grace == "until_used" else grace,
+            limit=settings.max_sessions,
+        )
+        if ended is None:
+            self.made[jti] = pair
+            return None
+        return replace(pair, ended=ended)
+
+    async def again(self, store: SessionStore, session: Session, seen: SessionView) -> NewPair:
+        """The refresh token that was made already, and a new access token."""
+        realm, settings = self._realm, self._realm.settings
+        claims, headers = json.loads(seen.successor or "")
+        if not await store.check(claim_set.check_shape(dict(claims), settings, new=True).ref):
+            raise RevokedTokenError({}, claims)
+        draft = (await self.drafts(session)).access
+        if session.ends_at is not None:
+            end_by(draft.claims, session.ends_at - settings.expiry_leeway)
+        access = self.signed(draft, session.sid, seen.stamp, time_limit(session, settings))
+        key = await realm.signing_key(self._wish.identity)
+        refresh = sign(realm, Draft(claims, headers, key), seen.stamp)
+        return NewPair(session.sid, access, refresh, is_new=False)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Drafts:
+    access: Draft
+    refresh: Draft
+    extras: str
+
+
+def _adopted(held: Authentication, ref: TokenRef, now: float) -> Session:
+    """The session that begins with a refresh token which was made without one."""
+    issued = held.claims.get("iat")
+    since = min(max(0.0, issued), now) if isinstance(issued, (int, float)) else now
+    ends = ref.expires_at
+    return Session(ref.sid or "", ref.identity, None, since, since, ends, ends, "", ref.jti or "")
+
+
+def _end(claims: Mapping[str, Any], settings: Settings) -> float | None:
+    end = claims.get("exp")
+    return end + settings.expiry_leeway if isinstance(end, (int, float)) else None
+
+
+def _overrun() -> StoreUnavailableError:
+    return StoreUnavailableError("The session changes faster than it can be read")

@@ -1,0 +1,222 @@
+"""What becomes of a refresh token that is presented, and how long sessions last. Pure.
+
+A session has one refresh token at a time. Presenting it to `rotate_refresh_token` puts a
+successor in its place (RFC 9700 §2.2.2). For a while, the grace, the one that was replaced
+leads to the same successor: a client that never got the answer, or asked twice, is no thief.
+Whoever presents it later, or an older one, holds a copy (§4.14.2).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from async_jwt.core.claims import end_of
+from async_jwt.core.settings import Settings
+from async_jwt.errors import RevokedTokenError, TokenReusedError
+from async_jwt.stores.contract import Session, SessionView
+
+__all__ = [
+    "DEVICE_LENGTH",
+    "Move",
+    "SessionInfo",
+    "SessionPage",
+    "device_label",
+    "extras_of",
+    "horizon",
+    "latest",
+    "move_of",
+    "next_move",
+    "read_extras",
+    "shown",
+    "time_limit",
+]
+
+DEVICE_LENGTH = 200
+"""How many characters of a device's label are kept."""
+
+# The last second that has a date.
+_LATEST = dt.datetime(9999, 12, 31, tzinfo=dt.UTC).timestamp()
+
+# What each token has of its own, whatever its session carries.
+_OWN = frozenset({"csrf", "exp", "fresh", "gen", "iat", "jti", "nbf", "sid", "type"})
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """One signed-in device, as `list_sessions` shows it. Nothing in it can be used as a token.
+
+    Attributes:
+        sid: the session's id, which `revoke_session` takes.
+        device: what `create_token_pair` was told of the device.
+        created_at: when the user signed in on it; in UTC.
+        last_used_at: when it was last refreshed, or signed in.
+        expires_at: when it ends unless it is refreshed; None for never.
+        current: whether it is the session of the request that asks.
+    """
+
+    sid: str
+    device: str | None
+    created_at: dt.datetime
+    last_used_at: dt.datetime
+    expires_at: dt.datetime | None
+    current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPage:
+    """A page of sessions, the last used first.
+
+    Attributes:
+        sessions: the sessions.
+        cursor: what to hand to `list_sessions` for the next page; None after the last.
+    """
+
+    sessions: tuple[SessionInfo, ...]
+    cursor: str | None
+
+
+class Move(Enum):
+    """What becomes of a refresh token that counts."""
+
+    ADVANCE = "advance"
+    """It is the current one, or the first of a session to be: a successor takes its place."""
+    AGAIN = "again"
+    """It was replaced, and its grace lasts: it leads to the successor that it has."""
+    UNKNOWN = "unknown"
+    """The store does not know its session."""
+    PREDECESSOR = "predecessor"
+    """It was replaced last, and its grace is over: a replay."""
+    OLDER = "older"
+    """It was replaced before that: a replay."""
+
+
+def next_move(seen: SessionView, jti: str | None, *, is_adopted: bool) -> Move:
+    """What becomes of a refresh token, given how its session stands.
+
+    Args:
+        seen: the token and its session at one moment; the token counts.
+        jti: the token's id.
+        is_adopted: whether it names no session itself, so that it may be the first of one.
+    """
+    session = seen.session
+    if jti is None:
+        return Move.UNKNOWN
+    if session is None:
+        return Move.ADVANCE if is_adopted else Move.UNKNOWN
+    if session.refresh_jti == jti:
+        return Move.ADVANCE
+    if session.previous_jti != jti:
+        return Move.OLDER
+    return Move.PREDECESSOR if seen.successor is None else Move.AGAIN
+
+
+def move_of(seen: SessionView, header: Mapping[str, Any], claims: Mapping[str, Any]) -> Move:
+    """The next move of a refresh token, unless it is to be refused.
+
+    Args:
+        seen: the token and its session at one moment.
+        header: the token's header.
+        claims: its claims.
+
+    Raises:
+        RevokedTokenError: it does not count.
+        TokenReusedError: it was replaced. Its session is yet to be revoked, unless its kind is
+            "revoked_session".
+    """
+    if seen.counts is not True:  # a store of the application might return anything
+        if seen.was_replaced:
+            raise TokenReusedError(header, claims, "revoked_session")
+        raise RevokedTokenError(header, claims)
+    move = next_move(seen, claims["jti"], is_adopted=claims.get("sid") is None)
+    if move in (Move.PREDECESSOR, Move.OLDER):
+        raise TokenReusedError(header, claims, move.value)
+    return move
+
+
+def time_limit(session: Session, settings: Settings) -> float | None:
+    """When a session ends whatever happens, in seconds since the epoch; None for never."""
+    age = settings.session_max_age
+    return None if age is None else session.created_at + age
+
+
+def horizon(settings: Settings, now: float) -> float | None:
+    """When tokens of the usual lifetimes expire that are made now, leeway included; None for never."""
+    lifetimes = settings.access_expires, settings.refresh_expires
+    return latest(
+        [None if each is None else end_of(now, each) + settings.expiry_leeway for each in lifetimes]
+    )
+
+
+def latest(ends: Sequence[float | None]) -> float | None:
+    """The latest of some times, where None is never."""
+    known = [end for end in ends if end is not None]
+    return max(known) if len(known) == len(ends) else None
+
+
+def extras_of(
+    claims: Mapping[str, Any],
+    headers: Mapping[str, Any],
+    settings: Settings,
+    json_default: Callable[[Any], Any],
+) -> str:
+    """What a session's tokens carry from one to the next: what the application gave for it, as JSON.
+
+    Args:
+        claims: the claims that it gave.
+        headers: the header parameters that it gave.
+        settings: the settings.
+        json_default: what the framework's JSON makes of values that JSON does not know.
+
+    Raises:
+        TypeError: a value cannot be written as JSON.
+    """
+    own = _OWN | {settings.identity_claim}
+    kept = {name: value for name, value in claims.items() if name not in own}
+    return json.dumps([kept, dict(headers)], default=json_default) if kept or headers else ""
+
+
+def read_extras(extras: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The claims and header parameters that a session carries."""
+    if not extras:
+        return {}, {}
+    claims, headers = json.loads(extras)
+    return claims, headers
+
+
+def device_label(device: str | None) -> str | None:
+    """A device's label as it is kept: no longer than `DEVICE_LENGTH`, and text that can be written.
+
+    Raises:
+        TypeError: it is no text.
+    """
+    if device is None:
+        return None
+    if not isinstance(device, str):
+        raise TypeError(f"device must be a text or None, not {type(device).__name__}")
+    return device[:DEVICE_LENGTH].encode("utf-8", "replace").decode("utf-8")
+
+
+def shown(session: Session, current: str | None) -> SessionInfo:
+    """A session as an application sees it.
+
+    Args:
+        session: the session.
+        current: the id of the session that asks.
+    """
+    return SessionInfo(
+        session.sid,
+        session.device,
+        _moment(session.created_at),
+        _moment(session.last_used_at),
+        None if session.expires_at is None or session.expires_at > _LATEST else _moment(session.expires_at),
+        session.sid == current,
+    )
+
+
+def _moment(seconds: float) -> dt.datetime:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC)

@@ -1,0 +1,23 @@
+-- A page of a user's sessions, the last used first. Changes nothing.
+-- KEYS: the user's bucket, the user, the user's sessions
+-- ARGV: when the last session of the page before was used, and its id; '+inf' and '' for the first page; how
+--       many; what the bucket's keys begin with
+-- Returns what stands at the bucket and the user, then each session's id, when it was used, and what stands
+-- for it; '' for nothing
+local first = 0
+if ARGV[2] ~= '' then
+  -- Of those that were used at the same moment the greater ids come first.
+  for _, sid in ipairs(redis.call('ZRANGE', KEYS[3], ARGV[1], ARGV[1], 'BYSCORE')) do
+    if sid >= ARGV[2] then first = first + 1 end
+  end
+end
+local found = redis.call('ZRANGE', KEYS[3], ARGV[1], '-inf', 'BYSCORE', 'REV',
+  'LIMIT', first, ARGV[3], 'WITHSCORES')
+local stands = redis.call('MGET', KEYS[1], KEYS[2])
+local reply = { stands[1] or '', stands[2] or '' }
+for place = 1, #found, 2 do
+  table.insert(reply, found[place])
+  table.insert(reply, found[place + 1])
+  table.insert(reply, redis.call('GET', ARGV[4] .. 'session:' .. found[place]) or '')
+end
+return reply

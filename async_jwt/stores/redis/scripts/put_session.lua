@@ -1,0 +1,56 @@
+-- Puts a session in the place of what was seen of it.
+-- KEYS: its bucket, its user, the token that it follows, what says that it was revoked, the session, what is
+--       kept of its refresh token, the user's sessions
+-- ARGV: the bucket's epoch and generation, the user and the session as they were seen; the session as it
+--       shall be, and for how many milliseconds, '' for ever; likewise what to keep of its refresh token, ''
+--       for nothing; when it was used; its id; how many a user may have, '' for any number; what the bucket's
+--       keys begin with
+-- Returns the bucket's value, how many sessions went beyond the limit, and their ids; '' without doing
+-- anything where the bucket is gone, 0 where something is not as it was seen
+local values = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5])
+local bucket = read(values[1])
+if not bucket then return '' end
+if bucket.epoch ~= ARGV[1] or string.format('%.0f', bucket.gen) ~= ARGV[2] or (values[2] or '') ~= ARGV[3]
+  or values[3] or values[4] or (values[5] or '') ~= ARGV[4] then
+  return 0
+end
+
+local all, sid, base = KEYS[7], ARGV[10], ARGV[12]
+put(KEYS[5], ARGV[5], ARGV[6])
+redis.call('UNLINK', KEYS[6])
+if ARGV[7] ~= '' then put(KEYS[6], ARGV[7], ARGV[8]) end
+
+clear_for_list(all)
+-- The list lives as long as the session in it that lives longest.
+local left = redis.call('PTTL', all)
+redis.call('ZADD', all, ARGV[9], sid)
+if ARGV[6] == '' then
+  redis.call('PERSIST', all)
+elseif left ~= -1 and tonumber(ARGV[6]) > left then
+  redis.call('PEXPIRE', all, ARGV[6])
+end
+
+-- Sessions that have ended by their time are still listed. Each step looks at a few, so they stay few.
+local function drop_ended(sids)
+  for _, other in ipairs(sids) do
+    if redis.call('EXISTS', base .. 'session:' .. other) == 0 then redis.call('ZREM', all, other) end
+  end
+end
+drop_ended(redis.call('ZRANDMEMBER', all, 3))
+
+local reply = { values[1], 0 }
+local limit = tonumber(ARGV[11])
+if limit and redis.call('ZCARD', all) > limit then
+  drop_ended(redis.call('ZRANGE', all, 0, -1))
+  local beyond = redis.call('ZCARD', all) - limit
+  for _, other in ipairs(redis.call('ZRANGE', all, 0, math.max(beyond, 0))) do
+    if other ~= sid and reply[2] < beyond then
+      revoke_session(base, other, 1)
+      count(bucket)
+      reply[2] = reply[2] + 1
+      table.insert(reply, other)
+    end
+  end
+  if reply[2] > 0 then reply[1] = write(KEYS[1], bucket) end
+end
+return reply

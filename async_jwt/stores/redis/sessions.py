@@ -1,0 +1,197 @@
+"""Sessions on the server: one text each, and a list of each user's.
+
+A session is written as two digests, of its user and of its refresh token, and then as JSON: the
+scripts read the digests and leave the rest alone. What is kept of its refresh token for the grace
+has a key of its own, which the server drops when the grace is over.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Awaitable, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple, Protocol
+
+from async_jwt.core.clock import system_clock
+from async_jwt.errors import StoreUnavailableError
+from async_jwt.stores.contract import (
+    Session,
+    SessionView,
+    TokenRef,
+    bucket_of,
+    bucket_of_sid,
+    cursor_after,
+    read_cursor,
+)
+from async_jwt.stores.redis.layout import Bucket, User, digest_of, lives
+from async_jwt.stores.redis.ledger import Found, Ledger
+from async_jwt.stores.redis.lua import DROP_SESSIONS, LIST_SESSIONS, PUT_SESSION
+from async_jwt.stores.redis.verdict import Verdict, judge
+
+__all__ = ["Sessions"]
+
+
+class _Standing(Protocol):
+    def __call__(self, ref: TokenRef, more: Sequence[str], /) -> Awaitable[tuple[bool, Found]]: ...
+
+
+class _Seen(NamedTuple):
+    """What a session stood on when it was looked at."""
+
+    jti: str | None
+    epoch: str
+    generation: int
+    user: str
+    session: str
+
+
+class Sessions:
+    """The sessions of a store.
+
+    Args:
+        ledger: where they stand.
+        standing: whether a token counts, and what was found about it and at further keys.
+        denies_losses: whether what was made before a loss of data counts no more.
+    """
+
+    def __init__(self, ledger: Ledger, standing: _Standing, *, denies_losses: bool) -> None:
+        self._ledger = ledger
+        self._layout = ledger.layout
+        self._standing = standing
+        self._denies_losses = denies_losses
+
+    async def look(self, ref: TokenRef) -> SessionView:
+        """See `SessionStore.look_session`."""
+        # A session stands in its user's bucket; a token that says otherwise has none.
+        has_one = ref.sid is not None and bucket_of_sid(ref.sid) == bucket_of(ref.identity)
+        more = self._layout.live_session(ref.sid) if ref.sid is not None and has_one else ()
+        counts, found = await self._standing(ref, more)
+        raw, kept = found.more or (None, None)
+        session = self._read(ref.sid or "", raw)
+        if session is not None and not (
+            session.identity == ref.identity and self._counts(session, found.bucket, found.user)
+        ):
+            session = None
+        last = b"" if ref.jti is None else digest_of(ref.jti).encode()
+        return SessionView(
+            counts,
+            found.stamp,
+            session,
+            None if kept is None or session is None else kept.decode("utf-8"),
+            found.ended not in (None, _NO_ONE, last),
+            _Seen(
+                ref.jti,
+                found.bucket.epoch,
+                found.bucket.generation,
+                found.user_text,
+                "" if raw is None else raw.decode("utf-8", "replace"),
+            ),
+        )
+
+    async def find(self, sid: str) -> Session | None:
+        """See `SessionStore.find_session`."""
+        sid.encode("utf-8")  # what is no text shall spoil no command that others share
+        name = bucket_of_sid(sid)
+        key, _ = self._layout.live_session(sid)
+        _, (raw,) = await self._ledger.read([name], [self._layout.bucket(name), key])
+        return self._read(sid, raw)
+
+    async def put(
+        self,
+        session: Session,
+        seen: SessionView,
+        successor: str | None,
+        keep_for: float | None,
+        limit: int | None,
+    ) -> tuple[str, ...] | None:
+        """See `SessionStore.put_session`."""
+        sid, identity = session.sid, session.identity
+        before: _Seen = seen.version
+        name, layout = bucket_of(identity), self._layout
+        followed = session.refresh_jti if before.jti is None else before.jti
+        keys = [
+            layout.user(identity),
+            layout.token(identity, followed),
+            layout.session(sid),
+            *layout.live_session(sid),
+            layout.sessions(identity),
+        ]
+        remembered = lives(session.ends_at)
+        arguments = [
+            before.epoch,
+            str(before.generation),
+            before.user,
+            before.session,
+            _write(session),
+            remembered,
+            successor or "",
+            remembered if keep_for is None else str(max(1, math.ceil(keep_for * 1000))),
+            repr(session.last_used_at),
+            sid,
+            "" if limit is None else str(limit),
+            layout.base(name),
+        ]
+        ended = await self._ledger.write(name, PUT_SESSION, keys, arguments)
+        return None if ended is None else tuple(str(sid, "utf-8") for sid in ended)
+
+    async def list(
+        self, identity: str, limit: int, cursor: str | None
+    ) -> tuple[Sequence[Session], str | None]:
+        """See `SessionStore.list_sessions`."""
+        used, sid = "+inf", ""
+        if cursor is not None:
+            moment, sid = read_cursor(cursor)
+            used = repr(moment)
+        name, layout = bucket_of(identity), self._layout
+        keys = [layout.user(identity), layout.sessions(identity)]
+        page: list[Session] = []
+        while True:
+            arguments = [used, sid, str(limit + 1), layout.base(name)]
+            bucket, user, *found = await self._ledger.ask(name, LIST_SESSIONS, keys, arguments)
+            _, generation = self._ledger.read_user(user or None)
+            over: list[str] = []
+            following = None
+            for at in range(0, len(found), 3):
+                sid, used = str(found[at], "utf-8"), str(found[at + 1], "ascii")
+                session = self._read(sid, found[at + 2] or None)
+                if session is None or not self._counts(session, bucket, generation):
+                    over += [sid, str(found[at + 2], "utf-8")]
+                elif session.expires_at is None or session.expires_at > system_clock():
+                    if len(page) == limit:
+                        following = cursor_after(page[-1])
+                        break
+                    page.append(session)
+            if over:
+                await self._ledger.tidy(name, DROP_SESSIONS, keys[1:], [layout.base(name), *over])
+            if following is not None or len(found) <= 3 * limit:
+                return page, following
+
+    def _counts(self, session: Session, bucket: Bucket, user: User) -> bool:
+        ref = TokenRef(
+            session.identity, session.refresh_jti, session.sid, session.stamp, session.last_used_at, None
+        )
+        verdict = judge(ref, bucket, user)
+        if verdict not in (Verdict.COUNTS, Verdict.DEAD) and not self._denies_losses:
+            verdict = judge(ref._replace(gen=None), bucket, user)
+        return verdict is Verdict.COUNTS
+
+    @staticmethod
+    def _read(sid: str, raw: bytes | None) -> Session | None:
+        if raw is None:
+            return None
+        try:
+            _, _, text = raw.decode("utf-8").split(" ", 2)
+            return Session(sid, **json.loads(text))
+        except (ValueError, TypeError):
+            raise StoreUnavailableError("The revocation store holds no session where one should be") from None
+
+
+# What stands for the last refresh token of a session that was revoked and never rotated.
+_NO_ONE = b"1"
+
+
+def _write(session: Session) -> str:
+    fields: dict[str, Any] = asdict(session)
+    del fields["sid"]
+    return f"{digest_of(session.identity)} {digest_of(session.refresh_jti)} {json.dumps(fields)}"

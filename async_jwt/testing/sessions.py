@@ -1,0 +1,332 @@
+"""What a store promises besides that keeps sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import Any, Final
+
+from async_jwt.errors import CursorError
+from async_jwt.stores.contract import Session, SessionStore, SessionView, TokenRef, new_sid
+from async_jwt.testing.promise import (
+    HOUR,
+    Promise,
+    any_name,
+    expect,
+    expect_alive,
+    expect_dead,
+)
+
+__all__ = ["session_contract"]
+
+
+async def a_session_is_found_as_it_was_put(store: SessionStore) -> None:
+    """Whatever its texts and times are, and by its id and each of its tokens alike."""
+    odd = ["", " ", "a b", '"', "\\", "{}", "\n", "\0", "%s", "\u00e9\U0001f600", "x" * 2000]
+    for text in [None, *odd]:
+        identity = any_name() + (text or "")
+        now = time.time()
+        session = Session(
+            sid=new_sid(identity),
+            identity=identity,
+            device=text,
+            created_at=now - 1,
+            last_used_at=now,
+            expires_at=None if text is None else now + HOUR,
+            ends_at=None if text == "" else now + 2 * HOUR,
+            stamp=await store.stamp(identity),
+            refresh_jti=any_name() + (text or ""),
+            previous_jti=text,
+            extras=text or "",
+        )
+        seen = await _nothing_of(store, session)
+        expect(seen.session is None, "there is no session before it was put")
+        expect(await store.put_session(session, seen) == (), "a new session is put")
+        expect(await store.find_session(session.sid) == session, f"it is found as it was put: {text!r}")
+        for jti in (session.refresh_jti, any_name(), None):
+            found = await store.look_session(_ref(session)._replace(jti=jti))
+            expect(found.session == session and found.counts is True, "each of its tokens leads to it")
+    stranger = any_name()
+    expect(await store.find_session(new_sid(stranger)) is None, "an unknown session is none")
+    for sid in (None, "", "not of ours", session.sid):
+        foreign = TokenRef(stranger, any_name(), sid, None, time.time(), None)
+        expect((await store.look_session(foreign)).session is None, "nobody sees another one's session")
+
+
+async def a_step_is_done_once(store: SessionStore) -> None:
+    """Of any number that saw the same, one puts its session, and all see that one afterwards."""
+    for _ in range(5):
+        session = await _signed_in(store, any_name())
+        views = await asyncio.gather(*(store.look_session(_ref(session)) for _ in range(20)))
+        steps = [_next(session) for _ in views]
+        done = await asyncio.gather(
+            *(store.put_session(step, seen) for step, seen in zip(steps, views, strict=True))
+        )
+        winners = [step for step, put in zip(steps, done, strict=True) if put is not None]
+        expect(len(winners) == 1, "exactly one of those who saw the same is done")
+        expect(await store.find_session(session.sid) == winners[0], "the session is the winner's")
+        for late in (views[0], await _nothing_of(store, replace(session, sid=new_sid(session.identity)))):
+            expect(await store.put_session(_next(session), late) is None, "what was seen must still be so")
+    first, second = await _nothing_of(store, session), await _nothing_of(store, session)
+    expect(first.session == winners[0] == second.session, "who looks sees what is there")
+
+
+async def a_step_after_a_revocation_is_declined(store: SessionStore) -> None:
+    """Whatever is revoked in between, the session is not put, and none of its tokens revives."""
+    for kind in ("token", "session", "user", "everything"):
+        session = await _signed_in(store, any_name())
+        seen = await store.look_session(_ref(session))
+        await _revoke(store, session, kind)
+        step = _next(session)
+        expect(
+            await store.put_session(step, seen) is None, f"a step is declined after its {kind} was revoked"
+        )
+        again = await store.look_session(_ref(session))
+        expect(again.counts is False, f"a token does not count after its {kind} was revoked")
+        if kind != "token":
+            await expect_dead(store, _ref(step), f"a token of a step that was declined ({kind})")
+
+
+async def a_new_session_is_declined_after_a_sign_out(store: SessionStore) -> None:
+    """A session that was looked for before its user, or everybody, was signed out is not put."""
+    for kind in ("user", "everything"):
+        identity = any_name()
+        session = await _new(store, identity)
+        seen = await _nothing_of(store, session)
+        await _revoke(store, session, kind)
+        expect(await store.put_session(session, seen) is None, f"it is declined after its {kind} was revoked")
+        page, _ = await store.list_sessions(identity, 10, None)
+        expect(not page, "it is not listed")
+
+
+async def a_stamp_seen_is_a_stamp(store: SessionStore) -> None:
+    """The stamp of a look is one for a token made then, and dies with the user's tokens."""
+    session = await _signed_in(store, any_name())
+    for _ in range(2):
+        seen = await store.look_session(_ref(session))
+        token = _ref(session)._replace(jti=any_name(), sid=None, gen=seen.stamp)
+        await expect_alive(store, token, "a token made under the stamp of a look")
+        await store.revoke_user(session.identity)
+        await expect_dead(store, token, "a token made under the stamp of a look, after a sign-out")
+
+
+async def what_is_kept_is_kept_for_its_time(store: SessionStore) -> None:
+    """`successor` is shown for as long as was said, and until the next step."""
+    session = await _signed_in(store, any_name())
+    for kept, keep_for in (("a \n\u00e9{}", None), ("b", HOUR), (None, None), ("c", 0.05), (None, None)):
+        step = _next(session)
+        seen = await store.look_session(_ref(session))
+        expect(await store.put_session(step, seen, successor=kept, keep_for=keep_for) == (), "a step is done")
+        for ref in (_ref(step), _ref(session)):
+            shown = (await store.look_session(ref)).successor
+            expect(shown == kept or keep_for == 0.05, "what was kept is shown to all of its tokens")
+        session = step
+        if keep_for == 0.05:
+            await asyncio.sleep(0.15)
+            expect(
+                (await store.look_session(_ref(session))).successor is None, "it is kept for its time only"
+            )
+
+
+async def a_revoked_session_is_gone(store: SessionStore) -> None:
+    """It is neither found nor listed, and says whether a token of it had been replaced."""
+    identity = any_name()
+    other = await _signed_in(store, identity)
+    for rotated in (False, True):
+        first = session = await _signed_in(store, identity)
+        if rotated:
+            session = _next(first)
+            seen = await store.look_session(_ref(first))
+            expect(await store.put_session(session, seen, successor="x") == (), "a step is done")
+        expect(not (await store.look_session(_ref(first))).was_replaced, "of one that was not revoked: no")
+        await store.revoke_session(session.sid, time.time() + HOUR)
+        expect(await store.find_session(session.sid) is None, "a revoked session is not found")
+        page, _ = await store.list_sessions(identity, 10, None)
+        expect([each.sid for each in page] == [other.sid], "a revoked session is not listed")
+        for ref, was_replaced in ((_ref(first), rotated), (_ref(session), False)):
+            seen = await store.look_session(ref)
+            expect(seen.session is None and seen.successor is None, "nothing of a revoked session is seen")
+            expect(seen.counts is False and seen.was_replaced is was_replaced, "it says what was replaced")
+        await store.revoke_session(session.sid, time.time() + HOUR)
+        seen = await store.look_session(_ref(first))
+        expect(seen.was_replaced is rotated, "revoking it again changes nothing")
+    await store.revoke_session("00 unknown", None)
+    unknown = _ref(other)._replace(sid="00 unknown")
+    expect(not (await store.look_session(unknown)).was_replaced, "of a session that it never knew: no")
+
+
+async def a_session_is_revoked_for_as_long_as_it_lives(store: SessionStore) -> None:
+    """Whatever end `revoke_session` is told, the session's own end counts if it is later."""
+    now = time.time()
+    for ends_at in (now + HOUR, None):
+        for told in (now - HOUR, now + HOUR / 2, None):
+            session = await _signed_in(store, any_name(), ends_at=ends_at)
+            await store.revoke_session(session.sid, told)
+            await store.revoke_token(_ref(session)._replace(expires_at=now - HOUR))  # a chance to tidy up
+            await expect_dead(store, _ref(session)._replace(jti=any_name()), "a token of a revoked session")
+
+
+async def signing_out_everywhere_ends_all_sessions(store: SessionStore) -> None:
+    """Those of the user, or of all; but for the one that is kept, which goes on."""
+    identity, bystander = any_name(), await _signed_in(store, any_name())
+    sessions = [await _signed_in(store, identity) for _ in range(3)]
+    kept = sessions[1]
+    await store.revoke_user(identity, keep=_ref(kept))
+    page, _ = await store.list_sessions(identity, 10, None)
+    expect(list(page) == [kept], "the session that was kept is the only one listed")
+    seen = await store.look_session(_ref(kept))
+    expect(seen.counts is True and seen.session == kept, "the session that was kept goes on")
+    step = replace(_next(kept), stamp=seen.stamp)
+    expect(await store.put_session(step, seen) == (), "it takes a step")
+    for dead in (sessions[0], sessions[2]):
+        expect((await store.look_session(_ref(dead))).counts is False, "the others do not count")
+    await store.revoke_user(identity)
+    page, following = await store.list_sessions(identity, 10, None)
+    expect(not page and following is None, "none is listed once all were signed out")
+    page, _ = await store.list_sessions(bystander.identity, 10, None)
+    expect(list(page) == [bystander], "somebody else's is")
+    await store.revoke_everything()
+    page, _ = await store.list_sessions(bystander.identity, 10, None)
+    expect(not page, "none is listed once everybody was signed out")
+    again = await _signed_in(store, identity)
+    page, _ = await store.list_sessions(identity, 10, None)
+    expect(list(page) == [again], "a new one is")
+
+
+async def pages_hold_each_session_once(store: SessionStore) -> None:
+    """The last used first, also where several were used at the same moment."""
+    identity, now = any_name(), time.time()
+    sessions = [await _signed_in(store, identity, used=now + number // 3) for number in range(11)]
+    await _signed_in(store, any_name())
+    expired = [await _signed_in(store, identity, expires_at=now - 1, used=now + n) for n in (0, 2, 4)]
+    for limit in (1, 2, 3, 4, 11, 100):
+        found: list[Session] = []
+        cursor = None
+        for _ in range(20):
+            page, cursor = await store.list_sessions(identity, limit, cursor)
+            expect(len(page) == limit or cursor is None, "a page that is not the last one is full")
+            found += page
+            if cursor is None:
+                break
+        expect(sorted(found, key=_sid) == sorted(sessions, key=_sid), f"each is on one page of {limit}")
+        used = [session.last_used_at for session in found]
+        expect(used == sorted(used, reverse=True), "the last used first")
+        expect(not any(session in found for session in expired), "one that has expired is not listed")
+    seen = await store.look_session(_ref(sessions[0]))
+    moved = replace(sessions[0], last_used_at=now + 100)
+    expect(await store.put_session(moved, seen) == (), "a step is done")
+    page, _ = await store.list_sessions(identity, 1, None)
+    expect(list(page) == [moved], "the one used last is first")
+
+
+async def a_cursor_of_nobody_is_refused(store: SessionStore) -> None:
+    """A cursor that no page gave is a CursorError, or leads to some page: clients send them."""
+    identity = any_name()
+    session = await _signed_in(store, identity)
+    for cursor in ("", " ", "x", "1", "nan x", "inf", "-inf x", "1e999 x", "1 \ud800", "\0 \0", "9" * 5000):
+        try:
+            page, _ = await store.list_sessions(identity, 10, cursor)
+        except CursorError:
+            continue
+        expect(list(page) in ([], [session]), f"a cursor leads to a page of the user: {cursor[:20]!r}")
+    page, _ = await store.list_sessions(identity, 10, None)
+    expect(list(page) == [session], "and spoils nothing")
+
+
+async def a_limit_ends_the_least_recently_used(store: SessionStore) -> None:
+    """They are dead at once, and named; those that have ended already do not count."""
+    identity, now = any_name(), time.time()
+    sessions = [await _signed_in(store, identity, used=now - number) for number in range(4)]
+    others = await _signed_in(store, any_name(), used=now - 1000)
+    await store.revoke_session(sessions[1].sid, now + HOUR)
+    new = await _new(store, identity, used=now - 100)
+    put = await store.put_session(new, await _nothing_of(store, new), limit=4)
+    expect(put == (), "those that were revoked do not count")
+    put = await store.put_session(_next(new), await store.look_session(_ref(new)), limit=3)
+    expect(put == (sessions[3].sid,), "the least recently used is ended, though never the one that is put")
+    seen = await store.look_session(_ref(sessions[3]))
+    expect(seen.counts is False and seen.session is None, "one beyond the limit is dead")
+    last = await _new(store, identity, used=now + 1)
+    put = await store.put_session(last, await _nothing_of(store, last), limit=1)
+    expect(put is not None and len(put) == 3, "all beyond the limit are ended")
+    page, _ = await store.list_sessions(identity, 10, None)
+    expect(list(page) == [last], "the rest is listed")
+    await expect_alive(store, _ref(others), "somebody else's session")
+
+
+async def a_kept_session_does_not_go_before_dead_ones(store: SessionStore) -> None:
+    """After a sign-out everywhere else, what was signed out takes no place of the limit."""
+    identity, now = any_name(), time.time()
+    kept, *_ = [await _signed_in(store, identity, used=now + number) for number in range(3)]
+    await store.revoke_user(identity, keep=_ref(kept))
+    new = await _new(store, identity, used=now + 10)
+    put = await store.put_session(new, await _nothing_of(store, new), limit=2)
+    expect(put == (), "what was signed out everywhere does not count")
+    await expect_alive(store, _ref(kept), "the session that was kept")
+
+
+session_contract: Final[tuple[Promise, ...]] = (
+    a_session_is_found_as_it_was_put,
+    a_step_is_done_once,
+    a_step_after_a_revocation_is_declined,
+    a_new_session_is_declined_after_a_sign_out,
+    a_stamp_seen_is_a_stamp,
+    what_is_kept_is_kept_for_its_time,
+    a_revoked_session_is_gone,
+    a_session_is_revoked_for_as_long_as_it_lives,
+    signing_out_everywhere_ends_all_sessions,
+    pages_hold_each_session_once,
+    a_cursor_of_nobody_is_refused,
+    a_limit_ends_the_least_recently_used,
+    a_kept_session_does_not_go_before_dead_ones,
+)
+
+
+async def _new(store: SessionStore, identity: str, *, used: float | None = None, **more: Any) -> Session:
+    now = time.time()
+    ends = {"expires_at": now + HOUR, "ends_at": now + HOUR, **more}
+    stamp = await store.stamp(identity)
+    used = now if used is None else used
+    return Session(new_sid(identity), identity, None, now, used, stamp=stamp, refresh_jti=any_name(), **ends)
+
+
+async def _signed_in(store: SessionStore, identity: str, **more: Any) -> Session:
+    session = await _new(store, identity, **more)
+    expect(await store.put_session(session, await _nothing_of(store, session)) == (), "a session is put")
+    return session
+
+
+async def _nothing_of(store: SessionStore, session: Session) -> SessionView:
+    return await store.look_session(TokenRef(session.identity, None, session.sid, None, 0.0, None))
+
+
+async def _revoke(store: SessionStore, session: Session, kind: str) -> None:
+    if kind == "token":
+        await store.revoke_token(_ref(session))
+    elif kind == "session":
+        await store.revoke_session(session.sid, session.ends_at)
+    elif kind == "user":
+        await store.revoke_user(session.identity)
+    else:
+        await store.revoke_everything()
+
+
+def _next(session: Session) -> Session:
+    return replace(session, refresh_jti=any_name(), previous_jti=session.refresh_jti)
+
+
+def _ref(session: Session) -> TokenRef:
+    """The session's refresh token."""
+    return TokenRef(
+        session.identity,
+        session.refresh_jti,
+        session.sid,
+        session.stamp,
+        session.created_at,
+        session.expires_at,
+    )
+
+
+def _sid(session: Session) -> str:
+    return session.sid

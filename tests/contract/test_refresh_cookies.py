@@ -1,0 +1,320 @@
+"""Cookies that are refreshed while they are used: the helper for `after_request`."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+
+from async_jwt.adapters import flask_sync
+from async_jwt.errors import ConfigurationError
+from async_jwt.signals import token_reused
+from async_jwt.stores import MemoryStore
+from tests.contract.conftest import FlaskSyncHarness, however_it_runs
+
+pytestmark = [pytest.mark.asyncio, however_it_runs]
+
+LIVES = 900
+
+
+class Browser:
+    """Sends the cookies that it was given, with their CSRF value."""
+
+    def __init__(self, app):
+        self.app = app
+        self.cookies = {}
+
+    async def go(self, path="/me", method="GET"):
+        headers = {} if method == "GET" else {"X-CSRF-TOKEN": self.cookies["csrf_access_token"]}
+        answer = await self.app.call(path, method=method, cookies=self.cookies, headers=headers)
+        for name, line in answer.cookies.items():
+            value = line.partition(";")[0].partition("=")[2]
+            if value:
+                self.cookies[name] = value
+            else:
+                self.cookies.pop(name, None)
+        return answer
+
+    async def claims(self, kind="access"):
+        return await self.app.jwt.decode_token(self.cookies[f"{kind}_token_cookie"], allow_expired=True)
+
+
+def refreshing(app, **options):
+    """Lets an application refresh cookies, with views that sign out and the like."""
+    api = app.api
+    if isinstance(app, FlaskSyncHarness):
+
+        @app.app.after_request
+        def refresh(response):
+            return flask_sync.refresh_expiring_cookies(response, **options)
+
+    elif options:
+
+        @app.app.after_request
+        async def refresh(response):
+            return await api.refresh_expiring_cookies(response, **options)
+
+    else:
+        app.app.after_request(api.refresh_expiring_cookies)
+
+    @api.jwt_required()
+    async def logout():
+        await api.revoke_session()
+        return {}
+
+    @api.jwt_required()
+    async def revoke_other():
+        await api.revoke_user("bob")
+        return {}
+
+    @api.jwt_required(skip_revocation_check=True)
+    async def unchecked():
+        return {}
+
+    @api.jwt_required()
+    async def leave():
+        response = app.app.response_class("{}")
+        api.unset_jwt_cookies(response)
+        return response
+
+    views = {"/logout": logout, "/revoke": revoke_other, "/careless": unchecked, "/leave": leave}
+    for path, view in views.items():
+        app.view(path, view, methods=["POST"])
+    return app
+
+
+@pytest.fixture
+def make(harness, clock):
+    made = []
+
+    def make(config=None, **options):
+        config = {"JWT_TOKEN_LOCATION": ["cookies", "headers"], **(config or {})}
+        made.append(harness(config, store=MemoryStore(clock=clock), clock=clock))
+        return refreshing(made[-1], **options)
+
+    yield make
+    for app in made:
+        app.end()
+
+
+async def signed_in(app, identity="alice", **options):
+    browser = Browser(app)
+    pair = await app.jwt.create_token_pair(identity, fresh=True, **options)
+    browser.cookies = {
+        "access_token_cookie": pair.access_token,
+        "refresh_token_cookie": pair.refresh_token,
+        "csrf_access_token": (await app.jwt.decode_token(pair.access_token))["csrf"],
+    }
+    browser.pair = pair
+    return browser
+
+
+async def test_both_tokens_are_replaced_in_the_second_half_of_a_tokens_life(make, clock):
+    app = make()
+    browser = await signed_in(app, additional_claims={"tenant": "a"})
+    clock.now += LIVES / 2 - 1
+    assert (await browser.go()).cookies == {}
+    clock.now += 1
+    answer = await browser.go()
+    assert answer.status == 200
+    assert set(answer.cookies) == {
+        "access_token_cookie",
+        "refresh_token_cookie",
+        "csrf_access_token",
+        "csrf_refresh_token",
+    }
+    for kind in ("access", "refresh"):
+        found = await browser.claims(kind)
+        assert (found["sid"], found["tenant"], found["fresh"]) == (browser.pair.sid, "a", False)
+    assert (await browser.claims())["exp"] == clock.now + LIVES
+    assert (await browser.go()).cookies == {}
+    clock.now += LIVES / 2
+    assert set((await browser.go("/revoke", "POST")).cookies) == set()  # it revoked something
+    assert (await browser.go("/me", "POST")).cookies != {}  # with the access token's CSRF value
+
+
+async def test_tabs_that_ask_at_once_end_with_the_same_token(make, clock):
+    app = make()
+    tabs = [await signed_in(app)]
+    for _ in range(3):
+        tab = Browser(app)
+        tab.cookies = dict(tabs[0].cookies)
+        tabs.append(tab)
+    clock.now += LIVES / 2
+    for tab in tabs:
+        assert (await tab.go()).status == 200
+    assert len({tab.cookies["refresh_token_cookie"] for tab in tabs}) == 1
+    clock.now += LIVES / 2
+    for tab in tabs:
+        assert (await tab.go()).status == 200
+
+
+@pytest.mark.parametrize(
+    ("within", "left", "happens"),
+    [(100, 101, False), (100, 100, True), (dt.timedelta(minutes=5), 301, False), (300.5, 300, True)],
+)
+async def test_how_early(make, clock, within, left, happens):
+    app = make(within=within)
+    browser = await signed_in(app)
+    clock.now += LIVES - left
+    assert bool((await browser.go()).cookies) is happens
+
+
+async def test_what_the_view_does_with_the_cookies_counts(make, clock):
+    app = make()
+    browser = await signed_in(app)
+    clock.now += LIVES / 2
+    answer = await browser.go("/logout", "POST")
+    assert (answer.status, answer.cookies) == (200, {})
+    assert (await browser.go()).status == 401
+
+    browser = await signed_in(app)
+    clock.now += LIVES / 2
+    await browser.go("/leave", "POST")
+    assert browser.cookies == {}
+
+
+async def test_nothing_that_was_signed_out_is_revived(make, clock):
+    app = make()
+    for revoke in (
+        lambda pair: app.jwt.revoke_session(pair.sid),
+        lambda pair: app.jwt.revoke_user("alice"),
+        lambda pair: app.jwt.revoke_token(pair.refresh_token),
+    ):
+        browser = await signed_in(app)
+        clock.now += LIVES / 2
+        await revoke(browser.pair)
+        assert (await browser.go("/careless", "POST")).cookies == {}
+        assert (await browser.go()).cookies == {}
+
+
+async def test_a_view_that_skips_the_check_refreshes_nothing(make, clock):
+    browser = await signed_in(make())
+    clock.now += LIVES / 2
+    answer = await browser.go("/careless", "POST")
+    assert (answer.status, answer.cookies) == (200, {})
+
+
+async def test_other_requests_are_left_alone(make, clock):
+    app = make()
+    browser = await signed_in(app)
+    clock.now += LIVES / 2
+    for answer in (
+        await app.call("/optional"),
+        await app.call("/open"),
+        await app.call("/nowhere"),
+        await app.call(token=browser.pair.access_token),
+        await app.call("/refresh", token=browser.pair.refresh_token),
+        await app.call(cookies={"access_token_cookie": browser.pair.access_token}),
+        await app.call(
+            cookies={"access_token_cookie": browser.pair.access_token, "refresh_token_cookie": "junk"}
+        ),
+        await app.call(cookies={"access_token_cookie": await app.mint(expires_delta=False)}),
+    ):
+        assert answer.cookies == {}
+    clock.now += LIVES
+    assert (await browser.go()).status == 401
+
+
+async def test_a_refresh_token_of_another_session_is_not_used(make, clock):
+    app = make()
+    mine, yours, other = (
+        await signed_in(app),
+        await signed_in(app, "mallory"),
+        await signed_in(app),
+    )
+    clock.now += LIVES / 2
+    for foreign in (yours, other):
+        mixed = Browser(app)
+        mixed.cookies = {
+            **mine.cookies,
+            "refresh_token_cookie": foreign.cookies["refresh_token_cookie"],
+        }
+        answer = await mixed.go()
+        assert (answer.status, answer.cookies) == (200, {})
+
+
+async def test_tokens_made_apart_become_a_session(make, clock):
+    app = make()
+    browser = Browser(app)
+    browser.cookies = {
+        "access_token_cookie": await app.mint(),
+        "refresh_token_cookie": await app.mint_refresh(),
+    }
+    clock.now += LIVES / 2
+    await browser.go()
+    assert (await browser.claims())["sid"] == (await browser.claims("refresh"))["sid"]
+
+
+async def test_a_replay_spoils_no_answer_and_ends_the_session(make, clock):
+    app = make()
+    told = []
+    token_reused.connect(lambda _, **sent: told.append(sent["kind"]), app.app, weak=False)
+    browser = await signed_in(app)
+    thief = Browser(app)
+    thief.cookies = dict(browser.cookies)
+    clock.now += LIVES / 2
+    await browser.go()
+    clock.now += 60
+    answer = await thief.go()
+    assert (answer.status, answer.cookies, told) == (200, {}, ["predecessor"])
+    assert (await thief.go()).status == 401
+    assert (await browser.go()).status == 401
+
+
+async def test_users_who_are_gone_get_no_new_token(make, clock):
+    users = {"alice"}
+    loads = []
+
+    app = make()
+
+    @app.jwt.user_lookup_loader
+    async def load(header, data):
+        loads.append(data["type"])
+        return data["sub"] if data["type"] == "access" or data["sub"] in users else None
+
+    browser = await signed_in(app)
+    clock.now += LIVES / 2
+    users.clear()
+    answer = await browser.go()
+    assert (answer.status, answer.cookies, loads) == (200, {}, ["access", "refresh"])
+
+
+async def test_loaders_get_the_identity_that_is_given(make, clock):
+    asked = []
+
+    app = make(identity=7)
+
+    @app.jwt.user_identity_loader
+    async def identity(number):
+        return str(number)
+
+    @app.jwt.additional_claims_loader
+    async def more(number):
+        asked.append(number)
+        return {}
+
+    browser = await signed_in(app, 7)
+    clock.now += LIVES / 2
+    assert (await browser.go()).cookies != {}
+    assert asked == [7] * 4
+
+
+async def test_it_needs_a_grace(make):
+    app = make({"JWT_REFRESH_GRACE": 0})
+    app.app.config["PROPAGATE_EXCEPTIONS"] = True
+    browser = await signed_in(app)
+    with pytest.raises(ConfigurationError, match="JWT_REFRESH_GRACE"):
+        await browser.go()
+
+
+async def test_odd_times_are_not_due(make, clock):
+    """Under the compat preset, where they may be texts."""
+    app = make({"JWT_COMPAT": "flask-jwt-extended", "JWT_COOKIE_CSRF_PROTECT": False})
+    for odd in ({"exp": str(int(clock.now + 5))}, {"iat": str(int(clock.now))}):
+        cookies = {
+            "access_token_cookie": await app.mint(additional_claims=odd),
+            "refresh_token_cookie": await app.mint_refresh(),
+        }
+        clock.now += LIVES / 2
+        assert (await app.call(cookies=cookies)).cookies == {}

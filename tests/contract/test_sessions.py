@@ -1,0 +1,902 @@
+"""Sessions: rotation, grace, replay, devices, sign-out. On each store alike."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import time
+import uuid
+from dataclasses import replace
+
+import jwt
+import pytest
+
+from async_jwt.errors import ConfigurationError, SessionUnknownError, TokenReusedError
+from async_jwt.signals import token_issued, token_reused, token_revoked
+from async_jwt.stores import MemoryStore, TokenRef
+from async_jwt.stores.contract import new_sid
+from tests.conftest import SECRET
+from tests.contract.conftest import however_it_runs
+
+pytestmark = [pytest.mark.asyncio, however_it_runs]
+
+
+def rotating(app, **options):
+    """An application with a view that rotates."""
+
+    @app.api.jwt_required(refresh=True)
+    async def rotate():
+        pair = await app.api.rotate_refresh_token(**options)
+        return {"access": pair.access_token, "refresh": pair.refresh_token, "sid": pair.sid}
+
+    app.view("/rotate", rotate, methods=["POST"])
+    return app
+
+
+async def rotate(app, token, status=200):
+    answer = await app.call("/rotate", method="POST", token=token)
+    assert answer.status == status, answer.body
+    return answer.json
+
+
+async def claims(app, token):
+    return await app.jwt.decode_token(token)
+
+
+async def status(app, token, path="/me"):
+    return (await app.call(path, token=token)).status
+
+
+@pytest.fixture(params=["memory", "redis"])
+def make(request, harness):
+    """Makes applications that rotate, on one of the stores."""
+    made = []
+
+    def make(config=None, **manager):
+        uri = "memory://"
+        if request.param == "redis":
+            uri = f"{request.getfixturevalue('redis_url')}?prefix=test-{uuid.uuid4().hex}:&deadline=5"
+        app = harness({"JWT_STORE_URI": uri, **(config or {})}, **manager)
+        made.append(app)
+        return app
+
+    yield make
+    for app in made:
+        app.end()
+
+
+@pytest.fixture
+def app(make):
+    return rotating(make())
+
+
+# -- rotation ----------------------------------------------------------------------------
+
+
+async def test_each_refresh_token_leads_to_the_next(app):
+    pair = await app.jwt.create_token_pair("alice", fresh=True)
+    assert (await claims(app, pair.access_token))["fresh"] is True
+    token, seen = pair.refresh_token, {pair.refresh_token}
+    for _ in range(3):
+        answer = await rotate(app, token)
+        token = answer["refresh"]
+        assert token not in seen
+        seen.add(token)
+        access = await claims(app, answer["access"])
+        assert (access["sub"], access["sid"], access["fresh"]) == ("alice", pair.sid, False)
+        assert (await claims(app, token))["sid"] == answer["sid"] == pair.sid
+        assert await status(app, answer["access"]) == 200
+    assert await status(app, pair.access_token) == 200
+
+
+async def test_within_the_grace_all_get_the_same_successor(app):
+    pair = await app.jwt.create_token_pair("alice")
+    answers = [await rotate(app, pair.refresh_token) for _ in range(3)]
+    assert len({answer["refresh"] for answer in answers}) == 1
+    assert len({(await claims(app, answer["access"]))["jti"] for answer in answers}) == 3
+    for answer in answers:
+        assert await status(app, answer["access"]) == 200
+    assert (await rotate(app, answers[2]["refresh"]))["sid"] == pair.sid
+
+
+async def test_many_at_once_get_the_same_successor(app):
+    pair = await app.jwt.create_token_pair("alice")
+    answers = await asyncio.gather(*(rotate(app, pair.refresh_token) for _ in range(10)))
+    assert len({answer["refresh"] for answer in answers}) == 1
+    await rotate(app, answers[0]["refresh"])
+
+
+async def test_without_grace_one_of_many_wins_and_the_session_ends(make):
+    app = rotating(make({"JWT_REFRESH_GRACE": 0}))
+    pair = await app.jwt.create_token_pair("alice")
+    answers = await asyncio.gather(
+        *(app.call("/rotate", method="POST", token=pair.refresh_token) for _ in range(10))
+    )
+    assert sorted(answer.status for answer in answers) == [200] + [401] * 9
+    winner = next(answer.json for answer in answers if answer.status == 200)
+    assert await status(app, winner["access"]) == 401
+    await rotate(app, winner["refresh"], 401)
+
+
+@pytest.mark.parametrize("grace", [dt.timedelta(seconds=0.2), 0.2])
+async def test_a_grace_ends(make, grace):
+    app = rotating(make({"JWT_REFRESH_GRACE": grace}))
+    reused, revoked = [], []
+    token_reused.connect(lambda _, **sent: reused.append(sent), app.app, weak=False)
+    token_revoked.connect(lambda _, **sent: revoked.append(sent), app.app, weak=False)
+    pair = await app.jwt.create_token_pair("alice")
+    new = await rotate(app, pair.refresh_token)
+    assert (await rotate(app, pair.refresh_token))["refresh"] == new["refresh"]
+    await asyncio.sleep(0.35)
+    answer = await app.call("/rotate", method="POST", token=pair.refresh_token)
+    assert (answer.status, answer.code, answer.json["msg"]) == (
+        401,
+        "token_reused",
+        "Token has been used before",
+    )
+    assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
+    jti = (await claims(app, pair.refresh_token))["jti"]
+    assert reused == [{"kind": "predecessor", "identity": "alice", "jti": jti, "sid": pair.sid}]
+    assert revoked == [{"scope": "session", "identity": "alice", "jti": None, "sid": pair.sid}]
+    for token, path in (
+        (pair.access_token, "/me"),
+        (new["access"], "/me"),
+        (pair.refresh_token, "/refresh"),
+        (new["refresh"], "/refresh"),
+    ):
+        assert await status(app, token, path) == 401
+
+
+async def test_until_used(make):
+    app = rotating(make({"JWT_REFRESH_GRACE": "until_used"}))
+    pair = await app.jwt.create_token_pair("alice")
+    new = await rotate(app, pair.refresh_token)
+    for _ in range(2):
+        assert (await rotate(app, pair.refresh_token))["refresh"] == new["refresh"]
+    newer = await rotate(app, new["refresh"])
+    assert (await rotate(app, new["refresh"]))["refresh"] == newer["refresh"]
+    assert (await rotate(app, pair.refresh_token, 401))["code"] == "token_reused"
+    await rotate(app, newer["refresh"], 401)
+
+
+@pytest.mark.parametrize("path", ["/rotate", "/refresh"])
+async def test_what_a_replay_was_is_told(app, path):
+    """At any view that takes refresh tokens, whether it rotates them or not."""
+    told = []
+    token_reused.connect(lambda _, **sent: told.append(sent["kind"]), app.app, weak=False)
+    pair = await app.jwt.create_token_pair("alice")
+    second = (await rotate(app, pair.refresh_token))["refresh"]
+    third = (await rotate(app, second))["refresh"]
+    method = "POST" if path == "/rotate" else "GET"
+    for token, code, kinds in (
+        (pair.refresh_token, "token_reused", ["older"]),
+        (pair.refresh_token, "token_reused", ["older", "revoked_session"]),
+        (third, "token_revoked", ["older", "revoked_session"]),
+    ):
+        answer = await app.call(path, method=method, token=token)
+        assert (answer.status, answer.code, told) == (401, code, kinds)
+
+
+async def test_a_replay_logs_no_token(app, caplog):
+    pair = await app.jwt.create_token_pair("alice")
+    for token in (pair.refresh_token, (await rotate(app, pair.refresh_token))["refresh"]):
+        await rotate(app, token)
+    caplog.set_level("DEBUG")
+    await rotate(app, pair.refresh_token, 401)
+    assert "used again (older)" in caplog.text
+    assert pair.refresh_token.split(".")[1] not in caplog.text
+
+
+@pytest.mark.parametrize("names", [["token_reuse"], ["revoked_token"], ["token_reuse", "revoked_token"]])
+async def test_loaders_answer_a_replay(app, names):
+    for name in names:
+
+        async def answer(header, data, name=name):
+            return {"by": name, "sub": data["sub"], "alg": header["alg"]}, 499
+
+        getattr(app.jwt, f"{name}_loader")(answer)
+    pair = await app.jwt.create_token_pair("alice")
+    await rotate(app, (await rotate(app, pair.refresh_token))["refresh"])
+    assert await rotate(app, pair.refresh_token, 499) == {"by": names[0], "sub": "alice", "alg": "HS256"}
+
+
+async def test_a_session_that_the_store_does_not_know_is_refused(app):
+    token = await app.mint_refresh(additional_claims={"sid": new_sid("alice")})
+    assert await status(app, token, "/refresh") == 200
+    expected = {"code": "session_unknown", "msg": "The session has ended"}
+    assert await rotate(app, token, 401) == expected
+
+
+async def test_views_may_catch_what_rotation_raises(app):
+    @app.api.jwt_required(refresh=True, skip_revocation_check=True)
+    async def careful():
+        try:
+            await app.api.rotate_refresh_token()
+        except TokenReusedError as error:
+            return {"kind": error.kind, "sub": error.jwt_data["sub"]}
+        except SessionUnknownError:
+            return {"kind": "unknown"}
+        return {"kind": "none"}
+
+    app.view("/careful", careful)
+    pair = await app.jwt.create_token_pair("alice")
+    new = await rotate(app, pair.refresh_token)
+    await rotate(app, new["refresh"])
+    told = []
+    token_reused.connect(lambda _, **sent: told.append(sent["kind"]), app.app, weak=False)
+    assert (await app.call("/careful", token=pair.refresh_token)).json == {"kind": "older", "sub": "alice"}
+    assert told == ["older"]
+    unknown = await app.mint_refresh(additional_claims={"sid": "of nobody"})
+    assert (await app.call("/careful", token=unknown)).json == {"kind": "unknown"}
+
+
+async def test_grace_revives_nothing_that_was_signed_out(app):
+    pair = await app.jwt.create_token_pair("alice")
+    new = await rotate(app, pair.refresh_token)
+    await app.jwt.revoke_token(new["refresh"])
+    assert (await rotate(app, pair.refresh_token, 401))["code"] == "token_revoked"
+    for revoke in (
+        lambda pair: app.jwt.revoke_session(pair.sid),
+        lambda pair: app.jwt.revoke_user("alice"),
+        lambda pair: app.jwt.revoke_everything(),
+        lambda pair: app.jwt.revoke_token(pair.refresh_token),
+    ):
+        pair = await app.jwt.create_token_pair("alice")
+        new = await rotate(app, pair.refresh_token)
+        await revoke(pair)
+        await rotate(app, pair.refresh_token, 401)
+
+
+async def test_the_store_holds_no_token(app):
+    pair = await app.jwt.create_token_pair("alice", device="phone")
+    new = await rotate(app, pair.refresh_token)
+    session = await app.jwt.store.find_session(pair.sid)
+    ref = TokenRef("alice", session.refresh_jti, pair.sid, session.stamp, 0.0, None)
+    seen = await app.jwt.store.look_session(ref)
+    held = f"{session}{session.extras}{seen}{seen.successor}{seen.version}"
+    for token in (pair.access_token, pair.refresh_token, new["access"], new["refresh"]):
+        for part in token.split(".")[1:]:
+            assert part not in held
+    csrf = (await claims(app, new["refresh"]))["csrf"]
+    assert csrf in seen.successor
+    assert csrf not in f"{session!r} {seen!r} {pair!r}"
+
+
+# -- tokens that were made without a session ---------------------------------------------
+
+
+async def test_a_token_of_no_session_becomes_the_first_of_one(app):
+    access, token = await app.mint(), await app.mint_refresh()
+    told = []
+    token_reused.connect(lambda _, **sent: told.append(sent), app.app, weak=False)
+    new = await rotate(app, token)
+    assert (await rotate(app, token))["refresh"] == new["refresh"]
+    (session,) = (await app.jwt.list_sessions("alice")).sessions
+    assert session.sid == new["sid"] == (await claims(app, new["access"]))["sid"]
+    newer = await rotate(app, new["refresh"])
+    assert (await rotate(app, token, 401))["code"] == "token_reused"
+    assert (told[0]["kind"], told[0]["sid"]) == ("older", new["sid"])
+    for dead in (new["access"], newer["access"]):
+        assert await status(app, dead) == 401
+    assert await status(app, newer["refresh"], "/refresh") == 401
+    assert await status(app, access) == 200  # it belongs to no session
+
+
+async def test_signing_its_session_out_takes_the_first_token_too(app):
+    token = await app.mint_refresh()
+    new = await rotate(app, token)
+    assert await status(app, token, "/refresh") == 200
+    assert await app.jwt.revoke_session(new["sid"]) is True
+    assert await status(app, token, "/refresh") == 401
+    await rotate(app, token, 401)
+
+
+async def test_a_token_without_a_jti_is_of_no_session(app):
+    token = await app.mint_refresh()
+    held = {name: value for name, value in (await claims(app, token)).items() if name != "jti"}
+    bare = jwt.encode(held, SECRET, "HS256")
+    assert await status(app, bare, "/refresh") == 200
+    assert (await rotate(app, bare, 401))["code"] == "session_unknown"
+    held["sid"] = (await app.jwt.create_token_pair("alice")).sid
+    bare = jwt.encode(held, SECRET, "HS256")
+    assert (await rotate(app, bare, 401))["code"] == "session_unknown"
+
+
+# -- what tokens carry -------------------------------------------------------------------
+
+
+async def test_claims_of_the_login_go_on(app):
+    asked = []
+
+    @app.jwt.additional_claims_loader
+    async def more(identity):
+        asked.append(identity)
+        return {"role": f"role {len(asked)}", "plan": "free"}
+
+    @app.jwt.additional_headers_loader
+    async def headers(identity):
+        return {"x": "loader"}
+
+    given = {"plan": "paid", "tenant": uuid.UUID(int=7), "exp": time.time() + 50, "nbf": None, "aud": "shop"}
+    pair = await app.jwt.create_token_pair(
+        "alice", additional_claims=given, additional_headers={"y": "given"}
+    )
+    new = await rotate(app, (await rotate(app, pair.refresh_token))["refresh"])
+    for kind in ("access", "refresh"):
+        found = await claims(app, new[kind])
+        assert (found["plan"], found["tenant"], found["aud"]) == ("paid", str(uuid.UUID(int=7)), "shop")
+        assert found["exp"] > time.time() + 60
+        assert found["role"] in ("role 5", "role 6")
+        header = app.api.get_unverified_jwt_headers
+        async with app.context():
+            assert (header(new[kind])["x"], header(new[kind])["y"]) == ("loader", "given")
+
+
+async def test_a_loaders_claim_that_is_no_more_does_not_go_on(app):
+    roles = {"admin": True}
+
+    @app.jwt.additional_claims_loader
+    async def more(identity):
+        return dict(roles)
+
+    pair = await app.jwt.create_token_pair("alice")
+    assert (await claims(app, pair.access_token))["admin"] is True
+    roles.clear()
+    new = await rotate(app, pair.refresh_token)
+    for kind in ("access", "refresh"):
+        assert "admin" not in await claims(app, new[kind])
+
+
+async def test_claims_given_to_a_rotation_go_on_from_there(make):
+    app = rotating(make())
+
+    @app.api.jwt_required(refresh=True)
+    async def switch():
+        pair = await app.api.rotate_refresh_token(
+            additional_claims={"tenant": "b"}, additional_headers={"t": 1}, device="new"
+        )
+        return {"refresh": pair.refresh_token}
+
+    app.view("/switch", switch, methods=["POST"])
+    pair = await app.jwt.create_token_pair("alice", device="old", additional_claims={"tenant": "a", "n": 1})
+    new = (await app.call("/switch", method="POST", token=pair.refresh_token)).json
+    (session,) = (await app.jwt.list_sessions("alice")).sessions
+    assert session.device == "new"
+    new = await rotate(app, new["refresh"])
+    for kind in ("access", "refresh"):
+        found = await claims(app, new[kind])
+        assert (found["tenant"], found["n"]) == ("b", 1)
+    (session,) = (await app.jwt.list_sessions("alice")).sessions
+    assert session.device == "new"
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"additional_claims": {"jti": "always the same"}}, ValueError),
+        ({"additional_claims": {"x": object()}}, TypeError),
+        ({"additional_claims": {"x": float("nan")}}, ValueError),
+        ({"identity": "bob"}, ValueError),
+        ({"device": 7}, TypeError),
+    ],
+)
+async def test_what_cannot_be_made_uses_nothing_up(make, options, error):
+    app = rotating(make())
+    raised = []
+
+    @app.api.jwt_required(refresh=True)
+    async def wrong():
+        try:
+            await app.api.rotate_refresh_token(**options)
+        except error as problem:
+            raised.append(problem)
+            return {}
+        return {"access": "made"}
+
+    app.view("/wrong", wrong, methods=["POST"])
+    pair = await app.jwt.create_token_pair("alice", additional_claims=None)
+    if "jti" in options.get("additional_claims", {}):
+        pair = await app.jwt.create_token_pair("alice", **options)
+    assert (await app.call("/wrong", method="POST", token=pair.refresh_token)).json == {}
+    assert len(raised) == 1
+    new = await rotate(app, pair.refresh_token)
+    assert (await claims(app, new["refresh"]))["jti"] != "always the same"
+
+
+async def test_users_are_looked_up_again(app):
+    users = {"alice"}
+
+    @app.jwt.user_lookup_loader
+    async def load(header, data):
+        return data["sub"] if data["sub"] in users else None
+
+    pair = await app.jwt.create_token_pair("alice")
+    new = await rotate(app, pair.refresh_token)
+    users.clear()
+    assert (await rotate(app, new["refresh"], 401))["code"] == "user_not_found"
+
+
+class User:
+    def __init__(self, name, plan):
+        self.name, self.plan = name, plan
+
+
+async def test_loaders_get_the_user_where_they_take_one(app):
+    @app.jwt.user_identity_loader
+    async def identity(user):
+        return user.name
+
+    @app.jwt.user_lookup_loader
+    async def load(header, data):
+        return User(data["sub"], "now paid")
+
+    @app.jwt.additional_claims_loader
+    async def more(user):
+        return {"plan": user.plan}
+
+    pair = await app.jwt.create_token_pair(User("alice", "free"))
+    new = await rotate(app, pair.refresh_token)
+    found = await claims(app, new["access"])
+    assert (found["sub"], found["plan"]) == ("alice", "now paid")
+
+
+@pytest.mark.parametrize("kind", ["text", "fails", "no user"])
+async def test_loaders_get_the_identity_where_they_take_no_user(app, kind):
+    asked = []
+
+    @app.jwt.user_identity_loader
+    async def identity(number):
+        return {"text": str, "fails": lambda value: f"{value:d}", "no user": str}[kind](number)
+
+    if kind != "no user":
+
+        @app.jwt.user_lookup_loader
+        async def load(header, data):
+            return User(data["sub"], "")
+
+    @app.jwt.additional_claims_loader
+    async def more(number):
+        asked.append(number)
+        return {}
+
+    pair = await app.jwt.create_token_pair(7)
+    new = await rotate(app, pair.refresh_token)
+    assert (await claims(app, new["access"]))["sub"] == "7"
+    assert asked == [7, 7, "7", "7"]
+
+
+async def test_loaders_get_the_identity_that_is_given(make):
+    app = rotating(make(), identity=7)
+    asked = []
+
+    @app.jwt.user_identity_loader
+    async def identity(number):
+        return str(number)
+
+    @app.jwt.additional_claims_loader
+    async def more(number):
+        asked.append(number)
+        return {}
+
+    pair = await app.jwt.create_token_pair(7)
+    assert (await claims(app, (await rotate(app, pair.refresh_token))["access"]))["sub"] == "7"
+    assert asked == [7, 7, 7, 7]
+
+
+async def test_tokens_are_told(app):
+    told = []
+    token_issued.connect(lambda _, **sent: told.append((sent["type"], sent["sid"])), app.app, weak=False)
+    pair = await app.jwt.create_token_pair("alice")
+    await rotate(app, pair.refresh_token)
+    await rotate(app, pair.refresh_token)
+    kinds = ["access", "refresh", "access", "refresh", "access"]
+    assert told == [(kind, pair.sid) for kind in kinds]
+
+
+async def test_only_a_checked_refresh_token_is_rotated(app):
+    @app.api.jwt_required(verify_type=False)
+    async def either():
+        with pytest.raises(RuntimeError, match="refresh=True"):
+            await app.api.rotate_refresh_token()
+        return {}
+
+    app.view("/rotates", either)
+    assert await status(app, await app.mint(), "/rotates") == 200
+    with pytest.raises(RuntimeError, match="refresh=True"):
+        await app.jwt.rotate_refresh_token()
+
+
+# -- lifetimes ---------------------------------------------------------------------------
+
+
+async def test_a_session_slides_and_ends(harness, clock):
+    app = rotating(
+        harness(
+            {
+                "JWT_ACCESS_TOKEN_EXPIRES": 100,
+                "JWT_REFRESH_TOKEN_EXPIRES": 1000,
+                "JWT_SESSION_MAX_AGE": dt.timedelta(seconds=2500),
+            },
+            store=MemoryStore(clock=clock),
+            clock=clock,
+        )
+    )
+    pair = await app.jwt.create_token_pair("alice")
+    begun, token = clock.now, pair.refresh_token
+    for expected in (1900, 2500, 2500):
+        clock.now += 900 if expected == 1900 else 790
+        answer = await rotate(app, token)
+        token = answer["refresh"]
+        assert (await claims(app, token))["exp"] == begun + expected
+        (session,) = (await app.jwt.list_sessions("alice")).sessions
+        assert session.expires_at.timestamp() == begun + expected
+        assert session.created_at.timestamp() == begun
+        assert session.last_used_at.timestamp() == clock.now
+    assert (await claims(app, answer["access"]))["exp"] == begun + 2500
+    clock.now = begun + 2500
+    assert (await app.jwt.list_sessions("alice")).sessions == ()
+    assert (await rotate(app, token, 401))["code"] == "token_expired"
+
+
+async def test_an_age_that_is_set_later_ends_sessions_too(harness, clock):
+    app = rotating(harness(store=MemoryStore(clock=clock), clock=clock))
+    pair = await app.jwt.create_token_pair("alice")
+    alone = await app.mint_refresh()
+    clock.now += 1000
+    app.app.config["JWT_SESSION_MAX_AGE"] = 1000
+    assert (await rotate(app, pair.refresh_token, 401))["code"] == "token_expired"
+    assert (await rotate(app, alone, 401))["code"] == "token_expired"
+    app.app.config["JWT_SESSION_MAX_AGE"] = 1100
+    for token in (pair.refresh_token, alone):
+        answer = await rotate(app, token)
+        for kind in ("access", "refresh"):
+            assert (await claims(app, answer[kind]))["exp"] == clock.now + 100
+
+
+async def test_tokens_of_a_session_do_not_outlive_it(harness, clock):
+    app = rotating(harness(store=MemoryStore(clock=clock), clock=clock))
+    made = []
+
+    @app.api.jwt_required()
+    async def more():
+        made[:] = [
+            await app.api.create_access_token("alice", fresh=True, expires_delta=lives)
+            for lives in (False, dt.timedelta(days=400), None)
+        ]
+        return {}
+
+    app.view("/more", more)
+    pair = await app.jwt.create_token_pair("alice")
+    assert await status(app, pair.access_token, "/more") == 200
+    lives = [(await claims(app, token))["exp"] - clock.now for token in made]
+    assert lives == [30 * 86400, 30 * 86400, 900]
+    for token in made:
+        held = await claims(app, token)
+        assert (held["sid"], held["fresh"]) == (pair.sid, True)
+        assert await status(app, token, "/fresh") == 200
+    app.app.config["JWT_SESSION_MAX_AGE"] = 300
+    assert await status(app, pair.access_token, "/more") == 200
+    assert [(await claims(app, token))["exp"] - clock.now for token in made] == [300] * 3
+    await app.jwt.revoke_session(pair.sid)
+    for token in made:
+        assert await status(app, token, "/fresh") == 401
+
+
+async def test_a_token_that_is_handed_out_again_does_not_outlive_its_session(harness, clock):
+    app = harness(store=MemoryStore(clock=clock), clock=clock)
+
+    @app.api.jwt_required(refresh=True)
+    async def view():
+        pair = await app.api.rotate_refresh_token(access_expires_delta=lives)
+        return {"access": pair.access_token, "refresh": pair.refresh_token}
+
+    app.view("/rotate", view, methods=["POST"])
+    lives = None
+    pair = await app.jwt.create_token_pair("alice")
+    await rotate(app, pair.refresh_token)
+    lives = False
+    answer = await rotate(app, pair.refresh_token)
+    assert (await claims(app, answer["access"]))["exp"] == clock.now + 30 * 86400
+
+
+async def test_sessions_may_last_for_ever(app):
+    app.app.config.update(JWT_ACCESS_TOKEN_EXPIRES=False, JWT_REFRESH_TOKEN_EXPIRES=False)
+    pair = await app.jwt.create_token_pair("alice")
+    answer = await rotate(app, pair.refresh_token)
+    again = await rotate(app, pair.refresh_token)
+    (session,) = (await app.jwt.list_sessions("alice")).sessions
+    assert session.expires_at is None
+    assert "exp" not in await claims(app, again["access"])
+    await app.jwt.revoke_session(pair.sid)
+    for token in (answer["access"], again["access"]):
+        assert await status(app, token) == 401
+
+
+async def test_a_session_that_ends_with_the_world_is_listed(app):
+    far = {"exp": 10**14}
+    pair = await app.jwt.create_token_pair("alice", additional_claims=far)
+    (session,) = (await app.jwt.list_sessions("alice")).sessions
+    assert (session.sid, session.expires_at) == (pair.sid, None)
+
+
+# -- devices -----------------------------------------------------------------------------
+
+
+def devices(app):
+    """An application with a page of devices."""
+    api = app.api
+
+    @api.jwt_required()
+    async def list_():
+        page = await api.list_sessions()
+        return {"devices": [[each.device, each.sid, each.current] for each in page.sessions]}
+
+    @api.jwt_required()
+    async def sign_out(sid=None):
+        return {"done": await api.revoke_session(sid)}
+
+    @api.jwt_required()
+    async def everywhere():
+        await api.revoke_user(keep_current=True)
+        return {}
+
+    app.view("/devices", list_)
+    app.view("/out/<sid>", sign_out, methods=["POST"])
+    app.view("/out", sign_out, methods=["POST"])
+    app.view("/elsewhere", everywhere, methods=["POST"])
+    return app
+
+
+async def test_devices_are_listed_the_last_used_first(app):
+    devices(app)
+    pairs = {
+        name: await app.jwt.create_token_pair("alice", device=name) for name in ("phone", "laptop", "tv")
+    }
+    await app.jwt.create_token_pair("bob", device="bob's")
+    await rotate(app, pairs["laptop"].refresh_token)
+    answer = await app.call("/devices", token=pairs["phone"].access_token)
+    assert answer.json["devices"] == [
+        ["laptop", pairs["laptop"].sid, False],
+        ["tv", pairs["tv"].sid, False],
+        ["phone", pairs["phone"].sid, True],
+    ]
+    page = await app.jwt.list_sessions("alice", limit=2)
+    assert [each.device for each in page.sessions] == ["laptop", "tv"]
+    last = await app.jwt.list_sessions("alice", limit=2, cursor=page.cursor)
+    assert [each.device for each in last.sessions] == ["phone"]
+    assert last.cursor is None
+    first = page.sessions[0]
+    now = dt.datetime.now(dt.UTC)
+    assert now - dt.timedelta(seconds=30) < first.created_at < first.last_used_at <= now < first.expires_at
+    assert not first.current
+    assert not (await app.jwt.list_sessions("nobody")).sessions
+
+
+async def test_a_listing_holds_nothing_that_is_a_token(app):
+    pair = await app.jwt.create_token_pair("alice", device="phone", additional_claims={"secret": "sauce"})
+    new = await rotate(app, pair.refresh_token)
+    text = repr(await app.jwt.list_sessions("alice"))
+    for token in (pair.access_token, pair.refresh_token, new["access"], new["refresh"]):
+        held = await claims(app, token)
+        for hidden in (token, held["jti"], held["csrf"], "sauce"):
+            assert hidden not in text
+
+
+async def test_one_device_is_signed_out(app):
+    devices(app)
+    mine, other = [await app.jwt.create_token_pair("alice") for _ in range(2)]
+    new = await rotate(app, other.refresh_token)
+    answer = await app.call(f"/out/{other.sid}", method="POST", token=mine.access_token)
+    assert answer.json == {"done": True}
+    for token in (other.access_token, new["access"]):
+        assert await status(app, token) == 401
+    await rotate(app, new["refresh"], 401)
+    await rotate(app, other.refresh_token, 401)
+    answer = await app.call(f"/out/{other.sid}", method="POST", token=mine.access_token)
+    assert answer.json == {"done": False}
+    answer = await app.call("/out", method="POST", token=mine.access_token)
+    assert answer.json == {"done": True}
+    assert await status(app, mine.access_token) == 401
+    assert (await app.jwt.list_sessions("alice")).sessions == ()
+
+
+async def test_nobody_signs_somebody_else_out(app):
+    devices(app)
+    mine = await app.jwt.create_token_pair("mallory")
+    yours = await app.jwt.create_token_pair("alice")
+    for sid in (yours.sid, "unknown", yours.sid[:-1], "00%ff", "%00"):
+        answer = await app.call(f"/out/{sid}", method="POST", token=mine.access_token)
+        assert answer.json == {"done": False}
+    assert await status(app, yours.access_token) == 200
+    await rotate(app, yours.refresh_token)
+
+
+async def test_ids_that_clients_send_may_be_anything(app):
+    @app.api.jwt_required()
+    async def out():
+        odd = ["", 7, [], {}, True, "\ud800", "ab\ud800", b"ab", "\0"]
+        return [await app.api.revoke_session(sid) for sid in odd]
+
+    app.view("/odd", out)
+    pair = await app.jwt.create_token_pair("alice")
+    answer = await app.call("/odd", token=pair.access_token)
+    assert (answer.status, set(answer.json)) == (200, {False})
+    assert await status(app, pair.access_token) == 200
+    assert await app.jwt.revoke_session("ab\ud800") is False
+
+
+async def test_managers_sign_anybody_out(app):
+    told = []
+    token_revoked.connect(lambda _, **sent: told.append(sent), app.app, weak=False)
+    one, two = [await app.jwt.create_token_pair("alice") for _ in range(2)]
+    assert await app.jwt.revoke_session(one.sid, identity="bob") is False
+    assert await status(app, one.access_token) == 200
+    assert await app.jwt.revoke_session(one.sid, identity="alice") is True
+    assert await app.jwt.revoke_session(two.sid) is True
+    assert await app.jwt.revoke_session(two.sid) is False
+    assert [(each["scope"], each["identity"], each["sid"]) for each in told] == [
+        ("session", "alice", one.sid),
+        ("session", "alice", two.sid),
+        ("session", None, two.sid),
+    ]
+    for pair in (one, two):
+        assert await status(app, pair.access_token) == 401
+    with pytest.raises(RuntimeError, match="authenticated request"):
+        await app.jwt.revoke_session()
+    with pytest.raises(RuntimeError, match="authenticated request"):
+        await app.jwt.list_sessions()
+
+
+async def test_an_admin_names_whose_session_it_is(app):
+    @app.api.jwt_required()
+    async def admin():
+        sid = (await app.jwt.list_sessions("alice")).sessions[0].sid
+        return [
+            await app.jwt.revoke_session(sid),
+            await app.jwt.revoke_session(sid, identity="bob"),
+            await app.jwt.revoke_session(sid, identity="alice"),
+        ]
+
+    app.view("/admin", admin)
+    pair = await app.jwt.create_token_pair("alice")
+    root = await app.jwt.create_token_pair("root")
+    assert (await app.call("/admin", token=root.access_token)).json == [False, False, True]
+    assert await status(app, pair.access_token) == 401
+
+
+async def test_a_session_that_is_not_known_is_signed_out_all_the_same(make):
+    """As of another store before, or of a token that somebody else issued."""
+    app = devices(make())
+    foreign = await app.mint(additional_claims={"sid": "of somebody else"})
+    sibling = await app.mint(additional_claims={"sid": "of somebody else"})
+    assert (await app.call("/out", method="POST", token=foreign)).json == {"done": True}
+    assert await status(app, sibling) == 401
+
+
+async def test_a_token_of_no_session_signs_itself_out(app):
+    devices(app)
+    mine, other = await app.mint(), await app.mint()
+    assert (await app.call("/out", method="POST", token=mine)).json == {"done": True}
+    assert await status(app, mine) == 401
+    assert await status(app, other) == 200
+
+
+async def test_everywhere_else(app):
+    devices(app)
+    mine, *others = [await app.jwt.create_token_pair("alice") for _ in range(3)]
+    assert (await app.call("/elsewhere", method="POST", token=mine.access_token)).status == 200
+    assert [each[1] for each in (await app.call("/devices", token=mine.access_token)).json["devices"]] == [
+        mine.sid
+    ]
+    for other in others:
+        await rotate(app, other.refresh_token, 401)
+    new = await rotate(app, mine.refresh_token)
+    assert await status(app, new["access"]) == 200
+    await app.jwt.revoke_user("alice")
+    assert await status(app, new["access"]) == 401
+
+
+async def test_a_user_has_so_many_sessions(make):
+    app = rotating(make({"JWT_MAX_SESSIONS": 2}))
+    told = []
+    token_revoked.connect(lambda _, **sent: told.append(sent["sid"]), app.app, weak=False)
+    one, two = [await app.jwt.create_token_pair("alice") for _ in range(2)]
+    bob = await app.jwt.create_token_pair("bob")
+    await rotate(app, one.refresh_token)
+    three = await app.jwt.create_token_pair("alice")
+    assert told == [two.sid]
+    assert await status(app, two.access_token) == 401
+    for pair in (one, three, bob):
+        assert await status(app, pair.access_token) == 200
+    adopted = await rotate(app, await app.mint_refresh())
+    assert told == [two.sid, one.sid]
+    assert {each.sid for each in (await app.jwt.list_sessions("alice")).sessions} == {
+        three.sid,
+        adopted["sid"],
+    }
+
+
+async def test_pages_that_clients_ask_for(app):
+    @app.api.jwt_required()
+    async def page():
+        request = app.framework.request
+        page = await app.api.list_sessions(limit=1, cursor=request.args.get("cursor"))
+        return {"cursor": page.cursor}
+
+    app.view("/page", page)
+    one, _ = [await app.jwt.create_token_pair("alice") for _ in range(2)]
+    cursor = (await app.call("/page", token=one.access_token)).json["cursor"]
+    assert (await app.call(f"/page?cursor={cursor.replace('+', '%2B')}", token=one.access_token)).json == {
+        "cursor": None
+    }
+    for wrong in ("", "x", "nan%20x", "%00", "1%20%c3%a9", "inf", "%f0%9f%98%80"):
+        answer = await app.call(f"/page?cursor={wrong}", token=one.access_token)
+        assert (answer.status, answer.json.get("code")) == (400, "cursor_invalid"), wrong
+    for limit in (0, -1, 1001, True, 2.0, None, "3"):
+        with pytest.raises(ValueError, match="1 to 1000"):
+            await app.jwt.list_sessions("alice", limit=limit)
+
+
+async def test_labels_of_devices(app):
+    for label, kept in ((None, None), ("x" * 5000, "x" * 200), ("a\ud800b", "a?b"), ("\u00e9\n", "\u00e9\n")):
+        pair = await app.jwt.create_token_pair("alice", device=label)
+        assert (await app.jwt.list_sessions("alice")).sessions[0].device == kept
+        await app.jwt.revoke_session(pair.sid)
+    with pytest.raises(TypeError, match="device"):
+        await app.jwt.create_token_pair("alice", device=b"phone")
+
+
+# -- stores ------------------------------------------------------------------------------
+
+
+class Revocations:
+    """A store that keeps no sessions."""
+
+    awaits_nothing = True
+
+    def __init__(self):
+        inner = MemoryStore()
+        for name in ("stamp", "check", "revoke_token", "revoke_session", "revoke_user", "start", "close"):
+            setattr(self, name, getattr(inner, name))
+
+    async def revoke_everything(self):
+        raise NotImplementedError
+
+
+async def test_a_store_without_sessions_is_enough_for_the_rest(harness):
+    app = devices(harness(store=Revocations()))
+
+    @app.api.jwt_required(refresh=True)
+    async def view():
+        with pytest.raises(ConfigurationError, match="Revocations keeps no sessions"):
+            await app.api.rotate_refresh_token()
+        return {}
+
+    app.view("/no", view)
+    pair = await app.jwt.create_token_pair("alice", device="phone")
+    assert await status(app, pair.refresh_token, "/no") == 200
+    answer = await app.call(f"/out/{pair.sid}x", method="POST", token=pair.access_token)
+    assert answer.json == {"done": False}
+    with pytest.raises(ConfigurationError, match="Revocations keeps no sessions"):
+        await app.jwt.list_sessions("alice")
+    assert (await app.call("/out", method="POST", token=pair.access_token)).json == {"done": True}
+    assert await status(app, pair.access_token) == 401
+
+
+class Odd(MemoryStore):
+    async def look_session(self, ref):
+        return replace(await super().look_session(ref), counts="it does")
+
+
+async def test_a_store_that_answers_something_else_opens_no_door(harness):
+    app = rotating(harness(store=Odd()))
+    pair = await app.jwt.create_token_pair("alice")
+    await rotate(app, pair.refresh_token, 401)
+
+
+async def test_sessions_in_memory_are_named_in_the_log(harness, caplog):
+    app = rotating(harness())
+    pair = await app.jwt.create_token_pair("alice")
+    assert "JWT_STORE_URI" not in caplog.text
+    await rotate(app, (await rotate(app, pair.refresh_token))["refresh"])
+    assert caplog.text.count("JWT_STORE_URI") == 1
