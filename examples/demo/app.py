@@ -24,14 +24,14 @@ from quart.typing import ResponseReturnValue
 
 from async_jwt.adapters.quart import (
     JWTManager,
-    create_access_token,
     create_token_pair,
     current_user,
     get_jwt_request_location,
     jwt_required,
-    revoke_token,
+    refresh_expiring_cookies,
+    revoke_session,
     revoke_user,
-    set_access_cookies,
+    rotate_refresh_token,
     set_token_cookies,
     unset_jwt_cookies,
 )
@@ -42,11 +42,11 @@ from async_jwt.errors import (
     RevokedTokenError,
     UserLookupError,
 )
+from examples.demo.devices import Incidents, device_name, devices
 from examples.demo.live import MAX_NOTICE_LENGTH, Board, live
 from examples.demo.models import User, Users
 from examples.demo.pages import ACCOUNT_PAGE, LIVE_PAGE, LOGIN_PAGE
 
-REFRESH_COOKIE = "__Host-refresh_token_cookie"
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
 NO_STORE = {"Cache-Control": "no-store"}
 MIN_PASSWORD_LENGTH = 10
@@ -68,12 +68,16 @@ def create_app(config: Mapping[str, Any]) -> Quart:
         MAX_CONTENT_LENGTH=1024 * 1024,
         JWT_TOKEN_LOCATION=["headers", "cookies", "websocket_protocol"],
         JWT_COOKIE_PREFIX="__Host-",
+        # A browser may never see the answer that held its new token: the old one leads to it till then.
+        JWT_REFRESH_GRACE="until_used",
+        JWT_MAX_SESSIONS=50,
         # memory:// is for one process; several share their revocations in redis://...
         JWT_STORE_URI=os.environ.get("JWT_STORE_URI", "memory://"),
     )
     app.config.update(config)
     app.extensions["users"] = users = Users(app.config["DATABASE_URL"])
     app.extensions["board"] = Board()
+    app.extensions["incidents"] = Incidents(app)
     jwt.init_app(app, add_context_processor=True)
     app.register_blueprint(api)
     app.register_blueprint(pages)
@@ -127,23 +131,22 @@ async def login() -> ResponseReturnValue:
     user = await all_users().with_password(*await json_texts("name", "password"))
     if user is None:
         return {"msg": "Wrong name or password", "code": "login_failed"}, 401, CHALLENGE
-    pair = await create_token_pair(user, fresh=True)
+    pair = await create_token_pair(user, fresh=True, device=device_name())
     return {"access_token": pair.access_token, "refresh_token": pair.refresh_token}, 200, NO_STORE
 
 
 @api.post("/refresh")
 @jwt_required(refresh=True, locations="headers")
 async def refresh() -> ResponseReturnValue:
-    # Not fresh: nobody typed a password just now.
-    return {"access_token": await create_access_token(current_user)}, 200, NO_STORE
+    # The new access token is not fresh: nobody typed a password just now.
+    pair = await rotate_refresh_token()
+    return {"access_token": pair.access_token, "refresh_token": pair.refresh_token}, 200, NO_STORE
 
 
 @api.post("/logout")
 @jwt_required(locations="headers")
 async def logout() -> ResponseReturnValue:
-    (refresh_token,) = await json_texts("refresh_token")
-    await revoke_token(refresh_token)
-    await revoke_token()
+    await revoke_session()
     return {"msg": "Logged out"}
 
 
@@ -223,7 +226,8 @@ async def login_with_form() -> ResponseReturnValue:
         problem = "This name and password do not go together."
         return await render_template_string(LOGIN_PAGE, problem=problem), 401, CHALLENGE
     response = redirect("/account", 303)
-    set_token_cookies(response, await create_token_pair(user, fresh=True))
+    pair = await create_token_pair(user, fresh=True, device=device_name())
+    set_token_cookies(response, pair)
     return response
 
 
@@ -243,19 +247,22 @@ async def live_page() -> ResponseReturnValue:
 @jwt_required(refresh=True, locations="cookies")
 async def refresh_cookies() -> ResponseReturnValue:
     response = await make_response({"msg": "Refreshed"})
-    set_access_cookies(response, await create_access_token(current_user))
+    set_token_cookies(response, await rotate_refresh_token())
     return response
 
 
 @pages.post("/logout")
 @jwt_required(locations="cookies")
 async def logout_with_cookies() -> ResponseReturnValue:
-    if refresh_token := request.cookies.get(REFRESH_COOKIE):
-        await revoke_token(refresh_token)
-    await revoke_token()
+    await revoke_session()
     response = await make_response({"msg": "Logged out"})
     unset_jwt_cookies(response)
     return response
+
+
+# Whoever uses the pages is not asked to refresh: their cookies are replaced in time.
+pages.after_request(refresh_expiring_cookies)
+pages.register_blueprint(devices)
 
 
 @pages.errorhandler(NoAuthorizationError)

@@ -20,6 +20,9 @@ _HEAD = """<!doctype html>
   button { margin-top: .5rem; border: 0; background: #2457d6; color: #fff; cursor: pointer; }
   button.quiet { background: none; color: inherit; border: 1px solid var(--edge); }
   .problem { color: #c22; }
+  li.device { padding: .5rem 0; border-bottom: 1px solid var(--edge); }
+  li.device small { display: block; opacity: .75; }
+  ul.devices { height: auto; }
   output { display: block; min-height: 1.5em; margin-top: 1rem; }
   ul { height: 12rem; margin: 0 0 1rem; padding: 0; overflow: auto; overflow-wrap: anywhere;
        list-style: none; }
@@ -52,24 +55,25 @@ _SCRIPT = """
     fetch(path, {method: "POST", headers: {"X-CSRF-TOKEN": cookie(csrf)}});
 
   const refresh = () => post("/refresh", "__Host-csrf_refresh_token");
+
+  // An access token lives for minutes: when it has ended, the refresh token fetches a new one.
+  async function send(path) {
+    const answer = await post(path, "__Host-csrf_access_token");
+    if (answer.status !== 401) return answer;
+    return (await refresh()).ok ? post(path, "__Host-csrf_access_token") : answer;
+  }
 """
 
 ACCOUNT_PAGE = f"""{_HEAD}
 <h1>Hello, {{{{ current_user.name }}}}</h1>
 <p>The token is in a cookie that scripts cannot read. Its CSRF value is in one that they can.</p>
-<p><a href="/live">The notice board</a> is a live WebSocket.</p>
+<p><a href="/live">The notice board</a> is a live WebSocket.
+<a href="/devices/">Your devices</a> are where you are signed in.</p>
 <button id="greet">Send a protected POST</button>
 <button id="logout" class="quiet">Log out</button>
 <button id="logout-everywhere" class="quiet">Log out on all devices</button>
 <output id="answer"></output>
 <script>{_SCRIPT}
-  // An access token lives for minutes: when it has ended, the refresh token fetches a new one.
-  async function send(path) {{
-    const answer = await post(path, "__Host-csrf_access_token");
-    if (answer.status !== 401) return answer;
-    return (await refresh()).ok ? post(path, "__Host-csrf_access_token") : answer;
-  }}
-
   document.getElementById("greet").onclick = async () => {{
     const answer = await send("/api/greeting");
     const body = await answer.json();
@@ -144,5 +148,34 @@ LIVE_PAGE = f"""{_HEAD}
     form.reset();
   }};
   connect();
+</script>
+{_FOOT}"""
+
+DEVICES_PAGE = f"""{_HEAD}
+<h1>Your devices</h1>
+{{% for incident in incidents %}}<p class="problem" role="alert">{{{{ incident }}}}</p>{{% endfor %}}
+<ul class="devices">
+{{% for session in page.sessions %}}
+<li class="device" data-sid="{{{{ session.sid }}}}">
+  {{{{ session.device or "Unknown" }}}}{{% if session.current %}} (this one){{% endif %}}
+  <small>Signed in {{{{ session.created_at.strftime("%d %b %H:%M") }}}},
+  last used {{{{ session.last_used_at.strftime("%d %b %H:%M") }}}} UTC</small>
+  {{% if not session.current %}}<button class="quiet">Sign out</button>{{% endif %}}
+</li>
+{{% endfor %}}
+</ul>
+{{% if page.cursor %}}<p><a href="?after={{{{ page.cursor|urlencode }}}}">More</a></p>{{% endif %}}
+<button id="others" class="quiet">Sign out on all other devices</button>
+<p><a href="/account">Back to the account</a></p>
+<script>{_SCRIPT}
+  async function act(path) {{
+    const answer = await send(path);
+    location.assign(answer.status === 401 ? "/login" : "/devices/");
+  }}
+
+  for (const item of document.querySelectorAll("li.device button")) {{
+    item.onclick = () => act(`/devices/${{item.parentElement.dataset.sid}}/sign-out`);
+  }}
+  document.getElementById("others").onclick = () => act("/devices/sign-out-others");
 </script>
 {_FOOT}"""

@@ -55,6 +55,7 @@ async def run_tour(app: Quart, url: str, trust: ssl.SSLContext, name: str, passw
             await _wrong_tokens(tour, program, app, name, password)
             password = await _freshness(tour, program, name, password)
             await _logging_out(tour, program, name, password)
+            await _sessions(tour, program, name, password)
             await _locations(tour, program, name, password)
             await _cookies(tour, browser, name, password)
             await _sockets(tour, program, name, password)
@@ -119,9 +120,9 @@ async def _freshness(tour: Tour, client: httpx.AsyncClient, name: str, password:
     first = await _login(tour, client, "log in on a first device", name, password)
     response = await tour.ask(
         client,
-        "refresh: a new access token",
+        "refresh: two new tokens",
         "POST /api/refresh",
-        "200 access_token",
+        "200 access_token refresh_token",
         bearer=first["refresh_token"],
         show=show_keys,
     )
@@ -158,8 +159,7 @@ async def _freshness(tour: Tour, client: httpx.AsyncClient, name: str, password:
 async def _logging_out(tour: Tour, client: httpx.AsyncClient, name: str, password: str) -> None:
     pair = await _login(tour, client, "log in", name, password)
     access, refresh = pair["access_token"], pair["refresh_token"]
-    body = {"refresh_token": refresh}
-    await tour.ask(client, "log out", "POST /api/logout", "200", bearer=access, json=body)
+    await tour.ask(client, "log out", "POST /api/logout", "200", bearer=access)
     await tour.ask(client, "the token afterwards", "GET /api/me", "401 token_revoked", bearer=access)
     await tour.ask(
         client, "its refresh token afterwards", "POST /api/refresh", "401 token_revoked", bearer=refresh
@@ -188,6 +188,27 @@ async def _logging_out(tour: Tour, client: httpx.AsyncClient, name: str, passwor
         "401 token_revoked",
         bearer=phone["refresh_token"],
     )
+
+
+async def _sessions(tour: Tour, client: httpx.AsyncClient, name: str, password: str) -> None:
+    async def refresh(what: str, token: str, expected: str) -> Claims:
+        response = await tour.ask(client, what, "POST /api/refresh", expected, bearer=token, show=show_keys)
+        answer: Claims = response.json()
+        return answer
+
+    both = "200 access_token refresh_token"
+    first = await _login(tour, client, "log in on a tablet", name, password)
+    second = await refresh("refresh: the old token is used up", first["refresh_token"], both)
+    lost = await refresh("that answer got lost: the old one leads to it", first["refresh_token"], both)
+    third = await refresh("the token that both answers held", lost["refresh_token"], both)
+    stolen = first["refresh_token"]
+    await refresh("a thief comes with a copy of the first", stolen, "401 token_reused")
+    for what, ask, token in (
+        ("the session has ended, for the thief", "GET /api/me", second["access_token"]),
+        ("and for its owner, who logs in again", "GET /api/me", third["access_token"]),
+        ("no refresh token of it is left", "POST /api/refresh", third["refresh_token"]),
+    ):
+        await tour.ask(client, what, ask, "401 token_revoked", bearer=token)
 
 
 async def _locations(tour: Tour, client: httpx.AsyncClient, name: str, password: str) -> None:
@@ -272,6 +293,13 @@ async def _cookies(tour: Tour, browser: httpx.AsyncClient, name: str, password: 
         "200 Secure HttpOnly SameSite=Lax",
         headers=renew,
         show=show_flags,
+    )
+    await tour.ask(
+        browser,
+        "the devices of the user",
+        "GET /devices/",
+        "200 (this one)",
+        show=show_text("(this one)"),
     )
     cookie = {"Cookie": f"{ACCESS_COOKIE}={browser.cookies.get(ACCESS_COOKIE)}"}
     await tour.handshake(

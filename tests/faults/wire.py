@@ -21,6 +21,9 @@ class Wire:
         spoils: what becomes of the server's reply to a data command: bytes to send, and
             whether the connection ends there.
         refuses: whether new connections are closed at once.
+        loses: which data commands never arrive, nor anything after them on their connection.
+        silences: at which data commands, or replies to them ("there", "back"), a connection
+            goes silent.
     """
 
     def __init__(self, port: int, host: str = "127.0.0.1", **tls) -> None:
@@ -36,6 +39,8 @@ class Wire:
         self.delay = 0.0
         self.says: tuple[frozenset[bytes], bytes] | None = None
         self.spoils: Callable[[bytes], tuple[bytes, bool]] | None = None
+        self.loses: Callable[[], bool] | None = None
+        self.silences: tuple[str, Callable[[], bool]] | None = None
 
     @property
     def url(self) -> str:
@@ -74,6 +79,11 @@ class Wire:
             self._writers.discard(writer)
             writer.close()
 
+    @staticmethod
+    async def _pause(for_ever: bool) -> None:
+        if for_ever:
+            await asyncio.sleep(3600)
+
     async def _talk(self, reader, writer, theirs, ours) -> None:
         while True:
             command = await one(reader)
@@ -83,12 +93,18 @@ class Wire:
             if self.says is not None and name in self.says[0]:
                 writer.write(self.says[1])
                 continue
+            is_data = name in DATA
+            if is_data and self.loses is not None and self.loses():
+                return
+            silent = self.silences[0] if is_data and self.silences and self.silences[1]() else None
+            await self._pause(silent == "there")
             ours.write(command)
             reply = await one(theirs)
+            await self._pause(silent == "back")
             if self.delay:
                 await asyncio.sleep(self.delay)
             ends = False
-            if self.spoils is not None and name in DATA:
+            if self.spoils is not None and is_data:
                 reply, ends = self.spoils(reply)
             writer.write(reply)
             await writer.drain()

@@ -162,6 +162,67 @@ async def test_the_notice_board_goes_on_with_a_new_token_when_the_old_one_ends(d
     await expect(page.locator("#notices li")).to_have_text(["ada: Still here"])
 
 
+REFRESH = """async () => (await fetch("/refresh", {
+  method: "POST",
+  headers: {"X-CSRF-TOKEN": document.cookie.match(/__Host-csrf_refresh_token=([^;]+)/)[1]},
+})).status"""
+
+
+async def cookies_of(page: Page) -> dict[str, str]:
+    return {cookie["name"]: cookie["value"] for cookie in await page.context.cookies()}
+
+
+async def test_tabs_refresh_at_once_and_devices_are_signed_out(demo):
+    desk, phone = await demo.signed_in("ada"), await demo.signed_in("ada")
+    tab = await desk.context.new_page()
+    await tab.goto(f"{demo.url}/account")
+    before = await cookies_of(desk)
+    for _ in range(5):
+        assert await asyncio.gather(*(page.evaluate(REFRESH) for page in (desk, tab) * 3)) == [200] * 6
+    after = await cookies_of(desk)
+    assert before["__Host-refresh_token_cookie"] != after["__Host-refresh_token_cookie"]
+    for page in (desk, tab):
+        await page.get_by_role("button", name="Send a protected POST").click()
+        await expect(page.locator("#answer")).to_have_text("200: Good to see you, ada")
+
+    await desk.get_by_role("link", name="Your devices").click()
+    await expect(desk.locator("li.device")).to_have_count(2)
+    await expect(desk.locator("li.device").first).to_contain_text("Chrome on Linux (this one)")
+    await desk.locator("li.device").get_by_role("button", name="Sign out").click()
+    await expect(desk.locator("li.device")).to_have_count(1)
+    with refusals(demo.app) as codes:
+        await phone.get_by_role("button", name="Send a protected POST").click()
+        await expect(phone.locator("#answer")).to_contain_text("401")
+        await phone.goto(f"{demo.url}/account")
+        await expect(phone.get_by_role("heading")).to_have_text("Log in")
+    assert set(codes) == {"token_revoked"}
+
+    thief = await demo.device()
+    await thief.add_cookies(
+        [{"name": name, "value": value, "url": demo.url, "secure": True} for name, value in before.items()]
+    )
+    copy = await thief.new_page()
+    await copy.goto(f"{demo.url}/login")
+    assert await copy.evaluate(REFRESH) == 401
+    await desk.get_by_role("link", name="Back to the account").click()
+    await expect(desk.get_by_role("heading")).to_have_text("Log in")
+    again = await demo.signed_in("ada")
+    await again.get_by_role("link", name="Your devices").click()
+    await expect(again.get_by_role("alert")).to_contain_text("somebody used a copy of a token")
+
+
+async def test_pages_in_use_get_new_cookies_in_time(demo):
+    demo.app.config["JWT_ACCESS_TOKEN_EXPIRES"] = 2
+    page = await demo.signed_in("ada")
+    begun = await cookies_of(page)
+    for _ in range(6):
+        await page.goto(f"{demo.url}/account")
+        await expect(page.get_by_role("heading")).to_have_text("Hello, ada")
+        await asyncio.sleep(0.5)
+    now = await cookies_of(page)
+    assert now["__Host-access_token_cookie"] != begun["__Host-access_token_cookie"]
+
+
 async def test_a_script_sends_the_token_as_a_protocol(demo):
     page = await (await demo.device()).new_page()
     await page.goto(f"{demo.url}/login")

@@ -1,0 +1,282 @@
+"""Sessions under concurrency, and with a connection or a server that fails between any two steps."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+import uuid
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from async_jwt.stores import MemoryStore
+from async_jwt.stores.redis import RedisStore
+from tests.contract.conftest import QuartHarness
+from tests.faults.conftest import DURABLE
+from tests.faults.wire import Wire
+
+pytestmark = pytest.mark.asyncio
+
+
+def rotating(store, **config) -> QuartHarness:
+    app = QuartHarness(config, store=store)
+
+    @app.api.jwt_required(refresh=True)
+    async def rotate():
+        pair = await app.api.rotate_refresh_token()
+        return {"refresh": pair.refresh_token, "access": pair.access_token, "sid": pair.sid}
+
+    app.view("/rotate", rotate)
+    return app
+
+
+async def jti_of(app, token):
+    return await app.jwt.get_jti(token)
+
+
+# -- a connection or a server that fails between any two steps ---------------------------
+
+
+# The check, the look and the step, each lost on its way there, or on its way back.
+COMMANDS = list(itertools.product(range(3), ["there", "back"]))
+
+
+@pytest.mark.parametrize(("place", "way"), COMMANDS)
+@pytest.mark.parametrize("grace", [10, "until_used", 0])
+async def test_a_connection_that_breaks_leaves_a_session_that_goes_on(shared_server, grace, place, way):
+    shared_server.does("FLUSHALL")
+    async with Wire(shared_server.port).open() as wire:
+        store = RedisStore(wire.url, deadline=2, poll=60)
+        app = rotating(store, JWT_REFRESH_GRACE=grace)
+        first = (await app.jwt.create_token_pair("alice")).refresh_token
+        seen = itertools.count()
+
+        def cut(reply: bytes) -> tuple[bytes, bool]:
+            return (b"", True) if next(seen) == place else (reply, False)
+
+        def is_due() -> bool:
+            return next(seen) == place
+
+        if way == "back":
+            wire.spoils = cut
+        else:
+            wire.loses = is_due
+        answer = await app.call("/rotate", token=first)
+        assert next(seen) > place
+        wire.heal()
+        await until_it_answers(store)
+        again = await app.call("/rotate", token=first)
+        if grace == 0:
+            # The connection was idle, so the command was sent once more, and meant what it meant.
+            assert answer.status == 200
+            assert (again.status, again.code) == (401, "token_reused")
+        else:
+            assert (answer.status, again.status) == (200, 200)
+            assert again.json["refresh"] == answer.json["refresh"]
+            assert (await app.call("/rotate", token=again.json["refresh"])).status == 200
+        await store.close()
+
+
+@pytest.mark.parametrize(("place", "way"), COMMANDS)
+@pytest.mark.parametrize("grace", [10, "until_used", 0])
+async def test_a_server_that_goes_silent_leaves_a_session_that_goes_on(shared_server, grace, place, way):
+    shared_server.does("FLUSHALL")
+    async with Wire(shared_server.port).open() as wire:
+        store = RedisStore(wire.url, deadline=0.1, poll=60)
+        app = rotating(store, JWT_REFRESH_GRACE=grace)
+        first = (await app.jwt.create_token_pair("alice")).refresh_token
+        seen = itertools.count()
+
+        wire.silences = (way, lambda: next(seen) >= place)
+        answer = await app.call("/rotate", token=first)
+        assert (answer.status, answer.code) == (503, "store_unavailable")
+        wire.heal()
+        wire.drop()
+        await until_it_answers(store)
+        again = await app.call("/rotate", token=first)
+        if grace == 0 and (place, way) == (2, "back"):
+            assert again.status == 401  # it was used up, and nobody knows: that is what 0 means
+        else:
+            assert again.status == 200
+            assert (await app.call("/rotate", token=again.json["refresh"])).status == 200
+        await store.close()
+
+
+@pytest.mark.parametrize("place", range(3))
+async def test_a_server_that_is_killed_leaves_a_session_that_goes_on(make_server, place):
+    """One that writes before it answers: what was answered is never lost."""
+    server = make_server(*DURABLE, "--appendfsync", "always")
+    async with Wire(server.port).open() as wire:
+        store = RedisStore(wire.url, deadline=2, poll=60)
+        app = rotating(store, JWT_REFRESH_GRACE=60)
+        first = (await app.jwt.create_token_pair("alice")).refresh_token
+        seen = itertools.count()
+
+        def kill(reply: bytes) -> tuple[bytes, bool]:
+            if next(seen) != place:
+                return reply, False
+            server.stop()
+            return b"", True
+
+        wire.spoils = kill
+        assert (await app.call("/rotate", token=first)).status == 503
+        wire.heal()
+        server.start()
+        await until_it_answers(store)
+        again = await app.call("/rotate", token=first)
+        assert again.status == 200
+        assert (await app.call("/rotate", token=again.json["refresh"])).status == 200
+        await store.close()
+
+
+async def until_it_answers(store):
+    until = time.monotonic() + 10
+    while not store.status().available:
+        assert time.monotonic() < until
+        await asyncio.sleep(0.02)
+
+
+# -- linearizability ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Event:
+    """What somebody did, when it began and ended, and what came of it."""
+
+    began: float
+    ended: float
+    what: str
+    token: str
+    outcome: str
+
+
+@dataclass(frozen=True)
+class State:
+    """One session, one thing at a time. Tokens are their `jti`."""
+
+    current: str
+    previous: str = ""
+    is_dead: bool = False
+
+    def after(self, event: Event, *, has_grace: bool) -> State | None:
+        """The state after an event; None if it cannot happen here."""
+        dead = replace(self, is_dead=True)
+        if event.what == "sign out":
+            return dead
+        if event.what in ("use", "list"):
+            return self if event.outcome == ("gone" if self.is_dead else "there") else None
+        if event.token == self.current and not self.is_dead:
+            is_new = event.outcome not in ("refused", self.current, self.previous)
+            return State(event.outcome, self.current) if is_new else None
+        if event.token == self.previous and has_grace and not self.is_dead:
+            return self if event.outcome == self.current else None
+        return dead if event.outcome == "refused" else None
+
+
+def is_linearizable(history: list[Event], begin: State, *, has_grace: bool) -> bool:
+    """Whether some order that respects who was done before whom explains it all (Wing and Gong)."""
+    seen: set[tuple[frozenset[Event], State]] = set()
+    todo = [(frozenset(history), begin)]
+    while todo:
+        left, state = todo.pop()
+        if not left:
+            return True
+        if (left, state) in seen:
+            continue
+        seen.add((left, state))
+        first_end = min(event.ended for event in left)
+        for event in left:
+            if event.began <= first_end:
+                after = state.after(event, has_grace=has_grace)
+                if after is not None:
+                    todo.append((left - {event}, after))
+    return False
+
+
+class History:
+    """Some clients, who all know all tokens, of one session."""
+
+    def __init__(self, apps: list[QuartHarness], seed: int) -> None:
+        self.apps = apps
+        self.chance = random.Random(seed)
+        self.events: list[Event] = []
+
+    async def run(self, clients: int, actions: int) -> State:
+        self.pair = await self.apps[0].jwt.create_token_pair("alice")
+        self.tokens = [self.pair.refresh_token]
+        begin = State(await jti_of(self.apps[0], self.pair.refresh_token))
+        await asyncio.gather(*(self.client(actions) for _ in range(clients)))
+        return begin
+
+    async def client(self, actions: int) -> None:
+        for _ in range(actions):
+            app = self.chance.choice(self.apps)
+            what = self.chance.choices(["rotate", "use", "list", "sign out"], [12, 2, 2, 1])[0]
+            newest = self.tokens[-3:]  # older ones would end most sessions at once
+            token = self.chance.choice(newest if self.chance.random() < 0.95 else self.tokens)
+            jti = await jti_of(app, token)
+            began = time.perf_counter()
+            outcome = await getattr(self, what.replace(" ", "_"))(app, token)
+            self.events.append(Event(began, time.perf_counter(), what, jti, outcome))
+            await asyncio.sleep(self.chance.random() * 0.002)
+
+    async def rotate(self, app, token):
+        answer = await app.call("/rotate", token=token)
+        if answer.status == 401:
+            return "refused"
+        assert answer.status == 200, answer.body
+        if answer.json["refresh"] not in self.tokens:
+            self.tokens.append(answer.json["refresh"])
+        return await jti_of(app, answer.json["refresh"])
+
+    async def use(self, app, token):
+        return "there" if (await app.call(token=self.pair.access_token)).status == 200 else "gone"
+
+    async def list(self, app, token):
+        page = await app.jwt.list_sessions("alice")
+        return "there" if self.pair.sid in {each.sid for each in page.sessions} else "gone"
+
+    async def sign_out(self, app, token):
+        await app.jwt.revoke_session(self.pair.sid)
+        return "done"
+
+
+@pytest.mark.parametrize("grace", [0, "until_used"])
+@pytest.mark.parametrize("kind", ["memory", "redis"])
+async def test_concurrent_histories_have_an_order(kind, grace, request, is_long):
+    config = {"JWT_REFRESH_GRACE": grace}
+    stores: list[Any]
+    for seed in range(300 if is_long else 15):
+        if kind == "memory":
+            stores = [MemoryStore()]
+        else:
+            prefix = f"test-{uuid.uuid4().hex}:"
+            url = request.getfixturevalue("redis_url")
+            stores = [RedisStore(url, prefix=prefix, deadline=5) for _ in range(2)]
+        history = History([rotating(store, **config) for store in stores], seed)
+        begin = await history.run(clients=4, actions=6)
+        assert is_linearizable(history.events, begin, has_grace=grace != 0), (seed, history.events)
+        for store in stores:
+            await store.close()
+
+
+async def test_the_judge_of_histories_finds_what_has_no_order():
+    begin = State("a")
+    good = [
+        Event(0, 3, "rotate", "a", "b"),
+        Event(1, 2, "rotate", "a", "b"),
+        Event(4, 5, "use", "a", "there"),
+    ]
+    assert is_linearizable(good, begin, has_grace=True)
+    for wrong in (
+        [Event(0, 3, "rotate", "a", "b"), Event(1, 2, "rotate", "a", "c")],  # two successors
+        [Event(0, 1, "sign out", "a", "done"), Event(2, 3, "use", "a", "there")],
+        [Event(0, 1, "sign out", "a", "done"), Event(2, 3, "rotate", "a", "b")],
+        [Event(0, 1, "rotate", "a", "b"), Event(2, 3, "list", "a", "gone")],
+        [Event(0, 1, "rotate", "a", "refused")],
+    ):
+        assert not is_linearizable(wrong, begin, has_grace=True)
+    assert not is_linearizable(good, begin, has_grace=False)
