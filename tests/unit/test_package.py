@@ -104,6 +104,46 @@ def test_snippets_run(block, monkeypatch, tmp_path):
         asyncio.run(start())
 
 
+def test_the_guide_of_sessions_does_what_it_says():
+    import quart
+
+    app = quart.Quart("guide")
+    app.config["JWT_SECRET_KEY"] = SECRET
+    page = (ROOT / "docs" / "guide" / "sessions.md").read_text("utf-8")
+    namespace = {
+        "app": app,
+        "jwt": quart_adapter.JWTManager(app),
+        "request": quart.request,
+        **{name: getattr(quart_adapter, name) for name in quart_adapter.__all__},
+    }
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    for block in blocks:
+        if "def login" in block or "def devices" in block or "token_reuse_loader" in block:
+            exec(block, namespace)
+
+    async def use():
+        client = app.test_client()
+
+        async def ask(method, path, token=""):
+            answer = await client.open(path, method=method, headers={"Authorization": f"Bearer {token}"})
+            return answer.status_code, await answer.get_json()
+
+        _, one = await ask("POST", "/login")
+        _, two = await ask("POST", "/refresh", one["refresh_token"])
+        _, other = await ask("POST", "/login")
+        _, page = await ask("GET", "/devices", two["access_token"])
+        assert [each["this_one"] for each in page["devices"]] == [False, True]
+        sid = page["devices"][0]["sid"]
+        assert await ask("DELETE", f"/devices/{sid}", two["access_token"]) == (200, {"done": True})
+        assert (await ask("GET", "/devices", other["access_token"]))[0] == 401
+        await ask("POST", "/refresh", two["refresh_token"])
+        replay = await ask("POST", "/refresh", one["refresh_token"])
+        assert replay == (401, {"code": "token_reused", "msg": "Signed out, for your safety"})
+        assert (await ask("POST", "/logout", two["access_token"]))[0] == 401
+
+    asyncio.run(use())
+
+
 def test_readme_names_two_commands_of_one_line_each():
     readme = (ROOT / "README.md").read_text("utf-8")
     for marker in ("demo", "test"):
