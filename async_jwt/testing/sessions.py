@@ -224,7 +224,7 @@ async def a_cursor_of_nobody_is_refused(store: SessionStore) -> None:
     """A cursor that no page gave is a CursorError, or leads to some page: clients send them."""
     identity = any_name()
     session = await _signed_in(store, identity)
-    for cursor in ("", " ", "x", "1", "nan x", "inf", "-inf x", "1e999 x", "1 \ud800", "\0 \0", "9" * 5000):
+    for cursor in ("", " ", "x", "1", "1 x", "nan x", "inf", "-inf x", "1e999 x", "1 \ud800", "\0 \0", "9" * 5000):
         try:
             page, _ = await store.list_sessions(identity, 10, cursor)
         except CursorError:

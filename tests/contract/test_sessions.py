@@ -11,7 +11,13 @@ from dataclasses import replace
 import jwt
 import pytest
 
-from async_jwt.errors import ConfigurationError, SessionUnknownError, TokenReusedError
+from async_jwt.errors import (
+    ConfigurationError,
+    HookTimeoutError,
+    SessionUnknownError,
+    StoreUnavailableError,
+    TokenReusedError,
+)
 from async_jwt.signals import token_issued, token_reused, token_revoked
 from async_jwt.stores import MemoryStore, TokenRef
 from async_jwt.stores.contract import new_sid
@@ -900,3 +906,111 @@ async def test_sessions_in_memory_are_named_in_the_log(harness, caplog):
     assert "JWT_STORE_URI" not in caplog.text
     await rotate(app, (await rotate(app, pair.refresh_token))["refresh"])
     assert caplog.text.count("JWT_STORE_URI") == 1
+
+
+# -- somebody else was first -------------------------------------------------------------
+
+
+class Signing(MemoryStore):
+    """Somebody signs the user out between a look and the step, as often as it says."""
+
+    times = 1
+
+    async def look_session(self, ref):
+        seen = await super().look_session(ref)
+        if ref.jti is None and self.times:
+            self.times -= 1
+            await self.revoke_user(ref.identity)
+        return seen
+
+
+class Lost(MemoryStore):
+    """Does the step, and its reply is lost: the command is sent again, and declined."""
+
+    async def put_session(self, session, seen, **more):
+        assert await super().put_session(session, seen, **more) is not None
+        return await super().put_session(session, seen, **more)
+
+
+class Busy(MemoryStore):
+    async def put_session(self, session, seen, **more):
+        return None
+
+
+async def test_a_login_during_a_sign_out_comes_after_it(harness):
+    app = rotating(harness(store=Signing()))
+    pair = await app.jwt.create_token_pair("alice")
+    assert await status(app, pair.access_token) == 200
+    await rotate(app, pair.refresh_token)
+    app.jwt.store.times = 1000
+    with pytest.raises(StoreUnavailableError, match="faster"):
+        await app.jwt.create_token_pair("alice")
+
+
+async def test_a_step_that_was_sent_twice_is_no_replay(harness):
+    app = rotating(harness({"JWT_REFRESH_GRACE": 0}, store=Lost()))
+    pair = await app.jwt.create_token_pair("alice")
+    assert await status(app, pair.access_token) == 200
+    new = await rotate(app, pair.refresh_token)
+    await rotate(app, new["refresh"])
+    assert len((await app.jwt.list_sessions("alice")).sessions) == 1
+
+
+async def test_a_session_that_never_holds_still_is_a_503(harness):
+    app = rotating(harness(store=Busy()))
+    token = await app.mint_refresh()
+    answer = await app.call("/rotate", method="POST", token=token)
+    assert (answer.status, answer.code) == (503, "store_unavailable")
+    assert await status(app, token, "/refresh") == 200
+
+
+async def test_what_a_hook_cannot_answer_uses_nothing_up(harness):
+    app = rotating(harness({"JWT_HOOK_TIMEOUT": 5}))
+    broken = False
+
+    @app.jwt.user_lookup_loader
+    async def load(header, data):
+        return User(data["sub"], "")
+
+    @app.jwt.user_identity_loader
+    async def identity(user):
+        if broken:
+            raise HookTimeoutError
+        return user if isinstance(user, str) else user.name
+
+    pair = await app.jwt.create_token_pair("alice")
+    broken = True
+    assert (await rotate(app, pair.refresh_token, 503))["code"] == "hook_timeout"
+    broken = False
+    await rotate(app, pair.refresh_token)
+
+
+async def test_a_token_of_a_session_that_is_not_known_lives_as_it_says(make):
+    app = make()
+    made = []
+
+    @app.api.jwt_required()
+    async def more():
+        made.append(await app.api.create_access_token("alice", expires_delta=False))
+        return {}
+
+    app.view("/more", more)
+    foreign = await app.mint(additional_claims={"sid": "of somebody else"})
+    assert await status(app, foreign, "/more") == 200
+    assert "exp" not in await claims(app, made[-1])
+
+
+async def test_a_token_of_a_session_without_end_ends_as_the_age_says(harness, clock):
+    app = harness({"JWT_REFRESH_TOKEN_EXPIRES": False}, store=MemoryStore(clock=clock), clock=clock)
+    made = []
+
+    @app.api.jwt_required()
+    async def more():
+        made.append(await app.api.create_access_token("alice", expires_delta=False))
+        return {}
+
+    app.view("/more", more)
+    pair = await app.jwt.create_token_pair("alice")
+    app.app.config["JWT_SESSION_MAX_AGE"] = 7 * 86400
+    assert await status(app, pair.access_token, "/more") == 200
+    assert (await claims(app, made[0]))["exp"] == clock.now + 7 * 86400

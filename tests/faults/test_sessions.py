@@ -7,22 +7,24 @@ import itertools
 import random
 import time
 import uuid
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
+from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores import MemoryStore
 from async_jwt.stores.redis import RedisStore
-from tests.contract.conftest import QuartHarness
+from tests.contract.conftest import FlaskSyncHarness, QuartHarness
 from tests.faults.conftest import DURABLE
-from tests.faults.wire import Wire
+from tests.faults.wire import WRITES, Wire
 
 pytestmark = pytest.mark.asyncio
 
 
-def rotating(store, **config) -> QuartHarness:
-    app = QuartHarness(config, store=store)
+def rotating(store, make=QuartHarness, **config) -> QuartHarness:
+    app = make(config, store=store)
 
     @app.api.jwt_required(refresh=True)
     async def rotate():
@@ -129,6 +131,149 @@ async def test_a_server_that_is_killed_leaves_a_session_that_goes_on(make_server
         again = await app.call("/rotate", token=first)
         assert again.status == 200
         assert (await app.call("/rotate", token=again.json["refresh"])).status == 200
+        await store.close()
+
+
+def keys_of(server, what):
+    return [key for key in server.does("KEYS", "async_jwt:*") if what in key]
+
+
+@pytest.mark.parametrize("on_data_loss", ["deny", "accept"])
+async def test_sessions_after_a_loss_of_data(redis_server, on_data_loss):
+    store = RedisStore(redis_server.url, deadline=5, poll=60, on_data_loss=on_data_loss)
+    app = rotating(store)
+    first = (await app.jwt.create_token_pair("alice")).refresh_token
+    redis_server.does("DEL", *keys_of(redis_server, b":all"))  # the sessions themselves are still there
+    answer = await app.call("/rotate", token=first)
+    page = await app.jwt.list_sessions("alice")
+    if on_data_loss == "deny":
+        assert (answer.status, len(page.sessions)) == (401, 0)
+        assert not keys_of(redis_server, b":session:"), "what is dead is dropped when it is looked at"
+    else:
+        assert (answer.status, len(page.sessions)) == (200, 1)
+        assert (await app.call("/rotate", token=answer.json["refresh"])).status == 200
+    redis_server.does("FLUSHALL")
+    assert not (await app.jwt.list_sessions("alice")).sessions
+    token = answer.json.get("refresh", first)
+    assert (await app.call("/rotate", token=token)).status == 401
+    assert (
+        await app.call("/rotate", token=(await app.jwt.create_token_pair("alice")).refresh_token)
+    ).status == 200
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    "junk", [b"x", b"a b {}", b"a b [1]", b"\xff \xff \xff", b'a b {"identity": 1}']
+)
+async def test_junk_where_a_session_was_refuses_it(redis_server, junk):
+    store = RedisStore(redis_server.url, deadline=5, poll=60)
+    app = rotating(store)
+    pair, other = [await app.jwt.create_token_pair(name) for name in ("alice", "bob")]
+    (key,) = [key for key in keys_of(redis_server, b":session:") if pair.sid.encode() in key]
+    redis_server.does("SET", key, junk)
+    assert (await app.call("/rotate", token=pair.refresh_token)).status == 503
+    with pytest.raises(StoreUnavailableError):
+        await app.jwt.list_sessions("alice")
+    assert (await app.call("/rotate", token=other.refresh_token)).status == 200
+    assert store.status().available
+    await store.revoke_session(pair.sid, None)
+    assert (await app.call(token=pair.access_token)).status == 401
+    await store.close()
+
+
+@pytest.mark.parametrize("kind", ["LPUSH", "SADD", "SET"])
+async def test_other_types_at_a_users_list_lose_no_revocation(redis_server, kind):
+    store = RedisStore(redis_server.url, deadline=5, poll=60)
+    app = rotating(store)
+    pairs = [await app.jwt.create_token_pair("alice") for _ in range(3)]
+    (key,) = keys_of(redis_server, b":sessions:")
+    for action in (
+        lambda: store.revoke_session(pairs[0].sid, None),
+        lambda: app.call("/rotate", token=pairs[1].refresh_token),
+        lambda: store.revoke_user("alice"),
+    ):
+        redis_server.does("DEL", key)
+        redis_server.does(kind, key, "x")
+        await action()
+    for pair in pairs:
+        assert (await app.call(token=pair.access_token)).status == 401
+    await app.jwt.create_token_pair("alice")
+    assert len((await app.jwt.list_sessions("alice")).sessions) == 1
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    "reply", [b":7\r\n", b"+OK\r\n", b"_\r\n", b"*1\r\n:1\r\n", b"*2\r\n$1\r\nx\r\n$1\r\nx\r\n"]
+)
+async def test_odd_replies_are_no_page_and_no_step(redis_server, reply):
+    async with Wire(redis_server.port).open() as wire:
+        store = RedisStore(wire.url, deadline=5, poll=60)
+        app = rotating(store)
+        pair = await app.jwt.create_token_pair("alice")
+        wire.says = (WRITES, reply)
+        with pytest.raises(StoreUnavailableError):
+            await app.jwt.list_sessions("alice")
+        assert (await app.call("/rotate", token=pair.refresh_token)).status == 503
+        wire.heal()
+        assert (await app.call("/rotate", token=pair.refresh_token)).status in (200, 401)
+        await store.close()
+
+
+async def test_a_server_that_loses_all_the_time_shows_no_page(redis_server, monkeypatch):
+    store = RedisStore(redis_server.url, deadline=5, poll=60)
+    app = rotating(store)
+    await app.jwt.create_token_pair("alice")
+    seen = []
+
+    async def lost(loss):
+        seen.append(loss.why)
+
+    monkeypatch.setattr(store._ledger, "lost", lost)
+    redis_server.does("FLUSHALL")
+    with pytest.raises(StoreUnavailableError, match="loses"):
+        await app.jwt.list_sessions("alice")
+    assert seen == ["what it knew is gone"] * 3
+    await store.close()
+
+
+async def test_lists_do_not_keep_what_has_ended(redis_server):
+    """Sessions go by their time; each login drops a few of those that are still listed."""
+    store = RedisStore(redis_server.url, deadline=5, poll=60)
+    app = rotating(store)
+    for _ in range(30):
+        await app.jwt.create_token_pair("alice")
+    redis_server.does("DEL", *keys_of(redis_server, b":session:"))  # as if their time had come
+    (key,) = keys_of(redis_server, b":sessions:")
+    for _ in range(30):
+        await app.jwt.create_token_pair("alice")
+    assert redis_server.does("ZCARD", key) < 45
+    assert len((await app.jwt.list_sessions("alice")).sessions) == 30
+    assert redis_server.does("ZCARD", key) == 30
+    month = 30 * 86400
+    assert month - 60 < redis_server.does("TTL", key) <= month + 60
+    await store.close()
+
+
+async def test_what_a_store_is_asked(shared_server):
+    """As docs/guide/sessions.md says."""
+    shared_server.does("FLUSHALL")
+    async with Wire(shared_server.port).open() as wire:
+        store = RedisStore(wire.url, deadline=5, poll=60)
+        app = rotating(store)
+        first, other = [await app.jwt.create_token_pair("alice") for _ in range(2)]
+        await app.jwt.list_sessions("alice")
+        await app.jwt.revoke_session(other.sid)
+
+        async def asked(action):
+            wire.commands.clear()
+            await action
+            return Counter(wire.commands)
+
+        assert await asked(app.jwt.create_token_pair("alice")) == {b"MGET": 1, b"EVALSHA": 1}
+        assert await asked(app.call("/rotate", token=first.refresh_token)) == {b"MGET": 2, b"EVALSHA": 1}
+        assert await asked(app.call("/rotate", token=first.refresh_token)) == {b"MGET": 3}
+        assert await asked(app.jwt.list_sessions("alice")) == {b"EVALSHA": 1}
+        assert await asked(app.jwt.revoke_session(first.sid)) == {b"MGET": 1, b"EVALSHA": 1}
         await store.close()
 
 
@@ -251,12 +396,13 @@ async def test_concurrent_histories_have_an_order(kind, grace, request, is_long)
     stores: list[Any]
     for seed in range(300 if is_long else 15):
         if kind == "memory":
-            stores = [MemoryStore()]
+            stores = [MemoryStore()]  # asked from several threads
         else:
             prefix = f"test-{uuid.uuid4().hex}:"
             url = request.getfixturevalue("redis_url")
             stores = [RedisStore(url, prefix=prefix, deadline=5) for _ in range(2)]
-        history = History([rotating(store, **config) for store in stores], seed)
+        make = FlaskSyncHarness if kind == "memory" else QuartHarness
+        history = History([rotating(store, make, **config) for store in stores], seed)
         begin = await history.run(clients=4, actions=6)
         assert is_linearizable(history.events, begin, has_grace=grace != 0), (seed, history.events)
         for store in stores:

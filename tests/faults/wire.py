@@ -20,6 +20,7 @@ class Wire:
         says: what is replied in the server's stead, to which commands.
         spoils: what becomes of the server's reply to a data command: bytes to send, and
             whether the connection ends there.
+        commands: the names of all that came.
         refuses: whether new connections are closed at once.
         loses: which data commands never arrive, nor anything after them on their connection.
         silences: at which data commands, or replies to them ("there", "back"), a connection
@@ -31,6 +32,7 @@ class Wire:
         self._tls = tls
         self.heal()
         self.connections = 0
+        self.commands: list[bytes] = []
         self._writers: set[asyncio.StreamWriter] = set()
 
     def heal(self) -> None:
@@ -88,6 +90,7 @@ class Wire:
         while True:
             command = await one(reader)
             name = command.split(b"\r\n", 3)[2].upper()
+            self.commands.append(name)
             while self.swallows:
                 await asyncio.sleep(0.01)
             if self.says is not None and name in self.says[0]:

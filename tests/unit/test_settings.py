@@ -56,8 +56,14 @@ ACCEPTED = {
     "JWT_SECRET_KEY": [None, "", "text", b"bytes"],
     "SECRET_KEY_FALLBACKS": [None, [], ["a", b"b"], ("a",)],
     "JWT_MIN_SECRET_BYTES": [None, 0, 16],
+    "JWT_REFRESH_GRACE": [0, 10, 0.5, dt.timedelta(seconds=5), "until_used"],
+    "JWT_SESSION_MAX_AGE": [None, 60, dt.timedelta(days=90)],
+    "JWT_MAX_SESSIONS": [None, 1, 1000],
 }
 REFUSED = {
+    "JWT_REFRESH_GRACE": [-1, None, "10", "until used", True],
+    "JWT_SESSION_MAX_AGE": [0, -1, "1", False],
+    "JWT_MAX_SESSIONS": [0, -1, "1", 1.5, True],
     "JWT_COMPAT": ["fje", 1],
     "JWT_ACCESS_TOKEN_EXPIRES": [0, dt.timedelta(0), True, "15m", None],
     "JWT_REFRESH_TOKEN_EXPIRES": [0, "a", 1e20],

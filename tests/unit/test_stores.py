@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from async_jwt.binding import open_store
 from async_jwt.errors import ConfigurationError
-from async_jwt.stores import MemoryStore, TokenRef
+from async_jwt.stores import MemoryStore, Session, TokenRef
 from async_jwt.stores.contract import BUCKETS, bucket_of, bucket_of_sid, new_sid
 from async_jwt.stores.redis import RedisStore
 from async_jwt.testing import BrokenPromise, session_contract, store_contract
@@ -185,6 +185,12 @@ class Skipping(MemoryStore):
         return await super().list_sessions(identity, limit, before)
 
 
+class Endless(MemoryStore):
+    async def list_sessions(self, identity, limit, cursor):
+        page, _ = await super().list_sessions(identity, limit, None)
+        return page, f"{page[-1].last_used_at!r} x"
+
+
 class Expired(MemoryStore):
     async def list_sessions(self, identity, limit, cursor):
         clock, self._clock = self._clock, lambda: 0.0
@@ -224,6 +230,7 @@ MISTAKES = {
     Clinging: "a_kept_session_does_not_go_before_dead_ones",
     Unsorted: "pages_hold_each_session_once",
     Skipping: "pages_hold_each_session_once",
+    Endless: "pages_hold_each_session_once",
     Expired: "pages_hold_each_session_once",
     Trusting: "a_cursor_of_nobody_is_refused",
     Limitless: "a_limit_ends_the_least_recently_used",
@@ -269,6 +276,30 @@ async def test_memory_forgets_what_has_expired(clock):
     await store.revoke_token(ref(None, jti="last", expires_at=clock.now + 1))
     assert len(store) == 3
     assert not await store.check(ref(None, jti="5"))
+
+
+async def test_memory_forgets_sessions_that_have_ended(clock):
+    store = MemoryStore(clock=clock)
+
+    async def put(sid, ends_at, jti="first"):
+        session = Session(sid, "alice", None, clock.now, clock.now, ends_at, ends_at, "m.0.0", jti)
+        seen = await store.look_session(TokenRef("alice", None, sid, None, 0.0, None))
+        assert await store.put_session(session, seen) == ()
+
+    for number in range(10):
+        await put(f"session {number}", clock.now + number)
+    await put("for ever", None)
+    await put("session 3", clock.now + 100, "second")
+    await put("session 4", None, "second")
+    await store.revoke_session("session 5", None)
+    clock.now += 50
+    await put("last", clock.now + 1)
+    assert len(store) == 5, "three that go on, the last one, and that one was revoked"
+    page, _ = await store.list_sessions("alice", 100, None)
+    assert {session.sid for session in page} == {"for ever", "session 3", "session 4", "last"}
+    clock.now += 1000
+    await store.revoke_token(ref(None, jti="some", expires_at=clock.now + 1))
+    assert len(store) == 4
 
 
 async def test_memory_is_available_and_keeps_nothing(clock):
