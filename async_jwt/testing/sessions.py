@@ -89,8 +89,8 @@ async def a_step_after_a_revocation_is_declined(store: SessionStore) -> None:
 
 
 async def a_new_session_is_declined_after_a_sign_out(store: SessionStore) -> None:
-    """A session that was looked for before its user, or everybody, was signed out is not put."""
-    for kind in ("user", "everything"):
+    """A session that was looked for before it, its user, or everybody, was signed out is not put."""
+    for kind in ("session", "user", "everything"):
         identity = any_name()
         session = await _new(store, identity)
         seen = await _nothing_of(store, session)
@@ -164,6 +164,7 @@ async def a_session_is_revoked_for_as_long_as_it_lives(store: SessionStore) -> N
             session = await _signed_in(store, any_name(), ends_at=ends_at)
             await store.revoke_session(session.sid, told)
             await store.revoke_token(_ref(session)._replace(expires_at=now - HOUR))  # a chance to tidy up
+            await asyncio.sleep(0.005)
             await expect_dead(store, _ref(session)._replace(jti=any_name()), "a token of a revoked session")
 
 
@@ -224,7 +225,20 @@ async def a_cursor_of_nobody_is_refused(store: SessionStore) -> None:
     """A cursor that no page gave is a CursorError, or leads to some page: clients send them."""
     identity = any_name()
     session = await _signed_in(store, identity)
-    for cursor in ("", " ", "x", "1", "1 x", "nan x", "inf", "-inf x", "1e999 x", "1 \ud800", "\0 \0", "9" * 5000):
+    for cursor in (
+        "",
+        " ",
+        "x",
+        "1",
+        "1 x",
+        "nan x",
+        "inf",
+        "-inf x",
+        "1e999 x",
+        "1 \ud800",
+        "\0 \0",
+        "9" * 5000,
+    ):
         try:
             page, _ = await store.list_sessions(identity, 10, cursor)
         except CursorError:

@@ -1014,3 +1014,13 @@ async def test_a_token_of_a_session_without_end_ends_as_the_age_says(harness, cl
     app.app.config["JWT_SESSION_MAX_AGE"] = 7 * 86400
     assert await status(app, pair.access_token, "/more") == 200
     assert (await claims(app, made[0]))["exp"] == clock.now + 7 * 86400
+
+
+async def test_a_sign_out_outlives_tokens_made_before_the_last_rotation(harness, clock):
+    app = rotating(harness(store=MemoryStore(clock=clock), clock=clock))
+    pair = await app.jwt.create_token_pair("alice", access_expires_delta=dt.timedelta(days=100))
+    await rotate(app, pair.refresh_token)
+    await app.jwt.revoke_session(pair.sid)
+    clock.now += 99 * 86400
+    await app.jwt.revoke_token(await app.mint())  # a chance to forget what is over
+    assert await status(app, pair.access_token) == 401

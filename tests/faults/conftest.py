@@ -123,6 +123,19 @@ async def world_of(server: RedisServer, **options: Any) -> AsyncIterator[World]:
             await world.store.close()
 
 
+def rotating(store, make=QuartHarness, **config) -> QuartHarness:
+    """An application with a view that rotates refresh tokens."""
+    app = make(config, store=store)
+
+    @app.api.jwt_required(refresh=True)
+    async def rotate():
+        pair = await app.api.rotate_refresh_token()
+        return {"refresh": pair.refresh_token, "access": pair.access_token, "sid": pair.sid}
+
+    app.view("/rotate", rotate)
+    return app
+
+
 @pytest.fixture(scope="session")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A server with a log on disk, for faults of the wire; emptied before each test."""

@@ -14,25 +14,13 @@ from typing import Any
 import pytest
 
 from async_jwt.errors import StoreUnavailableError
-from async_jwt.stores import MemoryStore
+from async_jwt.stores import MemoryStore, TokenRef
 from async_jwt.stores.redis import RedisStore
 from tests.contract.conftest import FlaskSyncHarness, QuartHarness
-from tests.faults.conftest import DURABLE
+from tests.faults.conftest import DURABLE, rotating
 from tests.faults.wire import WRITES, Wire
 
 pytestmark = pytest.mark.asyncio
-
-
-def rotating(store, make=QuartHarness, **config) -> QuartHarness:
-    app = make(config, store=store)
-
-    @app.api.jwt_required(refresh=True)
-    async def rotate():
-        pair = await app.api.rotate_refresh_token()
-        return {"refresh": pair.refresh_token, "access": pair.access_token, "sid": pair.sid}
-
-    app.view("/rotate", rotate)
-    return app
 
 
 async def jti_of(app, token):
@@ -162,9 +150,7 @@ async def test_sessions_after_a_loss_of_data(redis_server, on_data_loss):
     await store.close()
 
 
-@pytest.mark.parametrize(
-    "junk", [b"x", b"a b {}", b"a b [1]", b"\xff \xff \xff", b'a b {"identity": 1}']
-)
+@pytest.mark.parametrize("junk", [b"x", b"a b {}", b"a b [1]", b"\xff \xff \xff", b'a b {"identity": 1}'])
 async def test_junk_where_a_session_was_refuses_it(redis_server, junk):
     store = RedisStore(redis_server.url, deadline=5, poll=60)
     app = rotating(store)
@@ -251,6 +237,39 @@ async def test_lists_do_not_keep_what_has_ended(redis_server):
     assert redis_server.does("ZCARD", key) == 30
     month = 30 * 86400
     assert month - 60 < redis_server.does("TTL", key) <= month + 60
+    await store.close()
+
+
+async def test_what_has_ended_takes_no_place(redis_server):
+    """A session that went by its time is still listed; it makes nobody else go."""
+    store = RedisStore(redis_server.url, deadline=5, poll=60)
+    app = rotating(store, JWT_MAX_SESSIONS=10)
+    oldest, *rest = [await app.jwt.create_token_pair("alice") for _ in range(10)]
+    for key in keys_of(redis_server, b":session:"):
+        if oldest.sid.encode() not in key:
+            redis_server.does("DEL", key)
+    for _ in range(9):
+        await app.jwt.create_token_pair("alice")
+    assert (await app.call(token=oldest.access_token)).status == 200
+    await app.jwt.create_token_pair("alice")
+    assert (await app.call(token=oldest.access_token)).status == 401
+    assert all([(await app.call(token=pair.access_token)).status == 200 for pair in rest])
+    await store.close()
+
+
+async def test_a_step_across_a_loss_is_declined(redis_server):
+    """Even where what was lost looks the same but for its epoch."""
+    store = RedisStore(redis_server.url, deadline=5, poll=60, on_data_loss="accept")
+    app = rotating(store)
+    pair = await app.jwt.create_token_pair("alice")
+    session = await store.find_session(pair.sid)
+    ref = TokenRef("alice", session.refresh_jti, pair.sid, session.stamp, time.time(), None)
+    seen = await store.look_session(ref)
+    redis_server.does("DEL", *keys_of(redis_server, b":all"))
+    assert await store.check(ref)
+    step = replace(session, refresh_jti="next", previous_jti=session.refresh_jti)
+    assert await store.put_session(step, seen) is None
+    assert await store.put_session(step, await store.look_session(ref)) == ()
     await store.close()
 
 

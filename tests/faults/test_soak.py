@@ -20,11 +20,12 @@ from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores import TokenRef
 from async_jwt.stores.contract import new_sid
 from async_jwt.stores.redis import RedisStore
+from tests.faults.conftest import rotating
 from tests.faults.wire import Wire
 
 pytestmark = pytest.mark.asyncio
 
-CHECKERS, REVOKERS, WINDOW = 24, 4, 400
+CHECKERS, REVOKERS, DEVICES, WINDOW = 24, 4, 4, 400
 
 
 class Held:
@@ -43,6 +44,8 @@ class Soak:
         self.server = server
         self.wires = wires
         self.stores = [RedisStore(wire.url, poll=0.5) for wire in wires]
+        # A client that may get no answer has all the time it needs: what looks like theft would be a mistake.
+        self.apps = [rotating(store, JWT_REFRESH_GRACE="until_used") for store in self.stores]
         self.chance = random.Random(seed)
         self.held: deque[Held] = deque(maxlen=WINDOW)
         self.count: Counter[str] = Counter()
@@ -100,6 +103,33 @@ class Soak:
             else:
                 held.revoked = True
                 self.count["revoked"] += 1
+
+    async def refresh(self, until: float) -> None:
+        """A device that goes on with the token that it got last, or asks again with the one before."""
+        name, pair = f"device {self.chance.randrange(10**9)}", None
+        while time.monotonic() < until:
+            await asyncio.sleep(self.chance.random() * 0.01)
+            app = self.chance.choice(self.apps)
+            with contextlib.suppress(StoreUnavailableError):
+                if pair is None:
+                    pair = await app.jwt.create_token_pair(name)
+                    token, is_out = pair.refresh_token, False
+                elif self.chance.random() < 0.02:
+                    is_out = None  # until it is answered
+                    await app.jwt.revoke_session(pair.sid)
+                    is_out = True
+            if pair is None:
+                continue
+            answer = await app.call("/rotate", token=token)
+            if answer.status == 200 and is_out is True:
+                self.wrong.append("a session that was signed out was refreshed")
+            elif answer.status == 401 and is_out is False:
+                self.wrong.append(f"a session that nobody signed out was refused: {answer.code}")
+            elif answer.status == 200 and self.chance.random() < 0.8:  # else the answer got lost
+                token = answer.json["refresh"]
+            self.count[f"refresh {answer.status}"] += 1
+            if answer.status == 401:
+                pair = None
 
     async def fail(self, until: float) -> None:
         while time.monotonic() < until:
@@ -179,6 +209,7 @@ async def test_soak(durable_server, request, record_property):
             await asyncio.gather(
                 *(soak.check(until) for _ in range(CHECKERS)),
                 *(soak.revoke(until) for _ in range(REVOKERS)),
+                *(soak.refresh(until) for _ in range(DEVICES)),
                 soak.fail(until),
             )
             middle = middle or memory()
@@ -197,6 +228,7 @@ async def test_soak(durable_server, request, record_property):
     assert soak.wrong == [], seed
     assert soak.count["200"] > 0
     assert soak.count["revoked"] > 0
+    assert soak.count["refresh 200"] > 0
     if parts > 1:
         assert end - middle < 20, "memory grows"
         assert soak.count["401"] > 100
