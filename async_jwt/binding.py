@@ -111,6 +111,16 @@ class Binding:
         record = self._current_record()
         return None if record is None else record.ref
 
+    @property
+    def in_request(self) -> bool:
+        """Whether a request is being served."""
+        return self._surroundings.current_request() is not None
+
+    def held_type(self) -> str | None:
+        """The type of that token."""
+        record = self._current_record()
+        return None if record is None else record.type
+
     def vouched(self) -> bool:
         """Whether the request rests on that token's not being revoked."""
         record = self._current_record()

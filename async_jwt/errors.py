@@ -27,7 +27,7 @@
   * StoreUnavailableError              503  store_unavailable
   * HookTimeoutError                   503  hook_timeout
   * HookError (TypeError)              500  hook_error
-  * CursorError (ValueError)           400  cursor_invalid
+  * PageError (ValueError)             400  page_invalid
 * ConfigurationError (RuntimeError)    the application is set up wrongly; never a client's doing
 
 A name in brackets is the PyJWT exception that the class also derives from, so that code
@@ -51,7 +51,6 @@ __all__ = [
     "CSRFError",
     "ClaimError",
     "ConfigurationError",
-    "CursorError",
     "ExpiredTokenError",
     "FreshTokenRequired",
     "HookError",
@@ -65,6 +64,7 @@ __all__ = [
     "MalformedTokenError",
     "MissingClaimError",
     "NoAuthorizationError",
+    "PageError",
     "RevokedTokenError",
     "SessionUnknownError",
     "SignatureError",
@@ -301,12 +301,13 @@ class SessionUnknownError(RevokedTokenError):
     default_message = "The session has ended"
 
 
-class CursorError(JWTExtendedException, ValueError):
-    """The cursor of a page is not one that an earlier page gave."""
+class PageError(JWTExtendedException, ValueError):
+    """A page was asked for that cannot be: its cursor is none that an earlier page gave, or its length."""
 
-    error_code = "cursor_invalid"
+    error_code = "page_invalid"
     status = 400
     bearer_error: ClassVar[str | None] = None
+    public_detail = True
     default_message = "There is no such page"
 
 

@@ -22,9 +22,9 @@ from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.realm import Realm
 from async_jwt.core.rotation import NewPair, Wish, open_session, rotate, session_store
 from async_jwt.core.sessions import SessionPage, horizon, latest, shown
-from async_jwt.errors import JWTExtendedException, RevokedTokenError, TokenReusedError
+from async_jwt.errors import JWTExtendedException, PageError, RevokedTokenError, TokenReusedError
 from async_jwt.signals import token_issued, token_reused, token_revoked
-from async_jwt.stores.contract import TokenRef, adopted_sid
+from async_jwt.stores.contract import LONGEST_ID, TokenRef, adopted_sid
 
 __all__ = ["Operations"]
 
@@ -84,7 +84,7 @@ class Operations:
                 expires=expires_delta,
                 claims=additional_claims,
                 headers=additional_headers,
-                requester=self._binding().authentication(),
+                requester=self._binding().ref(),
             )
         )
 
@@ -165,7 +165,8 @@ class Operations:
             fresh: whether the access token is fresh.
             device: what to call the device in `list_sessions`, such as its browser's name; of a
                 longer text the first 200 characters are kept.
-            additional_claims: further claims of both, and of all that follow them in the session.
+            additional_claims: further claims of both, and of all that follow them in the session;
+                `sid`, `gen` and `type` are the session's own.
             additional_headers: further header parameters likewise.
             access_expires_delta: the access token's lifetime.
             refresh_expires_delta: the refresh token's lifetime.
@@ -175,7 +176,7 @@ class Operations:
 
         Raises:
             ValueError: a token would have a shape that is not accepted.
-            TypeError: a value cannot be written as JSON, or the device is no text.
+            TypeError: a value cannot be written as JSON.
         """
         wish = Wish(
             identity=identity,
@@ -186,8 +187,7 @@ class Operations:
             access_expires=access_expires_delta,
             refresh_expires=refresh_expires_delta,
         )
-        pair = await open_session(self._binding().realm(), wish)
-        await self._refuse_lost_authority(pair.access)
+        pair = await open_session(self._binding().realm(), wish, self._refuse_lost_authority)
         return await self._handed_out(pair)
 
     async def rotate_refresh_token(
@@ -230,13 +230,13 @@ class Operations:
             RuntimeError: this request has no refresh token that was checked.
             ValueError: `identity` is somebody else, or a token would have a shape that is not
                 accepted.
-            TypeError: a value cannot be written as JSON, or the device is no text.
+            TypeError: a value cannot be written as JSON.
             ConfigurationError: the store keeps no sessions.
         """
         binding = self._binding()
         binding.note_memory()
         held, ref = binding.authentication(), binding.ref()
-        if held is None or ref is None or held.claims["type"] != REFRESH:
+        if held is None or ref is None or binding.held_type() != REFRESH:
             raise RuntimeError("rotate_refresh_token() needs a view with jwt_required(refresh=True)")
         wish = Wish(
             identity=await self._known_as(binding.realm(), held, identity),
@@ -313,7 +313,9 @@ class Operations:
         return value
 
     async def revoke_token(self, token: str | Mapping[str, Any] | None = None) -> None:
-        """Revoke one token, for as long as it would have lived.
+        """Revoke one token, for as long as it would have lived. A refresh token takes its session along.
+
+        So says RFC 7009 §2.1: nothing that was made of it goes on, a successor above all.
 
         Args:
             token: an encoded token, which may have expired, or a decoded claim set; None is
@@ -326,11 +328,16 @@ class Operations:
         """
         realm = self._binding().realm()
         if token is None:
-            ref = self._own_ref("revoke_token")
-        elif isinstance(token, str):
-            ref = self._ref_of(realm, await self.decode_token(token, allow_expired=True))
+            ref, kind = self._own_ref("revoke_token"), self._binding().held_type()
         else:
-            ref = self._ref_of(realm, token)
+            claims = await self.decode_token(token, allow_expired=True) if isinstance(token, str) else token
+            ref = self._ref_of(realm, claims)
+            kind = claims.get("type")
+        if kind == REFRESH and ref.sid is not None:
+            until = latest((horizon(realm.settings, realm.clock()), ref.expires_at))
+            await realm.store.revoke_session(ref.sid, until)
+            await self._tell_revoked("session", ref.identity, ref.jti, ref.sid)
+            return
         await realm.store.revoke_token(ref)
         await self._tell_revoked("token", ref.identity, ref.jti, ref.sid)
 
@@ -341,23 +348,29 @@ class Operations:
             sid: the session's id; None is the session of this request, or its token alone where
                 it belongs to no session.
             identity: whose session it has to be; goes through `user_identity_loader`. None is the
-                user of this request, and outside of an authenticated request anybody.
+                user of this request, and outside of a request anybody.
 
         Returns:
             Whether there was such a session. Somebody else's is left alone.
 
         Raises:
-            RuntimeError: there is no authenticated request where one is needed.
-            ValueError: this request's token has neither `sid` nor `jti`.
+            RuntimeError: there is no authenticated request where one is needed: in a request that
+                is not authenticated, `identity` has to be named.
+            ValueError: this request's token has neither `sid` nor `jti`, or `identity` is given
+                without a `sid`.
         """
         binding = self._binding()
         realm = binding.realm()
-        own = binding.ref() if sid is not None else self._own_ref("revoke_session")
         if sid is None:
-            if own is None or own.sid is None:
+            if identity is not None:
+                raise ValueError("revoke_session(identity=...) needs the sid of a session")
+            sid = self._own_ref("revoke_session").sid
+            if sid is None:
                 await self.revoke_token()
                 return True
-            sid = own.sid
+        elif identity is None and binding.in_request:
+            self._own_ref("revoke_session")
+        own = binding.ref()
         holder, until = await self._holder(realm, sid, own)
         if identity is not None:
             whose: str | None = claim_set.identity_text(await subject_of(realm, identity))
@@ -381,13 +394,12 @@ class Operations:
             cursor: the `cursor` of the page before; None is the first page.
 
         Raises:
-            CursorError: the cursor is none; a client gets 400.
+            PageError: there is no such page: the cursor is none, or the limit. A client gets 400.
             RuntimeError: there is no authenticated request where one is needed.
-            ValueError: the limit is none.
             ConfigurationError: the store keeps no sessions.
         """
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= _LONGEST_PAGE:
-            raise ValueError(f"limit must be a whole number from 1 to {_LONGEST_PAGE}")
+            raise PageError(f"limit must be a whole number from 1 to {_LONGEST_PAGE}")
         realm, own = self._binding().realm(), self._binding().ref()
         if identity is None:
             whose = self._own_ref("list_sessions").identity
@@ -514,6 +526,6 @@ class Operations:
 def _is_text(sid: Any) -> bool:
     """Whether it can be an id at all: applications pass on what clients send."""
     try:
-        return isinstance(sid, str) and bool(sid.encode("utf-8"))
+        return isinstance(sid, str) and len(sid) <= LONGEST_ID and bool(sid.encode("utf-8"))
     except UnicodeEncodeError:
         return False

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar, overload
 from async_jwt.adapters import _werkzeug
 from async_jwt.binding import Binding, Surroundings
 from async_jwt.core.authenticate import Authentication, Record, authenticate
+from async_jwt.core.claims import Fresh
 from async_jwt.core.codec import read_unverified
 from async_jwt.core.compact import split
 from async_jwt.core.cookies import cookies_to_set, cookies_to_unset
@@ -386,7 +387,8 @@ class PublicAPI(Operations):
         """Rotate the tokens of a request whose access cookie expires soon. For `after_request`.
 
         The refresh token has to come along in its cookie (`JWT_REFRESH_COOKIE_PATH`), belong to the
-        same session, and pass all checks; the user is looked up again. Nothing happens where the
+        same session, and pass all checks; the user is looked up again. The new access token is fresh
+        for as long as the old one would have been. Nothing happens where the
         view itself set or took away a token cookie, where the request revoked anything, or where
         the refresh token is refused. Requests of several tabs at once need a grace.
 
@@ -422,12 +424,16 @@ class PublicAPI(Operations):
             renewing = await authenticate(realm, view, _REFRESH_COOKIE, record, csrf=False)
             if renewing is None or record.ref is None or not _are_one_session(ref, record.ref):
                 return response
-            wish = Wish(identity=await self._known_as(realm, renewing, identity))
+            known_as = await self._known_as(realm, renewing, identity)
+            wish = Wish(identity=known_as, fresh=_as_fresh_as(held.claims))
             pair = await rotate(realm, renewing, record.ref, wish)
         except JWTExtendedException as error:
             if isinstance(error, TokenReusedError):
                 await self._tell_reused(error)
             log.debug("The cookies are not refreshed: %s (%s)", error.error_code, error)
+            return response
+        except ValueError as problem:
+            log.error("The cookies are not refreshed: %s", problem)  # the text says it all
             return response
         self.set_token_cookies(response, await self._handed_out(pair))
         return response
@@ -494,3 +500,10 @@ class PublicAPI(Operations):
 
 def _are_one_session(access: TokenRef, refresh: TokenRef) -> bool:
     return access.identity == refresh.identity and access.sid in (None, refresh.sid)
+
+
+def _as_fresh_as(claims: Mapping[str, Any]) -> Fresh:
+    """Until when a token is fresh, for the one that takes its place: no longer."""
+    fresh = claims["fresh"]
+    until: Fresh = claims["exp"] if fresh is True else fresh
+    return until if isinstance(until, int | float) else False

@@ -84,6 +84,7 @@ class Record:
         answered: whether a check has passed, be it for want of a token.
         authentication: the last success; None for an anonymous request.
         ref: the token of the last success, as stores know it.
+        type: its type.
         vouched: whether its revocation was looked at, and the request itself has revoked
             nothing since.
         refusal: why the last check failed; None after one that passed.
@@ -92,13 +93,15 @@ class Record:
     answered: bool = False
     authentication: Authentication | None = None
     ref: TokenRef | None = None
+    type: str | None = None
     vouched: bool = False
     refusal: JWTExtendedException | None = None
     facts: dict[str, _Facts] = field(default_factory=dict)
 
     def forget(self) -> None:
         """As before the first check."""
-        self.answered, self.authentication, self.ref, self.vouched = False, None, None, False
+        self.answered, self.authentication, self.vouched = False, None, False
+        self.ref = self.type = None
 
 
 async def authenticate(
@@ -128,7 +131,8 @@ async def authenticate(
     except NoAuthorizationError:
         if not policy.optional:
             raise
-        record.answered, record.authentication, record.ref, record.refusal = True, None, None, None
+        record.answered, record.authentication, record.refusal = True, None, None
+        record.ref = record.type = None
         return None
     if csrf and location == "cookies" and settings.is_compat:
         await _check_csrf_is_sent(view, policy, settings)
@@ -149,10 +153,10 @@ async def authenticate(
         await _check_verification(realm, header, claims)
     if "user_lookup" in hooks and facts.user is None:
         facts.user = await _load_user(realm, header, claims)
-    identity = claims[settings.identity_claim]
+    identity, kind = claims[settings.identity_claim], claims["type"]
     found = Authentication(token, header, claims, identity, facts.user, location, policy)
     record.answered, record.authentication, record.refusal = True, found, None
-    record.ref, record.vouched = facts.token.ref, facts.counts
+    record.ref, record.type, record.vouched = facts.token.ref, kind, facts.counts
     return found
 
 
@@ -182,7 +186,7 @@ def _needs_csrf(view: RequestView, settings: Settings) -> bool:
 
 async def _check_revocation(realm: Realm, ref: TokenRef, header: _Claims, claims: _Claims) -> None:
     if realm.sessions is not None and claims["type"] == REFRESH:
-        await refuse_replay(realm.sessions, await realm.sessions.look_session(ref), header, claims)
+        await refuse_replay(realm.sessions, await realm.sessions.look_session(ref), ref, header, claims)
     else:
         counts = await realm.store.check(ref)
         if not isinstance(counts, bool):
@@ -193,7 +197,9 @@ async def _check_revocation(realm: Realm, ref: TokenRef, header: _Claims, claims
         raise RevokedTokenError(header, claims)
 
 
-async def refuse_replay(store: SessionStore, seen: SessionView, header: _Claims, claims: _Claims) -> Move:
+async def refuse_replay(
+    store: SessionStore, seen: SessionView, ref: TokenRef, header: _Claims, claims: _Claims
+) -> Move:
     """What becomes of a refresh token, as `move_of` says. A replay revokes its session first.
 
     Raises:
@@ -201,7 +207,7 @@ async def refuse_replay(store: SessionStore, seen: SessionView, header: _Claims,
         StoreUnavailableError: the session could not be revoked.
     """
     try:
-        return move_of(seen, header, claims)
+        return move_of(seen, ref, header, claims)
     except TokenReusedError:
         if seen.session is not None:
             await store.revoke_session(seen.session.sid, seen.session.ends_at)

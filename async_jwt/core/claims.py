@@ -22,7 +22,17 @@ from async_jwt.errors import (
 )
 from async_jwt.stores.contract import TokenRef, adopted_sid
 
-__all__ = ["Fresh", "Shape", "build", "check_shape", "end_of", "identity_text", "merge", "refuse_times"]
+__all__ = [
+    "Fresh",
+    "Shape",
+    "build",
+    "check_shape",
+    "end_of",
+    "identity_text",
+    "merge",
+    "refuse_times",
+    "sid_of",
+]
 
 _INFINITY = float("inf")
 # Some thirty million years: what lies beyond is no time, and no float could count its seconds.
@@ -149,19 +159,35 @@ def check_shape(claims: dict[str, Any], settings: Settings, *, new: bool = False
     end = _seconds(claims, "exp", settings, _INFINITY)
     identity = claims[settings.identity_claim]
     whose = identity if isinstance(identity, str) else identity_text(identity)
-    jti, sid, gen = claims.setdefault("jti", None), claims.get("sid"), claims.get("gen")
-    if sid is None and jti is not None and claims["type"] == "refresh":
-        sid = adopted_sid(whose, jti)  # where its session is, once it was rotated
+    jti, gen = claims.setdefault("jti", None), claims.get("gen")
+    sid = claims.get("sid")
+    if not isinstance(sid, str):
+        sid = sid_of(claims, whose)
     ref = TokenRef(
         whose,
         jti,
-        sid if isinstance(sid, str) else None,
+        sid,
         gen if isinstance(gen, str) else None,
         max(0.0, issued - settings.clock_skew),
         None if end == _INFINITY else end + settings.expiry_leeway,
         claims["type"] == "access" and claims["fresh"] is False,
     )
     return Shape(max(start, issued), end, ref)
+
+
+def sid_of(claims: Mapping[str, Any], identity: str) -> str | None:
+    """The session that a token belongs to; None for none.
+
+    A refresh token without one has that which its first rotation begins.
+
+    Args:
+        claims: the token's claims.
+        identity: whose it is, as text.
+    """
+    sid, jti = claims.get("sid"), claims.get("jti")
+    if isinstance(sid, str):
+        return sid
+    return adopted_sid(identity, jti) if claims["type"] == "refresh" and jti is not None else None
 
 
 def _is_lenient(name: str, settings: Settings) -> bool:

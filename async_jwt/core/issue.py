@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from async_jwt.core import claims as claim_set
-from async_jwt.core.authenticate import Authentication
 from async_jwt.core.codec import encode
 from async_jwt.core.policy import REFRESH
 from async_jwt.core.realm import Realm
-from async_jwt.core.sessions import horizon, time_limit
+from async_jwt.core.sessions import time_limit
 from async_jwt.core.values import Lifetime, lifetime
 from async_jwt.errors import JWTDecodeError, SubjectError
 from async_jwt.keys import Key
+from async_jwt.stores.contract import TokenRef
 
 __all__ = [
     "Draft",
@@ -69,7 +69,7 @@ class Order:
         expires: its lifetime.
         claims: claims to lay over ours and the loader's.
         headers: header parameters to lay over the loader's.
-        requester: who asks for it, within a request: their own token joins their session.
+        requester: the token that asks for it, within a request: its owner's joins its session.
         subject: the identity claim of a token that it follows, which it keeps; otherwise
             one is made of the identity.
     """
@@ -80,7 +80,7 @@ class Order:
     expires: Expires = None
     claims: Mapping[str, Any] | None = None
     headers: Mapping[str, Any] | None = None
-    requester: Authentication | None = None
+    requester: TokenRef | None = None
     subject: Any = _NONE
 
 
@@ -88,6 +88,7 @@ class Order:
 class Draft:
     """A token before it is signed."""
 
+    type: str
     claims: dict[str, Any]
     headers: dict[str, Any]
     key: Key
@@ -116,17 +117,18 @@ def end_by(claims: dict[str, Any], limit: float | None) -> None:
         claims["exp"] = int(limit) if end is None else min(end, int(limit))
 
 
-async def _join(realm: Realm, draft: Draft, requester: Authentication) -> None:
+async def _join(realm: Realm, draft: Draft, requester: TokenRef) -> None:
     """Make a requester's own token one of their session, which it does not outlive."""
     claims, settings = draft.claims, realm.settings
-    sid = requester.claims.get("sid")
-    if sid is None or claims.get(settings.identity_claim) != requester.identity:
+    if requester.sid is None or requester.identity != identity_of(realm, draft):
         return
-    sid = claims.setdefault("sid", sid)
-    usual, end = horizon(settings, realm.clock()), claims.get("exp")
-    is_usual = usual is None or (end is not None and end <= usual)
-    if realm.sessions is None or (is_usual and settings.session_max_age is None):
+    sid = claims.setdefault("sid", requester.sid)
+    if realm.sessions is None:
         return
+    end, its_end = claims.get("exp"), requester.expires_at
+    is_shorter = its_end is None or (isinstance(end, int | float) and end + settings.expiry_leeway <= its_end)
+    if is_shorter and settings.session_max_age is None:
+        return  # it ends no later than the token that asks for it
     session = await realm.sessions.find_session(sid)
     if session is not None:
         if session.ends_at is not None:
@@ -172,7 +174,7 @@ async def draft_of(realm: Realm, order: Order) -> Draft:
         claims[settings.identity_claim] = subject
     headers = dict(await realm.ask("additional_headers", order.identity) or {})
     headers.update(order.headers or {})
-    return Draft(claims, headers, await realm.signing_key(order.identity))
+    return Draft(order.type, claims, headers, await realm.signing_key(order.identity))
 
 
 def _lifetime(realm: Realm, order: Order) -> Lifetime | None:

@@ -8,12 +8,13 @@ nothing, and nobody gets a token that is not stored.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from async_jwt.core import claims as claim_set
 from async_jwt.core.authenticate import Authentication, refuse_replay
+from async_jwt.core.cookies import cookies_to_set
 from async_jwt.core.issue import Draft, Expires, Issued, Order, draft_of, end_by, identity_of, sign
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.realm import Realm
@@ -90,12 +91,17 @@ def session_store(realm: Realm) -> SessionStore:
     return realm.sessions
 
 
-async def open_session(realm: Realm, wish: Wish) -> NewPair:
+async def open_session(realm: Realm, wish: Wish, approve: Callable[[Issued], Awaitable[None]]) -> NewPair:
     """Make the two tokens of a new session.
+
+    Args:
+        realm: the application's authentication.
+        wish: what the tokens shall be.
+        approve: asked about the access token before anything is stored; it may raise.
 
     Raises:
         ValueError: a claim would have a shape that we do not accept.
-        TypeError: a value cannot be written as JSON, or the device is no text.
+        TypeError: a value cannot be written as JSON.
         StoreUnavailableError: the store did not answer.
         HookError: a hook answered something that it may not.
         ConfigurationError: there is no key to sign with.
@@ -109,13 +115,14 @@ async def open_session(realm: Realm, wish: Wish) -> NewPair:
         if realm.sessions is None:
             stamp = await realm.store.stamp(identity)
             access = maker.signed(drafts.access, sid, stamp, None)
+            await approve(access)
             return NewPair(sid, access, maker.signed(drafts.refresh, sid, stamp, None))
         seen = await realm.sessions.look_session(TokenRef(identity, None, sid, None, 0.0, None))
-        if seen.session is not None and seen.session.refresh_jti in maker.made:
-            return maker.made[seen.session.refresh_jti]
+        if (done := maker.done(seen)) is not None:
+            return done
         now = realm.clock()
         session = Session(sid, identity, device_label(wish.device), now, now, None, None, seen.stamp, "")
-        pair = await maker.put(realm.sessions, drafts, session, seen)
+        pair = await maker.put(realm.sessions, drafts, session, seen, approve)
         if pair is not None:
             return pair
     raise _overrun()
@@ -141,9 +148,9 @@ async def rotate(realm: Realm, held: Authentication, ref: TokenRef, wish: Wish) 
     maker = _Maker(realm, wish, held)
     for _ in range(_TRIES):
         seen = await store.look_session(ref)
-        if seen.session is not None and seen.session.refresh_jti in maker.made and seen.counts:
-            return maker.made[seen.session.refresh_jti]  # it was put, though nobody said so
-        move = await refuse_replay(store, seen, held.header, held.claims)
+        if (done := maker.done(seen)) is not None:
+            return done
+        move = await refuse_replay(store, seen, ref, held.header, held.claims)
         if move is Move.UNKNOWN:
             raise SessionUnknownError(held.header, held.claims)
         now = realm.clock()
@@ -155,9 +162,7 @@ async def rotate(realm: Realm, held: Authentication, ref: TokenRef, wish: Wish) 
             return await maker.again(store, before, seen)
         drafts = await maker.drafts(before)
         device = before.device if wish.device is None else device_label(wish.device)
-        after = replace(
-            before, device=device, last_used_at=now, stamp=seen.stamp, previous_jti=held.claims["jti"]
-        )
+        after = replace(before, device=device, last_used_at=now, stamp=seen.stamp, previous_jti=ref.jti)
         pair = await maker.put(store, drafts, after, seen)
         if pair is not None:
             return pair
@@ -176,7 +181,15 @@ class _Maker:
         self._realm = realm
         self._wish = wish
         self._same: dict[str, Any] = {} if held is None else {"subject": held.identity}
+        self._is_for_cookies = held is not None and held.location == "cookies"
         self.made: dict[str, NewPair] = {}
+
+    def done(self, seen: SessionView) -> NewPair | None:
+        """The pair that was put though nobody said so, if one was. It may have been followed since."""
+        session = seen.session
+        if session is None or seen.counts is not True:
+            return None
+        return self.made.get(session.refresh_jti) or self.made.get(session.previous_jti or "")
 
     async def drafts(self, before: Session | None) -> _Drafts:
         """Drafts of both tokens, which carry on what the session's tokens had."""
@@ -193,12 +206,17 @@ class _Maker:
 
     def signed(self, draft: Draft, sid: str, stamp: str, limit: float | None) -> Issued:
         """A token of the session, which expires at `limit` at the latest."""
-        draft.claims["sid"] = sid
+        draft.claims.update(sid=sid, gen=stamp, type=draft.type)  # whatever the application's claims say
         end_by(draft.claims, limit)
         return sign(self._realm, draft, stamp)
 
     async def put(
-        self, store: SessionStore, drafts: _Drafts, session: Session, seen: SessionView
+        self,
+        store: SessionStore,
+        drafts: _Drafts,
+        session: Session,
+        seen: SessionView,
+        approve: Callable[[Issued], Awaitable[None]] | None = None,
     ) -> NewPair | None:
         """Sign both tokens and put their session in place; None if the store declined."""
         settings = self._realm.settings
@@ -208,6 +226,13 @@ class _Maker:
         jti = refresh.claims["jti"]
         if not isinstance(jti, str) or jti == session.previous_jti:
             raise ValueError("Each refresh token of a session needs a jti of its own, which is a string")
+        if approve is not None:
+            await approve(access)
+        if self._is_for_cookies:  # one that is too large for them shall use nothing up
+            for issued in (access, refresh):
+                cookies_to_set(
+                    issued.token, issued.claims, settings, session.last_used_at, refresh=issued is refresh
+                )
         ends = [_end(access.claims, settings), _end(refresh.claims, settings)]
         if session.previous_jti is not None:
             ends.append(session.ends_at)
@@ -238,7 +263,7 @@ class _Maker:
             end_by(draft.claims, session.ends_at - settings.expiry_leeway)
         access = self.signed(draft, session.sid, seen.stamp, time_limit(session, settings))
         key = await realm.signing_key(self._wish.identity)
-        refresh = sign(realm, Draft(claims, headers, key), seen.stamp)
+        refresh = sign(realm, Draft(REFRESH, claims, headers, key), seen.stamp)
         return NewPair(session.sid, access, refresh, is_new=False)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from async_jwt.core.claims import end_of
 from async_jwt.core.settings import Settings
 from async_jwt.errors import RevokedTokenError, TokenReusedError
-from async_jwt.stores.contract import Session, SessionView
+from async_jwt.stores.contract import Session, SessionView, TokenRef, adopted_sid
 
 __all__ = [
     "DEVICE_LENGTH",
@@ -115,12 +115,13 @@ def next_move(seen: SessionView, jti: str | None, *, is_adopted: bool) -> Move:
     return Move.PREDECESSOR if seen.successor is None else Move.AGAIN
 
 
-def move_of(seen: SessionView, header: Mapping[str, Any], claims: Mapping[str, Any]) -> Move:
+def move_of(seen: SessionView, ref: TokenRef, header: Mapping[str, Any], claims: Mapping[str, Any]) -> Move:
     """The next move of a refresh token, unless it is to be refused.
 
     Args:
         seen: the token and its session at one moment.
-        header: the token's header.
+        ref: the token.
+        header: its header.
         claims: its claims.
 
     Raises:
@@ -132,7 +133,8 @@ def move_of(seen: SessionView, header: Mapping[str, Any], claims: Mapping[str, A
         if seen.was_replaced:
             raise TokenReusedError(header, claims, "revoked_session")
         raise RevokedTokenError(header, claims)
-    move = next_move(seen, claims["jti"], is_adopted=claims.get("sid") is None)
+    is_adopted = ref.jti is not None and ref.sid == adopted_sid(ref.identity, ref.jti)
+    move = next_move(seen, ref.jti, is_adopted=is_adopted)
     if move in (Move.PREDECESSOR, Move.OLDER):
         raise TokenReusedError(header, claims, move.value)
     return move
@@ -189,16 +191,11 @@ def read_extras(extras: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def device_label(device: str | None) -> str | None:
-    """A device's label as it is kept: no longer than `DEVICE_LENGTH`, and text that can be written.
-
-    Raises:
-        TypeError: it is no text.
-    """
+    """A device's label as it is kept: no longer than `DEVICE_LENGTH`, and text that can be written."""
     if device is None:
         return None
-    if not isinstance(device, str):
-        raise TypeError(f"device must be a text or None, not {type(device).__name__}")
-    return device[:DEVICE_LENGTH].encode("utf-8", "replace").decode("utf-8")
+    # Applications pass on what clients send: a number is a strange name, and no reason to fail.
+    return str(device)[:DEVICE_LENGTH].encode("utf-8", "replace").decode("utf-8")
 
 
 def shown(session: Session, current: str | None) -> SessionInfo:

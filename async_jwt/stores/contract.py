@@ -19,10 +19,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from async_jwt.errors import CursorError
+from async_jwt.errors import PageError
 
 __all__ = [
     "BUCKETS",
+    "LONGEST_ID",
     "Session",
     "SessionStore",
     "SessionView",
@@ -36,6 +37,9 @@ __all__ = [
     "new_sid",
     "read_cursor",
 ]
+
+LONGEST_ID = 256
+"""How long the id of a session, or a cursor, can be that clients send."""
 
 BUCKETS = 256
 """How many buckets the identities are spread over; all keys of one identity share one."""
@@ -56,7 +60,8 @@ def new_sid(identity: str) -> str:
 
 def adopted_sid(identity: str, jti: str) -> str:
     """The session id of a refresh token without one: always the same, so that all see one session."""
-    digest = hashlib.blake2b(jti.encode("utf-8"), digest_size=16).digest()
+    named = f"{len(identity)}:{identity}{jti}".encode()
+    digest = hashlib.blake2b(named, digest_size=16).digest()
     return bucket_of(identity) + base64.urlsafe_b64encode(digest).decode("ascii").rstrip("=")
 
 
@@ -213,8 +218,8 @@ class SessionView:
         stamp: the stamp for a token made at that moment.
         session: the session; None if the store knows none, or it was revoked.
         successor: what `put_session` was told to keep for a while.
-        was_replaced: of a token of a revoked session: whether another refresh token than this
-            one was the session's last.
+        was_replaced: of a token of a revoked session: whether it is neither the session's last
+            refresh token nor the one before that.
         version: the store's own: what `put_session` compares.
     """
 
@@ -231,15 +236,17 @@ def cursor_after(session: Session) -> str:
     return f"{session.last_used_at!r} {session.sid}"
 
 
-def read_cursor(cursor: str) -> tuple[float, str]:
-    """What `cursor_after` says. Raises CursorError for what it never says: clients send these."""
+def read_cursor(cursor: Any) -> tuple[float, str]:
+    """What `cursor_after` says. Raises PageError for what it never says: clients send these."""
+    if not isinstance(cursor, str) or len(cursor) > LONGEST_ID:
+        raise PageError
     used, _, sid = cursor.partition(" ")
     try:
         moment = float(used)
     except ValueError:
-        raise CursorError from None
+        raise PageError from None
     if not (math.isfinite(moment) and sid and sid.isascii()):
-        raise CursorError
+        raise PageError
     return moment, sid
 
 
@@ -279,7 +286,7 @@ class SessionStore(Store, Protocol):
             successor: what to show as `successor` from now on.
             keep_for: for how many seconds; None as long as the session is remembered.
             limit: how many sessions one user may have: the least recently used ones beyond are
-                revoked, never the one that is put.
+                revoked, never the one that is put. Of very many beyond, some are left to later steps.
 
         Returns:
             The ids of sessions that the limit ended; None without doing anything if the session
@@ -303,6 +310,6 @@ class SessionStore(Store, Protocol):
             is not used meanwhile is on exactly one page.
 
         Raises:
-            CursorError: the cursor is none.
+            PageError: the cursor is none.
         """
         ...

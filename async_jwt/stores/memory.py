@@ -75,8 +75,8 @@ class MemoryStore:
         self._sessions: dict[str, _Kept] = {}
         # By identity: when each of its sessions was last used, and its id, in this order.
         self._used: dict[str, list[tuple[float, str]]] = {}
-        # The last refresh tokens of revoked sessions.
-        self._last: dict[str, str] = {}
+        # The last two refresh tokens of revoked sessions.
+        self._last: dict[str, tuple[str, str | None]] = {}
 
     async def stamp(self, identity: str) -> str:
         user = self._users.get(identity)
@@ -144,7 +144,7 @@ class MemoryStore:
                 stamp,
                 None if kept is None else kept.session,
                 kept.successor if kept is not None and self._clock() < kept.successor_until else None,
-                last is not None and last != ref.jti,
+                last is not None and ref.jti not in last,
                 (ref.jti, kept),
             )
 
@@ -162,6 +162,7 @@ class MemoryStore:
         limit: int | None = None,
     ) -> tuple[str, ...] | None:
         with self._lock:
+            self._sweep()
             jti, before = seen.version
             stamp = f"m.{self._everybody.generation}.{self._generation(session.identity)}"
             revoked = self._revoked
@@ -169,16 +170,15 @@ class MemoryStore:
                 stamp != seen.stamp
                 or self._sessions.get(session.sid) is not before
                 or f"s:{session.sid}" in revoked
-                or f"j:{jti}" in revoked
+                or (jti is not None and f"j:{jti}" in revoked)
             ):
                 return None
             self._forget(session.sid)
-            self._sweep()
             until = _FOREVER if keep_for is None else self._clock() + keep_for
             self._sessions[session.sid] = _Kept(session, successor, until)
             used = self._used.setdefault(session.identity, [])
             insort(used, (session.last_used_at, session.sid))
-            if before is None:
+            if before is None or before.session.ends_at is None:
                 self._expire(f"live:{session.sid}", _FOREVER if session.ends_at is None else session.ends_at)
             beyond = 0 if limit is None else max(0, len(used) - limit)
             ended = tuple([sid for _, sid in used if sid != session.sid][:beyond])
@@ -232,7 +232,7 @@ class MemoryStore:
         """Revoke a session until `expires_at`, and for as long as its tokens may live."""
         session = self._forget(sid)
         if session is not None:
-            self._last[sid] = session.refresh_jti
+            self._last[sid] = session.refresh_jti, session.previous_jti
             is_endless = expires_at is None or session.ends_at is None
             expires_at = None if is_endless else max(expires_at or 0.0, session.ends_at or 0.0)
         self._revoke(f"s:{sid}", expires_at)

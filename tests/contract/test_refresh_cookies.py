@@ -97,9 +97,9 @@ def make(harness, clock):
         app.end()
 
 
-async def signed_in(app, identity="alice", **options):
+async def signed_in(app, identity="alice", fresh=True, **options):
     browser = Browser(app)
-    pair = await app.jwt.create_token_pair(identity, fresh=True, **options)
+    pair = await app.jwt.create_token_pair(identity, fresh=fresh, **options)
     browser.cookies = {
         "access_token_cookie": pair.access_token,
         "refresh_token_cookie": pair.refresh_token,
@@ -125,7 +125,7 @@ async def test_both_tokens_are_replaced_in_the_second_half_of_a_tokens_life(make
     }
     for kind in ("access", "refresh"):
         found = await browser.claims(kind)
-        assert (found["sid"], found["tenant"], found["fresh"]) == (browser.pair.sid, "a", False)
+        assert (found["sid"], found["tenant"]) == (browser.pair.sid, "a")
     assert (await browser.claims())["exp"] == clock.now + LIVES
     assert (await browser.go()).cookies == {}
     clock.now += LIVES / 2
@@ -318,3 +318,41 @@ async def test_odd_times_are_not_due(make, clock):
         }
         clock.now += LIVES / 2
         assert (await app.call(cookies=cookies)).cookies == {}
+
+
+@pytest.mark.parametrize("fresh", [True, dt.timedelta(seconds=500), False])
+async def test_the_new_token_is_as_fresh_as_the_old_one_and_no_longer(make, clock, fresh):
+    app = make()
+    begun = clock.now
+    browser = await signed_in(app, fresh=fresh)
+    clock.now += LIVES / 2
+    assert (await browser.go()).cookies != {}
+    until = {True: LIVES, False: 0}.get(fresh, 500)
+    if fresh is not False:
+        clock.now = begun + until
+        assert (await browser.go("/fresh")).status == 200
+    clock.now = begun + until + LIVES / 2
+    assert (await browser.go("/fresh")).status == 401
+    assert (await browser.go()).status == 200
+
+
+async def test_cookies_that_would_be_too_large_use_nothing_up(make, clock, caplog):
+    """The browser would keep the old token, and look like a thief with it."""
+    app = make({"JWT_REFRESH_GRACE": 5})
+    size = 10
+
+    @app.jwt.additional_claims_loader
+    async def more(identity):
+        return {"more": "x" * size}
+
+    browser = await signed_in(app)
+    clock.now += LIVES / 2
+    size = 5000
+    answer = await browser.go()
+    assert (answer.status, answer.cookies) == (200, {})
+    assert "cookie" in caplog.text
+    clock.now += 60
+    size = 10
+    answer = await browser.go()
+    assert answer.status == 200
+    assert "refresh_token_cookie" in answer.cookies

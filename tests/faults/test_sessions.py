@@ -257,6 +257,30 @@ async def test_what_has_ended_takes_no_place(redis_server):
     await store.close()
 
 
+async def test_many_beyond_a_limit_hold_nobody_up(redis_server):
+    """A limit that is set later ends a hundred at each login, and a page skips a thousand dead at once."""
+    store = RedisStore(redis_server.url, deadline=5, poll=60)
+    app = rotating(store)
+    for _ in range(250):
+        await app.jwt.create_token_pair("alice")
+    app.app.config["JWT_MAX_SESSIONS"] = 10
+    left = []
+    for _ in range(4):
+        await app.jwt.create_token_pair("alice")
+        (key,) = keys_of(redis_server, b":sessions:")
+        left.append(redis_server.does("ZCARD", key))
+    assert left == [151, 52, 10, 10]
+    app.app.config["JWT_MAX_SESSIONS"] = None
+    for _ in range(240):
+        await app.jwt.create_token_pair("alice")
+    await app.jwt.revoke_everything()
+    await app.jwt.create_token_pair("bob")
+    redis_server.does("CONFIG", "RESETSTAT")
+    assert not (await app.jwt.list_sessions("alice", limit=1)).sessions
+    assert redis_server.does("INFO", "commandstats")["cmdstat_evalsha"]["calls"] <= 4
+    await store.close()
+
+
 async def test_a_step_across_a_loss_is_declined(redis_server):
     """Even where what was lost looks the same but for its epoch."""
     store = RedisStore(redis_server.url, deadline=5, poll=60, on_data_loss="accept")

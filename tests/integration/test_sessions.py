@@ -31,7 +31,7 @@ async def clients(serve, redis_url):
     async def start(**settings):
         uri = f"{redis_url}?prefix=test-{uuid.uuid4().hex}:&deadline=5"
         urls = [serve(module="rotating_sessions", JWT_STORE_URI=uri, **settings) for _ in range(2)]
-        limits = httpx.Limits(max_connections=100, max_keepalive_connections=100)
+        limits = httpx.Limits(max_connections=100, max_keepalive_connections=0)
         opened.extend(httpx.AsyncClient(base_url=url, limits=limits, timeout=30) for url in urls)
         return opened
 

@@ -302,6 +302,20 @@ async def test_memory_forgets_sessions_that_have_ended(clock):
     assert len(store) == 4
 
 
+async def test_memory_forgets_a_session_that_was_used_after_its_first_end(clock):
+    store = MemoryStore(clock=clock)
+    seen = await store.look_session(TokenRef("alice", None, "sid", None, 0.0, None))
+    first = Session("sid", "alice", None, clock.now, clock.now, None, None, "m.0.0", "0")
+    for number, ends_at in enumerate((clock.now + 15, None, clock.now + 50)):
+        session = replace(first, refresh_jti=str(number), ends_at=ends_at)
+        assert await store.put_session(session, seen) == ()
+        seen = await store.look_session(TokenRef("alice", str(number), "sid", "m.0.0", 0.0, None))
+        clock.now += 10
+    clock.now += 1000
+    await store.revoke_token(ref(None, jti="some", expires_at=clock.now + 1))
+    assert len(store) == 1
+
+
 async def test_memory_is_available_and_keeps_nothing(clock):
     status = MemoryStore(clock=clock).status()
     assert (status.available, status.since, status.persists, status.problem) == (True, clock.now, False, None)

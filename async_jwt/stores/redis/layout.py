@@ -8,7 +8,7 @@ that a check needs are strings, so that one MGET reads them.
 | `async_jwt:{ab}:all`             | a `Bucket`                              | for ever              |
 | `async_jwt:{ab}:user:<identity>` | a `User`, of one who was signed out     | for ever              |
 | `async_jwt:{ab}:jti:<jti>`       | 1                                       | a minute past `exp`   |
-| `async_jwt:{ab}:sid:<sid>`       | the digest of its last refresh token    | a minute past its end |
+| `async_jwt:{ab}:sid:<sid>`       | digests of its last two refresh tokens  | a minute past its end |
 | `async_jwt:{ab}:session:<sid>`   | a session, see `sessions`               | a minute past its end |
 | `async_jwt:{ab}:next:<sid>`      | claims and headers of its refresh token | the grace             |
 | `async_jwt:{ab}:sessions:<user>` | a sorted set: when each sid was used    | as its longest sid    |

@@ -1,7 +1,7 @@
 """Sessions on the server: one text each, and a list of each user's.
 
-A session is written as two digests, of its user and of its refresh token, and then as JSON: the
-scripts read the digests and leave the rest alone. What is kept of its refresh token for the grace
+A session is written as digests of its user, and of its refresh token and the one before, and then as
+JSON: the scripts read the digests and leave the rest alone. What is kept of its refresh token for the grace
 has a key of its own, which the server drops when the grace is over.
 """
 
@@ -69,17 +69,17 @@ class Sessions:
         counts, found = await self._standing(ref, more)
         raw, kept = found.more or (None, None)
         session = self._read(ref.sid or "", raw)
-        if session is not None and not (
-            session.identity == ref.identity and self._counts(session, found.bucket, found.user)
-        ):
+        if session is not None and session.identity != ref.identity:
+            session, raw = None, None  # as if it were not there; nothing is put in its place
+        if session is not None and not self._counts(session, found.bucket, found.user):
             session = None
-        last = b"" if ref.jti is None else digest_of(ref.jti).encode()
+        last = () if found.ended is None else found.ended.decode("utf-8", "replace").split(",")
         return SessionView(
             counts,
             found.stamp,
             session,
             None if kept is None or session is None else kept.decode("utf-8"),
-            found.ended not in (None, _NO_ONE, last),
+            len(last) > 1 and (ref.jti is None or digest_of(ref.jti) not in last),
             _Seen(
                 ref.jti,
                 found.bucket.epoch,
@@ -146,8 +146,9 @@ class Sessions:
         name, layout = bucket_of(identity), self._layout
         keys = [layout.user(identity), layout.sessions(identity)]
         page: list[Session] = []
+        size = limit + 1
         while True:
-            arguments = [used, sid, str(limit + 1), layout.base(name)]
+            arguments = [used, sid, str(size), layout.base(name)]
             bucket, user, *found = await self._ledger.ask(name, LIST_SESSIONS, keys, arguments)
             _, generation = self._ledger.read_user(user or None)
             over: list[str] = []
@@ -164,8 +165,9 @@ class Sessions:
                     page.append(session)
             if over:
                 await self._ledger.tidy(name, DROP_SESSIONS, keys[1:], [layout.base(name), *over])
-            if following is not None or len(found) <= 3 * limit:
+            if following is not None or len(found) < 3 * size:
                 return page, following
+            size = _MANY
 
     def _counts(self, session: Session, bucket: Bucket, user: User) -> bool:
         ref = TokenRef(
@@ -187,11 +189,12 @@ class Sessions:
             raise StoreUnavailableError("The revocation store holds no session where one should be") from None
 
 
-# What stands for the last refresh token of a session that was revoked and never rotated.
-_NO_ONE = b"1"
+# So many sessions are looked at at once where those before were all dead.
+_MANY = 1000
 
 
 def _write(session: Session) -> str:
     fields: dict[str, Any] = asdict(session)
     del fields["sid"]
-    return f"{digest_of(session.identity)} {digest_of(session.refresh_jti)} {json.dumps(fields)}"
+    last = ",".join(digest_of(jti or "") for jti in (session.refresh_jti, session.previous_jti))
+    return f"{digest_of(session.identity)} {last} {json.dumps(fields)}"

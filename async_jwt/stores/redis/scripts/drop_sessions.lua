@@ -4,7 +4,7 @@
 -- Returns 1
 for place = 2, #ARGV, 2 do
   local key = ARGV[1] .. 'session:' .. ARGV[place]
-  if (redis.call('GET', key) or '') == ARGV[place + 1] then
+  if (redis.call('MGET', key)[1] or '') == ARGV[place + 1] then
     redis.call('UNLINK', key, ARGV[1] .. 'next:' .. ARGV[place])
     redis.call('ZREM', KEYS[2], ARGV[place])
   end

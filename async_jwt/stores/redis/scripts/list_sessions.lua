@@ -18,6 +18,6 @@ local reply = { stands[1] or '', stands[2] or '' }
 for place = 1, #found, 2 do
   table.insert(reply, found[place])
   table.insert(reply, found[place + 1])
-  table.insert(reply, redis.call('GET', ARGV[4] .. 'session:' .. found[place]) or '')
+  table.insert(reply, redis.call('MGET', ARGV[4] .. 'session:' .. found[place])[1] or '')
 end
 return reply

@@ -38,12 +38,13 @@ local function drop_ended(sids)
 end
 drop_ended(redis.call('ZRANDMEMBER', all, 3))
 
+-- Never so many at once that others would have to wait for it.
 local reply = { values[1], 0 }
 local limit = tonumber(ARGV[11])
 if limit and redis.call('ZCARD', all) > limit then
-  drop_ended(redis.call('ZRANGE', all, 0, -1))
-  local beyond = redis.call('ZCARD', all) - limit
-  for _, other in ipairs(redis.call('ZRANGE', all, 0, math.max(beyond, 0))) do
+  drop_ended(redis.call('ZRANGE', all, 0, 999))
+  local beyond = math.max(math.min(redis.call('ZCARD', all) - limit, 100), 0)
+  for _, other in ipairs(redis.call('ZRANGE', all, 0, beyond)) do
     if other ~= sid and reply[2] < beyond then
       revoke_session(base, other, 1)
       count(bucket)
