@@ -277,8 +277,8 @@ class TokenReusedError(RevokedTokenError):
 
     Attributes:
         kind: which one came again: "predecessor", the one before the current one, after its
-            grace; "older", one before that; "revoked_session", one that had been replaced
-            already when its session was revoked.
+            grace; "older", one before that; "revoked_session", one older than the last two of
+            a session that was revoked.
     """
 
     error_code = "token_reused"

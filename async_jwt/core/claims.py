@@ -31,7 +31,6 @@ __all__ = [
     "identity_text",
     "merge",
     "refuse_times",
-    "sid_of",
 ]
 
 _INFINITY = float("inf")
@@ -162,7 +161,8 @@ def check_shape(claims: dict[str, Any], settings: Settings, *, new: bool = False
     jti, gen = claims.setdefault("jti", None), claims.get("gen")
     sid = claims.get("sid")
     if not isinstance(sid, str):
-        sid = sid_of(claims, whose)
+        # That of a refresh token without one is what its first rotation begins.
+        sid = adopted_sid(whose, jti) if jti is not None and claims["type"] == "refresh" else None
     ref = TokenRef(
         whose,
         jti,
@@ -173,21 +173,6 @@ def check_shape(claims: dict[str, Any], settings: Settings, *, new: bool = False
         claims["type"] == "access" and claims["fresh"] is False,
     )
     return Shape(max(start, issued), end, ref)
-
-
-def sid_of(claims: Mapping[str, Any], identity: str) -> str | None:
-    """The session that a token belongs to; None for none.
-
-    A refresh token without one has that which its first rotation begins.
-
-    Args:
-        claims: the token's claims.
-        identity: whose it is, as text.
-    """
-    sid, jti = claims.get("sid"), claims.get("jti")
-    if isinstance(sid, str):
-        return sid
-    return adopted_sid(identity, jti) if claims["type"] == "refresh" and jti is not None else None
 
 
 def _is_lenient(name: str, settings: Settings) -> bool:
