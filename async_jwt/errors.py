@@ -279,6 +279,7 @@ class TokenReusedError(RevokedTokenError):
         kind: which one came again: "predecessor", the one before the current one, after its
             grace; "older", one before that; "revoked_session", one older than the last two of
             a session that was revoked.
+        sid: its session's id.
     """
 
     error_code = "token_reused"
@@ -289,9 +290,11 @@ class TokenReusedError(RevokedTokenError):
         jwt_header: Mapping[str, Any] | None = None,
         jwt_data: Mapping[str, Any] | None = None,
         kind: str = "",
+        sid: str | None = None,
     ) -> None:
         super().__init__(jwt_header, jwt_data)
         self.kind = kind
+        self.sid = sid
 
 
 class SessionUnknownError(RevokedTokenError):

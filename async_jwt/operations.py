@@ -21,10 +21,10 @@ from async_jwt.core.notify import notify
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.realm import Realm
 from async_jwt.core.rotation import NewPair, Wish, open_session, rotate, session_store
-from async_jwt.core.sessions import SessionPage, horizon, latest, shown
+from async_jwt.core.sessions import SessionPage, horizon, shown
 from async_jwt.errors import JWTExtendedException, PageError, RevokedTokenError, TokenReusedError
 from async_jwt.signals import token_issued, token_reused, token_revoked
-from async_jwt.stores.contract import LONGEST_ID, TokenRef, adopted_sid
+from async_jwt.stores.contract import LONGEST_ID, TokenRef, latest
 
 __all__ = ["Operations"]
 
@@ -164,7 +164,7 @@ class Operations:
             identity: whom they are for.
             fresh: whether the access token is fresh.
             device: what to call the device in `list_sessions`, such as its browser's name; of a
-                longer text the first 200 characters are kept.
+                longer text the first 200 characters are kept, of anything else its text.
             additional_claims: further claims of both, and of all that follow them in the session;
                 `sid`, `gen` and `type` are the session's own.
             additional_headers: further header parameters likewise.
@@ -373,7 +373,7 @@ class Operations:
         own = binding.ref()
         holder, until = await self._holder(realm, sid, own)
         if identity is not None:
-            whose: str | None = claim_set.identity_text(await subject_of(realm, identity))
+            whose: str | None = await self._name_of(realm, identity)
         else:
             whose = None if own is None else own.identity
         if whose not in (None, holder) or not _is_text(sid):
@@ -404,7 +404,7 @@ class Operations:
         if identity is None:
             whose = self._own_ref("list_sessions").identity
         else:
-            whose = claim_set.identity_text(await subject_of(realm, identity))
+            whose = await self._name_of(realm, identity)
         found, following = await session_store(realm).list_sessions(whose, limit, cursor)
         current = None if own is None else own.sid
         return SessionPage(tuple(shown(session, current) for session in found), following)
@@ -428,7 +428,7 @@ class Operations:
         if identity is None and own is not None:
             text = own.identity
         else:
-            text = claim_set.identity_text(await subject_of(realm, identity))
+            text = await self._name_of(realm, identity)
         keep = own if keep_current else None
         if keep is not None and ((keep.sid or keep.jti) is None or keep.identity != text):
             raise ValueError("keep_current needs a session or token of the same user to keep")
@@ -472,11 +472,12 @@ class Operations:
 
     async def _tell_reused(self, reused: TokenReusedError) -> None:
         """Tell of a replay, and of the end that its session came to."""
-        claims, binding = reused.jwt_data, self._binding()
-        identity, jti = claims.get(binding.realm().settings.identity_claim), claims.get("jti")
-        sid = claims.get("sid") or adopted_sid(claim_set.identity_text(identity), str(jti))
+        claims, binding, sid = reused.jwt_data, self._binding(), reused.sid
+        identity = claims.get(binding.realm().settings.identity_claim)
         log.warning("A refresh token was used again (%s); its session %s is revoked", reused.kind, sid)
-        await notify(token_reused, binding.app, kind=reused.kind, identity=identity, jti=jti, sid=sid)
+        await notify(
+            token_reused, binding.app, kind=reused.kind, identity=identity, jti=claims.get("jti"), sid=sid
+        )
         if reused.kind != "revoked_session":
             await notify(token_revoked, binding.app, scope="session", identity=identity, jti=None, sid=sid)
 
@@ -509,6 +510,11 @@ class Operations:
             if session is not None:
                 return session.identity, session.ends_at
         return None, until
+
+    @staticmethod
+    async def _name_of(realm: Realm, identity: Any) -> str:
+        """An identity that an application names, as stores know it."""
+        return claim_set.identity_text(await subject_of(realm, identity))
 
     def _own_ref(self, name: str) -> TokenRef:
         ref = self._binding().ref()

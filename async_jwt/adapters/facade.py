@@ -388,9 +388,9 @@ class PublicAPI(Operations):
 
         The refresh token has to come along in its cookie (`JWT_REFRESH_COOKIE_PATH`), belong to the
         same session, and pass all checks; the user is looked up again. The new access token is fresh
-        for as long as the old one would have been. Nothing happens where the
-        view itself set or took away a token cookie, where the request revoked anything, or where
-        the refresh token is refused. Requests of several tabs at once need a grace.
+        for as long as the old one would have been. Nothing happens where the view itself set or took
+        away a token cookie, where the request revoked anything, or where the refresh token is
+        refused. Requests of several tabs at once need a grace.
 
         Args:
             response: the response.

@@ -18,7 +18,7 @@ from async_jwt.core.cookies import cookies_to_set
 from async_jwt.core.issue import Draft, Expires, Issued, Order, draft_of, end_by, identity_of, sign
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.realm import Realm
-from async_jwt.core.sessions import Move, device_label, extras_of, latest, read_extras, time_limit
+from async_jwt.core.sessions import Move, device_label, extras_of, read_extras, time_limit
 from async_jwt.core.settings import Settings
 from async_jwt.errors import (
     ConfigurationError,
@@ -27,7 +27,7 @@ from async_jwt.errors import (
     SessionUnknownError,
     StoreUnavailableError,
 )
-from async_jwt.stores.contract import Session, SessionStore, SessionView, TokenRef, new_sid
+from async_jwt.stores.contract import Session, SessionStore, SessionView, TokenRef, latest, new_sid
 
 __all__ = ["NewPair", "Wish", "open_session", "rotate", "session_store"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from async_jwt.core.claims import end_of
 from async_jwt.core.settings import Settings
 from async_jwt.errors import RevokedTokenError, TokenReusedError
-from async_jwt.stores.contract import Session, SessionView, TokenRef, adopted_sid
+from async_jwt.stores.contract import Session, SessionView, TokenRef, adopted_sid, latest
 
 __all__ = [
     "DEVICE_LENGTH",
@@ -28,7 +28,6 @@ __all__ = [
     "device_label",
     "extras_of",
     "horizon",
-    "latest",
     "move_of",
     "next_move",
     "read_extras",
@@ -131,12 +130,12 @@ def move_of(seen: SessionView, ref: TokenRef, header: Mapping[str, Any], claims:
     """
     if seen.counts is not True:  # a store of the application might return anything
         if seen.was_replaced:
-            raise TokenReusedError(header, claims, "revoked_session")
+            raise TokenReusedError(header, claims, "revoked_session", ref.sid)
         raise RevokedTokenError(header, claims)
     is_adopted = ref.jti is not None and ref.sid == adopted_sid(ref.identity, ref.jti)
     move = next_move(seen, ref.jti, is_adopted=is_adopted)
     if move in (Move.PREDECESSOR, Move.OLDER):
-        raise TokenReusedError(header, claims, move.value)
+        raise TokenReusedError(header, claims, move.value, ref.sid)
     return move
 
 
@@ -152,12 +151,6 @@ def horizon(settings: Settings, now: float) -> float | None:
     return latest(
         [None if each is None else end_of(now, each) + settings.expiry_leeway for each in lifetimes]
     )
-
-
-def latest(ends: Sequence[float | None]) -> float | None:
-    """The latest of some times, where None is never."""
-    known = [end for end in ends if end is not None]
-    return max(known) if len(known) == len(ends) else None
 
 
 def extras_of(

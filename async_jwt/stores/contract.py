@@ -34,6 +34,7 @@ __all__ = [
     "bucket_of",
     "bucket_of_sid",
     "cursor_after",
+    "latest",
     "new_sid",
     "read_cursor",
 ]
@@ -63,6 +64,12 @@ def adopted_sid(identity: str, jti: str) -> str:
     named = f"{len(identity)}:{identity}{jti}".encode()
     digest = hashlib.blake2b(named, digest_size=16).digest()
     return bucket_of(identity) + base64.urlsafe_b64encode(digest).decode("ascii").rstrip("=")
+
+
+def latest(ends: Sequence[float | None]) -> float | None:
+    """The latest of some times, where None is never."""
+    known = [end for end in ends if end is not None]
+    return max(known) if len(known) == len(ends) else None
 
 
 def bucket_of_sid(sid: str) -> str:

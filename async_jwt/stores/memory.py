@@ -18,6 +18,7 @@ from async_jwt.stores.contract import (
     StoreStatus,
     TokenRef,
     cursor_after,
+    latest,
     read_cursor,
 )
 
@@ -79,8 +80,7 @@ class MemoryStore:
         self._last: dict[str, tuple[str, str | None]] = {}
 
     async def stamp(self, identity: str) -> str:
-        user = self._users.get(identity)
-        return f"m.{self._everybody.generation}.{user.generation if user else 0}"
+        return self._stamp(identity)
 
     async def check(self, ref: TokenRef) -> bool:
         return self._counts(ref)
@@ -134,14 +134,13 @@ class MemoryStore:
 
     async def look_session(self, ref: TokenRef) -> SessionView:
         with self._lock:
-            stamp = f"m.{self._everybody.generation}.{self._generation(ref.identity)}"
             kept = self._sessions.get(ref.sid or "")
             if kept is not None and kept.session.identity != ref.identity:
                 kept = None
             last = self._last.get(ref.sid or "")
             return SessionView(
                 self._counts(ref),
-                stamp,
+                self._stamp(ref.identity),
                 None if kept is None else kept.session,
                 kept.successor if kept is not None and self._clock() < kept.successor_until else None,
                 last is not None and ref.jti not in last,
@@ -164,10 +163,9 @@ class MemoryStore:
         with self._lock:
             self._sweep()
             jti, before = seen.version
-            stamp = f"m.{self._everybody.generation}.{self._generation(session.identity)}"
             revoked = self._revoked
             if (
-                stamp != seen.stamp
+                self._stamp(session.identity) != seen.stamp
                 or self._sessions.get(session.sid) is not before
                 or f"s:{session.sid}" in revoked
                 or (jti is not None and f"j:{jti}" in revoked)
@@ -224,17 +222,16 @@ class MemoryStore:
         now = self._clock()
         return _Cutoff(max(before.generation + 1, int(now * 1_000_000)), now, keep)
 
-    def _generation(self, identity: str) -> int:
+    def _stamp(self, identity: str) -> str:
         user = self._users.get(identity)
-        return user.generation if user else 0
+        return f"m.{self._everybody.generation}.{user.generation if user else 0}"
 
     def _end(self, sid: str, expires_at: float | None) -> None:
         """Revoke a session until `expires_at`, and for as long as its tokens may live."""
         session = self._forget(sid)
         if session is not None:
             self._last[sid] = session.refresh_jti, session.previous_jti
-            is_endless = expires_at is None or session.ends_at is None
-            expires_at = None if is_endless else max(expires_at or 0.0, session.ends_at or 0.0)
+            expires_at = latest((expires_at, session.ends_at))
         self._revoke(f"s:{sid}", expires_at)
 
     def _forget(self, sid: str) -> Session | None:

@@ -1251,3 +1251,22 @@ async def test_what_a_view_does_to_its_claims_changes_no_session(app):
 async def _pair_and_sid(app):
     pair = await app.jwt.create_token_pair("alice")
     return pair.refresh_token, pair.sid
+
+
+async def test_a_replay_is_told_of_the_right_session_whatever_the_view_did(app):
+    told = []
+    token_reused.connect(lambda _, **sent: told.append(sent["sid"]), app.app, weak=False)
+
+    @app.api.jwt_required(refresh=True, skip_revocation_check=True)
+    async def spoil():
+        app.api.get_jwt().clear()
+        with pytest.raises(TokenReusedError):
+            await app.api.rotate_refresh_token()
+        return {}
+
+    app.view("/spoil", spoil)
+    for first in ((await app.jwt.create_token_pair("alice")).refresh_token, await app.mint_refresh()):
+        new = await rotate(app, first)
+        await rotate(app, new["refresh"])
+        assert await status(app, first, "/spoil") == 200
+        assert told.pop() == new["sid"]
