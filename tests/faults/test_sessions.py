@@ -211,10 +211,10 @@ async def test_a_server_that_loses_all_the_time_shows_no_page(redis_server, monk
     await app.jwt.create_token_pair("alice")
     seen = []
 
-    async def lost(loss):
+    async def lost(route, loss):
         seen.append(loss.why)
 
-    monkeypatch.setattr(store._ledger, "lost", lost)
+    monkeypatch.setattr(store._ledger.losses, "deal", lost)
     redis_server.does("FLUSHALL")
     with pytest.raises(StoreUnavailableError, match="loses"):
         await app.jwt.list_sessions("alice")

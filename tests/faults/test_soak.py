@@ -8,101 +8,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import random
 import time
-import uuid
-from collections import Counter, deque
 from pathlib import Path
 
 import pytest
 
 from async_jwt.errors import StoreUnavailableError
-from async_jwt.stores import TokenRef
-from async_jwt.stores.contract import new_sid
 from async_jwt.stores.redis import RedisStore
 from tests.faults.conftest import rotating
+from tests.faults.crowd import Crowd
 from tests.faults.wire import Wire
 
 pytestmark = pytest.mark.asyncio
 
-CHECKERS, REVOKERS, DEVICES, WINDOW = 24, 4, 4, 400
+CHECKERS, REVOKERS, DEVICES = 24, 4, 4
 
 
-class Held:
-    """A token, and what a model of one line knows of it."""
-
-    def __init__(self, ref: TokenRef) -> None:
-        self.ref = ref
-        self.touched = False
-        """Whether anybody has tried to revoke it, with whatever outcome."""
-        self.revoked = False
-        """Whether a revocation of it has been answered as done."""
-
-
-class Soak:
+class Soak(Crowd):
     def __init__(self, server, wires, seed: int) -> None:
+        super().__init__([RedisStore(wire.url, poll=0.5) for wire in wires], seed)
         self.server = server
         self.wires = wires
-        self.stores = [RedisStore(wire.url, poll=0.5) for wire in wires]
         # A client that may get no answer has all the time it needs: what looks like theft would be a mistake.
         self.apps = [rotating(store, JWT_REFRESH_GRACE="until_used") for store in self.stores]
-        self.chance = random.Random(seed)
-        self.held: deque[Held] = deque(maxlen=WINDOW)
-        self.count: Counter[str] = Counter()
-        self.wrong: list[str] = []
-
-    def store(self) -> RedisStore:
-        return self.chance.choice(self.stores)
-
-    async def sign_in(self) -> None:
-        name = f"user {self.chance.randrange(10**9)}"
-        with contextlib.suppress(StoreUnavailableError):
-            gen = await self.store().stamp(name)
-            ref = TokenRef(name, uuid.uuid4().hex, new_sid(name), gen, 0.0, time.time() + 600)
-            self.held.append(Held(ref))
-
-    async def check(self, until: float) -> None:
-        while time.monotonic() < until:
-            if len(self.held) < WINDOW or self.chance.random() < 0.02:
-                await self.sign_in()
-            if not self.held:
-                await asyncio.sleep(0.001)
-                continue
-            held = self.chance.choice(self.held)
-            was_revoked = held.revoked
-            try:
-                counts = await self.store().check(held.ref)
-            except StoreUnavailableError:
-                self.count["503"] += 1
-                await asyncio.sleep(0.001)
-                continue
-            self.count["200" if counts else "401"] += 1
-            if was_revoked and counts:
-                self.wrong.append(f"a revoked token was accepted: {held.ref}")
-            if not counts and not held.touched:
-                self.wrong.append(f"a token that nobody revoked was refused: {held.ref}")
-
-    async def revoke(self, until: float) -> None:
-        while time.monotonic() < until:
-            await asyncio.sleep(self.chance.random() * 0.02)
-            if not self.held:
-                continue
-            held = self.chance.choice(self.held)
-            held.touched = True
-            store, ref = self.store(), held.ref
-            way = self.chance.choice(["token", "session", "user"])
-            try:
-                if way == "token":
-                    await store.revoke_token(ref)
-                elif way == "session":
-                    await store.revoke_session(str(ref.sid), ref.expires_at)
-                else:
-                    await store.revoke_user(ref.identity)
-            except StoreUnavailableError:
-                self.count["not revoked"] += 1
-            else:
-                held.revoked = True
-                self.count["revoked"] += 1
 
     async def refresh(self, until: float) -> None:
         """A device that goes on with the token that it got last, or asks again with the one before."""
@@ -218,10 +146,7 @@ async def test_soak(durable_server, request, record_property):
         while not all(store.status().available for store in soak.stores):
             assert time.monotonic() < deadline, "it does not come back"
             await asyncio.sleep(0.01)
-        for held in list(soak.held):
-            counts = await soak.stores[0].check(held.ref)
-            assert counts is False if held.revoked else True
-            assert counts or held.touched
+        await soak.all_hold()
         for store in soak.stores:
             assert store.status().data_losses == 0
             await store.close()

@@ -391,10 +391,10 @@ async def test_each_loop_has_its_own_connections(redis_url):
 async def test_a_forked_process_makes_its_own_connections(redis_url, monkeypatch):
     store = RedisStore(redis_url, deadline=5)
     await store.stamp("alice")
-    parents = store._ledger._lines._open
+    parents = store._ledger._routes._open
     monkeypatch.setattr(os, "getpid", lambda: -1)
     assert await store.stamp("alice")
-    assert store._ledger._lines._open is not parents
+    assert store._ledger._routes._open is not parents
     for _, lifespan in list(parents.values()):
         await lifespan.aclose()
     await store.close()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from async_jwt.stores.redis.layout import BUCKET_NAMES, Bucket
+from async_jwt.stores.redis.layout import Bucket
 
 __all__ = ["Known", "Loss"]
 
@@ -15,7 +15,7 @@ class Loss(NamedTuple):
 
     Attributes:
         bucket: the bucket that shows it.
-        found: the epoch that it has now; "" if it is gone.
+        found: the epoch that it had when it was seen; "" if it was gone.
         epochs: epochs that were in use before.
         why: what was seen.
         evicted: the server's run and how many keys it dropped, if that is the evidence.
@@ -38,14 +38,18 @@ class Known:
     def __init__(self) -> None:
         self._buckets: dict[str, tuple[bytes, Bucket]] = {}
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether every bucket was seen."""
-        return len(self._buckets) == len(BUCKET_NAMES)
+    def __bool__(self) -> bool:
+        """Whether anything was seen."""
+        return bool(self._buckets)
 
-    def before(self, names: Iterable[str]) -> list[Bucket | None]:
-        """What is known of some buckets, to be handed to `look` with the reply."""
-        return [entry[1] if (entry := self._buckets.get(name)) else None for name in names]
+    def covers(self, name: str) -> bool:
+        """Whether a bucket was seen."""
+        return name in self._buckets
+
+    def before(self, name: str) -> Bucket | None:
+        """What is known of a bucket, to be handed to `look` with the reply."""
+        entry = self._buckets.get(name)
+        return None if entry is None else entry[1]
 
     def look(self, name: str, raw: bytes | None, before: Bucket | None, added: int = 0) -> Bucket | Loss:
         """Look at a bucket as a reply has it.
@@ -78,18 +82,14 @@ class Known:
         self._keep(name, raw, seen, before)
         return seen
 
-    def replace(self, values: Iterable[bytes | None]) -> str:
-        """Take the state of all buckets as it is, after a loss was dealt with. Returns the epoch.
+    def replace(self, names: Sequence[str], values: Iterable[bytes | None]) -> None:
+        """Take the state of some buckets as it is, after a loss was dealt with.
 
         Raises:
             ValueError: one is missing, or cannot be read.
         """
-        read = {
-            name: (raw or b"", Bucket.read(raw or b""))
-            for name, raw in zip(BUCKET_NAMES, values, strict=True)
-        }
-        self._buckets = read
-        return read[BUCKET_NAMES[0]][1].epoch
+        read = {name: (raw or b"", Bucket.read(raw or b"")) for name, raw in zip(names, values, strict=True)}
+        self._buckets.update(read)
 
     def _keep(self, name: str, raw: bytes, seen: Bucket, before: Bucket | None) -> None:
         entry = self._buckets.get(name)

@@ -12,7 +12,8 @@ that a check needs are strings, so that one MGET reads them.
 | `async_jwt:{ab}:session:<sid>`   | a session, see `sessions`               | a minute past its end |
 | `async_jwt:{ab}:next:<sid>`      | claims and headers of its refresh token | the grace             |
 | `async_jwt:{ab}:sessions:<user>` | a sorted set: when each sid was used    | as its longest sid    |
-| `async_jwt:{00}:evicted`         | run id, evicted keys                    | for ever              |
+| `async_jwt:{00}:evicted`         | run id, evicted keys; of a Cluster, one | for ever              |
+|                                  | for each node: `...:evicted:host:port`  |                       |
 
 The epoch is one random text for the whole store, given when it is founded and after each loss
 of data; `former` are those before it, which the store remembers to have left. A generation
@@ -147,12 +148,20 @@ class Layout:
 
     def __init__(self, prefix: str) -> None:
         self._bases = {name: f"{prefix}{{{name}}}:" for name in BUCKET_NAMES}
-        self.buckets: tuple[str, ...] = tuple(f"{base}all" for base in self._bases.values())
-        self.evicted: str = f"{prefix}{{00}}:evicted"
+        self._evicted = f"{prefix}{{00}}:evicted"
+        self._place = len(prefix) + 1
 
     def bucket(self, name: str) -> str:
         """A bucket's generation."""
         return f"{self._bases[name]}all"
+
+    def bucket_in(self, key: str) -> str:
+        """The bucket that a key is in."""
+        return key[self._place : self._place + 2]
+
+    def is_generation(self, key: str) -> bool:
+        """Whether a bucket's or a user's generation stands at a key."""
+        return key.startswith(("all", "user:"), self._place + 4)
 
     def user(self, identity: str) -> str:
         """A user's generation."""
@@ -165,6 +174,14 @@ class Layout:
     def session(self, sid: str) -> str:
         """A revoked session."""
         return f"{self._bases[bucket_of_sid(sid)]}sid:{sid}"
+
+    def evicted(self, server: str) -> str:
+        """How many keys that a server dropped were dealt with.
+
+        Args:
+            server: its name; "" for the only one.
+        """
+        return f"{self._evicted}:{server}" if server else self._evicted
 
     def base(self, bucket: str) -> str:
         """What the keys of a bucket begin with."""
@@ -179,24 +196,21 @@ class Layout:
         """A user's sessions."""
         return f"{self._bases[bucket_of(identity)]}sessions:{digest_of(identity)}"
 
-    def of(self, ref: TokenRef) -> tuple[list[str], list[str]]:
+    def of(self, ref: TokenRef) -> tuple[str, list[str], tuple[str, list[str]] | None]:
         """What a check reads.
 
         Returns:
-            The buckets that it looks at, and the keys: each bucket's generation, then the
-            user's, then those of the revoked token and session.
+            The bucket; the keys of the user's generation, the revoked token and the revoked session; and
+            where a foreign session id says so, another bucket and the session's key there.
         """
         name = bucket_of(ref.identity)
         base = self._bases[name]
-        names, keys = [name], [f"{base}all"]
-        if ref.sid is not None:
-            other = bucket_of_sid(ref.sid)
-            if other != name:  # a foreign session id
-                names.append(other)
-                keys.append(f"{self._bases[other]}all")
-        keys.append(f"{base}user:{ref.identity}")
+        keys = [f"{base}user:{ref.identity}"]
         if ref.jti is not None:
             keys.append(f"{base}jti:{ref.jti}")
         if ref.sid is not None:
-            keys.append(f"{self._bases[names[-1]]}sid:{ref.sid}")
-        return names, keys
+            other = bucket_of_sid(ref.sid)
+            if other != name:
+                return name, keys, (other, [self.session(ref.sid)])
+            keys.append(f"{base}sid:{ref.sid}")
+        return name, keys, None

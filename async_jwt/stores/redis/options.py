@@ -1,30 +1,32 @@
-"""What a Redis URL may say: the server's address, redis-py's options and ours."""
+"""What a Redis URL may say: where the servers are, redis-py's options and ours."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeVar, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, NamedTuple, TypeVar, cast
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from redis.asyncio.connection import parse_url
 
 from async_jwt.errors import ConfigurationError
 
-__all__ = ["OnDataLoss", "OnOutage", "Options", "read_options"]
+__all__ = ["Address", "OnDataLoss", "OnOutage", "Options", "Place", "read_options"]
 
 OnOutage = Literal["deny", "allow"]
 OnDataLoss = Literal["deny", "accept"]
+Kind = Literal["server", "sentinel", "cluster"]
 
 C = TypeVar("C", bound=str)
 
-_SCHEMES = {
+_BASES = {
     "redis": "redis",
     "rediss": "rediss",
-    "unix": "unix",
     "valkey": "redis",
     "valkeys": "rediss",
 }
+_KINDS: dict[str, Kind] = {"": "server", "sentinel": "sentinel", "cluster": "cluster"}
+_PORTS: dict[Kind, int] = {"server": 6379, "sentinel": 26379, "cluster": 6379}
 _PASSED_ON = frozenset(
     {
         "client_name",
@@ -37,11 +39,42 @@ _PASSED_ON = frozenset(
         "ssl_keyfile",
     }
 )
+_OF_SENTINELS = frozenset({"sentinel_username", "sentinel_password"})
+
+
+class Address(NamedTuple):
+    """Where one server listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """As a log has it."""
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the servers are.
+
+    Attributes:
+        kind: one server, one that Sentinel names, or a Cluster.
+        connection: what redis-py's connections are made with; of one server, its address too.
+        hosts: the sentinels, or nodes of the Cluster to begin with.
+        service: what the sentinels call the primary.
+        sentinel: what connections to sentinels are made with.
+    """
+
+    kind: Kind
+    connection: dict[str, Any] = field(repr=False)
+    hosts: tuple[Address, ...] = ()
+    service: str = ""
+    sentinel: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a server is asked. `RedisStore` says what each option means."""
+    """How servers are asked. `RedisStore` says what each option means."""
 
     deadline: float = 0.25
     max_connections: int = 32
@@ -51,8 +84,8 @@ class Options:
     poll: float = 5.0
 
 
-def read_options(url: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], Options]:
-    """What redis-py's connections are made with, and our options.
+def read_options(url: str, given: Mapping[str, Any]) -> tuple[Place, Options]:
+    """Where the servers are, and our options.
 
     Args:
         url: the URL; what its query says comes first.
@@ -61,21 +94,20 @@ def read_options(url: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], Op
     Raises:
         ConfigurationError: the URL or an option is wrong.
     """
-    url, asked = _split(url)
-    values: dict[str, Any] = {**given, **asked}
-    try:
-        address: dict[str, Any] = dict(parse_url(url))
-        if not url.startswith("unix:"):
-            int(urlsplit(url).path.strip("/") or 0)  # redis-py would take any text for database 0
-    except ValueError:
-        # Its own text may quote a part of the password.
+    scheme, separator, rest = url.partition("://")
+    base, _, kind = scheme.partition("+")
+    if not separator or not (scheme == "unix" or (base in _BASES and kind in _KINDS)):
         raise ConfigurationError(
-            "JWT_STORE_URI is not a Redis URL; special characters in a password are percent-encoded"
-        ) from None
+            f"JWT_STORE_URI must begin with one of {', '.join(_BASES)}, which +sentinel or +cluster may "
+            "follow, or with unix; and ://"
+        )
+    address, _, query = rest.partition("?")
+    ours, theirs, sentinels = _sorted(query, may_name_sentinels=kind == "sentinel")
+    values: dict[str, Any] = {**given, **ours}
     connections = _number(values["max_connections"], "max_connections")
     if connections != int(connections):
         raise ConfigurationError("JWT_STORE_URI: max_connections must be a whole number")
-    return address, Options(
+    options = Options(
         deadline=_number(values["deadline"], "deadline"),
         max_connections=int(connections),
         prefix=values["prefix"],
@@ -83,28 +115,69 @@ def read_options(url: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], Op
         on_data_loss=_choice(values["on_data_loss"], "on_data_loss", ("deny", "accept")),
         poll=_number(values["poll"], "poll"),
     )
+    try:
+        if scheme == "unix":
+            return Place("server", dict(parse_url(f"unix://{address}?{urlencode(theirs)}"))), options
+        return _place(_BASES[base], _KINDS[kind], address, theirs, sentinels), options
+    except ValueError:
+        # Its own text may quote a part of the password.
+        raise ConfigurationError(
+            "JWT_STORE_URI is not a Redis URL; special characters in a password are percent-encoded"
+        ) from None
 
 
 _OURS = frozenset(option.name for option in fields(Options))
 
 
-def _split(url: str) -> tuple[str, dict[str, str]]:
-    """The URL with redis-py's options alone, and ours."""
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme not in _SCHEMES:
-        raise ConfigurationError(f"JWT_STORE_URI must begin with one of {', '.join(_SCHEMES)}, and ://")
-    address, _, query = rest.partition("?")
+def _sorted(
+    query: str, *, may_name_sentinels: bool
+) -> tuple[dict[str, str], list[tuple[str, str]], dict[str, str]]:
+    """Our options, redis-py's, and those for sentinels."""
     ours: dict[str, str] = {}
     theirs: list[tuple[str, str]] = []
+    sentinels: dict[str, str] = {}
+    of_sentinels = _OF_SENTINELS if may_name_sentinels else frozenset[str]()
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name in _OURS:
             ours[name] = value
         elif name in _PASSED_ON:
             theirs.append((name, value))
+        elif name in of_sentinels:
+            sentinels[name.removeprefix("sentinel_")] = value
         else:
-            known = ", ".join(sorted(_OURS | _PASSED_ON))
+            known = ", ".join(sorted(_OURS | _PASSED_ON | of_sentinels))
             raise ConfigurationError(f"JWT_STORE_URI has an unknown option {name!r}; known are {known}")
-    return f"{_SCHEMES[scheme]}://{address}?{urlencode(theirs)}", ours
+    return ours, theirs, sentinels
+
+
+def _place(
+    base: str, kind: Kind, address: str, theirs: list[tuple[str, str]], sentinels: dict[str, str]
+) -> Place:
+    netloc, _, path = address.partition("/")
+    login, at, names = netloc.rpartition("@")
+    service = ""
+    if kind == "sentinel":
+        service, _, path = path.partition("/")
+        if not service:
+            raise ConfigurationError(
+                "JWT_STORE_URI names no service: write redis+sentinel://host,host2/<service>/<database>"
+            )
+    database = int(path.strip("/") or dict(theirs).get("db", "0"))  # redis-py would take any text for 0
+    if kind == "server":
+        return Place(kind, dict(parse_url(f"{base}://{netloc}/{path}?{urlencode(theirs)}")))
+    if kind == "cluster" and database:
+        raise ConfigurationError("JWT_STORE_URI: a Cluster has the database 0 alone")
+    hosts = tuple(_host(name, _PORTS[kind]) for name in names.split(","))
+    shared = [each for each in theirs if each[0] != "db"]
+    connection = dict(parse_url(f"{base}://{login}{at}/{database}?{urlencode(shared)}"))
+    access = f"{quote(sentinels.get('username', ''), '')}:{quote(sentinels.get('password', ''), '')}@"
+    alike = dict(parse_url(f"{base}://{access if sentinels else ''}?{urlencode(shared)}"))
+    return Place(kind, connection, hosts, unquote(service), alike)
+
+
+def _host(name: str, port: int) -> Address:
+    parts = urlsplit(f"//{name}")
+    return Address(parts.hostname or "localhost", parts.port or port)
 
 
 def _number(value: object, name: str) -> float:

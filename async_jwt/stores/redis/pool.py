@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection, Connection
@@ -10,11 +11,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ResponseError
 
-from async_jwt.stores.redis.lua import Script
+__all__ = ["Command", "Pool", "connection_of", "exchange"]
 
-__all__ = ["Pool"]
+Command = tuple[Any, ...]
 
 # Made once: redis-py would read its version from the disk for every connection.
 _DRIVER = DriverInfo()
@@ -23,87 +24,95 @@ _DRIVER = DriverInfo()
 class Pool:
     """A bounded number of connections; who finds none free waits for one, first come first served.
 
-    A connection goes back only after a whole reply to its command. Whatever else happens, a
+    A connection goes back only after whole replies to its commands. Whatever else happens, a
     cancellation above all, it is closed, so that no reply can reach the wrong request.
 
     Args:
-        address: what redis-py's connections are made with.
+        make: makes a connection, which need not be open.
         limit: how many connections there may be.
     """
 
-    def __init__(self, address: dict[str, Any], limit: int) -> None:
-        self._kind: type[AbstractConnection] = address.get("connection_class", Connection)
-        self._address = {name: value for name, value in address.items() if name != "connection_class"}
+    def __init__(self, make: Callable[[], Awaitable[AbstractConnection]], limit: int) -> None:
+        self._make = make
         self._slots = asyncio.Semaphore(limit)
         self._idle: list[AbstractConnection] = []
+        self._era = 0
         self._is_closed = False
 
-    async def execute(self, *command: Any) -> Any:
-        """Send a command and read the reply. An idle connection that broke meanwhile is replaced once.
+    async def send(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands in one go, and read the replies; an error in a reply stands in its place.
+
+        An idle connection that broke meanwhile is replaced once.
 
         Raises:
-            RedisError: the server refused, or broke the connection; OSError likewise.
+            RedisError: the server broke the connection, or refused it; OSError likewise.
         """
         async with self._slots:
             if self._idle:
-                connection = self._idle.pop()
                 try:
-                    return await self._ask(connection, command)
+                    return await self._ask(self._idle.pop(), commands)
                 except (RedisConnectionError, OSError):
                     pass  # as a server that was restarted leaves them
-            return await self._ask(self._make(), command)
-
-    async def run(self, script: Script, keys: list[str], arguments: list[str]) -> Any:
-        """Run a script; the server is given its text if it does not know it. Raises as `execute` does."""
-        tail = (len(keys), *keys, *arguments)
-        try:
-            return await self.execute("EVALSHA", script.digest, *tail)
-        except NoScriptError:
-            return await self.execute("EVAL", script.text, *tail)
+            return await self._ask(await self._make(), commands)
 
     async def close(self) -> None:
         """Close idle connections now, and the others when they come back."""
         self._is_closed = True
-        await self.drop_idle()
+        await self.drop()
 
-    async def drop_idle(self) -> None:
-        """Close what is not in use."""
+    async def drop(self) -> None:
+        """Use no connection again that was made until now."""
+        self._era += 1
         while self._idle:
             await self._idle.pop().disconnect(nowait=True)
 
-    async def _ask(self, connection: AbstractConnection, command: tuple[Any, ...]) -> Any:
+    async def _ask(self, connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:
+        era = self._era
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
             await _refuse_unread(connection)
-            await connection.send_command(*command)
+            replies = await exchange(connection, commands)
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        try:
-            reply = await connection.read_response()
-        except ResponseError:  # a whole reply, and the connection is in order
-            await self._put_back(connection)
-            raise
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        await self._put_back(connection)
-        return reply
-
-    async def _put_back(self, connection: AbstractConnection) -> None:
-        if self._is_closed:
+        if self._is_closed or era != self._era:
             await connection.disconnect(nowait=True)
         else:
             self._idle.append(connection)
+        return replies
 
-    def _make(self) -> AbstractConnection:
-        return self._kind(
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=None,  # one deadline bounds it all
-            socket_connect_timeout=None,
-            driver_info=_DRIVER,
-            **self._address,
-        )
+
+async def exchange(connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:
+    """Send commands on an open connection and read the replies; an error in a reply stands in its place.
+
+    Raises:
+        RedisError: the connection broke; OSError likewise. It must be closed then.
+    """
+    await connection.send_packed_command(connection.pack_commands(commands))
+    replies: list[Any] = []
+    for _ in commands:
+        try:
+            replies.append(await connection.read_response())
+        except ResponseError as problem:  # a whole reply, and the connection is in order
+            replies.append(problem)
+    return replies
+
+
+def connection_of(options: dict[str, Any]) -> AbstractConnection:
+    """A connection that is not open yet.
+
+    Args:
+        options: redis-py's, and its `connection_class`.
+    """
+    options = dict(options)
+    kind: type[AbstractConnection] = options.pop("connection_class", Connection)
+    return kind(
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=None,  # one deadline bounds it all
+        socket_connect_timeout=None,
+        driver_info=_DRIVER,
+        **options,
+    )
 
 
 async def _refuse_unread(connection: AbstractConnection) -> None:

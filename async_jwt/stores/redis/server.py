@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Server", "read_server", "save_points"]
+__all__ = ["Server", "read_server", "save_points", "together"]
 
 
 class Server(NamedTuple):
@@ -48,3 +49,17 @@ def save_points(config: Any) -> str | None:
     )
     first = values[0] if values else None
     return first.decode() if isinstance(first, bytes) else None
+
+
+def together(servers: Sequence[Server]) -> Server | None:
+    """What is true of some servers together: as bad as the worst of them; None of none."""
+    if not servers:
+        return None
+    persist = {server.persists for server in servers}
+    return Server(
+        run=" ".join(server.run for server in servers),
+        evicted=sum(server.evicted for server in servers),
+        may_evict=any(server.may_evict for server in servers),
+        persists=False if False in persist else None if None in persist else True,
+        read_only=any(server.read_only for server in servers),
+    )

@@ -94,7 +94,7 @@ class Sessions:
         sid.encode("utf-8")  # what is no text shall spoil no command that others share
         name = bucket_of_sid(sid)
         key, _ = self._layout.live_session(sid)
-        _, (raw,) = await self._ledger.read([name], [self._layout.bucket(name), key])
+        _, (raw,) = await self._ledger.read(name, [key])
         return self._read(sid, raw)
 
     async def put(

@@ -130,11 +130,11 @@ class State:
         log.critical("The revocation store lost data: %s. %s", why, outcome)
         self._tell("data_lost", why)
 
-    def server(self, server: Server) -> None:
-        """What the server says about itself."""
+    def server(self, server: Server | None) -> None:
+        """What the servers say about themselves; None if they say nothing."""
         known, self._server = self._server, server
         for (attribute, bad), warning in _WARNINGS.items():
-            if getattr(server, attribute) is bad and getattr(known, attribute, None) is not bad:
+            if getattr(server, attribute, None) is bad and getattr(known, attribute, None) is not bad:
                 log.warning(warning)
 
     def _tell(self, state: str, detail: str) -> None:

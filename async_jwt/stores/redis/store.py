@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.contract import Session, SessionView, StoreStatus, TokenRef, bucket_of, bucket_of_sid
-from async_jwt.stores.redis.known import Loss
 from async_jwt.stores.redis.layout import lives
 from async_jwt.stores.redis.ledger import TRIES, Found, Ledger
 from async_jwt.stores.redis.lua import REVOKE_ONE, REVOKE_SESSION, REVOKE_USER
@@ -68,7 +67,7 @@ class RedisStore:
         on_data_loss: OnDataLoss = "deny",
         poll: float = 5.0,
     ) -> None:
-        address, options = read_options(
+        place, options = read_options(
             url,
             {
                 "deadline": deadline,
@@ -82,7 +81,7 @@ class RedisStore:
         self._passes_outages = options.on_outage == "allow"
         self._denies_losses = options.on_data_loss == "deny"
         self._state = State(self, options.on_outage)
-        self._ledger = Ledger(address, options, self._state)
+        self._ledger = Ledger(place, options, self._state)
         self._layout = self._ledger.layout
         self._sessions = Sessions(self._ledger, self._judge, denies_losses=self._denies_losses)
 
@@ -161,13 +160,13 @@ class RedisStore:
             named = str(ref.gen).partition(".")[0]
             if not self._denies_losses:
                 if verdict in _SIGNS:
-                    self._ledger.say_once(_SIGNS[verdict], named)
+                    self._ledger.losses.say_once(_SIGNS[verdict], named)
                 by_time = judge(ref._replace(gen=None), found.bucket, found.user)
                 return by_time is Verdict.COUNTS, found
             if verdict is Verdict.FORMER:
                 return False, found
             here = bucket_of(ref.identity)
-            await self._ledger.lost(Loss(here, found.bucket.epoch, (named,), _SIGNS[verdict]))
+            await self._ledger.lost(here, found.bucket.epoch, named, _SIGNS[verdict])
         raise StoreUnavailableError("The revocation store changes faster than it can be read")
 
     async def _revoke_user(self, identity: str, keep: TokenRef | None) -> None:

@@ -1,0 +1,44 @@
+"""Several are asked the same at once, and some of them may be dead, or wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine, Hashable, Sequence
+from typing import Any, TypeVar
+
+__all__ = ["ballot"]
+
+A = TypeVar("A", bound=Hashable)
+
+
+async def ballot(questions: Sequence[Coroutine[Any, Any, A]], patience: float) -> list[A]:
+    """Ask all, and wait until more than half of them agree.
+
+    Args:
+        questions: what each is asked. What fails is no answer.
+        patience: seconds to wait for agreement at most.
+
+    Returns:
+        The one answer on which they agree; all answers that came where they do not; none.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + patience
+    waiting: set[asyncio.Task[A]] = {loop.create_task(question) for question in questions}
+    answers: Counter[A] = Counter()
+    try:
+        while waiting:
+            done, waiting = await asyncio.wait(
+                waiting, timeout=max(0.0, until - loop.time()), return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                break
+            answers.update([task.result() for task in done if task.exception() is None])
+            if answers and answers.most_common(1)[0][1] * 2 > len(questions):
+                return [answers.most_common(1)[0][0]]
+    finally:
+        for task in waiting:
+            task.cancel()
+        if waiting:
+            await asyncio.wait(waiting)
+    return list(answers)

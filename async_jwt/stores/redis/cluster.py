@@ -1,0 +1,216 @@
+"""The way to a Cluster: which node holds which bucket, and where nodes point elsewhere.
+
+https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from redis.crc import key_slot
+from redis.exceptions import AskError, MovedError, ResponseError, TryAgainError
+
+from async_jwt.errors import StoreUnavailableError
+from async_jwt.stores.redis.ballot import ballot
+from async_jwt.stores.redis.breaker import Breaker
+from async_jwt.stores.redis.layout import BUCKET_NAMES, Layout
+from async_jwt.stores.redis.line import Line, refusal
+from async_jwt.stores.redis.options import Address, Options, Place
+from async_jwt.stores.redis.outage import OutageError
+from async_jwt.stores.redis.pool import Command, Pool, connection_of
+from async_jwt.stores.redis.reads import Values
+from async_jwt.stores.redis.route import Caretaker, Part, Route
+from async_jwt.stores.redis.state import State
+
+__all__ = ["Cluster"]
+
+_SLOTS: dict[str, int] = {name: key_slot(name.encode()) for name in BUCKET_NAMES}
+
+# Seconds until a key is asked for again that is on its way from one node to another.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.03
+
+
+class Cluster(Route):
+    """The way to the masters of a Cluster. One that does not answer takes the others not with it.
+
+    Args:
+        place: nodes to begin with.
+        options: how servers are asked.
+        layout: which bucket a key is in.
+        state: told of what happens.
+        caretaker: who knows what the servers should hold.
+    """
+
+    def __init__(
+        self, place: Place, options: Options, layout: Layout, state: State, caretaker: Caretaker
+    ) -> None:
+        super().__init__(options, caretaker)
+        self._place = place
+        self._options = options
+        self._state = state
+        self.layout: Layout = layout
+        self._owners: dict[str, Address] = {}
+        self._nodes: dict[Address, _Node] = {}
+        self._breaker = Breaker(self._map, lambda why: state.outage(self, why))
+
+    async def ready(self) -> None:
+        if self._owners:
+            return
+        self._breaker.refuse_if_open()
+        began = asyncio.get_running_loop().time()
+        try:
+            await self.together("map", self._map)
+        except StoreUnavailableError as problem:
+            self._breaker.trip(problem.detail, began)
+            raise OutageError(problem.detail) from problem
+
+    def at(self, name: str) -> Line:
+        return self.node(self._owners[name])
+
+    def parts(self, names: Sequence[str]) -> list[Part]:
+        found: dict[Address, list[str]] = {}
+        for name in names:
+            found.setdefault(self._owners[name], []).append(name)
+        return [(self.node(address), names) for address, names in found.items()]
+
+    def groups(self, names: Sequence[str]) -> list[list[str]]:
+        return [[name] for name in names]
+
+    def lines(self) -> list[Line]:
+        return list(self._nodes.values())
+
+    async def relocate(self) -> None:
+        with suppress(StoreUnavailableError):  # whoever needs it next is told
+            await self.together("map", self._map)
+
+    async def close(self) -> None:
+        for probe in self._breaker.stop():
+            probe.cancel()
+        self._state.forget(self)
+        await super().close()
+
+    def node(self, address: Address) -> _Node:
+        """The line to a node."""
+        node = self._nodes.get(address)
+        if node is None:
+            node = self._nodes[address] = _Node(self, address, self._options, self._state)
+        return node
+
+    def connection(self, address: Address) -> dict[str, Any]:
+        """What connections to a node are made with."""
+        return {**self._place.connection, **address._asdict()}
+
+    def moved(self, problem: MovedError, address: Address) -> None:
+        """A node says that a slot is another's. Where one slot moved, others have."""
+        for name, slot in _SLOTS.items():
+            if slot == problem.slot_id:
+                self._owners[name] = address
+        self.soon("map", self._map)
+
+    async def probe(self, node: Line) -> None:
+        """Ask whether a node is back, or whether another one holds its buckets now."""
+        await self.together("map", self._map)
+        if any(line is node for line, _ in self.parts(BUCKET_NAMES)):
+            await self._caretaker.learn_of(self, node)
+
+    async def _map(self) -> None:
+        """Look which node holds which bucket. Raises OutageError if nobody says."""
+        asked = dict.fromkeys([*self._nodes, *self._place.hosts])
+        maps = await ballot([self._slots(address) for address in asked], self._options.deadline / 2)
+        if not maps:
+            raise OutageError("No node of the Cluster says who holds what")
+        out = {address for address, node in self._nodes.items() if node.is_out}
+        best = min(maps, key=lambda owners: sum(owner in out for owner in owners))
+        self._owners = dict(zip(BUCKET_NAMES, best, strict=True))
+        for address in self._nodes.keys() - self._owners.values():
+            await self._nodes.pop(address).retire()
+
+    async def _slots(self, address: Address) -> tuple[Address, ...]:
+        """Which node holds each bucket, as one of them says."""
+        pool = self._nodes[address].pool if address in self._nodes else self._passing(address)
+        try:
+            (ranges,) = await pool.send([("CLUSTER", "SLOTS")])
+            if isinstance(ranges, ResponseError):
+                raise ranges
+            owners: dict[int, Address] = {}
+            for first, last, (host, port, *_), *_ in ranges:
+                owner = Address(host.decode() if host else address.host, port)
+                owners.update((slot, owner) for slot in _SLOTS.values() if first <= slot <= last)
+            return tuple(owners[slot] for slot in _SLOTS.values())
+        finally:
+            if address not in self._nodes:
+                await pool.close()
+
+    def _passing(self, address: Address) -> Pool:
+        return Pool(_maker(self.connection(address)), 1)
+
+
+class _Node(Line):
+    """The line to one node."""
+
+    def __init__(self, cluster: Cluster, address: Address, options: Options, state: State) -> None:
+        self.pool: Pool = Pool(_maker(cluster.connection(address)), options.max_connections)
+        super().__init__(self.pool, options, probe=cluster.probe, state=state, name=str(address))
+        self._cluster = cluster
+        self._address = address
+
+    async def retire(self) -> None:
+        """Nobody comes any more. Whoever waits for an answer gets it."""
+        self._breaker.stop()
+        self._state.answered(self)
+        await self.pool.close()
+
+    def _groups(self, keys: list[str]) -> list[list[str]]:
+        """A command reads keys of one slot alone."""
+        groups: dict[str, list[str]] = {}
+        for key in keys:
+            groups.setdefault(self._cluster.layout.bucket_in(key), []).append(key)
+        return list(groups.values())
+
+    async def _elsewhere(self, problem: ResponseError, command: Command, until: float) -> Any:
+        loop = asyncio.get_running_loop()
+        node, pause = self, _FIRST_PAUSE
+        while True:
+            asking = isinstance(problem, AskError) and not isinstance(problem, MovedError)
+            if isinstance(problem, AskError):
+                address = Address(problem.host or node._address.host, problem.port)
+                if isinstance(problem, MovedError):
+                    self._cluster.moved(problem, address)
+                node = self._cluster.node(address)
+                node.refuse_if_out()
+            elif isinstance(problem, TryAgainError) and command[0] == "MGET":
+                return await self._one_by_one(list(command[1:]), until)
+            elif isinstance(problem, TryAgainError) and loop.time() + pause < until:
+                await asyncio.sleep(pause)
+                node, pause = self, min(2 * pause, _LONGEST_PAUSE)
+            else:
+                raise refusal(problem) from problem
+            if loop.time() >= until:
+                raise OutageError("The nodes of the Cluster point at each other")
+            reply = (await node.send([("ASKING",), command] if asking else [command], until))[-1]
+            if not isinstance(reply, ResponseError):
+                return reply
+            problem = reply
+
+    async def _one_by_one(self, keys: list[str], until: float) -> Values:
+        """Read keys of a slot that is on its way to another node: those there are together nowhere.
+
+        Generations come first. Then whatever is revoked meanwhile revokes what is made under them.
+        """
+        found: dict[str, bytes | None] = {}
+        for key in sorted(keys, key=lambda key: not self._cluster.layout.is_generation(key)):
+            (reply,) = await self.send([("MGET", key)], until)
+            if isinstance(reply, ResponseError):
+                reply = await self._elsewhere(reply, ("MGET", key), until)
+            (found[key],) = reply
+        return [found[key] for key in keys]
+
+
+def _maker(connection: dict[str, Any]) -> Any:
+    async def make() -> Any:
+        return connection_of(connection)
+
+    return make

@@ -1,0 +1,184 @@
+"""Looks at what no reply to a request shows: all buckets, and what the servers say of themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import Any
+
+from async_jwt.errors import StoreUnavailableError
+from async_jwt.stores.redis.known import Known, Loss
+from async_jwt.stores.redis.layout import BUCKET_NAMES, Layout
+from async_jwt.stores.redis.line import Line
+from async_jwt.stores.redis.losses import Losses, new_epoch
+from async_jwt.stores.redis.lua import FOUND
+from async_jwt.stores.redis.options import Options
+from async_jwt.stores.redis.outage import RefusedError
+from async_jwt.stores.redis.route import Part, Route
+from async_jwt.stores.redis.server import Server, read_server, save_points, together
+from async_jwt.stores.redis.state import State
+
+__all__ = ["Inspector"]
+
+# How often, and after how many seconds, one looks again at a store that another process may be founding.
+_LOOKS, _PAUSE = 5, 0.05
+
+
+class Inspector:
+    """Learns what stands on the servers, founds a store where there is none, and notices losses.
+
+    Args:
+        known: what this process saw last.
+        layout: where things stand.
+        losses: who deals with them.
+        options: how often to look.
+        state: told of what is found.
+    """
+
+    def __init__(self, known: Known, layout: Layout, losses: Losses, options: Options, state: State) -> None:
+        self._known = known
+        self._layout = layout
+        self._losses = losses
+        self._poll = options.poll
+        self._state = state
+        self._servers: dict[str, Server] = {}
+        self._silent: set[str] = set()
+        self._looked_at = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether nobody looked for a while, as on loops that end too soon for their timers."""
+        return time.monotonic() - self._looked_at > 2 * self._poll
+
+    async def learn(self, route: Route) -> None:
+        """Look at all buckets of servers that answer. Raises StoreUnavailableError where none does."""
+        await route.together("learn", lambda: self._learn(route, route.parts(BUCKET_NAMES)))
+
+    async def learn_of(self, route: Route, line: Line) -> None:
+        parts = route.parts(BUCKET_NAMES)
+        await self._learn(route, [part for part in parts if part[0] is line], probes=True)
+
+    async def look(self, route: Route) -> None:
+        """Look at everything. Raises StoreUnavailableError where no server answers."""
+        await self.learn(route)
+        lines = [line for line in route.lines() if not line.is_out]
+        looks = [
+            route.together(f"look {line.name}", lambda line=line: self._look_at(route, line))  # type: ignore[misc]
+            for line in lines
+        ]
+        await _some_of(looks)
+        self._state.server(
+            together([self._servers[line.name] for line in lines if line.name in self._servers])
+        )
+        self._looked_at = time.monotonic()
+
+    async def look_now_and_then(self, route: Route) -> None:
+        with suppress(StoreUnavailableError):  # it was noted
+            await route.relocate()
+            if not all(line.is_out for line in route.lines()):  # else the breaker's probes look
+                await self.look(route)
+
+    async def _learn(self, route: Route, parts: list[Part], *, probes: bool = False) -> None:
+        before = {name: self._known.before(name) for _, names in parts for name in names}
+        values = await self._read(parts, probes=probes)
+        if any(raw is None and not before[name] for name, raw in values.items()):
+            values = await self._begin(route, parts, values)
+        looks = {name: self._known.look(name, raw, before[name]) for name, raw in values.items()}
+        for _, names in parts:
+            loss = next((looks[name] for name in names if isinstance(looks.get(name), Loss)), None)
+            if isinstance(loss, Loss):
+                await self._losses.deal(route, loss)
+
+    async def _read(self, parts: list[Part], *, probes: bool = False) -> dict[str, bytes | None]:
+        async def read(line: Line, names: list[str]) -> dict[str, bytes | None]:
+            if not probes:
+                line.refuse_if_out()
+            return dict(
+                zip(names, await line.fetch([self._layout.bucket(name) for name in names]), strict=True)
+            )
+
+        found = await _some_of([read(*part) for part in parts])
+        return {name: raw for values in found for name, raw in values.items()}
+
+    async def _begin(
+        self, route: Route, parts: list[Part], values: dict[str, bytes | None]
+    ) -> dict[str, bytes | None]:
+        """Found the store if there is none at all; wait for whoever does. What is missing then was lost."""
+        for _ in range(_LOOKS):
+            if self._known or any(raw is not None for raw in values.values()):
+                if len(route.groups(BUCKET_NAMES)) == 1 or None not in values.values():
+                    break  # where it is founded in one step, nobody is about to
+                await asyncio.sleep(_PAUSE)
+            elif len(values) < len(BUCKET_NAMES):
+                return {}  # the others may say that there is one
+            else:
+                epoch = new_epoch()
+                for line, names in parts:
+                    calls = [
+                        ([self._layout.bucket(name) for name in group], [epoch, ""])
+                        for group in route.groups(names)
+                    ]
+                    await line.run_each(FOUND, calls)
+            values = await self._read(parts)
+        return values
+
+    async def _look_at(self, route: Route, line: Line) -> None:
+        if line.name in self._silent:
+            return
+        before = self._servers.get(line.name)
+        try:
+            server = read_server(await line.ask("INFO"))
+        except RefusedError as problem:
+            if problem.kind == "NoPermissionError":
+                self._silent.add(line.name)
+            return
+        if server is None:
+            return
+        if before is None or before.run != server.run:
+            server = server._replace(persists=server.persists or await self._saves(line))
+        else:
+            server = server._replace(persists=server.persists or before.persists)
+        if before is not None and server.read_only and not before.read_only:
+            await line.reconnect()  # it was the primary; another one may be by now
+        await self._look_at_evictions(route, line, server, before)
+        self._servers[line.name] = server  # last: what could not be dealt with is looked at again
+
+    async def _look_at_evictions(
+        self, route: Route, line: Line, server: Server, before: Server | None
+    ) -> None:
+        """The marker says how many evictions were dealt with, by whichever process."""
+        if before is not None and (before.run, before.evicted) == (server.run, server.evicted):
+            return
+        found, key = f"{server.run} {server.evicted}", self._layout.evicted(line.name)
+        if server.evicted:
+            marker = await route.at(BUCKET_NAMES[0]).ask("GET", key)
+            if marker == found.encode():
+                return
+            if marker is not None or before is not None:  # else they are of before our time
+                why = f"the server dropped keys to make room ({server.evicted} since it started)"
+                for other, names in route.parts(BUCKET_NAMES):
+                    if other is line:
+                        await self._losses.deal(route, Loss(names[0], "", (), why, found))
+        with suppress(RefusedError):  # a replica, or a full server: no reason to refuse anybody
+            await route.at(BUCKET_NAMES[0]).ask("SET", key, found)
+
+    @staticmethod
+    async def _saves(line: Line) -> bool | None:
+        try:
+            saves = save_points(await line.ask("CONFIG", "GET", "save"))
+        except RefusedError:
+            return None  # as managed servers do
+        return None if saves is None else saves != ""
+
+
+async def _some_of(work: list[Any]) -> list[Any]:
+    """What succeeds of some things that are done at once. Raises StoreUnavailableError where none does."""
+    done = await asyncio.gather(*work, return_exceptions=True)
+    for problem in done:
+        if isinstance(problem, BaseException) and not isinstance(problem, StoreUnavailableError):
+            raise problem
+    well = [result for result in done if not isinstance(result, BaseException)]
+    if done and not well:
+        raise next(problem for problem in done if isinstance(problem, StoreUnavailableError))
+    return well

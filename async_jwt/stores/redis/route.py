@@ -1,0 +1,210 @@
+"""One event loop's way to all servers of a store, and the ways of all loops."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError
+
+from async_jwt.errors import StoreUnavailableError
+from async_jwt.stores.redis.line import Line
+from async_jwt.stores.redis.options import Options, Place
+from async_jwt.stores.redis.outage import one_of_ones_own
+from async_jwt.stores.redis.pool import Pool, connection_of
+from async_jwt.stores.redis.sentinel import Sentinels
+from async_jwt.stores.redis.state import State
+from async_jwt.stores.redis.watch import Watch
+
+__all__ = ["Caretaker", "OneServer", "Part", "Route", "Routes"]
+
+T = TypeVar("T")
+
+Part = tuple[Line, list[str]]
+"""A server, and buckets that it holds."""
+
+
+class Caretaker(Protocol):
+    """Who knows what a store's servers should hold."""
+
+    async def learn_of(self, route: Route, line: Line) -> None:
+        """Look at all buckets of a server. Raises StoreUnavailableError if they cannot be read."""
+        ...
+
+    async def look_now_and_then(self, route: Route) -> None:
+        """Look at everything. Raises nothing."""
+        ...
+
+
+class Route(ABC):
+    """What one event loop reaches a store's servers through.
+
+    Args:
+        options: how often to look at everything.
+        caretaker: who looks.
+    """
+
+    def __init__(self, options: Options, caretaker: Caretaker) -> None:
+        self.watch: Watch = Watch(options.poll, lambda: caretaker.look_now_and_then(self))
+        self._caretaker = caretaker
+        self._shared: dict[str, asyncio.Task[Any]] = {}
+
+    @abstractmethod
+    async def ready(self) -> None:
+        """Know which server holds what. Raises OutageError if that cannot be known."""
+
+    @abstractmethod
+    def at(self, name: str) -> Line:
+        """The line to the server that holds a bucket."""
+
+    @abstractmethod
+    def parts(self, names: Sequence[str]) -> list[Part]:
+        """Which server holds which of some buckets."""
+
+    @abstractmethod
+    def groups(self, names: Sequence[str]) -> list[list[str]]:
+        """Which of some buckets on one server a script may touch together."""
+
+    @abstractmethod
+    async def relocate(self) -> None:
+        """Look where the servers are by now. Raises nothing."""
+
+    @abstractmethod
+    def lines(self) -> list[Line]:
+        """The lines to all servers."""
+
+    def soon(self, name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
+        """Begin to do something, where it is not under way."""
+        task = self._shared.get(name)
+        if task is None:
+            task = self._shared[name] = asyncio.get_running_loop().create_task(work())
+            task.add_done_callback(lambda done: self._done(name, done))
+        return task
+
+    async def together(self, name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Do something once for all who ask for it at the same time. A cancelled one stops nobody."""
+        task = self.soon(name, work)
+        try:
+            return await asyncio.shield(task)
+        except StoreUnavailableError as problem:
+            raise one_of_ones_own(problem) from None
+        except asyncio.CancelledError:
+            asker = asyncio.current_task()
+            if not task.cancelled() or (asker is not None and asker.cancelling()):
+                raise  # whoever asked was cancelled
+            raise one_of_ones_own(None) from None
+
+    async def close(self) -> None:
+        """End what is under way for nobody in particular, and close the connections."""
+        tasks = {*self.watch.stop(), *self._shared.values()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for line in self.lines():
+            await line.close()
+
+    def _done(self, name: str, task: asyncio.Task[Any]) -> None:
+        self._shared.pop(name)
+        if not task.cancelled():
+            task.exception()  # those who wait were told; perhaps nobody does any more
+
+
+class OneServer(Route):
+    """The way to one server, whose address may be Sentinel's to say."""
+
+    def __init__(self, place: Place, options: Options, state: State, caretaker: Caretaker) -> None:
+        super().__init__(options, caretaker)
+        self._connection = place.connection
+        self._sentinels = Sentinels(place, options.deadline / 2) if place.kind == "sentinel" else None
+        make = self._connect if self._sentinels is None else self._sentinels.connect
+        pool = Pool(make, options.max_connections)
+        self._line = Line(pool, options, probe=lambda line: caretaker.learn_of(self, line), state=state)
+
+    async def ready(self) -> None:
+        """There is nothing to know."""
+
+    def at(self, name: str) -> Line:  # noqa: ARG002  # it holds all
+        return self._line
+
+    def parts(self, names: Sequence[str]) -> list[Part]:
+        return [(self._line, list(names))]
+
+    def groups(self, names: Sequence[str]) -> list[list[str]]:
+        return [list(names)]
+
+    def lines(self) -> list[Line]:
+        return [self._line]
+
+    async def relocate(self) -> None:
+        if self._sentinels is None:
+            return
+        with suppress(RedisError):  # whoever needs them next is told
+            if await self._sentinels.has_moved():
+                await self._line.reconnect()
+
+    async def _connect(self) -> AbstractConnection:
+        return connection_of(self._connection)
+
+
+class Routes:
+    """The routes of a store: one for each event loop of this process.
+
+    A loop's connections are closed when it shuts its async generators down. A forked child
+    makes its own: its parent's sockets are not its to use, nor to close.
+
+    Args:
+        make: makes a route.
+        forked: told that this is another process now.
+    """
+
+    def __init__(self, make: Callable[[], Route], forked: Callable[[], None]) -> None:
+        self._make = make
+        self._forked = forked
+        self._process = os.getpid()
+        # The last one asked for: mostly there is but one.
+        self._recent: tuple[weakref.ref[asyncio.AbstractEventLoop] | None, Route | None] = (None, None)
+        self._open: weakref.WeakKeyDictionary[
+            asyncio.AbstractEventLoop, tuple[Route, AsyncGenerator[Route, None]]
+        ] = weakref.WeakKeyDictionary()
+
+    async def here(self) -> Route:
+        """The running loop's route."""
+        loop = asyncio.get_running_loop()
+        its_loop, route = self._recent
+        if route is not None and its_loop is not None and its_loop() is loop and self._process == os.getpid():
+            return route
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._open = weakref.WeakKeyDictionary()
+            self._forked()
+        entry = self._open.get(loop)
+        if entry is None:
+            for ended in [other for other in self._open if other.is_closed()]:
+                del self._open[ended]  # nobody told it to close what it had
+            lifespan = self._lifespan()
+            # Nothing is awaited in there, so no other task can come in between.
+            entry = self._open[loop] = (await anext(lifespan), lifespan)
+        self._recent = (weakref.ref(loop), entry[0])
+        return entry[0]
+
+    async def close(self) -> None:
+        """Close the running loop's route. A later call makes another one."""
+        self._recent = (None, None)
+        entry = self._open.pop(asyncio.get_running_loop(), None)
+        if entry is not None:
+            await entry[1].aclose()
+
+    async def _lifespan(self) -> AsyncGenerator[Route, None]:
+        route, loop = self._make(), asyncio.get_running_loop()
+        try:
+            yield route
+        finally:
+            self._open.pop(loop, None)  # else this generator, which the loop holds on to, would keep both
+            await route.close()

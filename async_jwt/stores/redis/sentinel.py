@@ -1,0 +1,94 @@
+"""Which server is the primary, as the sentinels have it.
+
+https://redis.io/docs/latest/develop/reference/sentinel-clients/
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from async_jwt.stores.redis.ballot import ballot
+from async_jwt.stores.redis.options import Address, Place
+from async_jwt.stores.redis.pool import connection_of, exchange
+
+__all__ = ["Sentinels"]
+
+
+class _Vote(NamedTuple):
+    """Who is the primary, and since which failover."""
+
+    epoch: int
+    address: Address
+
+
+class Sentinels:
+    """Those that watch one primary.
+
+    Args:
+        place: where they are, and what they call it.
+        patience: seconds to wait for them to agree.
+    """
+
+    def __init__(self, place: Place, patience: float) -> None:
+        self._place = place
+        self._patience = patience
+        self._named: Address | None = None
+
+    async def has_moved(self) -> bool:
+        """Whether another server is the primary than when a connection was last made. Raises as `primary`."""
+        return self._named is not None and self._named != await self.primary()
+
+    async def primary(self) -> Address:
+        """Where the primary is: what most of them say, or those who know of the latest failover.
+
+        Raises:
+            RedisConnectionError: none of them says.
+        """
+        votes = await ballot([self._ask(sentinel) for sentinel in self._place.hosts], self._patience)
+        if not votes:
+            raise RedisConnectionError("No sentinel names a primary")
+        return max(votes).address
+
+    async def connect(self) -> AbstractConnection:
+        """An open connection to the primary.
+
+        Raises:
+            RedisConnectionError: there is none, or it is no primary yet, or no more.
+        """
+        self._named = address = await self.primary()
+        connection = connection_of({**self._place.connection, **address._asdict()})
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+            (role,) = await exchange(connection, [("ROLE",)])
+            _refuse_replica(role)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
+    async def _ask(self, sentinel: Address) -> _Vote:
+        connection = connection_of({**self._place.sentinel, **sentinel._asdict()})
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+            (reply,) = await exchange(connection, [("SENTINEL", "MASTER", self._place.service)])
+            if isinstance(reply, ResponseError):
+                raise reply  # it does not know of any such service
+            found = _fields(reply)
+            return _Vote(int(found[b"config-epoch"]), Address(found[b"ip"].decode(), int(found[b"port"])))
+        finally:
+            await connection.disconnect(nowait=True)
+
+
+def _refuse_replica(role: Any) -> None:
+    # Who may not ask trusts the sentinels.
+    if isinstance(role, list) and role[:1] != [b"master"]:
+        raise RedisConnectionError("What the sentinels name is no primary")
+
+
+def _fields(reply: Any) -> dict[bytes, bytes]:
+    """The fields of a reply, which RESP3 has as a map."""
+    return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))

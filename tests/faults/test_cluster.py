@@ -1,0 +1,309 @@
+"""A Cluster: a master dies, slots move, one node forgets; and what a check costs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+
+import pytest
+from redis.crc import key_slot
+
+from async_jwt.errors import StoreUnavailableError
+from async_jwt.stores import TokenRef
+from async_jwt.stores.contract import bucket_of
+from async_jwt.stores.redis import RedisStore
+from async_jwt.testing import session_contract, store_contract
+from tests.conftest import free_port
+from tests.faults.crowd import Crowd
+from tests.fleets import ClusterOfServers
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """Three masters that are left as they are."""
+    fleet = ClusterOfServers(tmp_path_factory.mktemp("cluster"), replicas=False)
+    yield fleet
+    fleet.stop()
+
+
+@pytest.fixture
+def prefix():
+    return f"{uuid.uuid4().hex}:"
+
+
+@pytest.fixture
+def make_fleet(tmp_path):
+    made = []
+
+    def make(*options, replicas=False):
+        made.append(ClusterOfServers(tmp_path, *options, replicas=replicas))
+        return made[-1]
+
+    yield make
+    for fleet in made:
+        fleet.stop()
+
+
+async def token(store, name):
+    return TokenRef(name, uuid.uuid4().hex, None, await store.stamp(name), 0.0, time.time() + 60)
+
+
+def slot_of(name):
+    return key_slot(bucket_of(name).encode())
+
+
+def users_of(fleet, server, count=5):
+    """Names of users that a master keeps."""
+    names = (f"user {number}" for number in range(100_000))
+    return [name for name, _ in zip(filter(lambda n: fleet.owner(slot_of(n)) is server, names), range(count))]  # noqa: B905
+
+
+async def answered(store, ref, seconds=5.0):
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return await store.check(ref)
+        except StoreUnavailableError:
+            assert time.monotonic() < until, "it does not come back"
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+async def test_a_cluster_keeps_all_promises(shared, protocol):
+    for promise in [*store_contract, *session_contract]:
+        url = f"{shared.url}?protocol={protocol}"
+        store = RedisStore(url, prefix=f"{uuid.uuid4().hex}:", deadline=5)
+        await promise(store)
+        await store.close()
+
+
+async def test_checks_of_one_moment_are_one_trip_to_each_node(shared, prefix):
+    store = RedisStore(shared.url, prefix=prefix, deadline=5)
+    tokens = [await token(store, f"user {number}") for number in range(100)]
+    for ended in tokens[::2]:
+        await store.revoke_token(ended)
+
+    def reads():
+        return [server.does("INFO", "stats")["total_reads_processed"] for server in shared.masters]
+
+    before = reads()
+    own = [now - then for now, then in zip(reads(), before, strict=True)]
+    before = reads()
+    assert await asyncio.gather(*map(store.check, tokens)) == [False, True] * 50
+    assert [now - then - ours for now, then, ours in zip(reads(), before, own, strict=True)] == [1, 1, 1]
+    await store.close()
+
+
+async def test_processes_that_start_together_found_one_store(shared, prefix, caplog):
+    stores = [RedisStore(shared.url, prefix=prefix, deadline=5) for _ in range(6)]
+    await asyncio.gather(*(store.start() for store in stores))
+    tokens = [await token(store, f"user {number}") for number, store in enumerate(stores)]
+    for store in stores:
+        assert all(await asyncio.gather(*map(store.check, tokens)))
+        assert store.status().data_losses == 0
+    await stores[0].revoke_everything()
+    for store in stores:
+        assert not any(await asyncio.gather(*map(store.check, tokens)))
+        await store.close()
+    assert "lost data" not in caplog.text
+
+
+async def test_a_store_that_is_being_founded_is_not_taken_for_a_lost_one(shared, prefix, caplog):
+    first, second = (RedisStore(shared.url, prefix=prefix, deadline=5) for _ in range(2))
+    await first.start()
+    bucket = f"{prefix}{{{bucket_of('alice')}}}:all"
+    owner = shared.owner(slot_of("alice"))
+    value = owner.does("GET", bucket)
+    owner.does("DEL", bucket)
+    asyncio.get_running_loop().call_later(0.1, lambda: owner.does("SET", bucket, value))
+    assert await second.check(await token(second, "alice"))
+    assert "lost data" not in caplog.text
+    for store in (first, second):
+        await store.close()
+
+
+async def test_a_founder_that_died_half_way_leaves_a_loss(shared, prefix, caplog):
+    first, second = (RedisStore(shared.url, prefix=prefix, deadline=5) for _ in range(2))
+    kept = await token(first, "alice")
+    owner = shared.owner(slot_of("alice"))
+    owner.does("DEL", f"{prefix}{{{bucket_of('alice')}}}:all")
+    assert not await second.check(kept)
+    assert second.status().data_losses == 1
+    assert await second.check(await token(second, "alice"))
+    for store in (first, second):
+        await store.close()
+
+
+@pytest.mark.parametrize("on_data_loss", ["deny", "accept"])
+async def test_what_one_node_lost_concerns_its_own_users(shared, prefix, on_data_loss, caplog):
+    store = RedisStore(shared.url, prefix=prefix, deadline=5, on_data_loss=on_data_loss)
+    emptied, others = shared.masters[1], (shared.masters[0], shared.masters[2])
+    lost = [await token(store, name) for name in users_of(shared, emptied)]
+    kept = [await token(store, name) for other in others for name in users_of(shared, other)]
+    await store.revoke_token(lost[0])
+    await store.revoke_token(kept[0])
+    emptied.does("FLUSHALL")
+    passes = on_data_loss == "accept"
+    assert await asyncio.gather(*map(store.check, lost)) == [passes] * len(lost)
+    assert await asyncio.gather(*map(store.check, kept)) == [False] + [True] * (len(kept) - 1)
+    assert caplog.text.count("what it knew is gone") == 1
+    assert await store.check(await token(store, lost[0].identity))
+    await store.close()
+
+
+@pytest.mark.parametrize("covers", ["yes", "no"])
+async def test_a_master_dies_and_its_replica_takes_over(make_fleet, covers):
+    """Users of the other nodes notice nothing, where the Cluster itself goes on without it."""
+    fleet = make_fleet("--save", "", "--cluster-require-full-coverage", covers, replicas=True)
+    dying = fleet.masters[0]
+    store = RedisStore(fleet.url, poll=0.5)
+    crowd = Crowd([store])
+    others = [await token(store, name) for name in users_of(fleet, fleet.masters[1])]
+    refused = []
+
+    async def go_on():
+        while not use.done():
+            for ref in others:
+                with contextlib.suppress(StoreUnavailableError):
+                    assert await store.check(ref)
+                    continue
+                refused.append(ref)
+            await asyncio.sleep(0.002)
+
+    use = asyncio.ensure_future(crowd.use(4.5))
+    going_on = asyncio.ensure_future(go_on())
+    await asyncio.sleep(0.5)
+    dying.stop()
+    await asyncio.sleep(3.0)
+    assert store.status().available, store.status()
+    before = crowd.count["503"], crowd.count["not revoked"]
+    await use
+    await going_on
+    assert (crowd.count["503"], crowd.count["not revoked"]) == before
+    if covers == "no":
+        assert refused == []
+    assert crowd.slowest < 1.0
+    if not store.status().data_losses:
+        assert crowd.wrong == []
+        await crowd.all_hold()
+    await store.close()
+
+
+async def test_slots_move_under_load(make_fleet):
+    fleet = make_fleet()
+    source, target = fleet.masters[:2]
+    store = RedisStore(fleet.url)
+    crowd = Crowd([store])
+    await store.start()
+    moving = sorted({slot_of(name) for name in users_of(fleet, source, 400)})[:40]
+    use = asyncio.ensure_future(crowd.use(3.0))
+
+    def move():
+        for slot in moving:
+            fleet.open_slot(slot, source, target)
+            while fleet.move_keys(slot, source, target, count=2):
+                time.sleep(0.005)
+            fleet.close_slot(slot, target)
+
+    await asyncio.sleep(0.3)
+    await asyncio.to_thread(move)
+    await use
+    assert crowd.wrong == []
+    assert crowd.count["503"] == 0
+    assert crowd.count["not revoked"] == 0
+    assert crowd.count["revoked"] > 50
+    await crowd.all_hold()
+    assert store.status().data_losses == 0
+    await store.close()
+
+
+async def test_what_is_on_its_way_is_read_key_by_key(make_fleet):
+    """A slot that stays open: some keys are here, some there, and some nowhere."""
+    fleet = make_fleet()
+    store = RedisStore(fleet.url)
+    good, ended, out = [await token(store, "alice") for _ in range(3)]
+    signed_out = out._replace(sid=bucket_of("alice") + "session")
+    await store.revoke_token(ended)
+    await store.revoke_session(str(signed_out.sid), None)
+    slot, source = slot_of("alice"), fleet.owner(slot_of("alice"))
+    target = next(server for server in fleet.masters if server is not source)
+    fleet.open_slot(slot, source, target)
+    moved = True
+    while moved:
+        assert await asyncio.gather(*map(store.check, (good, ended, signed_out))) == [True, False, False]
+        assert await store.check(await token(store, "alice"))
+        moved = fleet.move_keys(slot, source, target, count=1)
+    refused = time.monotonic()
+    with pytest.raises(StoreUnavailableError, match="TryAgain"):
+        await store.revoke_token(good)
+    assert time.monotonic() - refused < 0.5
+    assert await store.check(good)
+    fleet.close_slot(slot, target)
+    await store.revoke_token(good)
+    assert not await store.check(good)
+    assert store.status().problem is None
+    assert store.status().data_losses == 0
+    await store.close()
+
+
+async def test_a_node_that_is_down_at_the_start_keeps_its_own_users_out(make_fleet):
+    fleet = make_fleet("--save", "", "--cluster-require-full-coverage", "no")
+    first = RedisStore(fleet.url)
+    here = await token(first, users_of(fleet, fleet.masters[1])[0])
+    there = await token(first, users_of(fleet, fleet.masters[0])[0])
+    await first.close()
+    fleet.masters[0].stop()
+    store = RedisStore(fleet.url)
+    assert await answered(store, here)
+    with pytest.raises(StoreUnavailableError):
+        await store.check(there)
+    with pytest.raises(StoreUnavailableError):
+        await store.revoke_everything()
+    assert not store.status().available
+    assert await store.check(here)
+    await store.close()
+
+
+async def test_a_new_store_waits_for_all_nodes(make_fleet):
+    """Whether there is a store already the absent one alone may know."""
+    fleet = make_fleet("--save", "", "--cluster-require-full-coverage", "no")
+    alice = users_of(fleet, fleet.masters[1])[0]
+    fleet.masters[0].freeze()
+    store = RedisStore(fleet.url)
+    with pytest.raises(StoreUnavailableError):
+        await store.stamp(alice)
+    fleet.masters[0].thaw()
+    until = time.monotonic() + 5
+    while True:
+        with contextlib.suppress(StoreUnavailableError):
+            assert await store.check(await token(store, alice))
+            break
+        assert time.monotonic() < until
+        await asyncio.sleep(0.01)
+    assert store.status().data_losses == 0
+    await store.close()
+
+
+async def test_nodes_that_are_nowhere(caplog):
+    store = RedisStore(f"redis+cluster://127.0.0.1:{free_port()}")
+    for _ in range(3):
+        with pytest.raises(StoreUnavailableError):
+            await store.stamp("alice")
+    started = time.perf_counter()
+    for _ in range(100):
+        with pytest.raises(StoreUnavailableError):
+            await store.stamp("alice")
+    assert time.perf_counter() - started < 0.25, "nobody waits for what is known to be out"
+    assert caplog.text.count("Until it answers") == 1
+    await store.close()
+
+
+async def test_a_server_that_is_no_cluster(redis_server):
+    store = RedisStore(f"redis+cluster://127.0.0.1:{redis_server.port}")
+    with pytest.raises(StoreUnavailableError, match="who holds what"):
+        await store.stamp("alice")
+    await store.close()

@@ -1,0 +1,150 @@
+"""A primary that Sentinel names: it dies, freezes, steps down, or leaves a replica that lags."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+
+import pytest
+
+from async_jwt.errors import StoreUnavailableError
+from async_jwt.stores import TokenRef
+from async_jwt.stores.redis import RedisStore
+from tests.conftest import free_port
+from tests.faults.crowd import Crowd
+from tests.fleets import SERVICE, Sentinels
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    fleet = Sentinels(tmp_path)
+    yield fleet
+    fleet.stop()
+
+
+async def token(store, name):
+    return TokenRef(name, uuid.uuid4().hex, None, await store.stamp(name), 0.0, time.time() + 60)
+
+
+async def answered(store, ref, seconds=5.0):
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return await store.check(ref)
+        except StoreUnavailableError:
+            assert time.monotonic() < until, "it does not come back"
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("way", ["dies", "freezes", "steps down"])
+async def test_a_failover_under_load(fleet, way, caplog):
+    store = RedisStore(fleet.url, poll=0.3)
+    crowd = Crowd([store])
+    await store.start()
+    use = asyncio.ensure_future(crowd.use(4.0))
+    await asyncio.sleep(0.5)
+    before = crowd.count["200"]
+    if way == "dies":
+        fleet.primary.stop()
+    elif way == "freezes":
+        fleet.primary.freeze()
+    else:
+        await asyncio.to_thread(fleet.ask_for_failover)
+    await asyncio.to_thread(fleet.fail_over)
+    await asyncio.sleep(0.6)
+    assert store.status().available
+    if way == "freezes":
+        fleet.primary.thaw()
+    after = crowd.count["200"], crowd.count["revoked"]
+    await use
+    assert crowd.wrong == [] or store.status().data_losses
+    assert crowd.count["200"] > after[0] > before > 0
+    assert crowd.count["revoked"] > after[1]
+    assert crowd.slowest < 1.0
+    if not store.status().data_losses:
+        await crowd.all_hold()
+    assert store.status().read_only is False
+    await store.close()
+
+
+@pytest.mark.parametrize("on_data_loss", ["deny", "accept"])
+async def test_a_replica_that_lagged_is_noticed(fleet, on_data_loss, caplog):
+    store = RedisStore(fleet.url, on_data_loss=on_data_loss)
+    kept, ended = await token(store, "kept"), await token(store, "ended")
+    await asyncio.to_thread(fleet.cut_off_replica)
+    await store.revoke_token(ended)
+    assert not await store.check(ended)
+    fleet.primary.stop()
+    await asyncio.to_thread(fleet.fail_over)
+    assert await answered(store, ended) is (on_data_loss == "accept")
+    assert await store.check(kept) is (on_data_loss == "accept")
+    assert store.status().data_losses == 1
+    assert "an older state came back" in caplog.text
+    assert await store.check(await token(store, "kept"))
+    await store.close()
+
+
+async def test_sentinels_that_are_dead_or_frozen_hold_up_nobody(tmp_path):
+    fleet = Sentinels(tmp_path, sentinels=3)
+    try:
+        fleet.sentinels[0].freeze()
+        nobody = f"127.0.0.1:{free_port()}"
+        store = RedisStore(fleet.url.replace("://", f"://{nobody},", 1))
+        started = time.perf_counter()
+        assert await store.check(await token(store, "alice"))
+        assert time.perf_counter() - started < 0.25
+        fleet.sentinels[1].stop()
+        fleet.sentinels[2].stop()
+        assert await store.check(await token(store, "alice")), "its connection is as good as before"
+        await store.close()
+        with pytest.raises(StoreUnavailableError):
+            await store.stamp("alice")
+        assert "does not answer" in str(store.status().problem)
+        await store.close()
+    finally:
+        fleet.stop()
+
+
+async def test_what_sentinels_name_must_be_a_primary(fleet):
+    """Between the steps of a failover they may name one that is none yet, or no more."""
+    fleet.primary.does("REPLICAOF", "127.0.0.1", fleet.replica.port)
+    store = RedisStore(fleet.url)
+    with pytest.raises(StoreUnavailableError):
+        await store.stamp("alice")
+    await store.close()
+
+
+async def test_a_name_that_no_sentinel_knows(fleet):
+    store = RedisStore(fleet.url.replace(SERVICE, "nobody"))
+    with pytest.raises(StoreUnavailableError):
+        await store.start()
+    await store.close()
+
+
+async def test_a_primary_that_may_not_say_what_it_is_is_believed(fleet):
+    for server in (fleet.primary, fleet.replica):
+        server.does("ACL", "SETUSER", "shop", "on", ">secret", "~*", "+@all", "-role")
+    store = RedisStore(fleet.url.replace("://", "://shop:secret@"))
+    assert await store.check(await token(store, "alice"))
+    await store.close()
+
+
+async def test_the_old_primary_is_left_where_the_sentinels_name_another(fleet):
+    """It goes on answering, as one on the wrong side of a partition does; the look finds the new one."""
+    store = RedisStore(fleet.url, poll=0.1)
+    ref = await token(store, "alice")
+    await asyncio.to_thread(fleet.ask_for_failover)
+    await asyncio.to_thread(fleet.fail_over)
+    with contextlib.suppress(StoreUnavailableError):
+        await store.check(ref)
+    await asyncio.sleep(0.3)
+    fleet.replica.does("CONFIG", "RESETSTAT")
+    assert await answered(store, ref)
+    assert fleet.replica.does("INFO", "commandstats")["cmdstat_mget"]["calls"] >= 1
+    await store.revoke_user("alice")
+    assert not await store.check(ref)
+    await store.close()
