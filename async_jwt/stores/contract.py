@@ -118,6 +118,9 @@ class StoreStatus:
         may_evict: whether the server may drop keys to make room.
         persists: whether it keeps its data on disk.
         read_only: whether it is a replica, which cannot revoke.
+        staleness: seconds by which answers from a mirror may be behind; None where nothing is
+            answered from one.
+        mirrored: how many revocations the mirror holds; None without one.
     """
 
     available: bool
@@ -129,6 +132,8 @@ class StoreStatus:
     may_evict: bool | None = None
     persists: bool | None = None
     read_only: bool | None = None
+    staleness: float | None = None
+    mirrored: int | None = None
 
 
 class Store(Protocol):

@@ -17,9 +17,9 @@ from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.redis.ballot import ballot
 from async_jwt.stores.redis.breaker import Breaker
 from async_jwt.stores.redis.layout import BUCKET_NAMES, Layout
-from async_jwt.stores.redis.line import Line, refusal
+from async_jwt.stores.redis.line import Line
 from async_jwt.stores.redis.options import Address, Options, Place
-from async_jwt.stores.redis.outage import OutageError
+from async_jwt.stores.redis.outage import OutageError, refusal
 from async_jwt.stores.redis.pool import Command, Pool, connection_of
 from async_jwt.stores.redis.reads import Values
 from async_jwt.stores.redis.route import Caretaker, Part, Route
@@ -85,6 +85,16 @@ class Cluster(Route):
     async def relocate(self) -> None:
         with suppress(StoreUnavailableError):  # whoever needs it next is told
             await self.together("map", self._map)
+
+    async def settled(self) -> object:
+        own: list[tuple[str, list[bytes]]] = []
+        for line, _ in self.parts(BUCKET_NAMES):
+            nodes = bytes(await line.ask("CLUSTER", "NODES"))
+            slots = next(node.split()[8:] for node in nodes.splitlines() if b"myself" in node)
+            if any(slot.startswith(b"[") for slot in slots):
+                raise OutageError("Keys are on their way from one node to another")
+            own.append((line.name, slots))
+        return own
 
     async def close(self) -> None:
         for probe in self._breaker.stop():

@@ -115,10 +115,7 @@ class Inspector:
             else:
                 epoch = new_epoch()
                 for line, names in parts:
-                    calls = [
-                        ([self._layout.bucket(name) for name in group], [epoch, ""])
-                        for group in route.groups(names)
-                    ]
+                    calls = [(self._layout.with_feeds(group), [epoch, ""]) for group in route.groups(names)]
                     await line.run_each(FOUND, calls)
             values = await self._read(parts)
         return values

@@ -12,6 +12,8 @@ that a check needs are strings, so that one MGET reads them.
 | `async_jwt:{ab}:session:<sid>`   | a session, see `sessions`               | a minute past its end |
 | `async_jwt:{ab}:next:<sid>`      | claims and headers of its refresh token | the grace             |
 | `async_jwt:{ab}:sessions:<user>` | a sorted set: when each sid was used    | as its longest sid    |
+| `async_jwt:{ab}:feed`            | a stream: what was revoked of late, if  | an hour after the     |
+|                                  | anybody mirrors it                      | last one who did      |
 | `async_jwt:{00}:evicted`         | run id, evicted keys; of a Cluster, one | for ever              |
 |                                  | for each node: `...:evicted:host:port`  |                       |
 
@@ -27,6 +29,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from async_jwt.core.clock import system_clock
@@ -119,6 +122,9 @@ def read_stamp(text: str) -> Stamp | None:
     return None if found is None else Stamp(found[1], int(found[2]), int(found[3]))
 
 
+# What SCAN takes for a pattern.
+_GLOB = re.compile(r"[*?\[\]\\^]")
+
 _STAMP = re.compile(r"([A-Za-z0-9_-]{1,32})\.([0-9]{1,19})\.([0-9]{1,19})")
 
 
@@ -148,12 +154,24 @@ class Layout:
 
     def __init__(self, prefix: str) -> None:
         self._bases = {name: f"{prefix}{{{name}}}:" for name in BUCKET_NAMES}
+        self.channel: str = f"{prefix}feed"
+        escaped = _GLOB.sub(lambda found: chr(92) + found[0], prefix)
+        self.pattern: str = f"{escaped}{{??}}:[jsu]*"
+        self.prefix: str = prefix
         self._evicted = f"{prefix}{{00}}:evicted"
         self._place = len(prefix) + 1
 
     def bucket(self, name: str) -> str:
         """A bucket's generation."""
         return f"{self._bases[name]}all"
+
+    def feed(self, name: str) -> str:
+        """What was revoked in a bucket of late, for those who mirror it."""
+        return f"{self._bases[name]}feed"
+
+    def with_feeds(self, names: Sequence[str]) -> list[str]:
+        """Some buckets, then their feeds."""
+        return [*map(self.bucket, names), *map(self.feed, names)]
 
     def bucket_in(self, key: str) -> str:
         """The bucket that a key is in."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 from asyncio import gather
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from async_jwt.errors import StoreUnavailableError
+from async_jwt.errors import ConfigurationError, StoreUnavailableError
 from async_jwt.stores.contract import TokenRef
 from async_jwt.stores.redis.cluster import Cluster
 from async_jwt.stores.redis.inspector import Inspector
 from async_jwt.stores.redis.known import Known, Loss
 from async_jwt.stores.redis.layout import BUCKET_NAMES, NOT_REVOKED, Bucket, Layout, User
+from async_jwt.stores.redis.line import Line
 from async_jwt.stores.redis.losses import LOSES, Losses
 from async_jwt.stores.redis.lua import REVOKE_EVERYTHING, Script
 from async_jwt.stores.redis.options import Options, Place
@@ -20,6 +21,9 @@ from async_jwt.stores.redis.outage import OutageError
 from async_jwt.stores.redis.reads import Values
 from async_jwt.stores.redis.route import OneServer, Route, Routes
 from async_jwt.stores.redis.state import State
+
+if TYPE_CHECKING:
+    from async_jwt.stores.redis.mirror import Mirror
 
 __all__ = ["TRIES", "Found", "Ledger"]
 
@@ -69,7 +73,17 @@ class Ledger:
         self.layout: Layout = Layout(options.prefix)
         self.losses: Losses = Losses(self._known, self.layout, options, state)
         self._inspector = Inspector(self._known, self.layout, self.losses, options, state)
-        self._routes = Routes(self._make, state.forget)
+        self._mirror = _mirror(self._known, self.layout, self.losses, options, state)
+        self._routes = Routes(self._make, self._forget)
+
+    def mirrored(self, ref: TokenRef) -> bool | None:
+        """Whether a token counts, as far as is known without asking; None if it is not."""
+        return None if self._mirror is None else self._mirror.says(ref)
+
+    def mirror_status(self) -> dict[str, Any]:
+        """What a store's status says of the mirror."""
+        mirror = self._mirror
+        return {} if mirror is None else {"staleness": mirror.staleness, "mirrored": len(mirror)}
 
     async def look(self, ref: TokenRef, more: Sequence[str] = ()) -> Found:
         """Look at what a token's validity depends on, and at further keys, in one command at most.
@@ -131,7 +145,9 @@ class Ledger:
             before = self._known.before(name)
             line = route.at(name)
             line.refuse_if_out()
-            reply = await line.run(script, [self.layout.bucket(name), *keys], arguments)
+            reply = await line.run(
+                script, [self.layout.bucket(name), *keys, self.layout.feed(name)], arguments
+            )
             if reply == 0:
                 return None
             value, added, *rest = reply if isinstance(reply, list) and len(reply) > 1 else (reply, 0)
@@ -182,8 +198,7 @@ class Ledger:
             parts = route.parts(BUCKET_NAMES)
             for line, _ in parts:
                 line.refuse_if_out()
-            runs = [line.run_each(REVOKE_EVERYTHING, self._calls(route, names)) for line, names in parts]
-            if all(reply == 1 for replies in await gather(*runs) for reply in replies):
+            if all(await gather(*(self._revoke_all_on(route, *part) for part in parts))):
                 return
             await self._inspector.learn(route)
         raise StoreUnavailableError(LOSES)
@@ -207,6 +222,12 @@ class Ledger:
         """
         await self.losses.deal(await self._routes.here(), Loss(name, found, (named,), why))
 
+    def _forget(self) -> None:
+        """This is another process now."""
+        self._state.forget()
+        if self._mirror is not None:
+            self._mirror.forget()
+
     def _make(self) -> Route:
         if self._place.kind == "cluster":
             return Cluster(self._place, self._options, self.layout, self._state, self._inspector)
@@ -217,23 +238,35 @@ class Ledger:
         route = await self._routes.here()
         route.watch.wind()
         await route.ready()
-        if self._knows(name) and not self._inspector.is_due:
-            return route
+        if self._inspector.is_due or not self._knows(name):
+            await self._get_to_know(route, name)
+        if self._mirror is not None:
+            self._mirror.wind(route)
+        return route
+
+    async def _get_to_know(self, route: Route, name: str | None) -> None:
         for line in route.lines() if name is None else [route.at(name)]:
             line.refuse_if_out()
         if self._knows(name):
             await self._inspector.look(route)
-            return route
+            return
         await self._inspector.learn(route)
         if not self._knows(name):
             raise OutageError("Some of the revocation store's servers do not answer")
-        return route
 
     def _knows(self, name: str | None) -> bool:
         return self._known.covers(name) if name is not None else all(map(self._known.covers, BUCKET_NAMES))
 
-    def _calls(self, route: Route, names: Sequence[str]) -> list[tuple[list[str], list[str]]]:
-        return [([self.layout.bucket(name) for name in group], []) for group in route.groups(names)]
+    async def _revoke_all_on(self, route: Route, line: Line, names: list[str]) -> bool:
+        """Raise everybody's generation on one server. Returns whether all buckets were there."""
+        groups = route.groups(names)
+        calls = [(self.layout.with_feeds(group), list[str]()) for group in groups]
+        for group, reply in zip(groups, await line.run_each(REVOKE_EVERYTHING, calls), strict=True):
+            if not isinstance(reply, list) or len(reply) != len(group):
+                return False
+            for name, raw in zip(group, reply, strict=True):
+                self._known.look(name, raw, None)  # so that nobody answers with what was before
+        return True
 
     def read_user(self, raw: bytes | None) -> tuple[str, User]:
         """A user's generation, as it is written and as it is. Raises StoreUnavailableError."""
@@ -245,3 +278,15 @@ class Ledger:
         except ValueError:
             self._state.junk()
             raise StoreUnavailableError("The revocation store holds no generation at a user's key") from None
+
+
+def _mirror(known: Known, layout: Layout, losses: Losses, options: Options, state: State) -> Mirror | None:
+    if not options.mirror:
+        return None
+    try:
+        from async_jwt.stores.redis.mirror import Mirror  # noqa: PLC0415  # an extra of its own
+    except ImportError:
+        raise ConfigurationError(
+            "JWT_STORE_URI: mirror=true needs a further package: pip install async-jwt[mirror]"
+        ) from None
+    return Mirror(known, layout, losses, options, state)

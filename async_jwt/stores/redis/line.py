@@ -11,12 +11,12 @@ from redis.exceptions import NoScriptError, ResponseError
 from async_jwt.stores.redis.breaker import Breaker
 from async_jwt.stores.redis.lua import Script
 from async_jwt.stores.redis.options import Options
-from async_jwt.stores.redis.outage import OutageError, RefusedError
-from async_jwt.stores.redis.pool import Command, Pool
+from async_jwt.stores.redis.outage import OutageError, RefusedError, name_of, refusal
+from async_jwt.stores.redis.pool import Command, Pool, Talk
 from async_jwt.stores.redis.reads import Reads, Values
 from async_jwt.stores.redis.state import State
 
-__all__ = ["Line", "refusal"]
+__all__ = ["Line"]
 
 T = TypeVar("T")
 
@@ -139,11 +139,24 @@ class Line:
         Raises:
             OutageError: there was no answer in time; RefusedError for an error.
         """
+        return (await self.ask_each([command]))[0]
+
+    async def ask_each(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands in one go. Raises as `ask` does."""
         until = asyncio.get_running_loop().time() + self._deadline
-        (reply,) = await self.send([command], until)
-        if isinstance(reply, ResponseError):
-            reply = await self._elsewhere(reply, command, until)
-        return reply
+        replies = await self.send(commands, until) if commands else []
+        for place, reply in enumerate(replies):
+            if isinstance(reply, ResponseError):
+                replies[place] = await self._elsewhere(reply, commands[place], until)
+        return replies
+
+    async def talk(self) -> Talk:
+        """A connection of one's own. Raises OutageError, which says nothing about others."""
+        try:
+            async with asyncio.timeout(self._deadline):
+                return Talk(await self._pool.open(), self._deadline)
+        except Exception as problem:
+            raise OutageError("The revocation store did not answer") from problem
 
     async def send(self, commands: Sequence[Command], until: float | None = None) -> list[Any]:
         """Send commands in one go; an error in a reply stands in its place.
@@ -168,7 +181,7 @@ class Line:
         except ResponseError as problem:
             raise refusal(problem) from problem
         except Exception as problem:  # a garbled reply may raise anything
-            self._breaker.trip(f"The revocation store does not answer: {_name_of(problem)}", began)
+            self._breaker.trip(f"The revocation store does not answer: {name_of(problem)}", began)
             raise OutageError("The revocation store did not answer") from problem
 
     async def close(self) -> None:
@@ -233,18 +246,3 @@ def _are_values(reply: Any, count: int) -> bool:
         and len(reply) == count
         and all(value is None or isinstance(value, bytes) for value in reply)
     )
-
-
-def refusal(problem: ResponseError) -> RefusedError:
-    """A server's error as ours."""
-    kind = _name_of(problem)
-    return RefusedError(f"The revocation store refused: {kind}", kind)
-
-
-def _name_of(problem: Exception) -> str:
-    """What went wrong, without what it was about: a reply may quote keys, and so identities."""
-    kind = type(problem)
-    if kind is not ResponseError:
-        return kind.__name__
-    code = str(problem).partition(" ")[0]
-    return code if code.isascii() and code.isalpha() and code.isupper() else kind.__name__

@@ -58,9 +58,7 @@ class Losses:
         epoch, before = new_epoch(), [self._known.before(name) for name in names]
         keys = [self._layout.bucket(name) for name in names]
         if not self._denies:
-            calls = [
-                ([self._layout.bucket(name) for name in group], [epoch, "1"]) for group in route.groups(names)
-            ]
+            calls = [(self._layout.with_feeds(group), [epoch, "1"]) for group in route.groups(names)]
             await line.run_each(FOUND, calls)
             self._take_as_it_is(names, await line.fetch(keys))
             self.say_once(loss.why, loss.evicted or f"{loss.found} {loss.epochs}")
@@ -106,7 +104,7 @@ class Losses:
         )
         common = [epoch, ",".join(filter(None, left)), str(FORMER)]
         calls = [
-            ([self._layout.bucket(name) for name in group], [*common, *(now[name] for name in group)])
+            (self._layout.with_feeds(group), [*common, *(now[name] for name in group)])
             for group in route.groups(ordered)
         ]
         if not all(isinstance(reply, int) for reply in await line.run_each(LOSE, calls)):

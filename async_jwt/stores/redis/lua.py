@@ -11,7 +11,9 @@ __all__ = [
     "FOUND",
     "LIST_SESSIONS",
     "LOSE",
+    "OPEN_FEEDS",
     "PUT_SESSION",
+    "REVOKED",
     "REVOKE_EVERYTHING",
     "REVOKE_ONE",
     "REVOKE_SESSION",
@@ -37,7 +39,9 @@ DROP_SESSIONS = _load("drop_sessions")
 FOUND = _load("found")
 LIST_SESSIONS = _load("list_sessions")
 LOSE = _load("lose")
+OPEN_FEEDS = _load("open_feeds")
 PUT_SESSION = _load("put_session")
+REVOKED = _load("revoked")
 REVOKE_ONE = _load("revoke_one")
 REVOKE_SESSION = _load("revoke_session")
 REVOKE_USER = _load("revoke_user")

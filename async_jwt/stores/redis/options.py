@@ -82,6 +82,9 @@ class Options:
     on_outage: OnOutage = "deny"
     on_data_loss: OnDataLoss = "deny"
     poll: float = 5.0
+    mirror: bool = False
+    mirror_max: int = 100_000
+    mirror_lag: float = 1.0
 
 
 def read_options(url: str, given: Mapping[str, Any]) -> tuple[Place, Options]:
@@ -104,16 +107,16 @@ def read_options(url: str, given: Mapping[str, Any]) -> tuple[Place, Options]:
     address, _, query = rest.partition("?")
     ours, theirs, sentinels = _sorted(query, may_name_sentinels=kind == "sentinel")
     values: dict[str, Any] = {**given, **ours}
-    connections = _number(values["max_connections"], "max_connections")
-    if connections != int(connections):
-        raise ConfigurationError("JWT_STORE_URI: max_connections must be a whole number")
     options = Options(
         deadline=_number(values["deadline"], "deadline"),
-        max_connections=int(connections),
+        max_connections=_count(values["max_connections"], "max_connections"),
         prefix=values["prefix"],
         on_outage=_choice(values["on_outage"], "on_outage", ("deny", "allow")),
         on_data_loss=_choice(values["on_data_loss"], "on_data_loss", ("deny", "accept")),
         poll=_number(values["poll"], "poll"),
+        mirror=_flag(values["mirror"], "mirror"),
+        mirror_max=_count(values["mirror_max"], "mirror_max"),
+        mirror_lag=_number(values["mirror_lag"], "mirror_lag"),
     )
     try:
         if scheme == "unix":
@@ -180,14 +183,28 @@ def _host(name: str, port: int) -> Address:
     return Address(parts.hostname or "localhost", parts.port or port)
 
 
-def _number(value: object, name: str) -> float:
+def _number(value: object, name: str, most: float = 1e6) -> float:
     try:
         number = float(cast("Any", value))
     except (TypeError, ValueError):
         number = 0.0
-    if not 0 < number < 1e6:
+    if not 0 < number < most:
         raise ConfigurationError(f"JWT_STORE_URI: {name} must be a number greater than 0")
     return number
+
+
+def _count(value: object, name: str) -> int:
+    number = _number(value, name, most=1e9)
+    if number != int(number):
+        raise ConfigurationError(f"JWT_STORE_URI: {name} must be a whole number")
+    return int(number)
+
+
+def _flag(value: object, name: str) -> bool:
+    flags = {"true": True, "1": True, "false": False, "0": False}
+    if str(value).lower() not in flags:
+        raise ConfigurationError(f"JWT_STORE_URI: {name} must be true or false, and not {value!r}")
+    return flags[str(value).lower()]
 
 
 def _choice(value: object, name: str, choices: tuple[C, ...]) -> C:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from redis.exceptions import ResponseError
+
 from async_jwt.errors import StoreUnavailableError
 
-__all__ = ["OutageError", "RefusedError", "one_of_ones_own"]
+__all__ = ["OutageError", "RefusedError", "name_of", "one_of_ones_own", "refusal"]
 
 
 class OutageError(StoreUnavailableError):
@@ -28,3 +30,18 @@ def one_of_ones_own(problem: BaseException | None) -> StoreUnavailableError:
     if isinstance(problem, StoreUnavailableError):
         return type(problem)(problem.detail)
     return StoreUnavailableError("The revocation store was closed, or failed")
+
+
+def refusal(problem: ResponseError) -> RefusedError:
+    """A server's error as ours."""
+    kind = name_of(problem)
+    return RefusedError(f"The revocation store refused: {kind}", kind)
+
+
+def name_of(problem: Exception) -> str:
+    """What went wrong, without what it was about: a reply may quote keys, and so identities."""
+    kind = type(problem)
+    if kind is not ResponseError:
+        return kind.__name__
+    code = str(problem).partition(" ")[0]
+    return code if code.isascii() and code.isalpha() and code.isupper() else kind.__name__

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
 
 from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.retry import Retry
@@ -13,7 +14,9 @@ from redis.driver_info import DriverInfo
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-__all__ = ["Command", "Pool", "connection_of", "exchange"]
+from async_jwt.stores.redis.outage import OutageError, name_of, refusal
+
+__all__ = ["Command", "Pool", "Talk", "connection_of", "exchange"]
 
 Command = tuple[Any, ...]
 
@@ -55,6 +58,16 @@ class Pool:
                     pass  # as a server that was restarted leaves them
             return await self._ask(await self._make(), commands)
 
+    async def open(self) -> AbstractConnection:
+        """A connection beside those of the pool, open. Raises as `send` does."""
+        connection = await self._make()
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
     async def close(self) -> None:
         """Close idle connections now, and the others when they come back."""
         self._is_closed = True
@@ -80,6 +93,56 @@ class Pool:
         else:
             self._idle.append(connection)
         return replies
+
+
+class Talk:
+    """A connection of one's own, for commands that belong together, and for what comes unasked.
+
+    Args:
+        connection: it, open.
+        deadline: seconds that a command may take.
+    """
+
+    def __init__(self, connection: AbstractConnection, deadline: float) -> None:
+        self._connection = connection
+        self._deadline = deadline
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        await self.end()
+
+    async def ask(self, *command: Any) -> Any:
+        """Send a command, and read the reply. Raises OutageError, RefusedError."""
+        with _told():
+            async with asyncio.timeout(self._deadline):
+                (reply,) = await exchange(self._connection, [command])
+        if isinstance(reply, ResponseError):
+            raise refusal(reply)
+        return reply
+
+    async def say(self, *command: Any) -> None:
+        """Send a command whose reply `hear` gets. Raises OutageError."""
+        with _told():
+            await self._connection.send_command(*command)
+
+    async def hear(self) -> Any:
+        """Wait for what comes. Raises OutageError once the connection ends."""
+        with _told():
+            return await self._connection.read_response(push_request=True)
+
+    async def end(self) -> None:
+        """Close the connection."""
+        await self._connection.disconnect(nowait=True)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except Exception as problem:  # a garbled reply may raise anything
+        raise OutageError(f"The revocation store does not answer: {name_of(problem)}") from problem
 
 
 async def exchange(connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:

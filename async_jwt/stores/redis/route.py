@@ -76,6 +76,10 @@ class Route(ABC):
         """Look where the servers are by now. Raises nothing."""
 
     @abstractmethod
+    async def settled(self) -> object:
+        """Which server holds what, to be compared. Raises OutageError while keys are on their way."""
+
+    @abstractmethod
     def lines(self) -> list[Line]:
         """The lines to all servers."""
 
@@ -141,6 +145,9 @@ class OneServer(Route):
 
     def lines(self) -> list[Line]:
         return [self._line]
+
+    async def settled(self) -> object:
+        return None
 
     async def relocate(self) -> None:
         if self._sentinels is None:

@@ -44,6 +44,7 @@ class State:
         self._let_through = 0
         self._losses = 0
         self._server: Server | None = None
+        self._mirrors = False
         self._telling: set[asyncio.Task[None]] = set()
 
     def status(self) -> StoreStatus:
@@ -129,6 +130,18 @@ class State:
             outcome = "All tokens made until now are refused: everybody signs in again"
         log.critical("The revocation store lost data: %s. %s", why, outcome)
         self._tell("data_lost", why)
+
+    def mirror(self, *, live: bool) -> None:
+        """Whether the mirror of revocations answers, or is behind."""
+        if live == self._mirrors:
+            return
+        self._mirrors = live
+        if live:
+            log.info("The mirror of revocations answers")
+            self._tell("mirror_live", "")
+        else:
+            log.warning("The mirror of revocations is behind: checks ask the servers")
+            self._tell("mirror_late", "")
 
     def server(self, server: Server | None) -> None:
         """What the servers say about themselves; None if they say nothing."""

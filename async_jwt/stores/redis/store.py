@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from async_jwt.errors import StoreUnavailableError
@@ -51,6 +52,12 @@ class RedisStore:
         on_data_loss: what to do once the server has lost revocations: "deny" refuses all
             tokens made until then; "accept" lets them go by their time.
         poll: seconds between two looks at what shows in no reply, such as evicted keys.
+        mirror: whether to keep all revocations in this process's memory, so that checks ask
+            nobody. Needs the `mirror` extra.
+        mirror_max: how many of them to keep one by one; of more a filter is kept, which says of
+            nearly all tokens that they are surely not revoked, and the others are asked for.
+        mirror_lag: seconds by which the mirror may be behind. Once nobody can say that it is
+            not, checks ask the servers.
 
     Raises:
         ConfigurationError: the URL or an option is wrong.
@@ -66,6 +73,9 @@ class RedisStore:
         on_outage: OnOutage = "deny",
         on_data_loss: OnDataLoss = "deny",
         poll: float = 5.0,
+        mirror: bool = False,
+        mirror_max: int = 100_000,
+        mirror_lag: float = 1.0,
     ) -> None:
         place, options = read_options(
             url,
@@ -76,6 +86,9 @@ class RedisStore:
                 "on_outage": on_outage,
                 "on_data_loss": on_data_loss,
                 "poll": poll,
+                "mirror": mirror,
+                "mirror_max": mirror_max,
+                "mirror_lag": mirror_lag,
             },
         )
         self._passes_outages = options.on_outage == "allow"
@@ -90,6 +103,9 @@ class RedisStore:
         return found.stamp
 
     async def check(self, ref: TokenRef) -> bool:
+        answer = self._ledger.mirrored(ref)
+        if answer is not None:
+            return answer
         try:
             return (await self._judge(ref))[0]
         except StoreUnavailableError as problem:
@@ -104,7 +120,7 @@ class RedisStore:
             raise ValueError("A token without a jti cannot be revoked by itself: revoke its session or user")
         bucket, key = bucket_of(ref.identity), self._layout.token(ref.identity, ref.jti)
         await self._to_the_end(
-            self._done(self._ledger.write(bucket, REVOKE_ONE, [key], [lives(ref.expires_at)]))
+            self._done(self._ledger.write(bucket, REVOKE_ONE, [key], [lives(ref.expires_at), ref.jti]))
         )
 
     async def revoke_session(self, sid: str, expires_at: float | None) -> None:
@@ -149,7 +165,7 @@ class RedisStore:
 
     def status(self) -> StoreStatus:
         """How the server fares, as far as this process knows. Asks nobody."""
-        return self._state.status()
+        return replace(self._state.status(), **self._ledger.mirror_status())
 
     async def _judge(self, ref: TokenRef, more: Sequence[str] = ()) -> tuple[bool, Found]:
         for _ in range(TRIES):
@@ -172,7 +188,7 @@ class RedisStore:
     async def _revoke_user(self, identity: str, keep: TokenRef | None) -> None:
         bucket, keys = bucket_of(identity), [self._layout.user(identity), self._layout.sessions(identity)]
         if keep is None:
-            await self._done(self._ledger.write(bucket, REVOKE_USER, keys, ["*", "0", "0", ""]))
+            await self._done(self._ledger.write(bucket, REVOKE_USER, keys, ["*", "0", "0", "", identity]))
             return
         keep = keep._replace(identity=identity)
         for _ in range(_CONTENDERS):
@@ -182,7 +198,7 @@ class RedisStore:
             goes_on = kept != "" and user.keep == kept
             least = user.kept_from if goes_on else user.generation
             since = user.kept_since if goes_on else user.raised_at
-            arguments = [found.user_text, str(least), f"{since:.6f}", kept]
+            arguments = [found.user_text, str(least), f"{since:.6f}", kept, identity]
             if await self._ledger.write(bucket, REVOKE_USER, keys, arguments) is not None:
                 return
         raise StoreUnavailableError("Too many revoke the same user at the same time")

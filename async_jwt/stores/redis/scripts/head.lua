@@ -8,9 +8,13 @@ local function read(value)
   return { epoch = epoch, gen = tonumber(gen), at = at, count = tonumber(count), mark = mark, former = former }
 end
 
-local function write(key, bucket)
-  local value = string.format('%s %.0f %s %.0f %s %s',
+local function text_of(bucket)
+  return string.format('%s %.0f %s %.0f %s %s',
     bucket.epoch, bucket.gen, bucket.at, bucket.count, bucket.mark, bucket.former)
+end
+
+local function write(key, bucket)
+  local value = text_of(bucket)
   redis.call('SET', key, value)
   return value
 end
@@ -21,10 +25,21 @@ local function now()
   return time[1] .. '.' .. string.format('%06d', time[2]), time[1] * 1000000 + time[2]
 end
 
--- Counts a revocation in a bucket.
-local function count(bucket)
+-- Counts a revocation in a bucket, and tells those who mirror it, if there are any: what kind it is, its id,
+-- for how many milliseconds it is remembered, and what stands at the user.
+local function count(bucket, key, feed, kind, id, lives, user)
   local _, micros = now()
   bucket.count, bucket.mark = bucket.count + 1, string.format('%.0f', micros)
+  if redis.call('EXISTS', feed) == 0 then return end
+  local entry = cjson.encode({ string.sub(key, -7, -6), kind, id, tostring(lives), user, text_of(bucket) })
+  local added = redis.pcall('XADD', feed, 'MAXLEN', '~', 256,
+    string.format('%.0f-0', bucket.count), 'e', entry)
+  if type(added) == 'table' and added.err then
+    -- Of another time, or somebody else's: whoever reads it sees that something is missing.
+    if not (string.find(added.err, 'smaller') or string.find(added.err, 'WRONGTYPE')) then error(added.err) end
+    redis.call('UNLINK', feed)
+  end
+  redis.call('PUBLISH', string.sub(key, 1, -9) .. 'feed', entry)
 end
 
 -- Sets a key that lives for so many milliseconds; '' for ever.
@@ -41,16 +56,19 @@ local function clear_for_list(key)
   if redis.call('TYPE', key).ok ~= 'zset' then redis.call('UNLINK', key) end
 end
 
--- Remembers that something was revoked, never for less long than it is already.
+-- Remembers that something was revoked, never for less long than it is already. Returns for how long.
 local function remember(key, value, lives)
   local before = redis.call('MGET', key)[1]
   local left = before and redis.call('PTTL', key) or -2
-  if left == -1 or (lives ~= '' and tonumber(lives) <= left) then return end
+  if left == -1 then return '' end
+  if lives ~= '' and tonumber(lives) <= left then return left end
   put(key, before or value, lives)
+  return lives
 end
 
 -- Revokes a session: what stands for it goes, and what says so stays for so many milliseconds, or for as
 -- long as the session itself would have. The keys that are named here share the slot of those declared.
+-- Returns for how long.
 local function revoke_session(base, sid, lives)
   local key = base .. 'session:' .. sid
   local session = redis.call('MGET', key)[1]
@@ -62,6 +80,6 @@ local function revoke_session(base, sid, lives)
     redis.call('UNLINK', key, base .. 'next:' .. sid)
     redis.pcall('ZREM', base .. 'sessions:' .. owner, sid)
   end
-  remember(base .. 'sid:' .. sid, mark or '1', lives)
+  return remember(base .. 'sid:' .. sid, mark or '1', lives)
 end
 

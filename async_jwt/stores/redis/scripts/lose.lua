@@ -1,11 +1,11 @@
 -- After a loss of data: a new epoch, so that nothing made before counts any more. Once in each bucket.
--- KEYS: buckets
+-- KEYS: buckets, then their feeds, which end
 -- ARGV: a new epoch; the epochs in use before, with commas; how many left epochs are remembered; the epoch
 --       that each bucket had when the loss was seen, '' for one that was gone
 -- Returns in how many buckets; somebody else was faster in the others
 local at, stamp = now()
-local done = 0
-for place = 1, #KEYS do
+local done, all = 0, #KEYS / 2
+for place = 1, all do
   local bucket = read(redis.call('MGET', KEYS[place])[1])
   if (bucket and bucket.epoch or '') == ARGV[3 + place] then
     local former, seen = {}, { [ARGV[1]] = true }
@@ -18,6 +18,7 @@ for place = 1, #KEYS do
     end
     write(KEYS[place],
       { epoch = ARGV[1], gen = stamp, at = at, count = 0, mark = '0', former = table.concat(former, ',') })
+    redis.call('UNLINK', KEYS[all + place])
     done = done + 1
   end
 end

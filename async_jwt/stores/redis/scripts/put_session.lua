@@ -1,6 +1,6 @@
 -- Puts a session in the place of what was seen of it.
 -- KEYS: its bucket, its user, the token that it follows, what says that it was revoked, the session, what is
---       kept of its refresh token, the user's sessions
+--       kept of its refresh token, the user's sessions, the bucket's feed
 -- ARGV: the bucket's epoch and generation, the user and the session as they were seen; the session as it
 --       shall be, and for how many milliseconds, '' for ever; likewise what to keep of its refresh token, ''
 --       for nothing; when it was used; its id; how many a user may have, '' for any number; what the bucket's
@@ -46,8 +46,7 @@ if limit and redis.call('ZCARD', all) > limit then
   local beyond = math.max(math.min(redis.call('ZCARD', all) - limit, 100), 0)
   for _, other in ipairs(redis.call('ZRANGE', all, 0, beyond)) do
     if other ~= sid and reply[2] < beyond then
-      revoke_session(base, other, 1)
-      count(bucket)
+      count(bucket, KEYS[1], KEYS[8], 's', other, revoke_session(base, other, 1), '')
       reply[2] = reply[2] + 1
       table.insert(reply, other)
     end

@@ -1,15 +1,16 @@
 -- Raises everybody's generation in all buckets given.
--- KEYS: the buckets
--- Returns 1; 0 without doing anything where one of them is gone
-local values = redis.call('MGET', unpack(KEYS))
-for place = 1, #KEYS do
-  if not read(values[place]) then return 0 end
+-- KEYS: the buckets, then their feeds
+-- Returns the buckets' values; 0 without doing anything where one of them is gone
+local buckets = {}
+for place = 1, #KEYS / 2 do
+  buckets[place] = read(redis.call('MGET', KEYS[place])[1])
+  if not buckets[place] then return 0 end
 end
 local at, stamp = now()
-for place = 1, #KEYS do
-  local bucket = read(values[place])
+local values = {}
+for place, bucket in ipairs(buckets) do
   bucket.gen, bucket.at = math.max(bucket.gen + 1, stamp), at
-  count(bucket)
-  write(KEYS[place], bucket)
+  count(bucket, KEYS[place], KEYS[#buckets + place], 'a', '', '', '')
+  values[place] = write(KEYS[place], bucket)
 end
-return 1
+return values

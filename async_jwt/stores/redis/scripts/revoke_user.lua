@@ -1,7 +1,7 @@
 -- Raises a user's generation.
--- KEYS: the user's bucket, the user, the user's sessions
+-- KEYS: the user's bucket, the user, the user's sessions, the bucket's feed
 -- ARGV: what the user's key held when the token to keep was looked at, or '*'; the generation and time from
---       which tokens of what is kept go on, or 0 and 0; whose id is kept, or ''
+--       which tokens of what is kept go on, or 0 and 0; whose id is kept, or ''; the user
 -- Returns the bucket's value and 1; '' without doing anything where the bucket is gone, 0 where the user's
 -- changed
 local bucket = read(redis.call('MGET', KEYS[1])[1])
@@ -10,8 +10,8 @@ local user = redis.call('GET', KEYS[2]) or ''
 if ARGV[1] ~= '*' and ARGV[1] ~= user then return 0 end
 local at, stamp = now()
 local gen = math.max(tonumber(string.match(user, '^%d+') or 0) + 1, stamp)
-redis.call('SET', KEYS[2],
-  string.format('%.0f', gen) .. ' ' .. at .. ' ' .. ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4])
+local value = string.format('%.0f', gen) .. ' ' .. at .. ' ' .. ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4]
+redis.call('SET', KEYS[2], value)
 
 -- However many sessions there were, they are dead and go by their time; only the list of them goes now.
 clear_for_list(KEYS[3])
@@ -21,5 +21,5 @@ if used then
   redis.call('ZADD', KEYS[3], used, ARGV[4])
   if left > 0 then redis.call('PEXPIRE', KEYS[3], left) end
 end
-count(bucket)
+count(bucket, KEYS[1], KEYS[4], 'u', ARGV[5], '', value)
 return { write(KEYS[1], bucket), 1 }

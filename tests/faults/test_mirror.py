@@ -1,0 +1,535 @@
+"""The mirror: answers without asking, never later than it says, and asks where it cannot know."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import contextlib
+import gc
+import json
+import time
+import uuid
+import weakref
+
+import pytest
+from redis.crc import key_slot
+
+from async_jwt.errors import ConfigurationError, StoreUnavailableError
+from async_jwt.signals import store_state_changed
+from async_jwt.stores import TokenRef
+from async_jwt.stores.contract import bucket_of, new_sid
+from async_jwt.stores.redis import RedisStore
+from async_jwt.testing import session_contract, store_contract
+from tests.faults.conftest import rotating
+from tests.faults.wire import Wire
+from tests.fleets import ClusterOfServers
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Three masters that are left as they are."""
+    fleet = ClusterOfServers(tmp_path_factory.mktemp("cluster"), replicas=False)
+    yield fleet
+    fleet.stop()
+
+
+@contextlib.asynccontextmanager
+async def mirrored(url, **options):
+    """A store whose mirror answers."""
+    store = RedisStore(url, mirror=True, **{"poll": 60, **options})
+    await store.start()
+    await live(store)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def live(store, seconds=5.0):
+    until = time.monotonic() + seconds
+    while store.status().staleness is None:
+        assert time.monotonic() < until, "the mirror does not come up"
+        await asyncio.sleep(0.005)
+
+
+async def token(store, name="alice"):
+    gen = await store.stamp(name)
+    return TokenRef(name, uuid.uuid4().hex, new_sid(name), gen, 0.0, time.time() + 60)
+
+
+def without_asking(store, ref):
+    """What a check says that does not wait for anything; None if it would."""
+    check = store.check(ref)
+    try:
+        check.send(None)
+    except StopIteration as done:
+        return done.value
+    except StoreUnavailableError:
+        return None
+    check.close()
+    return None
+
+
+async def comes(store, ref, answer, seconds=5.0):
+    """Wait until a check says something without asking."""
+    until = time.monotonic() + seconds
+    while without_asking(store, ref) is not answer:
+        assert time.monotonic() < until, "it does not hear of it"
+        await asyncio.sleep(0.002)
+
+
+@pytest.mark.parametrize("most", [100_000, 1], ids=["one by one", "filter"])
+@pytest.mark.parametrize("where", ["redis_url", "cluster"])
+async def test_it_keeps_all_promises(where, most, request):
+    given = request.getfixturevalue(where)
+    url = given if where == "redis_url" else given.url
+    for promise in [*store_contract, *session_contract]:
+        async with mirrored(url, prefix=f"{uuid.uuid4().hex}:", deadline=5, mirror_max=most) as store:
+            await promise(store)
+
+
+@pytest.mark.parametrize("where", ["redis_url", "cluster"])
+async def test_what_others_revoke_is_heard(where, request):
+    given = request.getfixturevalue(where)
+    url, prefix = given if where == "redis_url" else given.url, f"{uuid.uuid4().hex}:"
+    other = RedisStore(url, prefix=prefix, deadline=5)
+    async with mirrored(url, prefix=prefix, deadline=5) as store:
+        refs = [await token(store, f"user {number}") for number in range(5)]
+        assert [without_asking(store, ref) for ref in refs] == [True] * 5
+        await other.revoke_token(refs[0])
+        await other.revoke_session(str(refs[1].sid), None)
+        await other.revoke_user(refs[2].identity)
+        await other.revoke_user(refs[3].identity, keep=refs[3])
+        for ref, counts in zip(refs, [False, False, False, True, True], strict=True):
+            await comes(store, ref, counts)
+        sibling = refs[3]._replace(jti="another", sid=new_sid(refs[3].identity))
+        await comes(store, sibling, False)
+        await other.revoke_everything()
+        for ref in refs:
+            await comes(store, ref, False)
+        new = await token(other, "user 0")
+        await comes(store, new, True)
+    await other.close()
+
+
+@pytest.mark.parametrize("way", ["token", "session", "user", "everything", "limit"])
+async def test_what_it_revokes_itself_holds_at_once(shared_server, way):
+    shared_server.does("FLUSHALL")
+    async with mirrored(shared_server.url, deadline=5) as store:
+        app = rotating(store, JWT_MAX_SESSIONS=1)
+        for _ in range(30):
+            ref = await token(store)
+            if way == "limit":
+                pair = await app.jwt.create_token_pair("alice")
+                ref = ref._replace(sid=pair.sid)
+            assert await store.check(ref)
+            if way == "token":
+                await store.revoke_token(ref)
+            elif way == "session":
+                await store.revoke_session(str(ref.sid), None)
+            elif way == "user":
+                await store.revoke_user("alice")
+            elif way == "everything":
+                await store.revoke_everything()
+            else:
+                await app.jwt.create_token_pair("alice")
+            assert not await store.check(ref)
+
+
+async def test_a_session_that_another_bucket_keeps(shared_server):
+    shared_server.does("FLUSHALL")
+    async with mirrored(shared_server.url, deadline=5) as store:
+        other = RedisStore(shared_server.url, deadline=5)
+        ref = (await token(store))._replace(sid="zz of nobody")
+        assert without_asking(store, ref) is True
+        await other.revoke_session("zz of nobody", None)
+        await comes(store, ref, False)
+        await store.revoke_session("of nobody either", None)
+        assert await store.check(ref._replace(sid="of nobody either")) is False
+        await other.close()
+
+
+async def test_revocations_of_before_its_time(shared_server):
+    """Those that never end, those of users, and those that it draws in more than one step."""
+    shared_server.does("FLUSHALL")
+    other = RedisStore(shared_server.url, deadline=5)
+    refs = [await token(other, f"user {number}") for number in range(30)]
+    for ref in refs[:10]:
+        await other.revoke_token(ref._replace(expires_at=None))
+    for ref in refs[10:20]:
+        await other.revoke_user(ref.identity)
+    for number in range(3000):
+        shared_server.does("SET", f"noise:{number}", "x")
+    async with mirrored(shared_server.url, deadline=5) as store:
+        assert [without_asking(store, ref) for ref in refs] == [False] * 20 + [True] * 10
+        assert store.status().mirrored == 20
+    await other.close()
+
+
+async def test_a_prefix_of_any_kind(shared_server):
+    shared_server.does("FLUSHALL")
+    prefix = "a*[b]?^\\{c}-"
+    other = RedisStore(shared_server.url, prefix=prefix, deadline=5)
+    ref = await token(other, "bob's ünïcode\n}:jti:")
+    await other.revoke_user(ref.identity)
+    await RedisStore(shared_server.url, prefix="ab:", deadline=5).revoke_token(await token(other))
+    async with mirrored(shared_server.url, prefix=prefix, deadline=5) as store:
+        assert without_asking(store, ref) is False
+        assert store.status().mirrored == 1
+    await other.close()
+
+
+async def test_it_tells_how_far_it_may_be_behind(shared_server, caplog):
+    shared_server.does("FLUSHALL")
+    caplog.set_level("INFO", "async_jwt.store")
+    told = []
+
+    @store_state_changed.connect
+    def tell(store, state, detail):
+        told.append(state)
+
+    async with Wire(shared_server.port).open() as wire, mirrored(wire.url, mirror_lag=0.4) as store:
+        ref = await token(store)
+        assert without_asking(store, ref) is True
+        wire.swallows = True
+        began = time.monotonic()
+        while (status := store.status()).staleness is not None:
+            assert status.staleness <= 0.4
+            assert without_asking(store, ref) in (True, None)
+            await asyncio.sleep(0.01)
+        assert time.monotonic() - began < 0.6
+        assert without_asking(store, ref) is None
+        with pytest.raises(StoreUnavailableError):
+            await store.check(ref)
+        wire.heal()
+        await live(store)
+        await comes(store, ref, True)
+        await asyncio.sleep(0.3)
+    assert [state for state in told if "mirror" in state] == ["mirror_live", "mirror_late", "mirror_live"]
+    assert caplog.text.count("is behind") == 1
+
+
+async def test_what_was_not_heard_is_read_in_the_feed(shared_server):
+    """Whoever listens is cut off, and somebody revokes meanwhile."""
+    shared_server.does("FLUSHALL")
+    other = RedisStore(shared_server.url, deadline=5)
+    async with mirrored(shared_server.url, deadline=5) as store:
+        ref = await token(store)
+        shared_server.does("CLIENT", "KILL", "TYPE", "pubsub")
+        drawn = store._ledger._mirror._picture
+        await other.revoke_token(ref)
+        await comes(store, ref, False, seconds=1.0)
+        assert store._ledger._mirror._picture is drawn
+        await asyncio.sleep(0.3)
+        again = await token(store)
+        await other.revoke_token(again)
+        await comes(store, again, False)
+    await other.close()
+
+
+@pytest.mark.parametrize("way", ["trimmed", "gone", "spoilt"])
+async def test_a_feed_that_lacks_something_is_not_believed(shared_server, monkeypatch, way):
+    shared_server.does("FLUSHALL")
+    other = RedisStore(shared_server.url, deadline=5)
+    feed = f"async_jwt:{{{bucket_of('alice')}}}:feed"
+    async with mirrored(shared_server.url, deadline=5, mirror_lag=0.4) as store:
+        refs = [await token(store) for _ in range(3)]
+        drawn = store._ledger._mirror._picture
+        monkeypatch.setattr(store._ledger._mirror, "_hear", lambda raw: None)
+        for ref in refs[:2]:
+            await other.revoke_token(ref)
+        if way == "trimmed":
+            shared_server.does("XTRIM", feed, "MAXLEN", 1)
+        elif way == "gone":
+            shared_server.does("DEL", feed)
+        else:
+            shared_server.does("SET", feed, "somebody else wrote here")
+        until = time.monotonic() + 5
+        while store._ledger._mirror._picture is drawn:
+            assert without_asking(store, refs[1]) in (True, None)
+            assert time.monotonic() < until
+            await asyncio.sleep(0.002)
+            if way == "spoilt":
+                shared_server.does("DEL", feed)
+        monkeypatch.undo()
+        for ref in refs[:2]:
+            await comes(store, ref, False)
+        await comes(store, refs[2], True)
+        await other.revoke_token(refs[2])
+        await comes(store, refs[2], False)
+    await other.close()
+
+
+async def test_it_draws_anew_after_a_loss(shared_server):
+    shared_server.does("FLUSHALL")
+    async with mirrored(shared_server.url, deadline=5, mirror_lag=0.4) as store:
+        old = await token(store)
+        await store.revoke_user("bob")
+        shared_server.does("FLUSHALL")
+        until = time.monotonic() + 0.4 + 0.75
+        while await store.check(old):
+            assert time.monotonic() < until
+            await asyncio.sleep(0.01)
+        assert store.status().data_losses == 1
+        new = await token(store, "bob")
+        await comes(store, new, True)
+
+
+async def test_noise_on_its_channel_changes_nothing(shared_server):
+    shared_server.does("FLUSHALL")
+    async with mirrored(shared_server.url, deadline=5) as store:
+        ref = await token(store)
+        value = shared_server.does("GET", f"async_jwt:{{{bucket_of('alice')}}}:all").decode()
+        far = value.split(" ")
+        far[3] = "7"
+        for noise in (
+            *("", "nonsense", "[]", "7", "[1,2,3,4,5,6]", '["00","j","x","","","junk"]'),
+            json.dumps([bucket_of("alice"), "j", ref.jti, "soon", "", value]),
+            json.dumps([bucket_of("alice"), "j", ref.jti, "", "", value.replace(" 0 0 ", " 0 0 \n")]),
+            json.dumps(["zz", "j", ref.jti, "", "", value]),
+            json.dumps([bucket_of("alice"), "j", ref.jti, "", "", value]),
+        ):
+            shared_server.does("PUBLISH", "async_jwt:feed", noise)
+        await asyncio.sleep(0.05)
+        assert without_asking(store, ref) is True
+        shared_server.does(
+            "PUBLISH", "async_jwt:feed", json.dumps([bucket_of("alice"), "j", "x", "", "", " ".join(far)])
+        )
+        assert await store.check(ref) in (True, False)
+
+
+async def test_a_generation_that_nobody_can_read_is_asked_for(shared_server):
+    shared_server.does("FLUSHALL")
+    other = RedisStore(shared_server.url, deadline=5)
+    ref = await token(other)
+    shared_server.does("SET", f"async_jwt:{{{bucket_of('alice')}}}:user:alice", "junk")
+    async with mirrored(shared_server.url, deadline=5) as store:
+        assert without_asking(store, ref) is None
+        with pytest.raises(StoreUnavailableError):
+            await store.check(ref)
+    await other.close()
+
+
+async def test_who_may_not_read_all_asks_for_each(shared_server):
+    shared_server.does("FLUSHALL")
+    shared_server.does("ACL", "SETUSER", "some", "on", ">secret", "~*", "&*", "+@all", "-scan", "-dbsize")
+    url = shared_server.url.replace("://", "://some:secret@")
+    store = RedisStore(url, mirror=True, mirror_lag=0.1, deadline=5)
+    await store.start()
+    ref = await token(store)
+    await asyncio.sleep(0.3)
+    assert store.status().staleness is None
+    assert await store.check(ref)
+    await store.close()
+    shared_server.does("ACL", "SETUSER", "some", "+scan")
+    async with mirrored(url, deadline=5) as store:
+        assert without_asking(store, ref) is True
+    shared_server.does("ACL", "DELUSER", "some")
+
+
+async def test_who_may_not_tell_may_not_revoke(shared_server):
+    """A revocation of which the mirrors would not hear is refused, and not done in silence."""
+    shared_server.does("FLUSHALL")
+    shared_server.does("ACL", "SETUSER", "some", "on", ">secret", "~*", "&*", "+@all", "-xadd")
+    silent = RedisStore(shared_server.url.replace("://", "://some:secret@"), deadline=5)
+    async with mirrored(shared_server.url, deadline=5) as store:
+        ref = await token(store)
+        with pytest.raises(StoreUnavailableError):
+            await silent.revoke_token(ref)
+    shared_server.does("ACL", "DELUSER", "some")
+    await silent.close()
+
+
+async def test_a_bucket_begun_anew_beside_its_old_feed(shared_server):
+    """The feed knows later numbers: it is dropped, and the mirrors read all once more."""
+    shared_server.does("FLUSHALL")
+    other = RedisStore(shared_server.url, deadline=5)
+    feed = f"async_jwt:{{{bucket_of('alice')}}}:feed"
+    async with mirrored(shared_server.url, deadline=5, mirror_lag=0.4) as store:
+        shared_server.does("XADD", feed, "1000-0", "e", "")
+        ref = await token(store)
+        await other.revoke_token(ref)
+        await comes(store, ref, False)
+        again = await token(store)
+        await comes(store, again, True)
+        await other.revoke_token(again)
+        await comes(store, again, False)
+    await other.close()
+
+
+async def test_another_loop_feeds_it_when_the_first_ends(shared_server):
+    shared_server.does("FLUSHALL")
+    store = RedisStore(shared_server.url, mirror=True, mirror_lag=0.2, deadline=5)
+    other = RedisStore(shared_server.url, deadline=5)
+
+    async def first():
+        await store.start()
+        await live(store)
+        return await token(store)
+
+    ref = await asyncio.to_thread(asyncio.run, first())
+    assert without_asking(store, ref) is True
+    await asyncio.sleep(0.25)
+    assert without_asking(store, ref) is None
+    assert await store.check(ref)
+    await comes(store, ref, True)
+    await other.revoke_token(ref)
+    await comes(store, ref, False)
+    await store.close()
+    await other.close()
+
+
+async def test_another_process_begins_anew(shared_server, monkeypatch):
+    shared_server.does("FLUSHALL")
+    async with mirrored(shared_server.url, deadline=5) as store:
+        ref = await token(store)
+        assert without_asking(store, ref) is True
+        parents = list(store._ledger._routes._open.values())
+        monkeypatch.setattr("os.getpid", lambda: -1)
+        await store.stamp("alice")
+        assert without_asking(store, ref) is None
+        await comes(store, ref, True)
+        await store.close()
+    for _, lifespan in parents:
+        await lifespan.aclose()
+
+
+async def test_a_mirror_that_nobody_holds_ends(shared_server):
+    shared_server.does("FLUSHALL")
+    store = RedisStore(shared_server.url, mirror=True, mirror_lag=0.1, deadline=5)
+    await store.start()
+    await live(store)
+    mirror = weakref.ref(store._ledger._mirror)
+    entry = store._ledger._routes._open.pop(asyncio.get_running_loop())
+    await entry[1].aclose()
+    del store, entry
+    for _ in range(5):
+        await asyncio.sleep(0.03)
+        gc.collect()
+    assert mirror() is None
+
+
+async def test_what_it_cannot_foresee_is_said(shared_server, monkeypatch, caplog):
+    shared_server.does("FLUSHALL")
+
+    async def fails(*_):
+        raise KeyError("secret")
+
+    store = RedisStore(shared_server.url, mirror=True, mirror_lag=0.1, deadline=5)
+    monkeypatch.setattr(store._ledger._mirror, "_drawn", fails)
+    await store.start()
+    await asyncio.sleep(0.1)
+    assert "The mirror of revocations failed: KeyError" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(store._ledger._mirror, "_look", fails)
+    await asyncio.sleep(0.1)
+    assert "The mirror of revocations failed: KeyError" in caplog.text
+    assert "secret" not in caplog.text
+    assert await store.check(await token(store))
+    await store.close()
+
+
+async def test_a_connection_that_went_silent_is_replaced(shared_server):
+    """What is told is lost on its way; looking still finds it, and listening begins anew."""
+    shared_server.does("FLUSHALL")
+    other = RedisStore(shared_server.url, deadline=5)
+    async with mirrored(shared_server.url, deadline=5, mirror_lag=0.2) as store:
+        mirror = store._ledger._mirror
+        talk = mirror._talk
+        mirror._heard_at = float("-inf")
+        until = time.monotonic() + 5
+        while mirror._talk in (talk, None):
+            assert time.monotonic() < until
+            await asyncio.sleep(0.01)
+        ref = await token(store)
+        await other.revoke_token(ref)
+        await comes(store, ref, False)
+    await other.close()
+
+
+async def test_users_of_other_nodes_are_answered_while_one_is_down(tmp_path):
+    fleet = ClusterOfServers(tmp_path, "--save", "", "--cluster-require-full-coverage", "no", replicas=False)
+    try:
+        async with mirrored(fleet.url, mirror_lag=0.4) as store:
+            refs = [await token(store, f"user {number}") for number in range(40)]
+            dying = fleet.masters[0]
+            here = [ref for ref in refs if fleet.owner(key_slot(bucket_of(ref.identity).encode())) is dying]
+            there = [ref for ref in refs if ref not in here]
+            dying.stop()
+            await asyncio.sleep(1.0)
+            assert here
+            assert [without_asking(store, ref) for ref in there] == [True] * len(there)
+            assert [without_asking(store, ref) for ref in here] == [None] * len(here)
+            await store.revoke_token(there[0])
+            await comes(store, there[0], False)
+    finally:
+        fleet.stop()
+
+
+async def test_it_reads_nothing_while_keys_are_on_their_way(cluster):
+    """One that moved from a node yet to be read to one read already would be missed."""
+    prefix, slot = f"{uuid.uuid4().hex}:", key_slot(bucket_of("alice").encode())
+    other = RedisStore(cluster.url, prefix=prefix, deadline=5)
+    ref = await token(other)
+    await other.revoke_token(ref)
+    source = cluster.owner(slot)
+    target = next(server for server in cluster.masters if server is not source)
+    cluster.open_slot(slot, source, target)
+    store = RedisStore(cluster.url, prefix=prefix, mirror=True, mirror_lag=0.2, deadline=5)
+    await store.start()
+    await asyncio.sleep(0.3)
+    assert store.status().staleness is None
+    assert await store.check(ref) is False
+    while cluster.move_keys(slot, source, target):
+        pass
+    cluster.close_slot(slot, target)
+    await live(store)
+    await comes(store, ref, False)
+    for each in (store, other):
+        await each.close()
+
+
+async def test_keys_that_moved_while_they_were_read(cluster, monkeypatch):
+    prefix, slot = f"{uuid.uuid4().hex}:", key_slot(bucket_of("bob").encode())
+    store = RedisStore(cluster.url, prefix=prefix, mirror=True, mirror_lag=0.2, deadline=5)
+    await store.start()
+    mirror = store._ledger._mirror
+    read_all, reads = mirror._read_all, []
+
+    async def moved(line, picture):
+        await read_all(line, picture)
+        reads.append(line)
+        if len(reads) == 1:
+            source = cluster.owner(slot)
+            target = next(server for server in cluster.masters if server is not source)
+            cluster.open_slot(slot, source, target)
+            while cluster.move_keys(slot, source, target):
+                pass
+            cluster.close_slot(slot, target)
+
+    await live(store)
+    ref = await token(store, "bob")
+    monkeypatch.setattr(mirror, "_read_all", moved)
+    drawn, mirror._has_gap = mirror._picture, True
+    until = time.monotonic() + 10
+    while mirror._picture is drawn:
+        assert time.monotonic() < until
+        await asyncio.sleep(0.01)
+    assert len(reads) == 6
+    await comes(store, ref, True)
+    await store.close()
+
+
+async def test_its_package_is_asked_for_at_the_start(monkeypatch):
+    imports = builtins.__import__
+
+    def without(name, *rest):
+        if name == "async_jwt.stores.redis.mirror":
+            raise ImportError(name)
+        return imports(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ConfigurationError, match="async-jwt\\[mirror\\]"):
+        RedisStore(mirror=True)
