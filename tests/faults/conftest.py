@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -16,9 +17,10 @@ import pytest
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores import TokenRef
 from async_jwt.stores.redis import RedisStore
-from tests.conftest import RedisServer
+from tests.conftest import RedisServer, free_port
 from tests.contract.conftest import QuartHarness
 from tests.faults.wire import Wire
+from tests.fleets import ClusterOfServers, until
 
 DEADLINE = 0.25
 
@@ -26,10 +28,11 @@ DEADLINE = 0.25
 class World:
     """An application on a store behind a wire, and who uses it."""
 
-    def __init__(self, server: RedisServer, wire: Wire, **options: Any) -> None:
+    def __init__(self, server: RedisServer, wire: Wire, url: str, **options: Any) -> None:
         self.server = server
         self.wire = wire
-        self.store = RedisStore(wire.url, deadline=DEADLINE, poll=60, **options)
+        self.url = url
+        self.store = RedisStore(url, deadline=DEADLINE, poll=60, **options)
         self.app = QuartHarness(store=self.store)
         self.victims = 0
         self.done: list[str] = []
@@ -86,7 +89,7 @@ class World:
 
     async def all_done_hold(self) -> None:
         """What was answered as done is known to another process that never saw it."""
-        other = RedisStore(self.server.url, deadline=5)
+        other = RedisStore(self.url, deadline=5)
         for name in self.done:
             old = TokenRef(name, None, None, None, 1.0, None)
             assert not await other.check(old), f"the revocation of {name} was lost"
@@ -114,13 +117,41 @@ class Burst:
 
 @contextlib.asynccontextmanager
 async def world_of(server: RedisServer, **options: Any) -> AsyncIterator[World]:
-    async with Wire(server.port).open() as wire:
-        world = World(server, wire, **options)
-        await world.settle()
-        try:
-            yield world
-        finally:
-            await world.store.close()
+    """A world whose servers are one, or one that a sentinel names, or a Cluster of one.
+
+    The sentinel, and the node itself, name the wire.
+    """
+    async with Wire(server.port).open(getattr(server, "wire_port", 0)) as wire:
+        with named_by_sentinel(server, wire) as sentinel:
+            url = wire.url
+            if sentinel is not None:
+                url = f"redis+sentinel://127.0.0.1:{sentinel.port}/shop"
+            elif hasattr(server, "wire_port"):
+                url = wire.url.replace("redis:", "redis+cluster:")
+            world = World(server, wire, url, **options)
+            await world.settle()
+            try:
+                yield world
+            finally:
+                await world.store.close()
+
+
+@contextlib.contextmanager
+def named_by_sentinel(server: RedisServer, wire: Wire) -> Iterator[RedisServer | None]:
+    """A sentinel that names a wire, if the server wants one."""
+    if not getattr(server, "wants_sentinel", False):
+        yield None
+        return
+    folder = server.folder / uuid.uuid4().hex
+    folder.mkdir()
+    config = folder / "sentinel.conf"
+    config.write_text(f"sentinel monitor shop 127.0.0.1 {wire.port} 1\n")
+    # Python answers for the wire, so the loop must run while the sentinel looks through it.
+    sentinel = RedisServer(folder, "--sentinel", config=str(config))
+    try:
+        yield sentinel
+    finally:
+        sentinel.stop()
 
 
 def rotating(store, make=QuartHarness, **config) -> QuartHarness:
@@ -151,5 +182,37 @@ DURABLE = ("--save", "", "--appendonly", "yes")
 def durable_server(tmp_path: Path) -> Iterator[RedisServer]:
     """A server for one test to break, which keeps a log on disk."""
     server = RedisServer(tmp_path, *DURABLE)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterOfServers]:
+    fleet = ClusterOfServers(tmp_path_factory.mktemp("cluster"), replicas=False)
+    yield fleet
+    fleet.stop()
+
+
+@pytest.fixture
+def cluster(shared_cluster: ClusterOfServers) -> ClusterOfServers:
+    """Three empty masters without replicas, for tests that leave them alive. Slots may move."""
+    for server in shared_cluster.masters:
+        server.does("FLUSHALL")
+    return shared_cluster
+
+
+@pytest.fixture(scope="session")
+def lone_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Cluster of one node, which names a wire that is yet to be opened."""
+    wire_port = free_port()
+    server = RedisServer(
+        tmp_path_factory.mktemp("node"),
+        *DURABLE,
+        *("--cluster-enabled", "yes", "--cluster-port", str(free_port())),
+        *("--cluster-announce-port", str(wire_port)),
+    )
+    server.wire_port = wire_port
+    server.does("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+    until(lambda: "ok" in str(server.does("CLUSTER", "INFO")).partition("cluster_state")[2][:9])
     yield server
     server.stop()

@@ -208,18 +208,53 @@ ON_THE_WIRE = {
 }
 
 
+# What a node of a Cluster cannot be, or where it takes its time for reasons of its own.
+NOT_OF_NODES = {
+    "connections refused",
+    "server killed and restarted",
+    "READONLY: a replica",
+    "MASTERDOWN: a replica alone",
+}
+# Those that show each way in which a route matters; all of them in the long run.
+SOME = {
+    "packets swallowed",
+    "server frozen (SIGSTOP)",
+    "dropped between command and reply",
+    "OOM: memory full",
+    "READONLY: a replica",
+    "NOSCRIPT: scripts forgotten",
+    "NOPERM: nothing allowed",
+    "CLUSTERDOWN",
+    "MOVED",
+    "another type of reply",
+    "revoking answered with OK",
+}
+CASES = [
+    pytest.param(name, where, id=f"{name}-{where}")
+    for where in ("server", "sentinel", "cluster")
+    for name in FAULTS
+    if where != "cluster" or name not in NOT_OF_NODES
+]
+
+
 @pytest.fixture
-def server(request, name):
-    if name in ON_THE_WIRE:
-        shared = request.getfixturevalue("shared_server")
-        shared.does("FLUSHALL")
-        return shared
-    return request.getfixturevalue("durable_server")
+def server(request, name, where, is_long):
+    if where != "server" and not (is_long or name in SOME):
+        pytest.skip("in the long run")
+    if where == "cluster":
+        server = request.getfixturevalue("lone_node")
+    else:
+        server = request.getfixturevalue("shared_server" if name in ON_THE_WIRE else "durable_server")
+    server.does("FLUSHALL")
+    server.wants_sentinel = where == "sentinel"
+    return server
 
 
-@pytest.mark.parametrize("name", FAULTS)
-async def test_fault(server, name, caplog, record_property):
+@pytest.mark.parametrize(("name", "where"), CASES)
+async def test_fault(server, name, where, caplog, record_property):
     fault, good, revoking = FAULTS[name]
+    if where == "sentinel" and fault is read_only_replica:
+        good = EITHER  # what Sentinel names must be a primary
     caplog.set_level("WARNING", "async_jwt.store")
     changes = []
 
@@ -261,4 +296,5 @@ async def test_fault(server, name, caplog, record_property):
     assert states.count("not_revoking") == states.count("revoking")
     if good == FAILS:
         assert "unavailable" in states
-    record_property("fault", row(name, first, statistics.median(checks), recovery))
+    if where == "server":
+        record_property("fault", row(name, first, statistics.median(checks), recovery))

@@ -27,14 +27,6 @@ from tests.fleets import ClusterOfServers
 pytestmark = pytest.mark.asyncio
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    """Three masters that are left as they are."""
-    fleet = ClusterOfServers(tmp_path_factory.mktemp("cluster"), replicas=False)
-    yield fleet
-    fleet.stop()
-
-
 @contextlib.asynccontextmanager
 async def mirrored(url, **options):
     """A store whose mirror answers."""

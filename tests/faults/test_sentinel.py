@@ -45,8 +45,8 @@ async def test_a_failover_under_load(fleet, way, caplog):
     store = RedisStore(fleet.url, poll=0.3)
     crowd = Crowd([store])
     await store.start()
-    use = asyncio.ensure_future(crowd.use(4.0))
-    await asyncio.sleep(0.5)
+    use = asyncio.ensure_future(crowd.use(2.8))
+    await asyncio.sleep(0.3)
     before = crowd.count["200"]
     if way == "dies":
         fleet.primary.stop()

@@ -54,8 +54,8 @@ class Wire:
             writer.transport.abort()
 
     @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator[Wire]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, **self._tls)
+    async def open(self, port: int = 0) -> AsyncIterator[Wire]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", port, **self._tls)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self
