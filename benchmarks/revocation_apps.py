@@ -47,6 +47,20 @@ def quart_app() -> Quart:
     return app
 
 
+def mirror_app() -> Quart:
+    """An open view, and the same one protected with a mirror of revocations."""
+    app = Quart("benchmark")
+    app.config.update(JWT_SECRET_KEY=SECRET, JWT_STORE_URI=f"{STORE}?mirror=true")
+    ours.JWTManager(app)
+
+    async def view() -> str:
+        return "ok"
+
+    app.add_url_rule("/open", "open", view)
+    app.add_url_rule("/ours", "ours", ours.jwt_required()(view))
+    return app
+
+
 def flask_app() -> Flask:
     """Flask-JWT-Extended with a blocklist in Redis, as its documentation has it."""
     import flask_jwt_extended as fje  # noqa: PLC0415  # the other server does without

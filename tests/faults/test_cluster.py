@@ -232,7 +232,7 @@ async def test_what_is_on_its_way_is_read_key_by_key(cluster, prefix):
         assert await store.check(await token(store, "alice"))
         moved = fleet.move_keys(slot, source, target, count=1)
     refused = time.monotonic()
-    with pytest.raises(StoreUnavailableError, match="TryAgain"):
+    with pytest.raises(StoreUnavailableError):
         await store.revoke_token(good)
     assert time.monotonic() - refused < 0.5
     assert await store.check(good)

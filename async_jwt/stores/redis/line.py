@@ -81,10 +81,16 @@ class Line:
         began = asyncio.get_running_loop().time()
         until = began + self._deadline
         groups = self._groups(keys)
-        replies = await self.send([("MGET", *group) for group in groups], until)
+        try:
+            replies = await self.ask_each([("MGET", *group) for group in groups], until)
+        except RefusedError as problem:
+            self._breaker.trip(problem.detail, began)  # whoever cannot read cannot check
+            raise OutageError(problem.detail) from problem
         found: dict[str, bytes | None] = {}
-        for group, reply in zip(groups, replies, strict=True):
-            values = await self._read_on(group, reply, until, began)
+        for group, values in zip(groups, replies, strict=True):
+            if not _are_values(values, len(group)):
+                self._breaker.trip(_ELSE, began)
+                raise OutageError(_ELSE)
             found.update(zip(group, values, strict=True))
         if self._state.is_out and not self._breaker.is_open:
             self._state.answered(self)  # what another loop saw, which has ended since
@@ -141,9 +147,10 @@ class Line:
         """
         return (await self.ask_each([command]))[0]
 
-    async def ask_each(self, commands: Sequence[Command]) -> list[Any]:
-        """Send commands in one go. Raises as `ask` does."""
-        until = asyncio.get_running_loop().time() + self._deadline
+    async def ask_each(self, commands: Sequence[Command], until: float | None = None) -> list[Any]:
+        """Send commands in one go, and read all replies. Raises as `ask` does."""
+        if until is None:
+            until = asyncio.get_running_loop().time() + self._deadline
         replies = await self.send(commands, until) if commands else []
         for place, reply in enumerate(replies):
             if isinstance(reply, ResponseError):
@@ -212,19 +219,6 @@ class Line:
             until: when to give up.
         """
         raise refusal(problem) from problem
-
-    async def _read_on(self, keys: list[str], reply: Any, until: float, began: float) -> Values:
-        try:
-            if isinstance(reply, ResponseError):
-                reply = await self._elsewhere(reply, ("MGET", *keys), until)
-        except RefusedError as problem:
-            self._breaker.trip(problem.detail, began)  # whoever cannot read cannot check
-            raise OutageError(problem.detail) from problem
-        if not _are_values(reply, len(keys)):
-            self._breaker.trip(_ELSE, began)
-            raise OutageError(_ELSE)
-        values: Values = reply
-        return values
 
     async def _probe(self, probe: Callable[[Line], Awaitable[None]]) -> None:
         await self._pool.drop()  # a server that does not answer may have left them all open
