@@ -27,10 +27,17 @@ class Held:
         """Whether anybody has tried to revoke it, with whatever outcome."""
         self.revoked = False
         """Whether a revocation of it has been answered as done."""
+        self.revoked_at = 0.0
+        self.revoked_by: RedisStore | None = None
 
 
 class Crowd:
     """Checks tokens and revokes some, and remembers what was answered.
+
+    Args:
+        stores: what they use.
+        seed: of what they do.
+        lag: seconds by which a store may be behind the others.
 
     Attributes:
         count: what was answered, how often.
@@ -38,8 +45,9 @@ class Crowd:
         slowest: how many seconds a check took at most.
     """
 
-    def __init__(self, stores: Sequence[RedisStore], seed: int = 7) -> None:
+    def __init__(self, stores: Sequence[RedisStore], seed: int = 7, lag: float = 0.0) -> None:
         self.stores = stores
+        self.lag = lag
         self.chance = random.Random(seed)
         self.held: deque[Held] = deque(maxlen=WINDOW)
         self.count: Counter[str] = Counter()
@@ -64,9 +72,10 @@ class Crowd:
                 await asyncio.sleep(0.001)
                 continue
             held = self.chance.choice(self.held)
-            was_revoked, began = held.revoked, time.monotonic()
+            store, began = self.store(), time.monotonic()
+            was_revoked = held.revoked and (held.revoked_by is store or began - held.revoked_at >= self.lag)
             try:
-                counts = await self.store().check(held.ref)
+                counts = await store.check(held.ref)
             except StoreUnavailableError:
                 self.count["503"] += 1
                 await asyncio.sleep(0.001)
@@ -78,6 +87,12 @@ class Crowd:
                 self.wrong.append(f"a revoked token was accepted: {held.ref}")
             if not counts and not held.touched:
                 self.wrong.append(f"a token that nobody revoked was refused: {held.ref}")
+            if self.lag:
+                staleness = store.status().staleness
+                self.count["asked" if staleness is None else "mirrored"] += 1
+                if (staleness or 0.0) > self.lag:
+                    self.wrong.append(f"it may be {staleness} seconds behind")
+                await asyncio.sleep(0)  # what asks nobody waits for nobody
 
     async def revoke(self, until: float) -> None:
         while time.monotonic() < until:
@@ -98,6 +113,7 @@ class Crowd:
             except StoreUnavailableError:
                 self.count["not revoked"] += 1
             else:
+                held.revoked_at, held.revoked_by = time.monotonic(), store
                 held.revoked = True
                 self.count["revoked"] += 1
 

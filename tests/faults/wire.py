@@ -86,6 +86,17 @@ class Wire:
         if for_ever:
             await asyncio.sleep(3600)
 
+    async def _flow(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        """What comes unasked, in one direction."""
+        while part := await source.read(65536):
+            while self.swallows:
+                await asyncio.sleep(0.01)
+            if self.delay:
+                await asyncio.sleep(self.delay)
+            target.write(part)
+            await target.drain()
+        target.transport.abort()
+
     async def _talk(self, reader, writer, theirs, ours) -> None:
         while True:
             command = await one(reader)
@@ -102,6 +113,9 @@ class Wire:
             silent = self.silences[0] if is_data and self.silences and self.silences[1]() else None
             await self._pause(silent == "there")
             ours.write(command)
+            if name == b"SUBSCRIBE":
+                await asyncio.gather(self._flow(reader, ours), self._flow(theirs, writer))
+                return
             reply = await one(theirs)
             await self._pause(silent == "back")
             if self.delay:
