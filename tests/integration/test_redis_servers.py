@@ -25,10 +25,12 @@ pytestmark = pytest.mark.asyncio
 
 # As docs/operations.md has them.
 LEAST_RIGHTS = (
-    "on >secret resetkeys ~shop:* -@all +mget +get +set +pttl +time +evalsha +eval "
+    "on >secret resetkeys ~shop:* resetchannels &shop:* -@all +mget +get +set +pttl +time +evalsha +eval "
     "+exists +unlink +type +zadd +zcard +zrange +zrandmember +zrem +zscore +persist +pexpire"
 )
 RIGHTS_TO_ASK = "+info +config|get"
+RIGHTS_TO_TELL = "+xadd +publish"
+RIGHTS_TO_MIRROR = "+xrange +subscribe +ping +scan"
 
 
 async def works(store):
@@ -66,6 +68,40 @@ async def test_a_user_who_may_ask_is_warned(redis_server, caplog):
     assert "nothing on disk" in caplog.text
     assert (store.status().persists, store.status().may_evict) == (False, False)
     await store.close()
+
+
+async def test_rights_of_a_mirror_and_of_those_it_hears(redis_server):
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    assert f"`{RIGHTS_TO_TELL}`" in page
+    assert f"`{RIGHTS_TO_MIRROR}`" in page
+    rights = [*LEAST_RIGHTS.split(), *RIGHTS_TO_TELL.split()]
+    redis_server.does("ACL", "SETUSER", "teller", *rights)
+    redis_server.does("ACL", "SETUSER", "shop", *rights, *RIGHTS_TO_MIRROR.split())
+    teller, mirror = (
+        RedisStore(redis_server.url.replace("://", f"://{name}:secret@"), prefix="shop:", mirror=mirrors)
+        for name, mirrors in (("teller", False), ("shop", True))
+    )
+    await mirror.start()
+    while mirror.status().staleness is None:
+        await asyncio.sleep(0.005)
+    refs = [
+        TokenRef("alice", f"jti {number}", None, await teller.stamp("alice"), 0.0, None)
+        for number in range(3)
+    ]
+    redis_server.does("ACL", "LOG", "RESET")
+    await teller.revoke_token(refs[0])
+    await teller.revoke_session("some session", None)
+    until = time.monotonic() + 5
+    while await mirror.check(refs[0]):
+        assert time.monotonic() < until
+        await asyncio.sleep(0.005)
+    assert await mirror.check(refs[1])
+    await teller.revoke_user("alice")
+    await asyncio.sleep(0.3)
+    assert not await mirror.check(refs[1])
+    assert redis_server.does("ACL", "LOG") == []
+    for store in (teller, mirror):
+        await store.close()
 
 
 async def test_what_may_be_asked_in_part_is_known_in_part(redis_server):

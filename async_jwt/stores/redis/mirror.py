@@ -222,7 +222,8 @@ class Mirror:
     async def _drawn(self, route: Route) -> Picture:
         settled = await route.settled()
         parts = route.parts(BUCKET_NAMES)
-        picture = Picture(self._limit, sum([await _size_of(line) for line, _ in parts]))
+        sizes = [await _size_of(line) for line, _ in parts]
+        picture = Picture(self._limit, max(len(self), sum(sizes)))
         opened = await self._open_feeds(route)
         for name, raw in opened.items():
             seen = self._known.look(name, raw, None)
@@ -291,7 +292,7 @@ class Mirror:
         picture = self._picture
         if picture is None:
             return
-        with suppress(ValueError, TypeError):  # somebody else speaks there
+        with suppress(ValueError):  # somebody else speaks there
             if not self._apply(picture, raw) and self._wake is not None:
                 self._wake.set()
 

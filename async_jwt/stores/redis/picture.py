@@ -9,11 +9,12 @@ from typing import NamedTuple
 from rbloom import Bloom
 
 from async_jwt.stores.contract import TokenRef
-from async_jwt.stores.redis.layout import NOT_REVOKED, Bucket, User
+from async_jwt.stores.redis.layout import BUCKET_NAMES, NOT_REVOKED, Bucket, User
 from async_jwt.stores.redis.verdict import Verdict, judge
 
 __all__ = ["Entry", "Picture"]
 
+_BUCKETS = frozenset(BUCKET_NAMES)
 _MINUTE = 60.0
 _FOR_EVER = 1 << 60
 # How often a filter says "perhaps" of what is not in it.
@@ -44,9 +45,16 @@ class Entry(NamedTuple):
     @classmethod
     def read(cls, raw: bytes) -> Entry:
         """Read one. Raises ValueError for what is none."""
-        bucket, kind, name, lives, user, value = json.loads(raw)
-        if lives:
-            float(lives)
+        fields = json.loads(raw)
+        if (
+            not isinstance(fields, list)
+            or len(fields) != 6
+            or not all(isinstance(each, str) for each in fields)
+        ):
+            raise ValueError("That is no entry of a feed")
+        bucket, kind, name, lives, user, value = fields
+        if bucket not in _BUCKETS or kind not in ("j", "s", "u", "a") or (lives and not float(lives) >= 0):
+            raise ValueError("That is no entry of a feed")
         return cls(bucket, kind, name, lives, user, value.encode("ascii"))
 
 
