@@ -149,6 +149,16 @@ class ClusterOfServers:
                 return next(server for server in [*self.masters, *self.replicas] if server.port == port)
         raise AssertionError(f"nobody holds slot {slot}")
 
+    def slots_of(self, server: RedisServer) -> set[int]:
+        """The slots that a master holds."""
+        ranges = self._asked().does("CLUSTER", "SLOTS")
+        return {
+            slot
+            for first, last, (_, port, *_), *_ in ranges
+            if port == server.port
+            for slot in range(first, last + 1)
+        }
+
     def id_of(self, server: RedisServer) -> str:
         return server.does("CLUSTER", "MYID").decode()
 

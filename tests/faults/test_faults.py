@@ -219,6 +219,7 @@ NOT_OF_NODES = {
 SOME = {
     "packets swallowed",
     "server frozen (SIGSTOP)",
+    "max number of clients",
     "dropped between command and reply",
     "OOM: memory full",
     "READONLY: a replica",

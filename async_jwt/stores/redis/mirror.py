@@ -13,7 +13,6 @@ import asyncio
 import json
 import logging
 import time
-import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -98,8 +97,8 @@ class Mirror:
         task = self._task
         if task is None or task.done() or not task.get_loop().is_running():
             self._attendant, self._wake = object(), asyncio.Event()
-            parts = weakref.ref(self), weakref.ref(route), self._attendant, self._wake, self._lag / _LOOKS
-            self._task = route.soon("mirror", lambda: _attend(*parts))
+            parts = route, self._attendant, self._wake
+            self._task = route.soon("mirror", lambda: self._attend(*parts))
 
     @property
     def staleness(self) -> float | None:
@@ -112,14 +111,20 @@ class Mirror:
         """How many revocations it holds."""
         return 0 if self._picture is None else len(self._picture)
 
-    def is_attended_by(self, attendant: object) -> bool:
-        """Whether that is who feeds it."""
-        return self._attendant is attendant
+    async def _attend(self, route: Route, attendant: object, wake: asyncio.Event) -> None:
+        """Feed it, until somebody else does."""
+        while self._attendant is attendant:
+            await self._turn(route)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._lag / _LOOKS):
+                    await wake.wait()
+                    await asyncio.sleep(_PAUSE)
+            wake.clear()
 
-    async def turn(self, route: Route) -> None:
+    async def _turn(self, route: Route) -> None:
         """Look how far the buckets have come, and hear what is missing. Raises nothing."""
         try:
-            await self._turn(route)
+            await self._hear_and_look(route)
         except StoreUnavailableError:
             pass  # it was noted; what nobody looked at is asked for
         except Exception as problem:  # noqa: BLE001  # nobody else would see it
@@ -137,7 +142,7 @@ class Mirror:
             return None
         return bucket if time.monotonic() < self._fresh_until[name] else None
 
-    async def _turn(self, route: Route) -> None:
+    async def _hear_and_look(self, route: Route) -> None:
         await route.ready()
         parts = [part for part in route.parts(BUCKET_NAMES) if self._can_look_at(part)]
         await self._keep_listening(route)
@@ -227,9 +232,8 @@ class Mirror:
         opened = await self._open_feeds(route)
         for name, raw in opened.items():
             seen = self._known.look(name, raw, None)
-            if isinstance(seen, Loss):
-                raise OutageError(seen.why)
-            picture.applied[name] = seen
+            if isinstance(seen, Bucket):  # else the next look finds it
+                picture.applied[name] = seen
         for line, _ in parts:
             await self._read_all(line, picture)
         if await route.settled() != settled:
@@ -295,27 +299,6 @@ class Mirror:
         with suppress(ValueError):  # somebody else speaks there
             if not self._apply(picture, raw) and self._wake is not None:
                 self._wake.set()
-
-
-async def _attend(
-    mirror: weakref.ref[Mirror],
-    route: weakref.ref[Route],
-    attendant: object,
-    wake: asyncio.Event,
-    pause: float,
-) -> None:
-    """Feed a mirror as long as anybody holds it."""
-    while True:
-        its, way = mirror(), route()
-        if its is None or way is None or not its.is_attended_by(attendant):
-            return
-        await its.turn(way)
-        del its, way
-        with suppress(TimeoutError):
-            async with asyncio.timeout(pause):
-                await wake.wait()
-                await asyncio.sleep(_PAUSE)
-        wake.clear()
 
 
 def _count_of(picture: Picture, name: str) -> int:
