@@ -16,6 +16,7 @@ class Wire:
 
     Attributes:
         swallows: whether commands get lost on their way, and connections with them hang.
+        mutes: whether what comes unasked gets lost.
         delay: seconds by which replies come later.
         says: what is replied in the server's stead, to which commands.
         spoils: what becomes of the server's reply to a data command: bytes to send, and
@@ -38,6 +39,7 @@ class Wire:
     def heal(self) -> None:
         self.swallows = False
         self.refuses = False
+        self.mutes = False
         self.delay = 0.0
         self.says: tuple[frozenset[bytes], bytes] | None = None
         self.spoils: Callable[[bytes], tuple[bytes, bool]] | None = None
@@ -93,8 +95,9 @@ class Wire:
                 await asyncio.sleep(0.01)
             if self.delay:
                 await asyncio.sleep(self.delay)
-            target.write(part)
-            await target.drain()
+            if not self.mutes:
+                target.write(part)
+                await target.drain()
         target.transport.abort()
 
     async def _talk(self, reader, writer, theirs, ours) -> None:

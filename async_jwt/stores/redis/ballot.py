@@ -17,7 +17,7 @@ async def ballot(questions: Sequence[Coroutine[Any, Any, A]], patience: float) -
 
     Args:
         questions: what each is asked. What fails is no answer.
-        patience: seconds to wait for agreement at most.
+        patience: seconds to wait for agreement at most, and a quarter of that after the first answer.
 
     Returns:
         The one answer on which they agree; all answers that came where they do not; none.
@@ -33,7 +33,10 @@ async def ballot(questions: Sequence[Coroutine[Any, Any, A]], patience: float) -
             )
             if not done:
                 break
-            answers.update([task.result() for task in done if task.exception() is None])
+            said = [task.result() for task in done if task.exception() is None]
+            if said and not answers:
+                until = min(until, loop.time() + patience / 4)
+            answers.update(said)
             if answers and answers.most_common(1)[0][1] * 2 > len(questions):
                 return [answers.most_common(1)[0][0]]
     finally:

@@ -52,7 +52,7 @@ class Cluster(Route):
         self._options = options
         self._state = state
         self.layout: Layout = layout
-        self._owners: dict[str, Address] = {}
+        self._owners: dict[str, Address | None] = {}
         self._nodes: dict[Address, _Node] = {}
         self._breaker = Breaker(self._map, lambda why: state.outage(self, why))
 
@@ -68,12 +68,18 @@ class Cluster(Route):
             raise OutageError(problem.detail) from problem
 
     def at(self, name: str) -> Line:
-        return self.node(self._owners[name])
+        owner = self._owners[name]
+        if owner is None:
+            self.soon("map", self._map)
+            raise OutageError("No node of the Cluster holds the slot")
+        return self.node(owner)
 
     def parts(self, names: Sequence[str]) -> list[Part]:
         found: dict[Address, list[str]] = {}
         for name in names:
-            found.setdefault(self._owners[name], []).append(name)
+            owner = self._owners[name]
+            if owner is not None:
+                found.setdefault(owner, []).append(name)
         return [(self.node(address), names) for address, names in found.items()]
 
     def groups(self, names: Sequence[str]) -> list[list[str]]:
@@ -90,7 +96,7 @@ class Cluster(Route):
         own: list[tuple[str, list[bytes]]] = []
         for line, _ in self.parts(BUCKET_NAMES):
             nodes = bytes(await line.ask("CLUSTER", "NODES"))
-            slots = next(node.split()[8:] for node in nodes.splitlines() if b"myself" in node)
+            slots = next(node.split()[6:] for node in nodes.splitlines() if b"myself" in node)
             if any(slot.startswith(b"[") for slot in slots):
                 raise OutageError("Keys are on their way from one node to another")
             own.append((line.name, slots))
@@ -127,35 +133,35 @@ class Cluster(Route):
             await self._caretaker.learn_of(self, node)
 
     async def _map(self) -> None:
-        """Look which node holds which bucket. Raises OutageError if nobody says."""
+        """Look which node holds which bucket. Raises OutageError where nobody says."""
         asked = dict.fromkeys([*self._nodes, *self._place.hosts])
         maps = await ballot([self._slots(address) for address in asked], self._options.deadline / 2)
         if not maps:
             raise OutageError("No node of the Cluster says who holds what")
         out = {address for address, node in self._nodes.items() if node.is_out}
-        best = min(maps, key=lambda owners: sum(owner in out for owner in owners))
+        best = min(maps, key=lambda owners: sum(owner is None or owner in out for owner in owners))
         self._owners = dict(zip(BUCKET_NAMES, best, strict=True))
         for address in self._nodes.keys() - self._owners.values():
             await self._nodes.pop(address).retire()
 
-    async def _slots(self, address: Address) -> tuple[Address, ...]:
+    async def _slots(self, address: Address) -> tuple[Address | None, ...]:
         """Which node holds each bucket, as one of them says."""
-        pool = self._nodes[address].pool if address in self._nodes else self._passing(address)
+        node = self._nodes.get(address)
+        pool = Pool(_maker(self.connection(address)), 1) if node is None else node.pool
         try:
             (ranges,) = await pool.send([("CLUSTER", "SLOTS")])
             if isinstance(ranges, ResponseError):
                 raise ranges
             owners: dict[int, Address] = {}
-            for first, last, (host, port, *_), *_ in ranges:
-                owner = Address(host.decode() if host else address.host, port)
+            for first, last, (host, port, *more), *_ in ranges:
+                owner = Address(_endpoint(host, more) or address.host, port)
                 owners.update((slot, owner) for slot in _SLOTS.values() if first <= slot <= last)
-            return tuple(owners[slot] for slot in _SLOTS.values())
+            if not owners:
+                raise ResponseError("This node knows of none that holds a slot")
+            return tuple(owners.get(slot) for slot in _SLOTS.values())
         finally:
-            if address not in self._nodes:
+            if node is None:
                 await pool.close()
-
-    def _passing(self, address: Address) -> Pool:
-        return Pool(_maker(self.connection(address)), 1)
 
 
 class _Node(Line):
@@ -169,7 +175,8 @@ class _Node(Line):
 
     async def retire(self) -> None:
         """Nobody comes any more. Whoever waits for an answer gets it."""
-        self._breaker.stop()
+        for probe in self._breaker.stop() - {asyncio.current_task()}:
+            probe.cancel()
         self._state.answered(self)
         await self.pool.close()
 
@@ -186,7 +193,8 @@ class _Node(Line):
         while True:
             asking = isinstance(problem, AskError) and not isinstance(problem, MovedError)
             if isinstance(problem, AskError):
-                address = Address(problem.host or node._address.host, problem.port)
+                host = node._address.host if problem.host in ("", "?") else problem.host
+                address = Address(host, problem.port)
                 if isinstance(problem, MovedError):
                     self._cluster.moved(problem, address)
                 node = self._cluster.node(address)
@@ -217,6 +225,18 @@ class _Node(Line):
                 reply = await self._elsewhere(reply, ("MGET", key), until)
             (found[key],) = reply
         return [found[key] for key in keys]
+
+
+def _endpoint(host: bytes | None, more: list[Any]) -> str:
+    """Where a node listens; "" for where it was asked.
+
+    A node that is to be called by a name and has none says "?", and its address among the rest.
+    """
+    if host and host != b"?":
+        return host.decode()
+    details = more[1] if len(more) > 1 else []
+    pairs = details if isinstance(details, dict) else dict(zip(details[::2], details[1::2], strict=True))
+    return bytes(pairs.get(b"ip", b"")).decode()
 
 
 def _maker(connection: dict[str, Any]) -> Any:

@@ -22,7 +22,7 @@ from async_jwt.stores.redis.state import State
 __all__ = ["Inspector"]
 
 # How often, and after how many seconds, one looks again at a store that another process may be founding.
-_LOOKS, _PAUSE = 5, 0.05
+_LOOKS, _PAUSE = 20, 0.05
 
 
 class Inspector:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ class Loss(NamedTuple):
         epochs: epochs that were in use before.
         why: what was seen.
         evicted: the server's run and how many keys it dropped, if that is the evidence.
+        by_token: whether a token says so, and not the bucket itself.
     """
 
     bucket: str
@@ -26,6 +28,7 @@ class Loss(NamedTuple):
     epochs: tuple[str, ...]
     why: str
     evicted: str = ""
+    by_token: bool = False
 
 
 class Known:
@@ -37,6 +40,7 @@ class Known:
 
     def __init__(self) -> None:
         self._buckets: dict[str, tuple[bytes, Bucket]] = {}
+        self._lock = threading.Lock()
 
     def __bool__(self) -> bool:
         """Whether anything was seen."""
@@ -89,13 +93,18 @@ class Known:
             ValueError: one is missing, or cannot be read.
         """
         read = {name: (raw or b"", Bucket.read(raw or b"")) for name, raw in zip(names, values, strict=True)}
-        self._buckets.update(read)
+        with self._lock:
+            self._buckets.update(read)
 
     def _keep(self, name: str, raw: bytes, seen: Bucket, before: Bucket | None) -> None:
         entry = self._buckets.get(name)
-        if entry is not None:
-            now = entry[1]
-            is_late = now is not before and now.epoch != seen.epoch
-            if is_late or (now.epoch == seen.epoch and now.revocations >= seen.revocations):
-                return
-        self._buckets[name] = (raw, seen)
+        if entry is not None and entry[1] is seen:
+            return
+        with self._lock:
+            entry = self._buckets.get(name)
+            if entry is not None:
+                now = entry[1]
+                is_late = now is not before and now.epoch != seen.epoch
+                if is_late or (now.epoch == seen.epoch and now.revocations >= seen.revocations):
+                    return
+            self._buckets[name] = (raw, seen)

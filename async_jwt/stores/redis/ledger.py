@@ -195,9 +195,9 @@ class Ledger:
         """Raise everybody's generation. Raises as `write` does."""
         route = await self._route()
         for _ in range(TRIES):
+            for name in BUCKET_NAMES:
+                route.at(name).refuse_if_out()
             parts = route.parts(BUCKET_NAMES)
-            for line, _ in parts:
-                line.refuse_if_out()
             if all(await gather(*(self._revoke_all_on(route, *part) for part in parts))):
                 return
             await self._inspector.learn(route)
@@ -220,7 +220,7 @@ class Ledger:
             named: the epoch that the token names.
             why: what the token shows.
         """
-        await self.losses.deal(await self._routes.here(), Loss(name, found, (named,), why))
+        await self.losses.deal(await self._routes.here(), Loss(name, found, (named,), why, by_token=True))
 
     def _forget(self) -> None:
         """This is another process now."""

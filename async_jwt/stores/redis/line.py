@@ -23,6 +23,8 @@ T = TypeVar("T")
 # What each command changes: its keys and its arguments.
 _Call = tuple[Sequence[str], Sequence[str]]
 
+# The part of the deadline that a server must have had, to be taken for one that does not answer.
+_FAIR = 0.5
 # Seconds that a reply which is there already may still take, on a loop that was kept from reading it.
 _GRACE = 0.02
 
@@ -84,7 +86,8 @@ class Line:
         try:
             replies = await self.ask_each([("MGET", *group) for group in groups], until)
         except RefusedError as problem:
-            self._breaker.trip(problem.detail, began)  # whoever cannot read cannot check
+            if not _is_of_a_slot(problem):
+                self._breaker.trip(problem.detail, began)  # whoever cannot read cannot check
             raise OutageError(problem.detail) from problem
         found: dict[str, bytes | None] = {}
         for group, values in zip(groups, replies, strict=True):
@@ -147,21 +150,34 @@ class Line:
         """
         return (await self.ask_each([command]))[0]
 
-    async def ask_each(self, commands: Sequence[Command], until: float | None = None) -> list[Any]:
-        """Send commands in one go, and read all replies. Raises as `ask` does."""
+    async def ask_each(
+        self, commands: Sequence[Command], until: float | None = None, *, lenient: bool = False
+    ) -> list[Any]:
+        """Send commands in one go, and read all replies. Raises as `ask` does.
+
+        Args:
+            commands: the commands.
+            until: when to give up, by the loop's clock; None is the deadline from now on.
+            lenient: whether a refusal stands in the place of the reply instead.
+        """
         if until is None:
             until = asyncio.get_running_loop().time() + self._deadline
         replies = await self.send(commands, until) if commands else []
         for place, reply in enumerate(replies):
             if isinstance(reply, ResponseError):
-                replies[place] = await self._elsewhere(reply, commands[place], until)
+                try:
+                    replies[place] = await self._elsewhere(reply, commands[place], until)
+                except RefusedError as problem:
+                    if not lenient:
+                        raise
+                    replies[place] = problem
         return replies
 
     async def talk(self) -> Talk:
         """A connection of one's own. Raises OutageError, which says nothing about others."""
         try:
             async with asyncio.timeout(self._deadline):
-                return Talk(await self._pool.open(), self._deadline)
+                return await self._pool.talk(self._deadline)
         except Exception as problem:
             raise OutageError("The revocation store did not answer") from problem
 
@@ -188,6 +204,8 @@ class Line:
         except ResponseError as problem:
             raise refusal(problem) from problem
         except Exception as problem:  # a garbled reply may raise anything
+            if isinstance(problem, TimeoutError) and due - began < self._deadline * _FAIR:
+                raise OutageError("There was too little time for the revocation store to answer") from problem
             self._breaker.trip(f"The revocation store does not answer: {name_of(problem)}", began)
             raise OutageError("The revocation store did not answer") from problem
 
@@ -232,6 +250,11 @@ def _ring(loop: asyncio.AbstractEventLoop, limit: asyncio.Timeout, due: float) -
 
 
 _ELSE = "The revocation store answers something else than what it is asked"
+
+
+def _is_of_a_slot(problem: RefusedError) -> bool:
+    """Whether a node refused for a slot that nobody holds, and serves the others."""
+    return "slot not served" in str(problem.__cause__)
 
 
 def _are_values(reply: Any, count: int) -> bool:

@@ -45,7 +45,8 @@ class Losses:
 
     async def deal(self, route: Route, loss: Loss) -> None:
         """Deal with a loss. Raises StoreUnavailableError."""
-        line, names = next(part for part in route.parts(BUCKET_NAMES) if loss.bucket in part[1])
+        line = route.at(loss.bucket)
+        names = next(names for other, names in route.parts(BUCKET_NAMES) if other is line)
         await route.together(f"lost {line.name}", lambda: self._deal(route, line, names, loss))
 
     def say_once(self, why: str, about: str) -> None:
@@ -83,9 +84,13 @@ class Losses:
     def _still_shows(
         self, loss: Loss, seen: Mapping[str, bytes | None], was: Mapping[str, Bucket | None]
     ) -> bool:
-        raw = seen[loss.bucket]
-        again = self._known.look(loss.bucket, raw, was[loss.bucket])
-        return isinstance(again, Loss) or _epoch_of(raw) == loss.found
+        """Whether a second look shows it too: a reply may have been wrong."""
+        raw, before = seen[loss.bucket], was[loss.bucket]
+        if loss.by_token:
+            return _epoch_of(raw) == loss.found
+        again = self._known.look(loss.bucket, raw, before)
+        # What is neither a loss nor as it was known has gone on from an older state, perhaps.
+        return isinstance(again, Loss) or again != before
 
     async def _raise(
         self,

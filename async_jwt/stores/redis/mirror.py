@@ -1,10 +1,13 @@
 """The fleet's revocations in this process's memory, so that a check asks nobody.
 
 Each revocation is told on a channel, which is fast, and by a stream of its bucket, which forgets
-nothing of late. How far a bucket has come says its count, which all mirrors look at a few times
+nothing of late. How far a bucket has come says its count, which a mirror looks at a few times
 in `mirror_lag` seconds: what was heard up to the count that stood there when the look was
 begun was in force at that moment. A bucket of which a later state is known, as of one's own
 revocations, or that nobody looked at in time, is asked for as without a mirror.
+
+What is told is believed in so far as it revokes: only what a server replies to this process goes
+into `Known`, and is taken for a sign of a loss.
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 import time
-from collections.abc import Sequence
+import weakref
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -25,7 +30,7 @@ from async_jwt.stores.redis.line import Line
 from async_jwt.stores.redis.losses import Losses
 from async_jwt.stores.redis.lua import OPEN_FEEDS, REVOKED
 from async_jwt.stores.redis.options import Options
-from async_jwt.stores.redis.outage import OutageError, RefusedError
+from async_jwt.stores.redis.outage import OutageError
 from async_jwt.stores.redis.picture import Entry, Picture
 from async_jwt.stores.redis.pool import Talk
 from async_jwt.stores.redis.route import Part, Route
@@ -63,19 +68,21 @@ class Mirror:
         self._lag = options.mirror_lag
         self._limit = options.mirror_max
         self._state = state
+        self._lock = threading.Lock()
         self.forget()
 
     def forget(self) -> None:
         """Begin anew, as in another process."""
         self._picture: Picture | None = None
         self._fresh_until: dict[str, float] = dict.fromkeys(BUCKET_NAMES, float("-inf"))
-        self._has_gap = False
+        self._renews_at: dict[str, float] = {}
+        self._draws_after = self._sweeps_at = float("-inf")
+        self._task: asyncio.Task[None] | None = None
         self._attendant: object = None
         self._wake: asyncio.Event | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._draws_after = self._renews_at = float("-inf")
-        self._heard_at = float("inf")
         self._talk: Talk | None = None
+        self._listens_after = float("-inf")
+        self._said = ""
 
     def says(self, ref: TokenRef) -> bool | None:
         """Whether a token counts, as it was at most `mirror_lag` seconds ago; None where one has to ask."""
@@ -90,15 +97,18 @@ class Mirror:
             other = bucket_of_sid(ref.sid)
             if other != name and self._current(picture, other) is None:
                 return None
-        return picture.says(ref, bucket)
+        return picture.says(ref, name, bucket)
 
     def wind(self, route: Route) -> None:
         """Have a route's event loop feed it, where no loop does."""
-        task = self._task
-        if task is None or task.done() or not task.get_loop().is_running():
-            self._attendant, self._wake = object(), asyncio.Event()
-            parts = route, self._attendant, self._wake
-            self._task = route.soon("mirror", lambda: self._attend(*parts))
+        if self._is_fed():
+            return
+        with self._lock:
+            if not self._is_fed():
+                attendant, wake = object(), asyncio.Event()
+                self._attendant, self._wake = attendant, wake
+                weak = weakref.ref(self), weakref.ref(route)
+                self._task = route.soon("mirror", lambda: _attend(*weak, attendant, wake, self._lag / _LOOKS))
 
     @property
     def staleness(self) -> float | None:
@@ -111,53 +121,68 @@ class Mirror:
         """How many revocations it holds."""
         return 0 if self._picture is None else len(self._picture)
 
-    async def _attend(self, route: Route, attendant: object, wake: asyncio.Event) -> None:
-        """Feed it, until somebody else does."""
-        while self._attendant is attendant:
-            await self._turn(route)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._lag / _LOOKS):
-                    await wake.wait()
-                    await asyncio.sleep(_PAUSE)
-            wake.clear()
+    def is_attended_by(self, attendant: object) -> bool:
+        """Whether that is who feeds it."""
+        return self._attendant is attendant
 
-    async def _turn(self, route: Route) -> None:
+    async def turn(self, route: Route, attendant: object) -> None:
         """Look how far the buckets have come, and hear what is missing. Raises nothing."""
         try:
-            await self._hear_and_look(route)
+            await self._turn(route, attendant)
         except StoreUnavailableError:
-            pass  # it was noted; what nobody looked at is asked for
+            pass  # what nobody could look at is asked for
         except Exception as problem:  # noqa: BLE001  # nobody else would see it
             log.error("The mirror of revocations failed: %s", type(problem).__name__)
         self._say_how_it_is()
+
+    def hear(self, raw: bytes) -> None:
+        """What was told on the channel."""
+        picture = self._picture
+        if picture is None:
+            return
+        with suppress(ValueError):  # somebody else speaks there
+            entry = Entry.read(raw)
+            if not picture.apply(entry, time.monotonic()):
+                heard = picture.heard.get(entry.bucket)
+                if heard is not None and heard.epoch == entry.state.epoch and self._wake is not None:
+                    self._wake.set()  # something was not heard
+
+    def _is_fed(self) -> bool:
+        task = self._task
+        return task is not None and not task.done() and task.get_loop().is_running()
 
     def _say_how_it_is(self) -> None:
         now = time.monotonic()
         self._state.mirror(live=self._picture is not None and min(self._fresh_until.values()) > now)
 
     def _current(self, picture: Picture, name: str) -> Bucket | None:
-        """The state of a bucket, if everything was heard that is known of it."""
-        bucket = picture.applied.get(name)
-        if bucket is None or bucket is not self._known.before(name):
+        """The state of a bucket, if all was heard that is known of it."""
+        heard, known = picture.heard.get(name), self._known.before(name)
+        if heard is None or known is None or time.monotonic() >= self._fresh_until[name]:
             return None
-        return bucket if time.monotonic() < self._fresh_until[name] else None
+        if heard.epoch != known.epoch or heard.revocations < known.revocations:
+            return None
+        if heard.revocations == known.revocations and heard.mark != known.mark:
+            return None
+        return heard if heard.generation >= known.generation else known
 
-    async def _hear_and_look(self, route: Route) -> None:
+    async def _turn(self, route: Route, attendant: object) -> None:
+        route.watch.wind()  # no check does, as long as none asks
         await route.ready()
+        await self._keep_listening(route, attendant)
         parts = [part for part in route.parts(BUCKET_NAMES) if self._can_look_at(part)]
-        await self._keep_listening(route)
-        done = await asyncio.gather(*(self._look(route, part) for part in parts), return_exceptions=True)
-        for problem in done:
-            if isinstance(problem, BaseException) and not isinstance(problem, StoreUnavailableError):
-                raise problem
+        await _all(self._look(route, part) for part in parts)
+        await _all(self._renew(route, part) for part in parts)
         now, picture = time.monotonic(), self._picture
-        if picture is not None:
+        if picture is not None and now > self._sweeps_at:
+            self._sweeps_at = now + 1.0
             picture.sweep(now)
-        if now > self._renews_at:
-            self._renews_at = now + _RENEWAL
-            await self._open_feeds(route)
-        if (picture is None or self._has_gap or picture.is_full) and now > self._draws_after:
-            route.soon("draw", lambda: self._draw(route))
+        if now > self._draws_after and (
+            picture is None
+            or picture.is_full
+            or any(name not in picture.heard for _, names in parts for name in names)
+        ):
+            route.soon("draw", lambda: self._draw(route, attendant))
 
     def _can_look_at(self, part: Part) -> bool:
         """Whether a server is there, and a store on it, as whoever asked has learned."""
@@ -166,57 +191,80 @@ class Mirror:
 
     async def _look(self, route: Route, part: Part) -> None:
         line, names = part
-        began, before = time.monotonic(), [self._known.before(name) for name in names]
+        began, picture = time.monotonic(), self._picture
+        heard = {} if picture is None else dict(picture.heard)
+        before = [self._known.before(name) for name in names]
         values = await line.fetch([self._layout.bucket(name) for name in names])
-        seen = [self._known.look(*each) for each in zip(names, values, before, strict=True)]
-        loss = next((bucket for bucket in seen if isinstance(bucket, Loss)), None)
-        if loss is not None:
-            await self._losses.deal(route, loss)
-            return
-        if self._picture is not None:
-            await self._catch_up(line, self._picture, names)
-        for name, bucket in zip(names, seen, strict=True):
+        seen: dict[str, Bucket] = {}
+        for name, raw, known in zip(names, values, before, strict=True):
+            found = self._known.look(name, raw, known)
+            if isinstance(found, Loss):
+                await self._losses.deal(route, found)
+                return
+            seen[name] = found
+        if picture is not None:
+            await self._catch_up(line, picture, seen, heard)
+        for name, bucket in seen.items():
             now = self._known.before(name)
-            if isinstance(bucket, Bucket) and now is not None and now.epoch == bucket.epoch:
+            if now is not None and now.epoch == bucket.epoch:  # else a later reply said something else
                 self._fresh_until[name] = began + self._lag
 
-    async def _catch_up(self, line: Line, picture: Picture, names: Sequence[str]) -> None:
-        """Hear what was revoked in some buckets since it was last heard."""
-        behind = [name for name in names if picture.applied.get(name) is not self._known.before(name)]
-        commands = [
-            ("XRANGE", self._layout.feed(name), f"{_count_of(picture, name) + 1}-0", "+", "COUNT", _ENTRIES)
-            for name in behind
-        ]
-        for name, entries in zip(behind, await line.ask_each(commands), strict=True):
+    async def _catch_up(
+        self, line: Line, picture: Picture, seen: Mapping[str, Bucket], before: Mapping[str, Bucket]
+    ) -> None:
+        """Hear what was revoked in some buckets until they were seen. Forget those that lack something.
+
+        Args:
+            line: where they are.
+            picture: what is to know of it.
+            seen: their states on the server.
+            before: what had been heard before they were seen.
+        """
+        behind: list[str] = []
+        for name, bucket in seen.items():
+            heard = picture.heard.get(name)
+            if heard is None:
+                continue
+            if heard.epoch != bucket.epoch or _is_later(before.get(name, heard), bucket):
+                del picture.heard[name]  # the server went back, or began anew
+            elif heard.revocations < bucket.revocations:
+                behind.append(name)
+        replies = await line.ask_each(
+            [
+                (
+                    "XRANGE",
+                    self._layout.feed(name),
+                    f"{picture.heard[name].revocations + 1}-0",
+                    "+",
+                    "COUNT",
+                    _ENTRIES,
+                )
+                for name in behind
+            ],
+            lenient=True,
+        )
+        for name, entries in zip(behind, replies, strict=True):
             with suppress(ValueError, TypeError, IndexError):  # as if nothing stood there
                 for _, fields in entries:
-                    self._apply(picture, fields[1])
-            now, wanted = picture.applied.get(name), self._known.before(name)
-            if now is None or wanted is None:
-                has_all = False
-            elif now == wanted:
-                has_all, picture.applied[name] = True, wanted
-            else:
-                has_all = now.epoch == wanted.epoch and now.revocations > wanted.revocations
-            if not has_all and picture is self._picture:
-                self._has_gap = True
-
-    def _apply(self, picture: Picture, raw: bytes) -> bool:
-        """Add one entry of a feed. Raises ValueError if it is none."""
-        entry = Entry.read(raw)
-        seen = self._known.look(entry.bucket, entry.value, None)
-        return isinstance(seen, Bucket) and picture.apply(entry, seen, time.monotonic())
+                    picture.apply(Entry.read(fields[1]), time.monotonic())
+            heard = picture.heard.get(name)
+            if heard is not None and heard.revocations < seen[name].revocations:
+                del picture.heard[name]
 
     # -- drawing it anew
 
-    async def _draw(self, route: Route) -> None:
-        """Read all that is revoked."""
+    async def _draw(self, route: Route, attendant: object) -> None:
+        """Read all that is revoked. Raises nothing."""
         began = time.monotonic()
         try:
-            self._picture = await self._drawn(route)
-            self._has_gap = False
-        except StoreUnavailableError:
-            pass  # it was noted, or will be
+            picture = await self._drawn(route)
+            if self._attendant is attendant:
+                self._picture = picture
+            self._said = ""
+        except StoreUnavailableError as problem:
+            if problem.detail != self._said:
+                self._said = str(problem.detail)
+                log.warning("The mirror of revocations cannot be drawn, and checks ask: %s", self._said)
         except Exception as problem:  # noqa: BLE001  # nobody else would see it
             log.error("The mirror of revocations failed: %s", type(problem).__name__)
         # Reading is work for the servers: it takes a fifth of the time at most.
@@ -226,20 +274,19 @@ class Mirror:
 
     async def _drawn(self, route: Route) -> Picture:
         settled = await route.settled()
-        parts = route.parts(BUCKET_NAMES)
-        sizes = [await _size_of(line) for line, _ in parts]
-        picture = Picture(self._limit, max(len(self), sum(sizes)))
-        opened = await self._open_feeds(route)
-        for name, raw in opened.items():
-            seen = self._known.look(name, raw, None)
-            if isinstance(seen, Bucket):  # else the next look finds it
-                picture.applied[name] = seen
-        for line, _ in parts:
+        picture = Picture(self._limit, len(self))
+        parts = [part for part in route.parts(BUCKET_NAMES) if self._can_look_at(part)]
+        for line, names in parts:
+            opened = await self._open_feeds(route, line, names)
+            picture.heard.update(opened)
             await self._read_all(line, picture)
+            values = await line.fetch([self._layout.bucket(name) for name in names])
+            seen = _states(names, values)
+            for name in opened.keys() - seen.keys():
+                del picture.heard[name]
+            await self._catch_up(line, picture, {name: seen[name] for name in seen}, opened)
         if await route.settled() != settled:
-            raise OutageError("Keys moved while they were read")
-        for line, names in route.parts(BUCKET_NAMES):
-            await self._catch_up(line, picture, names)
+            raise OutageError("Keys moved from one node to another while they were read")
         return picture
 
     async def _read_all(self, line: Line, picture: Picture) -> None:
@@ -249,66 +296,129 @@ class Mirror:
                 cursor, text = await talk.ask(
                     *("EVAL", REVOKED.text, 0, cursor, layout.pattern, _KEYS, layout.prefix)
                 )
-                found, now = json.loads(text), time.monotonic()
+                # What is no text is nobody's id.
+                found, now = json.loads(text.decode("utf-8", "surrogateescape")), time.monotonic()
                 for place in range(0, len(found), 2):
                     picture.add(found[place], found[place + 1], now)
                 if cursor == b"0":
                     return
 
-    async def _open_feeds(self, route: Route) -> dict[str, bytes | None]:
-        """Have all buckets tell what is revoked. Returns their values, upon which that follows."""
-        values: dict[str, bytes | None] = {}
-        for line, names in route.parts(BUCKET_NAMES):
-            groups = route.groups(names)
-            calls = [(self._layout.with_feeds(group), [str(_FEEDS_LIVE * 1000)]) for group in groups]
-            for group, found in zip(groups, await line.run_each(OPEN_FEEDS, calls), strict=True):
-                values.update(zip(group, [raw or None for raw in found], strict=True))
-        return values
+    async def _renew(self, route: Route, part: Part) -> None:
+        """Have feeds go on."""
+        line, names = part
+        if time.monotonic() > self._renews_at.get(line.name, float("-inf")):
+            await self._open_feeds(route, line, names)
+
+    async def _open_feeds(self, route: Route, line: Line, names: Sequence[str]) -> dict[str, Bucket]:
+        """Have buckets tell what is revoked. Returns their states, upon which that follows."""
+        groups = route.groups(names)
+        calls = [(self._layout.with_feeds(group), [str(_FEEDS_LIVE * 1000)]) for group in groups]
+        replies = await line.run_each(OPEN_FEEDS, calls, writes=False)
+        self._renews_at[line.name] = time.monotonic() + _RENEWAL
+        return {
+            name: bucket
+            for group, values in zip(groups, replies, strict=True)
+            for name, bucket in _states(group, values).items()
+        }
 
     # -- what is told
 
-    async def _keep_listening(self, route: Route) -> None:
-        talk = self._talk
-        if talk is not None and time.monotonic() - self._heard_at > self._lag:
+    async def _keep_listening(self, route: Route, attendant: object) -> None:
+        talk, now = self._talk, time.monotonic()
+        if talk is not None and talk.is_left:
             await talk.end()
         elif talk is not None:
             with suppress(StoreUnavailableError):
                 await talk.say("PING")
-        route.soon("listen", lambda: self._listen(route))
+        elif now > self._listens_after:
+            self._listens_after = now + self._lag / _LOOKS
+            weak = weakref.ref(self), weakref.ref(route)
+            route.soon("listen", lambda: _listen(*weak, attendant, self._layout.channel, self._lag))
 
-    async def _listen(self, route: Route) -> None:
-        line = next((line for line in route.lines() if not line.is_out), None)
-        if line is None:
+    def listens(self, talk: Talk | None, ended: Talk | None = None) -> None:
+        """Where it is told something from now on; nowhere, if that is where it was."""
+        if ended is None or self._talk is ended:
+            self._talk = talk
+
+
+async def _attend(
+    mirror: weakref.ref[Mirror],
+    route: weakref.ref[Route],
+    attendant: object,
+    wake: asyncio.Event,
+    pause: float,
+) -> None:
+    """Feed a mirror as long as anybody holds it, and nobody else does."""
+    while True:
+        its, way = mirror(), route()
+        if its is None or way is None or not its.is_attended_by(attendant):
             return
-        async with await line.talk() as talk:
-            await talk.say("SUBSCRIBE", self._layout.channel)
-            self._talk, self._heard_at = talk, time.monotonic()
-            try:
-                while True:
+        await its.turn(way, attendant)
+        del its, way
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await wake.wait()
+                await asyncio.sleep(_PAUSE)
+        wake.clear()
+
+
+async def _listen(
+    mirror: weakref.ref[Mirror],
+    route: weakref.ref[Route],
+    attendant: object,
+    channel: str,
+    patience: float,
+) -> None:
+    """Hear what is told, as long as a mirror is held, nobody else feeds it, and it sends a PING."""
+    talk = await _talk_of(route())
+    if talk is None:
+        return
+    async with talk:
+        await talk.say("SUBSCRIBE", channel)
+        if (its := mirror()) is not None:
+            its.listens(talk)
+        del its
+        try:
+            while True:
+                async with asyncio.timeout(patience):  # it is sent a PING more often than that
                     told = await talk.hear()
-                    self._heard_at = time.monotonic()
-                    if isinstance(told, list) and told[0] == b"message":
-                        self._hear(told[2])
-            finally:
-                self._talk = None
-
-    def _hear(self, raw: Any) -> None:
-        picture = self._picture
-        if picture is None:
+                its = mirror()
+                if its is None or not its.is_attended_by(attendant):
+                    return
+                if isinstance(told, list) and told[0] == b"message":
+                    its.hear(told[2])
+                del its
+        except TimeoutError:
             return
-        with suppress(ValueError):  # somebody else speaks there
-            if not self._apply(picture, raw) and self._wake is not None:
-                self._wake.set()
+        finally:
+            if (its := mirror()) is not None:
+                its.listens(None, ended=talk)
 
 
-def _count_of(picture: Picture, name: str) -> int:
-    bucket = picture.applied.get(name)
-    return 0 if bucket is None else bucket.revocations
+async def _talk_of(route: Route | None) -> Talk | None:
+    """A connection to some server that answers."""
+    lines = [] if route is None else [line for line in route.lines() if not line.is_out]
+    return await lines[0].talk() if lines else None
 
 
-async def _size_of(line: Line) -> int:
-    try:
-        size = await line.ask("DBSIZE")
-    except RefusedError:
-        return 0
-    return size if isinstance(size, int) else 0
+async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do some things at once. One that cannot be done stops no other."""
+    for problem in await asyncio.gather(*work, return_exceptions=True):
+        if problem is not None and not isinstance(problem, StoreUnavailableError):
+            raise problem
+
+
+def _states(names: Sequence[str], values: Sequence[bytes | None]) -> dict[str, Bucket]:
+    """The states of buckets, but of those that nobody can read."""
+    found: dict[str, Bucket] = {}
+    for name, raw in zip(names, values, strict=True):
+        with suppress(ValueError):
+            found[name] = Bucket.read(raw or b"")
+    return found
+
+
+def _is_later(one: Bucket, other: Bucket) -> bool:
+    """Whether a state is not one that came before another, or that one itself."""
+    return one.revocations > other.revocations or (
+        one.revocations == other.revocations and one.mark != other.mark
+    )

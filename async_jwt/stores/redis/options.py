@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from redis.asyncio.connection import parse_url
 
 from async_jwt.errors import ConfigurationError
+from async_jwt.stores.redis.pool import connection_of
 
 __all__ = ["Address", "OnDataLoss", "OnOutage", "Options", "Place", "read_options"]
 
@@ -39,6 +42,7 @@ _PASSED_ON = frozenset(
         "ssl_keyfile",
     }
 )
+_NAME = re.compile("[a-z_]{2,24}")
 _OF_SENTINELS = frozenset({"sentinel_username", "sentinel_password"})
 
 
@@ -110,23 +114,25 @@ def read_options(url: str, given: Mapping[str, Any]) -> tuple[Place, Options]:
     options = Options(
         deadline=_number(values["deadline"], "deadline"),
         max_connections=_count(values["max_connections"], "max_connections"),
-        prefix=values["prefix"],
+        prefix=_prefix(values["prefix"]),
         on_outage=_choice(values["on_outage"], "on_outage", ("deny", "allow")),
         on_data_loss=_choice(values["on_data_loss"], "on_data_loss", ("deny", "accept")),
         poll=_number(values["poll"], "poll"),
         mirror=_flag(values["mirror"], "mirror"),
         mirror_max=_count(values["mirror_max"], "mirror_max"),
-        mirror_lag=_number(values["mirror_lag"], "mirror_lag"),
+        mirror_lag=_number(values["mirror_lag"], "mirror_lag", least=0.02),
     )
     try:
         if scheme == "unix":
-            return Place("server", dict(parse_url(f"unix://{address}?{urlencode(theirs)}"))), options
-        return _place(_BASES[base], _KINDS[kind], address, theirs, sentinels), options
+            place = Place("server", dict(parse_url(f"unix://{address}?{urlencode(theirs)}")))
+        else:
+            place = _place(_BASES[base], _KINDS[kind], address, theirs, sentinels)
     except ValueError:
         # Its own text may quote a part of the password.
         raise ConfigurationError(
             "JWT_STORE_URI is not a Redis URL; special characters in a password are percent-encoded"
         ) from None
+    return _checked(place), options
 
 
 _OURS = frozenset(option.name for option in fields(Options))
@@ -148,9 +154,18 @@ def _sorted(
         elif name in of_sentinels:
             sentinels[name.removeprefix("sentinel_")] = value
         else:
-            known = ", ".join(sorted(_OURS | _PASSED_ON | of_sentinels))
-            raise ConfigurationError(f"JWT_STORE_URI has an unknown option {name!r}; known are {known}")
+            raise ConfigurationError(_unknown(name, query, _OURS | _PASSED_ON | of_sentinels))
     return ours, theirs, sentinels
+
+
+def _unknown(name: str, query: str, known: frozenset[str]) -> str:
+    # What stands there may be the rest of a password.
+    is_name = _NAME.fullmatch(name) is not None and "password" not in query
+    quoted = f" {name!r}" if is_name else ""
+    return (
+        f"JWT_STORE_URI has an unknown option{quoted}; known are {', '.join(sorted(known))}. "
+        "Special characters in a password are percent-encoded"
+    )
 
 
 def _place(
@@ -165,10 +180,12 @@ def _place(
             raise ConfigurationError(
                 "JWT_STORE_URI names no service: write redis+sentinel://host,host2/<service>/<database>"
             )
-    database = int(path.strip("/") or dict(theirs).get("db", "0"))  # redis-py would take any text for 0
+    database = path.strip("/") or dict(theirs).get("db", "0")
+    if not database.isdecimal():  # redis-py would take any text for 0
+        raise ConfigurationError("JWT_STORE_URI: the database must be a number")
     if kind == "server":
         return Place(kind, dict(parse_url(f"{base}://{netloc}/{path}?{urlencode(theirs)}")))
-    if kind == "cluster" and database:
+    if kind == "cluster" and int(database):
         raise ConfigurationError("JWT_STORE_URI: a Cluster has the database 0 alone")
     hosts = tuple(_host(name, _PORTS[kind]) for name in names.split(","))
     shared = [each for each in theirs if each[0] != "db"]
@@ -179,17 +196,49 @@ def _place(
 
 
 def _host(name: str, port: int) -> Address:
-    parts = urlsplit(f"//{name}")
-    return Address(parts.hostname or "localhost", parts.port or port)
+    try:
+        parts = urlsplit(f"//{name}")
+        host, given = parts.hostname, parts.port
+    except ValueError:
+        host, given = None, None
+    if not host or re.search(r"[\s;]", host) or given == 0:
+        raise ConfigurationError(
+            "JWT_STORE_URI: hosts are written host:port, with commas between them; [address]:port for IPv6"
+        )
+    return Address(host, given or port)
 
 
-def _number(value: object, name: str, most: float = 1e6) -> float:
+def _prefix(value: object) -> str:
+    if not isinstance(value, str) or not value or "{" in value or "}" in value:
+        raise ConfigurationError("JWT_STORE_URI: prefix must be a text without braces, which buckets need")
+    return value
+
+
+def _checked(place: Place) -> Place:
+    """A place whose options make connections. Raises ConfigurationError if they make none."""
+    for options in (place.connection, place.sentinel):
+        if options.get("protocol", 3) not in (2, 3, "2", "3"):
+            raise ConfigurationError("JWT_STORE_URI: protocol must be 2 or 3")
+        for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+            if name in options and not Path(options[name]).exists():
+                raise ConfigurationError(f"JWT_STORE_URI: there is no file at {name}")
+        try:
+            connection_of(options)
+        except Exception:  # noqa: BLE001  # its own text may quote anything
+            raise ConfigurationError(
+                "JWT_STORE_URI has an option that does not go with its scheme, such as ssl_* without TLS, or "
+                "a value that is none of those allowed"
+            ) from None
+    return place
+
+
+def _number(value: object, name: str, least: float = 0.0, most: float = 1e6) -> float:
     try:
         number = float(cast("Any", value))
     except (TypeError, ValueError):
         number = 0.0
-    if not 0 < number < most:
-        raise ConfigurationError(f"JWT_STORE_URI: {name} must be a number greater than 0")
+    if not least < number < most:
+        raise ConfigurationError(f"JWT_STORE_URI: {name} must be a number greater than {least:g}")
     return number
 
 

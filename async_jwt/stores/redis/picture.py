@@ -1,14 +1,13 @@
-"""All that is revoked, in this process's memory: of each token, or as a filter."""
+"""All that is revoked, in this process's memory: one by one, or as a filter."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from rbloom import Bloom
 
-from async_jwt.stores.contract import TokenRef
+from async_jwt.stores.contract import TokenRef, bucket_of_sid
 from async_jwt.stores.redis.layout import BUCKET_NAMES, NOT_REVOKED, Bucket, User
 from async_jwt.stores.redis.verdict import Verdict, judge
 
@@ -24,23 +23,25 @@ _SWEEP = 5000
 
 
 class Entry(NamedTuple):
-    """One revocation, as a feed tells it.
+    """One revocation, as it is told.
 
     Attributes:
         bucket: where it was.
         kind: "j" for a token, "s" for a session, "u" for a user, "a" for everybody.
         id: whose.
-        lives: for how many milliseconds it is remembered; "" for ever.
+        lives: for how many milliseconds it is remembered; -1 for ever.
         user: what stands at the user.
-        value: what stands at the bucket since.
+        follows: the mark of the bucket's state before, which tells one history from another.
+        state: the bucket's state since.
     """
 
     bucket: str
     kind: str
     id: str
-    lives: str
+    lives: float
     user: str
-    value: bytes
+    follows: str
+    state: Bucket
 
     @classmethod
     def read(cls, raw: bytes) -> Entry:
@@ -48,18 +49,19 @@ class Entry(NamedTuple):
         fields = json.loads(raw)
         if (
             not isinstance(fields, list)
-            or len(fields) != 6
+            or len(fields) != 7
             or not all(isinstance(each, str) for each in fields)
         ):
             raise ValueError("That is no entry of a feed")
-        bucket, kind, name, lives, user, value = fields
-        if bucket not in _BUCKETS or kind not in ("j", "s", "u", "a") or (lives and not float(lives) >= 0):
+        bucket, kind, name, lives, user, follows, state = fields
+        lasts = float(lives or -1)
+        if bucket not in _BUCKETS or kind not in ("j", "s", "u", "a") or not lasts >= -1:
             raise ValueError("That is no entry of a feed")
-        return cls(bucket, kind, name, lives, user, value.encode("ascii"))
+        return cls(bucket, kind, name, lasts, user, follows, Bucket.read(state.encode("ascii")))
 
 
 class Picture:
-    """What is revoked, as far as was heard.
+    """What is revoked, as far as was heard. Changed by one thread at a time, and read by all.
 
     Args:
         limit: how many entries are kept one by one. Beyond, a filter says what is surely not
@@ -67,13 +69,13 @@ class Picture:
         expected: how many there may be.
 
     Attributes:
-        applied: the state of each bucket up to which everything was heard.
+        heard: the state of each bucket up to which all was heard; none for one that lacks something.
     """
 
     def __init__(self, limit: int, expected: int) -> None:
         self._limit = limit
         self._room = 2 * max(limit, expected)
-        self.applied: dict[str, Bucket] = {}
+        self.heard: dict[str, Bucket] = {}
         # Revoked tokens and sessions: the minute in which each is forgotten. Which ones each minute has.
         self._ends: dict[str, int] = {}
         self._minutes: dict[int, list[str]] = {}
@@ -94,9 +96,9 @@ class Picture:
         """Add what a server has.
 
         Args:
-            name: "j", "s" or "u", and the id.
+            name: "j" or "s", the bucket and the id; or "u" and the user.
             value: of a user, what stands there; else for how many milliseconds it is
-                remembered, -1 for ever.
+                remembered, -1 for ever, less for one that has just ended.
             now: seconds, by a clock that only goes forward.
         """
         if self._filter is not None:
@@ -104,49 +106,59 @@ class Picture:
             self._filtered += 1
             return
         if name[0] == "u":
-            self._users[name[1:]] = self._later(self._users.get(name[1:]), str(value))
+            self._users[name[1:]] = _later(self._users.get(name[1:]), str(value))
         elif (lives := float(value)) >= -1:
             until = _FOR_EVER if lives < 0 else int((now + lives / 1000) // _MINUTE) + 1
-            known = self._ends.get(name, -1)
-            if until > known:
+            if until > self._ends.get(name, -1):
                 self._ends[name] = until
                 if until != _FOR_EVER:
                     self._minutes.setdefault(until, []).append(name)
         if len(self) > self._limit:
             self._become_a_filter()
 
-    def apply(self, entry: Entry, seen: Bucket, now: float) -> bool:
-        """Add what a feed tells.
+    def apply(self, entry: Entry, now: float) -> bool:
+        """Add what is told.
 
         Args:
             entry: what.
-            seen: the state of its bucket since.
             now: as in `add`.
 
         Returns:
-            Whether it follows upon what was heard. Something is missing if not.
+            Whether it is known now. If not, it does not follow upon what was heard.
         """
-        before = self.applied.get(entry.bucket)
-        if before is None or seen.epoch != before.epoch or seen.revocations > before.revocations + 1:
+        heard, state = self.heard.get(entry.bucket), entry.state
+        if heard is None or state.epoch != heard.epoch or state.revocations > heard.revocations + 1:
             return False
-        if seen.revocations == before.revocations + 1:
-            if entry.kind != "a":
-                value = entry.user if entry.kind == "u" else float(entry.lives or -1)
-                self.add(entry.kind + entry.id, value, now)
-            self.applied[entry.bucket] = seen  # last: from now on it counts
+        if state.revocations == heard.revocations + 1:
+            if entry.follows != heard.mark:
+                return False
+            if entry.kind == "u":
+                self.add(f"u{entry.id}", entry.user, now)
+            elif entry.kind != "a":
+                self.add(f"{entry.kind}{entry.bucket}{entry.id}", entry.lives, now)
+            self.heard[entry.bucket] = state  # last: from now on it counts
         return True
 
-    def says(self, ref: TokenRef, bucket: Bucket) -> bool | None:
-        """Whether a token counts; None if that has to be asked for."""
-        names = [kind + name for kind, name in (("j", ref.jti), ("s", ref.sid)) if name is not None]
+    def says(self, ref: TokenRef, name: str, bucket: Bucket) -> bool | None:
+        """Whether a token counts; None if that has to be asked for.
+
+        Args:
+            ref: the token.
+            name: the bucket of its identity.
+            bucket: that bucket's state.
+        """
+        # In this order: it becomes a filter before these are emptied.
+        ends, users, its = self._ends, self._users, self._filter
+        token = None if ref.jti is None else f"j{name}{ref.jti}"
+        session = None if ref.sid is None else f"s{bucket_of_sid(ref.sid)}{ref.sid}"
         user: User | None = NOT_REVOKED
-        if self._filter is not None:
-            if "u" + ref.identity in self._filter or any(name in self._filter for name in names):
+        if its is not None:
+            if f"u{ref.identity}" in its or token in its or session in its:
                 return None
-        elif any(name in self._ends for name in names):
+        elif token in ends or session in ends:
             return False
         else:
-            user = self._users.get(ref.identity, NOT_REVOKED)
+            user = users.get(ref.identity, NOT_REVOKED)
         verdict = Verdict.AHEAD if user is None else judge(ref, bucket, user)
         return verdict is Verdict.COUNTS if verdict in (Verdict.COUNTS, Verdict.DEAD) else None
 
@@ -164,19 +176,18 @@ class Picture:
                 return
             del self._minutes[minute]
 
-    @staticmethod
-    def _later(known: User | None, text: str) -> User | None:
-        try:
-            user = User.read(text)
-        except ValueError:
-            return None  # somebody else wrote there: whoever asks is told
-        return user if known is None or user.generation > known.generation else known
-
     def _become_a_filter(self) -> None:
-        names: list[Sequence[str]] = [[*self._ends], ["u" + identity for identity in self._users]]
-        self._filtered = len(self)
         made = Bloom(self._room, _PERHAPS)
-        for each in names:
-            made.update(each)
+        made.update(self._ends)
+        made.update(f"u{identity}" for identity in self._users)
+        self._filtered = len(self)
         self._filter = made
         self._ends, self._minutes, self._users = {}, {}, {}
+
+
+def _later(known: User | None, text: str) -> User | None:
+    try:
+        user = User.read(text)
+    except ValueError:
+        return None  # somebody else wrote there: whoever asks is told
+    return user if known is None or user.generation > known.generation else known

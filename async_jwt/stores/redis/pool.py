@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Self
 
 from redis.asyncio.connection import AbstractConnection, Connection
@@ -33,13 +35,16 @@ class Pool:
     Args:
         make: makes a connection, which need not be open.
         limit: how many connections there may be.
+
+    Attributes:
+        era: how often it has left all connections made until then.
     """
 
     def __init__(self, make: Callable[[], Awaitable[AbstractConnection]], limit: int) -> None:
         self._make = make
         self._slots = asyncio.Semaphore(limit)
         self._idle: list[AbstractConnection] = []
-        self._era = 0
+        self.era: int = 0
         self._is_closed = False
 
     async def send(self, commands: Sequence[Command]) -> list[Any]:
@@ -58,15 +63,19 @@ class Pool:
                     pass  # as a server that was restarted leaves them
             return await self._ask(await self._make(), commands)
 
-    async def open(self) -> AbstractConnection:
-        """A connection beside those of the pool, open. Raises as `send` does."""
+    async def talk(self, deadline: float) -> Talk:
+        """A connection beside those of the pool. Raises as `send` does.
+
+        Args:
+            deadline: seconds that one of its commands may take.
+        """
         connection = await self._make()
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        return connection
+        return Talk(connection, deadline, partial(_has_left, weakref.ref(self), self.era))
 
     async def close(self) -> None:
         """Close idle connections now, and the others when they come back."""
@@ -75,12 +84,12 @@ class Pool:
 
     async def drop(self) -> None:
         """Use no connection again that was made until now."""
-        self._era += 1
+        self.era += 1
         while self._idle:
             await self._idle.pop().disconnect(nowait=True)
 
     async def _ask(self, connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:
-        era = self._era
+        era = self.era
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
             await _refuse_unread(connection)
@@ -88,7 +97,7 @@ class Pool:
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        if self._is_closed or era != self._era:
+        if self._is_closed or era != self.era:
             await connection.disconnect(nowait=True)
         else:
             self._idle.append(connection)
@@ -101,11 +110,18 @@ class Talk:
     Args:
         connection: it, open.
         deadline: seconds that a command may take.
+        is_left: whether its pool has left the server since.
     """
 
-    def __init__(self, connection: AbstractConnection, deadline: float) -> None:
+    def __init__(self, connection: AbstractConnection, deadline: float, is_left: Callable[[], bool]) -> None:
         self._connection = connection
         self._deadline = deadline
+        self._is_left = is_left
+
+    @property
+    def is_left(self) -> bool:
+        """Whether its pool has left the server since: another one may have the name."""
+        return self._is_left()
 
     async def __aenter__(self) -> Self:
         return self
@@ -135,6 +151,11 @@ class Talk:
     async def end(self) -> None:
         """Close the connection."""
         await self._connection.disconnect(nowait=True)
+
+
+def _has_left(pool: weakref.ref[Pool], era: int) -> bool:
+    its = pool()  # weakly: a talk may go on for as long as a pool is held, and no longer
+    return its is None or its.era != era
 
 
 @contextmanager

@@ -8,6 +8,8 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import suppress
+from contextvars import Context
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from redis.asyncio.connection import AbstractConnection
@@ -15,7 +17,7 @@ from redis.exceptions import RedisError
 
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.redis.line import Line
-from async_jwt.stores.redis.options import Options, Place
+from async_jwt.stores.redis.options import Address, Options, Place
 from async_jwt.stores.redis.outage import one_of_ones_own
 from async_jwt.stores.redis.pool import Pool, connection_of
 from async_jwt.stores.redis.sentinel import Sentinels
@@ -84,11 +86,14 @@ class Route(ABC):
         """The lines to all servers."""
 
     def soon(self, name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
-        """Begin to do something, where it is not under way."""
+        """Begin to do something, where it is not under way.
+
+        In a context of its own: it belongs to nobody's request.
+        """
         task = self._shared.get(name)
         if task is None:
-            task = self._shared[name] = asyncio.get_running_loop().create_task(work())
-            task.add_done_callback(lambda done: self._done(name, done))
+            task = self._shared[name] = asyncio.get_running_loop().create_task(work(), context=Context())
+            task.add_done_callback(partial(_done, weakref.ref(self), name))
         return task
 
     async def together(self, name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -104,6 +109,10 @@ class Route(ABC):
                 raise  # whoever asked was cancelled
             raise one_of_ones_own(None) from None
 
+    def forget(self, name: str) -> None:
+        """Something is done."""
+        self._shared.pop(name, None)
+
     async def close(self) -> None:
         """End what is under way for nobody in particular, and close the connections."""
         tasks = {*self.watch.stop(), *self._shared.values()}
@@ -114,10 +123,14 @@ class Route(ABC):
         for line in self.lines():
             await line.close()
 
-    def _done(self, name: str, task: asyncio.Task[Any]) -> None:
-        self._shared.pop(name)
-        if not task.cancelled():
-            task.exception()  # those who wait were told; perhaps nobody does any more
+
+def _done(route: weakref.ref[Route], name: str, task: asyncio.Task[Any]) -> None:
+    # Weakly: what goes on for as long as anybody holds a store must not be what holds it.
+    its = route()
+    if its is not None:
+        its.forget(name)
+    if not task.cancelled():
+        task.exception()  # those who wait were told; perhaps nobody does any more
 
 
 class OneServer(Route):
@@ -127,8 +140,8 @@ class OneServer(Route):
         super().__init__(options, caretaker)
         self._connection = place.connection
         self._sentinels = Sentinels(place, options.deadline / 2) if place.kind == "sentinel" else None
-        make = self._connect if self._sentinels is None else self._sentinels.connect
-        pool = Pool(make, options.max_connections)
+        self._primary: Address | None = None
+        pool = Pool(self._connect, options.max_connections)
         self._line = Line(pool, options, probe=lambda line: caretaker.learn_of(self, line), state=state)
 
     async def ready(self) -> None:
@@ -153,11 +166,21 @@ class OneServer(Route):
         if self._sentinels is None:
             return
         with suppress(RedisError):  # whoever needs them next is told
-            if await self._sentinels.has_moved():
-                await self._line.reconnect()
+            await self._turn_to(await self._sentinels.primary())
 
     async def _connect(self) -> AbstractConnection:
-        return connection_of(self._connection)
+        if self._sentinels is None:
+            return connection_of(self._connection)
+        primary = await self.together("primary", self._sentinels.primary)
+        await self._turn_to(primary)
+        return await self._sentinels.connect(primary)
+
+    async def _turn_to(self, primary: Address) -> None:
+        """Never ask two servers, of which one is the primary no more."""
+        if primary != self._primary:
+            if self._primary is not None:
+                await self._line.reconnect()
+            self._primary = primary
 
 
 class Routes:

@@ -36,11 +36,6 @@ class Sentinels:
     def __init__(self, place: Place, patience: float) -> None:
         self._place = place
         self._patience = patience
-        self._named: Address | None = None
-
-    async def has_moved(self) -> bool:
-        """Whether another server is the primary than when a connection was last made. Raises as `primary`."""
-        return self._named is not None and self._named != await self.primary()
 
     async def primary(self) -> Address:
         """Where the primary is: what most of them say, or those who know of the latest failover.
@@ -53,14 +48,13 @@ class Sentinels:
             raise RedisConnectionError("No sentinel names a primary")
         return max(votes).address
 
-    async def connect(self) -> AbstractConnection:
-        """An open connection to the primary.
+    async def connect(self, primary: Address) -> AbstractConnection:
+        """An open connection to a primary.
 
         Raises:
-            RedisConnectionError: there is none, or it is no primary yet, or no more.
+            RedisConnectionError: it is no primary yet, or no more.
         """
-        self._named = address = await self.primary()
-        connection = connection_of({**self._place.connection, **address._asdict()})
+        connection = connection_of({**self._place.connection, **primary._asdict()})
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
             (role,) = await exchange(connection, [("ROLE",)])

@@ -8,13 +8,9 @@ local function read(value)
   return { epoch = epoch, gen = tonumber(gen), at = at, count = tonumber(count), mark = mark, former = former }
 end
 
-local function text_of(bucket)
-  return string.format('%s %.0f %s %.0f %s %s',
-    bucket.epoch, bucket.gen, bucket.at, bucket.count, bucket.mark, bucket.former)
-end
-
 local function write(key, bucket)
-  local value = text_of(bucket)
+  local value = string.format('%s %.0f %s %.0f %s %s',
+    bucket.epoch, bucket.gen, bucket.at, bucket.count, bucket.mark, bucket.former)
   redis.call('SET', key, value)
   return value
 end
@@ -26,12 +22,14 @@ local function now()
 end
 
 -- Counts a revocation in a bucket, and tells those who mirror it, if there are any: what kind it is, its id,
--- for how many milliseconds it is remembered, and what stands at the user.
+-- for how many milliseconds it is remembered, what stands at the user, and upon which state it follows. Who
+-- may not tell has counted all the same: the mirrors see that they lack something. Returns the bucket's value.
 local function count(bucket, key, feed, kind, id, lives, user)
-  local _, micros = now()
+  local follows, _, micros = bucket.mark, now()
   bucket.count, bucket.mark = bucket.count + 1, string.format('%.0f', micros)
-  if redis.call('EXISTS', feed) == 0 then return end
-  local entry = cjson.encode({ string.sub(key, -7, -6), kind, id, tostring(lives), user, text_of(bucket) })
+  local value = write(key, bucket)
+  if redis.call('EXISTS', feed) == 0 then return value end
+  local entry = cjson.encode({ string.sub(key, -7, -6), kind, id, tostring(lives), user, follows, value })
   local added = redis.pcall('XADD', feed, 'MAXLEN', '~', 256,
     string.format('%.0f-0', bucket.count), 'e', entry)
   if type(added) == 'table' and added.err then
@@ -40,6 +38,7 @@ local function count(bucket, key, feed, kind, id, lives, user)
     redis.call('UNLINK', feed)
   end
   redis.call('PUBLISH', string.sub(key, 1, -9) .. 'feed', entry)
+  return value
 end
 
 -- Sets a key that lives for so many milliseconds; '' for ever.

@@ -46,11 +46,10 @@ if limit and redis.call('ZCARD', all) > limit then
   local beyond = math.max(math.min(redis.call('ZCARD', all) - limit, 100), 0)
   for _, other in ipairs(redis.call('ZRANGE', all, 0, beyond)) do
     if other ~= sid and reply[2] < beyond then
-      count(bucket, KEYS[1], KEYS[8], 's', other, revoke_session(base, other, 1), '')
+      reply[1] = count(bucket, KEYS[1], KEYS[8], 's', other, revoke_session(base, other, 1), '')
       reply[2] = reply[2] + 1
       table.insert(reply, other)
     end
   end
-  if reply[2] > 0 then reply[1] = write(KEYS[1], bucket) end
 end
 return reply

@@ -10,7 +10,6 @@ local at, stamp = now()
 local values = {}
 for place, bucket in ipairs(buckets) do
   bucket.gen, bucket.at = math.max(bucket.gen + 1, stamp), at
-  count(bucket, KEYS[place], KEYS[#buckets + place], 'a', '', '', '')
-  values[place] = write(KEYS[place], bucket)
+  values[place] = count(bucket, KEYS[place], KEYS[#buckets + place], 'a', '', '', '')
 end
 return values

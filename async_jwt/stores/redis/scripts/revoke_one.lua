@@ -3,5 +3,4 @@
 -- Returns the bucket's value and 1; '' without doing anything where the bucket is gone
 local bucket = read(redis.call('MGET', KEYS[1])[1])
 if not bucket then return '' end
-count(bucket, KEYS[1], KEYS[3], 'j', ARGV[2], remember(KEYS[2], '1', ARGV[1]), '')
-return { write(KEYS[1], bucket), 1 }
+return { count(bucket, KEYS[1], KEYS[3], 'j', ARGV[2], remember(KEYS[2], '1', ARGV[1]), ''), 1 }

@@ -4,5 +4,4 @@
 -- Returns the bucket's value and 1; '' without doing anything where the bucket is gone
 local bucket = read(redis.call('MGET', KEYS[1])[1])
 if not bucket then return '' end
-count(bucket, KEYS[1], KEYS[3], 's', ARGV[3], revoke_session(ARGV[2], ARGV[3], ARGV[1]), '')
-return { write(KEYS[1], bucket), 1 }
+return { count(bucket, KEYS[1], KEYS[3], 's', ARGV[3], revoke_session(ARGV[2], ARGV[3], ARGV[1]), ''), 1 }

@@ -21,5 +21,4 @@ if used then
   redis.call('ZADD', KEYS[3], used, ARGV[4])
   if left > 0 then redis.call('PEXPIRE', KEYS[3], left) end
 end
-count(bucket, KEYS[1], KEYS[4], 'u', ARGV[5], '', value)
-return { write(KEYS[1], bucket), 1 }
+return { count(bucket, KEYS[1], KEYS[4], 'u', ARGV[5], '', value), 1 }
