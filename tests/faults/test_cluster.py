@@ -15,12 +15,11 @@ from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores import TokenRef
 from async_jwt.stores.contract import bucket_of
 from async_jwt.stores.redis import RedisStore
+from async_jwt.stores.redis.cluster import _endpoint
 from async_jwt.testing import session_contract, store_contract
 from tests.conftest import free_port
 from tests.faults.crowd import Crowd
 from tests.fleets import ClusterOfServers
-
-pytestmark = pytest.mark.asyncio
 
 
 @pytest.fixture
@@ -67,6 +66,7 @@ async def answered(store, ref, seconds=5.0):
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
+@pytest.mark.asyncio
 async def test_a_cluster_keeps_all_promises(cluster, protocol):
     for promise in [*store_contract, *session_contract]:
         url = f"{cluster.url}?protocol={protocol}"
@@ -75,6 +75,7 @@ async def test_a_cluster_keeps_all_promises(cluster, protocol):
         await store.close()
 
 
+@pytest.mark.asyncio
 async def test_checks_of_one_moment_are_one_trip_to_each_node(cluster, prefix):
     store = RedisStore(cluster.url, prefix=prefix, deadline=5)
     tokens = [await token(store, f"user {number}") for number in range(100)]
@@ -92,6 +93,7 @@ async def test_checks_of_one_moment_are_one_trip_to_each_node(cluster, prefix):
     await store.close()
 
 
+@pytest.mark.asyncio
 async def test_processes_that_start_together_found_one_store(cluster, prefix, caplog):
     stores = [RedisStore(cluster.url, prefix=prefix, deadline=5) for _ in range(6)]
     await asyncio.gather(*(store.start() for store in stores))
@@ -106,6 +108,7 @@ async def test_processes_that_start_together_found_one_store(cluster, prefix, ca
     assert "lost data" not in caplog.text
 
 
+@pytest.mark.asyncio
 async def test_a_store_that_is_being_founded_is_not_taken_for_a_lost_one(cluster, prefix, caplog):
     first, second = (RedisStore(cluster.url, prefix=prefix, deadline=5) for _ in range(2))
     await first.start()
@@ -120,6 +123,7 @@ async def test_a_store_that_is_being_founded_is_not_taken_for_a_lost_one(cluster
         await store.close()
 
 
+@pytest.mark.asyncio
 async def test_a_founder_that_died_half_way_leaves_a_loss(cluster, prefix, caplog):
     first, second = (RedisStore(cluster.url, prefix=prefix, deadline=5) for _ in range(2))
     kept = await token(first, "alice")
@@ -133,6 +137,7 @@ async def test_a_founder_that_died_half_way_leaves_a_loss(cluster, prefix, caplo
 
 
 @pytest.mark.parametrize("on_data_loss", ["deny", "accept"])
+@pytest.mark.asyncio
 async def test_what_one_node_lost_concerns_its_own_users(cluster, prefix, on_data_loss, caplog):
     store = RedisStore(cluster.url, prefix=prefix, deadline=5, on_data_loss=on_data_loss)
     emptied, others = cluster.masters[1], (cluster.masters[0], cluster.masters[2])
@@ -149,6 +154,7 @@ async def test_what_one_node_lost_concerns_its_own_users(cluster, prefix, on_dat
     await store.close()
 
 
+@pytest.mark.asyncio
 async def test_keys_that_one_node_drops_concern_its_own_users(cluster, prefix):
     store = RedisStore(cluster.url, prefix=prefix, deadline=5, poll=0.1)
     await store.start()
@@ -174,6 +180,7 @@ async def test_keys_that_one_node_drops_concern_its_own_users(cluster, prefix):
 
 
 @pytest.mark.parametrize("covers", ["yes", "no"])
+@pytest.mark.asyncio
 async def test_a_master_dies_and_its_replica_takes_over(make_fleet, covers, is_long):
     """Users of the other nodes notice nothing, where the Cluster itself goes on without it."""
     if covers == "yes" and not is_long:
@@ -213,6 +220,7 @@ async def test_a_master_dies_and_its_replica_takes_over(make_fleet, covers, is_l
     await store.close()
 
 
+@pytest.mark.asyncio
 async def test_slots_move_under_load(cluster, prefix, is_long):
     fleet = cluster
     source, target = fleet.masters[:2]
@@ -241,6 +249,7 @@ async def test_slots_move_under_load(cluster, prefix, is_long):
     await store.close()
 
 
+@pytest.mark.asyncio
 async def test_what_is_on_its_way_is_read_key_by_key(cluster, prefix):
     """A slot that stays open: some keys are here, some there, and some nowhere."""
     fleet = cluster
@@ -270,6 +279,7 @@ async def test_what_is_on_its_way_is_read_key_by_key(cluster, prefix):
     await store.close()
 
 
+@pytest.mark.asyncio
 async def test_a_node_that_is_down_at_the_start_keeps_its_own_users_out(make_fleet):
     fleet = make_fleet("--save", "", "--cluster-require-full-coverage", "no")
     first = RedisStore(fleet.url)
@@ -288,6 +298,7 @@ async def test_a_node_that_is_down_at_the_start_keeps_its_own_users_out(make_fle
     await store.close()
 
 
+@pytest.mark.asyncio
 async def test_a_new_store_waits_for_all_nodes(make_fleet):
     """Whether there is a store already the absent one alone may know."""
     fleet = make_fleet("--save", "", "--cluster-require-full-coverage", "no")
@@ -308,6 +319,85 @@ async def test_a_new_store_waits_for_all_nodes(make_fleet):
     await store.close()
 
 
+@pytest.mark.asyncio
+async def test_a_slot_that_nobody_holds_keeps_its_own_users_out(make_fleet):
+    fleet = make_fleet("--save", "", "--cluster-require-full-coverage", "no")
+    store = RedisStore(fleet.url, poll=60)
+    owner = fleet.masters[0]
+    lost, *kept = [await token(store, name) for name in users_of(fleet, owner, 4)]
+    owner.does("CLUSTER", "DELSLOTS", slot_of(lost.identity))
+    for _ in range(3):
+        answers = await asyncio.gather(*map(store.check, [lost, *kept]), return_exceptions=True)
+        assert isinstance(answers[0], StoreUnavailableError)
+    await asyncio.sleep(0.05)
+    for _ in range(3):
+        with pytest.raises(StoreUnavailableError):
+            await store.check(lost)
+        assert all(await asyncio.gather(*map(store.check, kept)))
+    assert store.status().available
+    with pytest.raises(StoreUnavailableError):
+        await store.revoke_everything()
+    new = RedisStore(fleet.url)
+    assert await answered(new, await token(store, kept[0].identity))
+    with pytest.raises(StoreUnavailableError):
+        await new.check(lost)
+    owner.does("CLUSTER", "ADDSLOTS", slot_of(lost.identity))
+    assert await answered(new, lost) in (True, False)
+    for each in (store, new):
+        await each.close()
+
+
+@pytest.mark.asyncio
+async def test_nodes_that_have_no_name(cluster, prefix):
+    """They say "?" for it, and where they are among the rest."""
+    try:
+        for server in cluster.masters:
+            server.does("CONFIG", "SET", "cluster-preferred-endpoint-type", "hostname")
+        store = RedisStore(cluster.url, prefix=prefix, deadline=5)
+        for promise in store_contract[:4]:
+            await promise(store)
+        slot, alice = slot_of("alice"), await token(store, "alice")
+        source = cluster.owner(slot)
+        target = next(server for server in cluster.masters if server is not source)
+        cluster.open_slot(slot, source, target)
+        while cluster.move_keys(slot, source, target):
+            assert await store.check(alice)
+        assert await store.check(alice)
+        cluster.close_slot(slot, target)
+        assert await store.check(alice)
+        await store.close()
+    finally:
+        for server in cluster.masters:
+            server.does("CONFIG", "SET", "cluster-preferred-endpoint-type", "ip")
+
+
+def test_where_a_node_says_that_it_is():
+    assert _endpoint(b"10.0.0.1", [b"id"]) == "10.0.0.1"
+    assert _endpoint(b"?", [b"id", [b"ip", b"10.0.0.2"]]) == "10.0.0.2"
+    assert _endpoint(b"?", [b"id", {b"ip": b"10.0.0.3"}]) == "10.0.0.3"
+    assert _endpoint(b"?", [b"id", []]) == _endpoint(None, [b"id"]) == _endpoint(b"", []) == ""
+
+
+@pytest.mark.asyncio
+async def test_who_had_no_time_is_not_taken_for_dead(make_server):
+    """What is left of a deadline after a redirection says nothing about the node that it led to."""
+    server = make_server()
+    store = RedisStore(server.url)
+    await store.start()
+    line = store._ledger._routes._recent[1].at("00")
+    server.freeze()
+    loop = asyncio.get_running_loop()
+    with pytest.raises(StoreUnavailableError, match="too little time"):
+        await line.send([("PING",)], loop.time() + 0.05)
+    assert not line.is_out
+    with pytest.raises(StoreUnavailableError, match="did not answer"):
+        await line.send([("PING",)], loop.time() + 0.2)
+    assert line.is_out
+    server.thaw()
+    await store.close()
+
+
+@pytest.mark.asyncio
 async def test_nodes_that_are_nowhere(caplog):
     store = RedisStore(f"redis+cluster://127.0.0.1:{free_port()}")
     for _ in range(3):
@@ -322,6 +412,7 @@ async def test_nodes_that_are_nowhere(caplog):
     await store.close()
 
 
+@pytest.mark.asyncio
 async def test_a_node_that_hangs_while_another_is_asked_for_the_map():
     """Nobody holds what nobody says; closing ends whoever looks."""
     store = RedisStore(f"redis+cluster://127.0.0.1:{free_port()}")
@@ -332,6 +423,7 @@ async def test_a_node_that_hangs_while_another_is_asked_for_the_map():
     assert not [task for task in asyncio.all_tasks() if "Breaker" in repr(task)]
 
 
+@pytest.mark.asyncio
 async def test_a_server_that_is_no_cluster(redis_server):
     store = RedisStore(f"redis+cluster://127.0.0.1:{redis_server.port}")
     with pytest.raises(StoreUnavailableError, match="who holds what"):

@@ -15,6 +15,7 @@ from async_jwt.stores import TokenRef
 from async_jwt.stores.contract import bucket_of
 from async_jwt.stores.redis import RedisStore
 from async_jwt.stores.redis.breaker import Breaker
+from async_jwt.stores.redis.inspector import _some_of
 from async_jwt.stores.redis.reads import Reads
 from async_jwt.stores.redis.server import read_server, save_points
 from async_jwt.stores.redis.state import State
@@ -229,6 +230,83 @@ async def test_a_loss_while_a_loss_is_dealt_with_refuses(redis_server):
         wire.heal()
         assert not await store.check(ref)
         await store.close()
+
+
+async def test_a_bucket_that_goes_while_a_loss_is_dealt_with_refuses(redis_server):
+    async with Wire(redis_server.port).open() as wire:
+        store = RedisStore(wire.url, deadline=5)
+        ref = await token(store)
+        other = next(f"{number:02x}" for number in range(256) if f"{number:02x}" != bucket_of("alice"))
+        redis_server.does("FLUSHALL")
+        wire.spoils = lambda reply: (
+            reply,
+            bool(reply == b":256\r\n" and redis_server.does("DEL", f"async_jwt:{{{other}}}:all")) and False,
+        )
+        with pytest.raises(StoreUnavailableError, match="loses what it is told"):
+            await store.check(ref)
+        wire.heal()
+        assert not await store.check(ref)
+        await store.close()
+
+
+async def test_a_wrong_reply_ends_nobody(redis_server):
+    """A count that is too low, once; whoever looks again sees that nothing was lost."""
+    async with Wire(redis_server.port).open() as wire:
+        store = RedisStore(wire.url, deadline=5, poll=60)
+        ref, ended = await token(store), await token(store)
+        await store.revoke_token(ended)
+        await store.revoke_token(await token(store))
+        wrong = []
+
+        def spoil(reply):
+            if not wrong and b" 2 " in reply:
+                wrong.append(reply)
+                return reply.replace(b" 2 ", b" 1 "), False
+            return reply, False
+
+        wire.spoils = spoil
+        assert await store.check(ref)
+        assert wrong
+        assert not await store.check(ended)
+        assert store.status().data_losses == 0
+        await store.close()
+
+
+async def test_a_server_that_does_not_say_that_it_noticed(redis_server):
+    async with Wire(redis_server.port).open() as wire:
+        store = RedisStore(wire.url, deadline=5)
+        ref = await token(store)
+        redis_server.does("FLUSHALL")
+        wire.says = (frozenset({b"EVALSHA", b"EVAL"}), b"+OK\r\n")
+        with pytest.raises(StoreUnavailableError, match="did not say that it noticed"):
+            await store.check(ref)
+        wire.heal()
+        assert not await store.check(ref)
+        await store.close()
+
+
+async def test_what_fails_for_other_reasons_is_not_hidden():
+    async def fails():
+        raise KeyError("a mistake")
+
+    async def works():
+        return 1
+
+    assert await _some_of([works(), works()]) == [1, 1]
+    with pytest.raises(KeyError):
+        await _some_of([works(), fails()])
+
+
+async def test_a_list_that_may_not_be_asked_for(redis_server):
+    store = RedisStore(redis_server.url, deadline=5)
+    await store.start()
+    redis_server.does("ACL", "SETUSER", "default", "-evalsha", "-eval")
+    with pytest.raises(StoreUnavailableError, match="NoPermission"):
+        await store.list_sessions("alice", 10, None)
+    assert store.status().problem is None
+    redis_server.does("ACL", "SETUSER", "default", "+@all")
+    assert await store.list_sessions("alice", 10, None) == ([], None)
+    await store.close()
 
 
 async def test_a_sign_that_does_not_go_away_is_no_answer(redis_server, monkeypatch):

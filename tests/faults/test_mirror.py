@@ -355,7 +355,7 @@ async def test_a_state_that_came_late_is_no_proof(shared_server, monkeypatch):
         ref = await token(store)
         name = bucket_of("alice")
         line = store._ledger._routes._recent[1].at(name)
-        fetch = line.fetch
+        fetch = line.fetch_each
 
         async def late(keys):
             values = await fetch(keys)
@@ -363,7 +363,7 @@ async def test_a_state_that_came_late_is_no_proof(shared_server, monkeypatch):
             known.look(name, f"later 7 8.0 0 0 {former}".encode(), known.before(name))
             return values
 
-        monkeypatch.setattr(line, "fetch", late)
+        monkeypatch.setattr(line, "fetch_each", late)
         until = mirror._fresh_until[name]
         await asyncio.sleep(0.3)
         assert mirror._fresh_until[name] <= until
@@ -481,7 +481,7 @@ async def test_a_store_that_nobody_holds_lets_its_mirror_go(shared_server):
             break
     assert mirror() is None
     await asyncio.sleep(0.25)
-    assert not [task for task in asyncio.all_tasks() if "mirror" in repr(task)]
+    assert not [task for task in asyncio.all_tasks() if "redis/mirror.py" in repr(task)]
     gc.collect()
 
 
@@ -569,6 +569,13 @@ async def test_users_of_other_nodes_are_answered_while_one_is_down(tmp_path):
             assert [without_asking(store, ref) for ref in here] == [None] * len(here)
             await store.revoke_token(there[0])
             await comes(store, there[0], False)
+            late = RedisStore(fleet.url, mirror=True, mirror_lag=0.4, poll=60)  # and one that has just begun
+            with pytest.raises(StoreUnavailableError):
+                await late.start()
+            assert await late.check(there[1])
+            await comes(late, there[0], False)
+            await comes(late, there[1], True)
+            await late.close()
     finally:
         fleet.stop()
 

@@ -12,16 +12,20 @@ import pytest
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores import TokenRef
 from async_jwt.stores.redis import RedisStore
+from async_jwt.stores.redis.ballot import ballot
+from async_jwt.stores.redis.options import Address
+from async_jwt.stores.redis.sentinel import Sentinels
 from tests.conftest import free_port
 from tests.faults.crowd import Crowd
-from tests.fleets import SERVICE, Sentinels
+from tests.fleets import SERVICE
+from tests.fleets import Sentinels as Fleet
 
 pytestmark = pytest.mark.asyncio
 
 
 @pytest.fixture
 def fleet(tmp_path):
-    fleet = Sentinels(tmp_path)
+    fleet = Fleet(tmp_path)
     yield fleet
     fleet.stop()
 
@@ -89,7 +93,7 @@ async def test_a_replica_that_lagged_is_noticed(fleet, on_data_loss, caplog):
 
 
 async def test_sentinels_that_are_dead_or_frozen_hold_up_nobody(tmp_path):
-    fleet = Sentinels(tmp_path, sentinels=3)
+    fleet = Fleet(tmp_path, sentinels=3)
     try:
         fleet.sentinels[0].freeze()
         nobody = f"127.0.0.1:{free_port()}"
@@ -148,3 +152,45 @@ async def test_the_old_primary_is_left_where_the_sentinels_name_another(fleet):
     await store.revoke_user("alice")
     assert not await store.check(ref)
     await store.close()
+
+
+async def test_two_primaries_are_never_asked_in_turn(make_server, monkeypatch):
+    """The old one still answers; one more connection than before is made after the failover."""
+    old, new = make_server(), make_server()
+    for server in (old, new):
+        founder = RedisStore(server.url)
+        await founder.start()
+        await founder.close()
+    named = [Address("127.0.0.1", old.port)]
+
+    async def primary(_):
+        return named[0]
+
+    monkeypatch.setattr(Sentinels, "primary", primary)
+    store = RedisStore("redis+sentinel://127.0.0.1/shop", deadline=5, poll=60, on_data_loss="accept")
+    await store.start()
+    await asyncio.gather(*(store.revoke_user(f"user {number}") for number in range(3)))
+    named[0] = Address("127.0.0.1", new.port)
+    await asyncio.gather(*(store.revoke_user(f"user {number}") for number in range(6)))
+    old.does("CONFIG", "RESETSTAT")
+    await asyncio.gather(*(store.revoke_user(f"user {number}") for number in range(6)))
+    for _ in range(10):
+        await store.stamp("alice")
+    stats = old.does("INFO", "commandstats")
+    assert not {"cmdstat_mget", "cmdstat_evalsha"} & stats.keys()
+    await store.close()
+
+
+async def test_a_ballot():
+    async def says(what, after=0.0):
+        await asyncio.sleep(after)
+        if what is None:
+            raise ValueError
+        return what
+
+    assert await ballot([says(1), says(1), says(2, 60)], 60) == [1]
+    assert await ballot([says(1), says(None), says(2)], 60) == [1, 2]
+    assert await ballot([says(None), says(None)], 60) == []
+    assert await ballot([says(60, 60)], 0.01) == []
+    assert await ballot([says(1), says(2, 60)], 0.1) == [1]
+    assert not [task for task in asyncio.all_tasks() if "says" in repr(task)]

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 import uuid
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import pytest_asyncio
@@ -16,6 +16,7 @@ from async_jwt.errors import ConfigurationError
 from async_jwt.stores import MemoryStore, Session, TokenRef
 from async_jwt.stores.contract import BUCKETS, bucket_of, bucket_of_sid, new_sid
 from async_jwt.stores.redis import RedisStore
+from async_jwt.stores.redis.options import Options, read_options
 from async_jwt.testing import BrokenPromise, session_contract, store_contract
 
 pytestmark = pytest.mark.asyncio
@@ -428,11 +429,74 @@ async def test_valkey_urls_and_databases(redis_url):
         ("redis://localhost/one", "Redis URL"),
         ("redis://:sec/ret@localhost", "percent-encoded"),
         ("memory://host", "memory"),
+        ("redis+other://localhost", "begin with"),
+        ("unix+cluster://localhost", "begin with"),
+        ("redis://localhost?mirror=perhaps", "mirror must be true or false"),
+        ("redis://localhost?mirror_max=0.5", "mirror_max"),
+        ("redis://localhost?mirror_lag=0.001", "mirror_lag must be a number greater than 0.02"),
+        ("redis://localhost?prefix=", "prefix"),
+        ("redis://localhost?prefix={app}:", "prefix"),
+        ("redis://localhost?protocol=9", "protocol must be 2 or 3"),
+        ("redis://localhost?ssl_cert_reqs=none", "does not go with its scheme"),
+        ("rediss://localhost?ssl_ca_certs=/nowhere.pem", "no file at ssl_ca_certs"),
+        ("rediss://localhost?ssl_cert_reqs=bogus", "does not go with its scheme"),
+        ("redis+sentinel://localhost", "names no service"),
+        ("redis+sentinel:///shop", "host:port"),
+        ("redis+sentinel://one,,two/shop", "host:port"),
+        ("redis+sentinel://one;two/shop", "host:port"),
+        ("redis+sentinel://one two/shop", "host:port"),
+        ("redis+sentinel://one:0/shop", "host:port"),
+        ("redis+sentinel://one:port/shop", "host:port"),
+        ("redis+sentinel://[::1/shop", "host:port"),
+        ("redis+sentinel://one/shop/-1", "must be a number"),
+        ("redis+cluster://one,", "host:port"),
+        ("redis+cluster://one/3", "database 0 alone"),
+        ("redis+cluster://one?sentinel_username=shop", "sentinel_username"),
     ],
 )
 async def test_wrong_uris_are_refused(uri, text):
     with pytest.raises(ConfigurationError, match=text):
         open_store(uri, time.time)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "redis://:se?cret@localhost",
+        "redis://:hush?cret@localhost&db=1",
+        "redis+sentinel://one/shop?sentinel_password=hush&cret",
+        "redis+sentinel://:hush:cret@one:cret/shop",
+        "redis://:hush/cret@localhost",
+        "rediss://:cret@localhost?ssl_certfile=/nowhere",
+    ],
+)
+async def test_no_refusal_quotes_a_password(uri):
+    with pytest.raises(ConfigurationError) as refused:
+        open_store(uri, time.time)
+    assert "cret" not in str(refused.value)
+
+
+async def test_where_several_servers_are():
+    place, options = read_options(
+        "valkeys+sentinel://shop:s%40cret@one,two:26380,[::1]:7/my%2Fmaster/2"
+        "?sentinel_username=watch&sentinel_password=h%2Fush&mirror=True&protocol=2",
+        asdict(Options()),
+    )
+    assert place.kind == "sentinel"
+    assert place.hosts == (("one", 26379), ("two", 26380), ("::1", 7))
+    assert place.service == "my/master"
+    given = {name: place.connection[name] for name in ("username", "password", "db", "protocol")}
+    assert given == {"username": "shop", "password": "s@cret", "db": 2, "protocol": 2}
+    assert (place.sentinel["username"], place.sentinel["password"]) == ("watch", "h/ush")
+    assert place.connection["connection_class"] is place.sentinel["connection_class"]
+    assert options.mirror is True
+    assert "cret" not in repr(place)
+    place, _ = read_options("redis+sentinel://:secret@one/shop", asdict(Options()))
+    assert not {"username", "password"} & place.sentinel.keys()
+    place, _ = read_options("redis+cluster://:secret@one,two:7000", asdict(Options(mirror=False)))
+    assert (place.kind, place.hosts) == ("cluster", (("one", 6379), ("two", 7000)))
+    assert str(place.hosts[1]) == "two:7000"
+    assert place.connection["password"] == "secret"
 
 
 async def test_a_missing_extra_names_itself(monkeypatch):

@@ -94,7 +94,9 @@ class Cluster(Route):
 
     async def settled(self) -> object:
         own: list[tuple[str, list[bytes]]] = []
-        for line, _ in self.parts(BUCKET_NAMES):
+        for line in self.lines():
+            if line.is_out:
+                continue
             nodes = bytes(await line.ask("CLUSTER", "NODES"))
             slots = next(node.split()[6:] for node in nodes.splitlines() if b"myself" in node)
             if any(slot.startswith(b"[") for slot in slots):

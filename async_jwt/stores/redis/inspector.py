@@ -14,7 +14,7 @@ from async_jwt.stores.redis.line import Line
 from async_jwt.stores.redis.losses import Losses, new_epoch
 from async_jwt.stores.redis.lua import FOUND
 from async_jwt.stores.redis.options import Options
-from async_jwt.stores.redis.outage import RefusedError
+from async_jwt.stores.redis.outage import OutageError, RefusedError
 from async_jwt.stores.redis.route import Part, Route
 from async_jwt.stores.redis.server import Server, read_server, save_points, together
 from async_jwt.stores.redis.state import State
@@ -94,9 +94,9 @@ class Inspector:
         async def read(line: Line, names: list[str]) -> dict[str, bytes | None]:
             if not probes:
                 line.refuse_if_out()
-            return dict(
-                zip(names, await line.fetch([self._layout.bucket(name) for name in names]), strict=True)
-            )
+            values = await line.fetch_each([self._layout.bucket(name) for name in names])
+            found = zip(names, values, strict=True)
+            return {name: raw for name, raw in found if not isinstance(raw, OutageError)}
 
         found = await _some_of([read(*part) for part in parts])
         return {name: raw for values in found for name, raw in values.items()}

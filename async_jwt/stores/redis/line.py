@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from redis.exceptions import NoScriptError, ResponseError
 
 from async_jwt.stores.redis.breaker import Breaker
 from async_jwt.stores.redis.lua import Script
 from async_jwt.stores.redis.options import Options
-from async_jwt.stores.redis.outage import OutageError, RefusedError, name_of, refusal
+from async_jwt.stores.redis.outage import OutageError, RefusedError, name_of, one_of_ones_own, refusal
 from async_jwt.stores.redis.pool import Command, Pool, Talk
 from async_jwt.stores.redis.reads import Reads, Values
 from async_jwt.stores.redis.state import State
@@ -54,7 +54,7 @@ class Line:
         self._deadline = options.deadline
         self._state = state
         self._breaker = Breaker(lambda: self._probe(probe), lambda why: state.outage(self, why))
-        self._reads = Reads(self.fetch)
+        self._reads = Reads(self.fetch_each)
 
     @property
     def is_out(self) -> bool:
@@ -80,21 +80,27 @@ class Line:
 
     async def fetch(self, keys: list[str]) -> Values:
         """Read some keys now, whatever the breaker says. Raises as `read` does."""
+        values = await self.fetch_each(keys)
+        for value in values:
+            if isinstance(value, OutageError):
+                raise one_of_ones_own(value)
+        return cast("Values", values)
+
+    async def fetch_each(self, keys: list[str]) -> list[bytes | OutageError | None]:
+        """Read some keys now. In the place of one that no node holds stands an error. Raises as `read` does."""
         began = asyncio.get_running_loop().time()
-        until = began + self._deadline
         groups = self._groups(keys)
-        try:
-            replies = await self.ask_each([("MGET", *group) for group in groups], until)
-        except RefusedError as problem:
-            if not _is_of_a_slot(problem):
-                self._breaker.trip(problem.detail, began)  # whoever cannot read cannot check
-            raise OutageError(problem.detail) from problem
-        found: dict[str, bytes | None] = {}
+        commands = [("MGET", *group) for group in groups]
+        found: dict[str, bytes | OutageError | None] = {}
+        replies = await self._may_read(began, commands)
         for group, values in zip(groups, replies, strict=True):
-            if not _are_values(values, len(group)):
+            if isinstance(values, RefusedError):
+                found.update(dict.fromkeys(group, OutageError(values.detail)))
+            elif _are_values(values, len(group)):
+                found.update(zip(group, values, strict=True))
+            else:
                 self._breaker.trip(_ELSE, began)
                 raise OutageError(_ELSE)
-            found.update(zip(group, values, strict=True))
         if self._state.is_out and not self._breaker.is_open:
             self._state.answered(self)  # what another loop saw, which has ended since
         return [found[key] for key in keys]
@@ -237,6 +243,17 @@ class Line:
             until: when to give up.
         """
         raise refusal(problem) from problem
+
+    async def _may_read(self, began: float, commands: Sequence[Command]) -> list[Any]:
+        try:
+            replies = await self.ask_each(commands, began + self._deadline, lenient=True)
+            for reply in replies:
+                if isinstance(reply, RefusedError) and not _is_of_a_slot(reply):
+                    raise reply
+        except RefusedError as problem:
+            self._breaker.trip(problem.detail, began)  # whoever cannot read cannot check
+            raise OutageError(problem.detail) from problem
+        return replies
 
     async def _probe(self, probe: Callable[[Line], Awaitable[None]]) -> None:
         await self._pool.drop()  # a server that does not answer may have left them all open

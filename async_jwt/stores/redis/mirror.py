@@ -194,9 +194,11 @@ class Mirror:
         began, picture = time.monotonic(), self._picture
         heard = {} if picture is None else dict(picture.heard)
         before = [self._known.before(name) for name in names]
-        values = await line.fetch([self._layout.bucket(name) for name in names])
+        values = await line.fetch_each([self._layout.bucket(name) for name in names])
         seen: dict[str, Bucket] = {}
         for name, raw, known in zip(names, values, before, strict=True):
+            if isinstance(raw, OutageError):
+                continue  # no node holds it
             found = self._known.look(name, raw, known)
             if isinstance(found, Loss):
                 await self._losses.deal(route, found)

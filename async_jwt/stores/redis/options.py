@@ -182,7 +182,10 @@ def _place(
             )
     database = path.strip("/") or dict(theirs).get("db", "0")
     if not database.isdecimal():  # redis-py would take any text for 0
-        raise ConfigurationError("JWT_STORE_URI: the database must be a number")
+        raise ConfigurationError(
+            "JWT_STORE_URI is not a Redis URL: the database must be a number; special characters in a "
+            "password are percent-encoded"
+        )
     if kind == "server":
         return Place(kind, dict(parse_url(f"{base}://{netloc}/{path}?{urlencode(theirs)}")))
     if kind == "cluster" and int(database):

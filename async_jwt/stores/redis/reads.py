@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from functools import partial
+from typing import cast
 
-from async_jwt.stores.redis.outage import one_of_ones_own
+from async_jwt.stores.redis.outage import OutageError, one_of_ones_own
 
 __all__ = ["BATCH", "Reads"]
 
@@ -28,13 +29,14 @@ class Reads:
     anybody waits for it.
 
     Args:
-        fetch: reads some keys in one command. It bounds its own time.
+        fetch: reads some keys in one command. It bounds its own time. In the place of what
+            cannot be read may stand an error, for those alone who asked for it.
 
     Attributes:
         flights: the commands under way.
     """
 
-    def __init__(self, fetch: Callable[[list[str]], Awaitable[Values]]) -> None:
+    def __init__(self, fetch: Callable[[list[str]], Awaitable[Sequence[bytes | OutageError | None]]]) -> None:
         self._fetch = fetch
         self._waiting: list[_Waiting] = []
         self.flights: set[asyncio.Task[None]] = set()
@@ -75,9 +77,18 @@ class Reads:
         if not places:
             return
         values = await self._fetch(list(places))
+        # Mostly there is none.
+        failed = any(isinstance(value, OutageError) for value in values)
         for keys, future in waiting:
             if not future.done():
-                future.set_result([values[places[key]] for key in keys])
+                found = [values[places[key]] for key in keys]
+                problem = (
+                    next((each for each in found if isinstance(each, OutageError)), None) if failed else None
+                )
+                if problem is None:
+                    future.set_result(cast("Values", found))
+                else:
+                    future.set_exception(one_of_ones_own(problem))
 
     def _landed(self, waiting: list[_Waiting], flight: asyncio.Task[None]) -> None:
         """Whatever became of a command, perhaps before it began: nobody waits for ever."""
