@@ -188,7 +188,8 @@ def durable_server(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="session")
 def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterOfServers]:
-    fleet = ClusterOfServers(tmp_path_factory.mktemp("cluster"), replicas=False)
+    folder = tmp_path_factory.mktemp("cluster")
+    fleet = ClusterOfServers(folder, "--save", "", "--cluster-require-full-coverage", "no", replicas=False)
     yield fleet
     fleet.stop()
 

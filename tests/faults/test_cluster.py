@@ -16,9 +16,11 @@ from async_jwt.stores import TokenRef
 from async_jwt.stores.contract import bucket_of
 from async_jwt.stores.redis import RedisStore
 from async_jwt.stores.redis.cluster import _endpoint
+from async_jwt.stores.redis.options import Address
 from async_jwt.testing import session_contract, store_contract
-from tests.conftest import free_port
+from tests.conftest import RedisServer, free_port
 from tests.faults.crowd import Crowd
+from tests.faults.wire import DATA, Wire
 from tests.fleets import ClusterOfServers
 
 
@@ -280,34 +282,16 @@ async def test_what_is_on_its_way_is_read_key_by_key(cluster, prefix):
 
 
 @pytest.mark.asyncio
-async def test_a_node_that_is_down_at_the_start_keeps_its_own_users_out(make_fleet):
-    fleet = make_fleet("--save", "", "--cluster-require-full-coverage", "no")
-    first = RedisStore(fleet.url)
-    here = await token(first, users_of(fleet, fleet.masters[1])[0])
-    there = await token(first, users_of(fleet, fleet.masters[0])[0])
-    await first.close()
-    fleet.masters[0].stop()
-    store = RedisStore(fleet.url)
-    assert await answered(store, here)
-    with pytest.raises(StoreUnavailableError):
-        await store.check(there)
-    with pytest.raises(StoreUnavailableError):
-        await store.revoke_everything()
-    assert not store.status().available
-    assert await store.check(here)
-    await store.close()
-
-
-@pytest.mark.asyncio
-async def test_a_new_store_waits_for_all_nodes(make_fleet):
+async def test_a_new_store_waits_for_all_nodes(cluster, prefix):
     """Whether there is a store already the absent one alone may know."""
-    fleet = make_fleet("--save", "", "--cluster-require-full-coverage", "no")
-    alice = users_of(fleet, fleet.masters[1])[0]
-    fleet.masters[0].freeze()
-    store = RedisStore(fleet.url)
-    with pytest.raises(StoreUnavailableError):
-        await store.stamp(alice)
-    fleet.masters[0].thaw()
+    alice = users_of(cluster, cluster.masters[1])[0]
+    store = RedisStore(cluster.url, prefix=prefix)
+    cluster.masters[0].freeze()
+    try:
+        with pytest.raises(StoreUnavailableError):
+            await store.stamp(alice)
+    finally:
+        cluster.masters[0].thaw()
     until = time.monotonic() + 5
     while True:
         with contextlib.suppress(StoreUnavailableError):
@@ -320,31 +304,79 @@ async def test_a_new_store_waits_for_all_nodes(make_fleet):
 
 
 @pytest.mark.asyncio
-async def test_a_slot_that_nobody_holds_keeps_its_own_users_out(make_fleet):
-    fleet = make_fleet("--save", "", "--cluster-require-full-coverage", "no")
-    store = RedisStore(fleet.url, poll=60)
-    owner = fleet.masters[0]
-    lost, *kept = [await token(store, name) for name in users_of(fleet, owner, 4)]
-    owner.does("CLUSTER", "DELSLOTS", slot_of(lost.identity))
-    for _ in range(3):
-        answers = await asyncio.gather(*map(store.check, [lost, *kept]), return_exceptions=True)
-        assert isinstance(answers[0], StoreUnavailableError)
-    await asyncio.sleep(0.05)
-    for _ in range(3):
+async def test_a_slot_that_nobody_holds_keeps_its_own_users_out(cluster, prefix):
+    options = {"prefix": prefix, "poll": 60, "deadline": 5}
+    store, mirrored = (RedisStore(cluster.url, mirror=mirror, **options) for mirror in (False, True))
+    owner = cluster.masters[0]
+    lost, *kept = [await token(store, name) for name in users_of(cluster, owner, 4)]
+    kept = [ref for ref in kept if slot_of(ref.identity) != slot_of(lost.identity)]
+    await mirrored.start()
+    for server in cluster.masters:
+        server.does("CLUSTER", "DELSLOTS", slot_of(lost.identity))
+    try:
+        for _ in range(5):
+            answers = await asyncio.gather(*map(store.check, [lost, *kept]), return_exceptions=True)
+            assert isinstance(answers[0], StoreUnavailableError)
+            assert answers[1:] == [True] * len(kept)
+            await asyncio.sleep(0.05)
+        line = store._ledger._routes._recent[1].at(bucket_of(kept[0].identity))
         with pytest.raises(StoreUnavailableError):
-            await store.check(lost)
-        assert all(await asyncio.gather(*map(store.check, kept)))
-    assert store.status().available
-    with pytest.raises(StoreUnavailableError):
-        await store.revoke_everything()
-    new = RedisStore(fleet.url)
-    assert await answered(new, await token(store, kept[0].identity))
-    with pytest.raises(StoreUnavailableError):
-        await new.check(lost)
-    owner.does("CLUSTER", "ADDSLOTS", slot_of(lost.identity))
-    assert await answered(new, lost) in (True, False)
-    for each in (store, new):
+            await line.fetch([store._layout.bucket(bucket_of(lost.identity))])
+        assert store.status().available
+        with pytest.raises(StoreUnavailableError):
+            await store.revoke_everything()
+        new = RedisStore(cluster.url, **options)
+        assert await answered(new, await token(store, kept[0].identity))
+        with pytest.raises(StoreUnavailableError):
+            await new.check(lost)
+        await asyncio.sleep(1.1)
+        kept = [await token(store, ref.identity) for ref in kept]
+        assert mirrored._ledger.mirrored(kept[0]) is True
+        assert mirrored._ledger.mirrored(lost) is None
+    finally:
+        owner.does("CLUSTER", "ADDSLOTS", slot_of(lost.identity))
+    assert await answered(new, await answered_stamp(store, lost))
+    for each in (store, mirrored, new):
         await each.close()
+
+
+async def answered_stamp(store, ref):
+    """A new token of the same user, once there can be one."""
+    until = time.monotonic() + 5
+    while True:
+        try:
+            return await token(store, ref.identity)
+        except StoreUnavailableError:
+            assert time.monotonic() < until
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.asyncio
+async def test_a_node_that_holds_nothing_any_more_is_not_waited_for(cluster, prefix):
+    store = RedisStore(cluster.url, prefix=prefix, deadline=5)
+    await store.start()
+    route = store._ledger._routes._recent[1]
+    node = route.node(Address("127.0.0.1", free_port()))
+    await route.probe(node)
+    assert node not in route.lines()
+    await store.close()
+
+
+@pytest.mark.asyncio
+async def test_nodes_that_point_at_each_other(lone_node):
+    lone_node.does("FLUSHALL")
+    async with Wire(lone_node.port).open(lone_node.wire_port) as wire:
+        store = RedisStore(wire.url.replace("redis:", "redis+cluster:"), poll=60)
+        ref = await token(store, "alice")
+        wire.says = (DATA, f"-MOVED {slot_of('alice')} 127.0.0.1:{wire.port}\r\n".encode())
+        started = time.perf_counter()
+        with pytest.raises(StoreUnavailableError, match=r"point at each other|too little time"):
+            await store.check(ref)
+        assert time.perf_counter() - started < 1.0
+        assert store.status().available
+        wire.heal()
+        assert await store.check(ref)
+        await store.close()
 
 
 @pytest.mark.asyncio
@@ -413,14 +445,25 @@ async def test_nodes_that_are_nowhere(caplog):
 
 
 @pytest.mark.asyncio
-async def test_a_node_that_hangs_while_another_is_asked_for_the_map():
-    """Nobody holds what nobody says; closing ends whoever looks."""
-    store = RedisStore(f"redis+cluster://127.0.0.1:{free_port()}")
-    with pytest.raises(StoreUnavailableError):
+async def test_closing_ends_whoever_looks_for_nodes(redis_server):
+    async with Wire(redis_server.port).open() as wire:
+        wire.swallows = True
+        store = RedisStore(wire.url.replace("redis:", "redis+cluster:"))
+        with pytest.raises(StoreUnavailableError):
+            await store.stamp("alice")
+        await asyncio.sleep(0.06)
+        await store.close()
+        assert not [task for task in asyncio.all_tasks() if "Breaker" in repr(task)]
+
+
+@pytest.mark.asyncio
+async def test_a_node_that_belongs_to_nobody_yet(tmp_path):
+    server = RedisServer(tmp_path, "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    store = RedisStore(f"redis+cluster://127.0.0.1:{server.port}")
+    with pytest.raises(StoreUnavailableError, match="who holds what"):
         await store.stamp("alice")
-    await asyncio.sleep(0.06)
     await store.close()
-    assert not [task for task in asyncio.all_tasks() if "Breaker" in repr(task)]
+    server.stop()
 
 
 @pytest.mark.asyncio

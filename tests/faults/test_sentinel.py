@@ -189,7 +189,7 @@ async def test_a_ballot():
         return what
 
     assert await ballot([says(1), says(1), says(2, 60)], 60) == [1]
-    assert await ballot([says(1), says(None), says(2)], 60) == [1, 2]
+    assert set(await ballot([says(1), says(None), says(2)], 60)) == {1, 2}
     assert await ballot([says(None), says(None)], 60) == []
     assert await ballot([says(60, 60)], 0.01) == []
     assert await ballot([says(1), says(2, 60)], 0.1) == [1]

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from redis.crc import key_slot
-from redis.exceptions import AskError, MovedError, ResponseError, TryAgainError
+from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
 
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.redis.ballot import ballot
@@ -54,7 +54,7 @@ class Cluster(Route):
         self.layout: Layout = layout
         self._owners: dict[str, Address | None] = {}
         self._nodes: dict[Address, _Node] = {}
-        self._breaker = Breaker(self._map, lambda why: state.outage(self, why))
+        self._breaker = Breaker(self.look, lambda why: state.outage(self, why))
 
     async def ready(self) -> None:
         if self._owners:
@@ -62,7 +62,7 @@ class Cluster(Route):
         self._breaker.refuse_if_open()
         began = asyncio.get_running_loop().time()
         try:
-            await self.together("map", self._map)
+            await self.together("map", self.look)
         except StoreUnavailableError as problem:
             self._breaker.trip(problem.detail, began)
             raise OutageError(problem.detail) from problem
@@ -70,7 +70,7 @@ class Cluster(Route):
     def at(self, name: str) -> Line:
         owner = self._owners[name]
         if owner is None:
-            self.soon("map", self._map)
+            self.soon("map", self.look)
             raise OutageError("No node of the Cluster holds the slot")
         return self.node(owner)
 
@@ -90,7 +90,7 @@ class Cluster(Route):
 
     async def relocate(self) -> None:
         with suppress(StoreUnavailableError):  # whoever needs it next is told
-            await self.together("map", self._map)
+            await self.together("map", self.look)
 
     async def settled(self) -> object:
         own: list[tuple[str, list[bytes]]] = []
@@ -105,8 +105,11 @@ class Cluster(Route):
         return own
 
     async def close(self) -> None:
-        for probe in self._breaker.stop():
+        probes = self._breaker.stop()
+        for probe in probes:
             probe.cancel()
+        if probes:
+            await asyncio.wait(probes)
         self._state.forget(self)
         await super().close()
 
@@ -126,15 +129,15 @@ class Cluster(Route):
         for name, slot in _SLOTS.items():
             if slot == problem.slot_id:
                 self._owners[name] = address
-        self.soon("map", self._map)
+        self.soon("map", self.look)
 
     async def probe(self, node: Line) -> None:
         """Ask whether a node is back, or whether another one holds its buckets now."""
-        await self.together("map", self._map)
+        await self.together("map", self.look)
         if any(line is node for line, _ in self.parts(BUCKET_NAMES)):
             await self._caretaker.learn_of(self, node)
 
-    async def _map(self) -> None:
+    async def look(self) -> None:
         """Look which node holds which bucket. Raises OutageError where nobody says."""
         asked = dict.fromkeys([*self._nodes, *self._place.hosts])
         maps = await ballot([self._slots(address) for address in asked], self._options.deadline / 2)
@@ -207,6 +210,8 @@ class _Node(Line):
                 await asyncio.sleep(pause)
                 node, pause = self, min(2 * pause, _LONGEST_PAUSE)
             else:
+                if isinstance(problem, ClusterDownError):
+                    self._cluster.soon("map", self._cluster.look)
                 raise refusal(problem) from problem
             if loop.time() >= until:
                 raise OutageError("The nodes of the Cluster point at each other")

@@ -87,7 +87,10 @@ class Line:
         return cast("Values", values)
 
     async def fetch_each(self, keys: list[str]) -> list[bytes | OutageError | None]:
-        """Read some keys now. In the place of one that no node holds stands an error. Raises as `read` does."""
+        """Read some keys now. Raises as `read` does.
+
+        In the place of one that no node of a Cluster holds stands an error.
+        """
         began = asyncio.get_running_loop().time()
         groups = self._groups(keys)
         commands = [("MGET", *group) for group in groups]
