@@ -23,10 +23,21 @@ from tests.faults import report
 SECRET = "a secret for tests, long enough for any hash that HMAC may use, which is 64 bytes"
 
 
+MINUTES = 60
+"""Seconds of soak from which on there is time for everything."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("async_jwt")
     group.addoption("--soak", type=float, default=2.0, help="seconds that the soak takes")
     group.addoption("--reliability", type=Path, help="the page that the table of faults is written to")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("soak") < MINUTES:
+        for item in items:
+            if item.get_closest_marker("long_run"):
+                item.add_marker(pytest.mark.skip(reason="in the long run: nox -s soak"))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -38,7 +49,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 @pytest.fixture
 def is_long(request: pytest.FixtureRequest) -> bool:
     """Whether there are minutes for it, as `nox -s soak` has."""
-    return request.config.getoption("soak") >= 60
+    return request.config.getoption("soak") >= MINUTES
 
 
 @dataclass

@@ -181,12 +181,10 @@ async def test_keys_that_one_node_drops_concern_its_own_users(cluster, prefix):
     await store.close()
 
 
-@pytest.mark.parametrize("covers", ["yes", "no"])
+@pytest.mark.parametrize("covers", ["no", pytest.param("yes", marks=pytest.mark.long_run)])
 @pytest.mark.asyncio
-async def test_a_master_dies_and_its_replica_takes_over(make_fleet, covers, is_long):
+async def test_a_master_dies_and_its_replica_takes_over(make_fleet, covers):
     """Users of the other nodes notice nothing, where the Cluster itself goes on without it."""
-    if covers == "yes" and not is_long:
-        pytest.skip("in the long run")
     fleet = make_fleet("--save", "", "--cluster-require-full-coverage", covers, replicas=True)
     dying = fleet.masters[0]
     store = RedisStore(fleet.url, poll=0.5 if covers == "yes" else 60)

@@ -231,7 +231,11 @@ SOME = {
     "revoking answered with OK",
 }
 CASES = [
-    pytest.param(name, where, id=f"{name}-{where}")
+    pytest.param(
+        *(name, where),
+        id=f"{name}-{where}",
+        marks=() if where == "server" or name in SOME else pytest.mark.long_run,
+    )
     for where in ("server", "sentinel", "cluster")
     for name in FAULTS
     if where != "cluster" or name not in NOT_OF_NODES
@@ -239,9 +243,7 @@ CASES = [
 
 
 @pytest.fixture
-def server(request, name, where, is_long):
-    if where != "server" and not (is_long or name in SOME):
-        pytest.skip("in the long run")
+def server(request, name, where):
     if where == "cluster":
         server = request.getfixturevalue("lone_node")
     else:

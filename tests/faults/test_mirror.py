@@ -21,6 +21,7 @@ from async_jwt.stores import TokenRef
 from async_jwt.stores.contract import bucket_of, bucket_of_sid, new_sid
 from async_jwt.stores.redis import RedisStore
 from async_jwt.stores.redis.mirror import _listen
+from async_jwt.stores.redis.outage import OutageError
 from async_jwt.testing import session_contract, store_contract
 from tests.faults.conftest import rotating
 from tests.faults.wire import Wire
@@ -388,6 +389,57 @@ async def test_what_is_not_of_now_is_asked_for(shared_server):
         mirror._fresh_until[bucket_of_sid("zz of nobody")] = float("-inf")
         assert without_asking(store, foreign) is None
         assert without_asking(store, ref) is True
+
+
+async def test_what_no_node_holds_is_not_looked_at(shared_server, monkeypatch):
+    shared_server.does("FLUSHALL")
+    async with mirrored(shared_server.url, deadline=5, mirror_lag=0.2) as store:
+        lost, kept = await token(store, "alice"), await token(store, "bob")
+        line = store._ledger._routes._recent[1].at("00")
+        fetch = line.fetch_each
+
+        async def with_a_hole(keys):
+            values = await fetch(keys)
+            values[keys.index(store._layout.bucket(bucket_of("alice")))] = OutageError("no node holds it")
+            return values
+
+        monkeypatch.setattr(line, "fetch_each", with_a_hole)
+        await asyncio.sleep(0.3)
+        assert without_asking(store, kept) is True
+        assert store._ledger.mirrored(lost) is None
+        monkeypatch.undo()
+
+
+async def test_who_may_not_listen_does_not_try_all_the_time(shared_server):
+    shared_server.does("FLUSHALL")
+    shared_server.does("ACL", "SETUSER", "some", "on", ">secret", "~*", "&*", "+@all", "-subscribe")
+    url, other = (
+        shared_server.url.replace("://", "://some:secret@"),
+        RedisStore(shared_server.url, deadline=5),
+    )
+    async with mirrored(url, deadline=5, mirror_lag=0.4) as store:
+        mirror, route = store._ledger._mirror, store._ledger._routes._recent[1]
+        await asyncio.sleep(0.05)
+        after = mirror._listens_after
+        await mirror._keep_listening(route, mirror._attendant)
+        assert mirror._listens_after == after
+        ref = await token(store)
+        await other.revoke_token(ref)
+        await comes(store, ref, False)  # it is looked for all the same
+    shared_server.does("ACL", "DELUSER", "some")
+    await other.close()
+
+
+async def test_feeds_are_renewed(shared_server):
+    shared_server.does("FLUSHALL")
+    async with mirrored(shared_server.url, deadline=5, mirror_lag=0.2) as store:
+        feed = f"async_jwt:{{{bucket_of('alice')}}}:feed"
+        shared_server.does("PEXPIRE", feed, 1000)
+        store._ledger._mirror._renews_at.clear()
+        until = time.monotonic() + 5
+        while shared_server.does("PTTL", feed) < 60_000:
+            assert time.monotonic() < until
+            await asyncio.sleep(0.01)
 
 
 async def test_of_two_loops_one_feeds_it(shared_server, monkeypatch):

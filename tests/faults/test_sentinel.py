@@ -44,12 +44,12 @@ async def answered(store, ref, seconds=5.0):
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("way", ["dies", "freezes", "steps down"])
-async def test_a_failover_under_load(fleet, way, caplog):
+@pytest.mark.parametrize("way", ["dies", "steps down", pytest.param("freezes", marks=pytest.mark.long_run)])
+async def test_a_failover_under_load(fleet, way):
     store = RedisStore(fleet.url, poll=0.3)
     crowd = Crowd([store])
     await store.start()
-    use = asyncio.ensure_future(crowd.use(2.8))
+    use = asyncio.ensure_future(crowd.use(2.3))
     await asyncio.sleep(0.3)
     before = crowd.count["200"]
     if way == "dies":
@@ -75,7 +75,7 @@ async def test_a_failover_under_load(fleet, way, caplog):
     await store.close()
 
 
-@pytest.mark.parametrize("on_data_loss", ["deny", "accept"])
+@pytest.mark.parametrize("on_data_loss", ["deny", pytest.param("accept", marks=pytest.mark.long_run)])
 async def test_a_replica_that_lagged_is_noticed(fleet, on_data_loss, caplog):
     store = RedisStore(fleet.url, on_data_loss=on_data_loss)
     kept, ended = await token(store, "kept"), await token(store, "ended")

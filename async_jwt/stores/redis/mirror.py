@@ -46,6 +46,8 @@ _LOOKS = 4
 _PAUSE = 0.005
 # For how many seconds feeds go on without a mirror, and how often a mirror renews that.
 _FEEDS_LIVE, _RENEWAL = 3600, 600
+# Seconds until it is tried again where it could not be renewed.
+_ANEW = 10
 # How many keys, and how many entries of a feed, are looked at in one command.
 _KEYS, _ENTRIES = 1000, 1000
 
@@ -308,7 +310,9 @@ class Mirror:
     async def _renew(self, route: Route, part: Part) -> None:
         """Have feeds go on."""
         line, names = part
-        if time.monotonic() > self._renews_at.get(line.name, float("-inf")):
+        now = time.monotonic()
+        if self._picture is not None and now > self._renews_at.get(line.name, float("-inf")):
+            self._renews_at[line.name] = now + _ANEW
             await self._open_feeds(route, line, names)
 
     async def _open_feeds(self, route: Route, line: Line, names: Sequence[str]) -> dict[str, Bucket]:
