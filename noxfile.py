@@ -81,7 +81,7 @@ def soak(session: nox.Session) -> None:
     session.run(
         "pytest",
         *("tests/faults", "tests/unit/test_store_model.py", "tests/integration/test_left_over.py"),
-        *("-n", "0", "--soak", "240", "--reliability", "docs/reliability.md"),
+        *("-n", "0", "--soak", "180", "--reliability", "docs/reliability.md"),
         *session.posargs,
     )
 

@@ -46,6 +46,7 @@ def write(path: Path, reports: list[Any]) -> None:
         *(f"| {each['name']} | 401 | {each['noticed'] * 1e3:.0f} ms | 200 |" for each in losses),
         "",
         *(f"The soak: {value}" for name, value in found if name == "soak"),
+        *(f"\nChaos around mirrors: {value}" for name, value in found if name == "chaos"),
     ]
     head, rest = path.read_text().split(BEGIN)
     path.write_text("\n".join([head + BEGIN, *lines, END]) + rest.partition(END)[2])

@@ -381,9 +381,13 @@ async def test_what_is_not_of_now_is_asked_for(shared_server):
         name, heard = bucket_of("alice"), mirror._picture.heard
         state = heard[name]
         assert without_asking(store, ref) is True
-        heard[name] = state._replace(mark="of another history")
-        assert without_asking(store, ref) is None
-        heard[name] = state
+        known = store._ledger._known
+        raw = known._buckets[name][0]
+        for other in (state._replace(mark="of another history"), state._replace(revocations=7)):
+            known._buckets[name] = (raw, other)
+            assert without_asking(store, ref) is None
+        known._buckets[name] = (raw, state)
+        assert heard[name] == state
         foreign = ref._replace(sid="zz of nobody")
         assert without_asking(store, foreign) is True
         mirror._fresh_until[bucket_of_sid("zz of nobody")] = float("-inf")
@@ -815,6 +819,28 @@ async def test_a_history_that_was_begun_again_is_another_one(make_server):
             await comes(store, ref, False)
         await comes(store, refs[7], True)
         await other.close()
+
+
+async def test_what_was_heard_and_lost_hides_nothing_of_its_own(shared_server):
+    """A failover loses what was only told; what it revokes then has a number that was told before."""
+    shared_server.does("FLUSHALL")
+    async with mirrored(shared_server.url, deadline=5, mirror_lag=60) as store:
+        refs = [await token(store) for _ in range(3)]
+        name = bucket_of("alice")
+        epoch, generation, at, count, mark, former = (
+            shared_server.does("GET", f"async_jwt:{{{name}}}:all").decode().split(" ")
+        )
+        for number in range(3):  # of a primary that is gone
+            state = " ".join([epoch, generation, at, str(int(count) + number + 1), f"9{number}", former])
+            told = [name, "j", f"lost {number}", "", "", f"9{number - 1}" if number else mark, state]
+            shared_server.does("PUBLISH", "async_jwt:feed", json.dumps(told))
+        until = time.monotonic() + 5
+        while store._ledger._mirror._picture.heard[name].revocations != int(count) + 3:
+            assert time.monotonic() < until
+            await asyncio.sleep(0.002)
+        for ref in refs:
+            await store.revoke_token(ref)
+            assert await store.check(ref) is False
 
 
 async def test_who_may_not_speak_on_the_channel_makes_no_loss(shared_server):

@@ -37,7 +37,7 @@ def says(picture: Picture, token: TokenRef) -> bool | None:
 def drawn(most: int, expected: int = 0) -> Picture:
     picture = Picture(most, expected)
     for number in range(256):
-        picture.heard[f"{number:02x}"] = bucket(0)
+        picture.begin(f"{number:02x}", bucket(0))
     return picture
 
 
@@ -98,8 +98,15 @@ def test_what_does_not_follow_is_not_taken():
     assert picture.heard[place] == bucket(1)
     names = ("one", "three", "other", "of another history", "again")
     assert [says(picture, ref("alice", name)) for name in names] == [False, *[True] * 4]
-    del picture.heard[place]
+    picture.lacks(place)
     assert not picture.apply(told("alice", "j", "two", bucket(2)), 0.0)
+
+
+def test_it_tells_one_history_from_another():
+    picture, place = drawn(100), bucket_of("alice")
+    for count in range(1, 21):
+        assert picture.apply(told("alice", "j", f"token {count}", bucket(count)), 0.0)
+    assert [picture.mark_at(place, count) for count in (4, 5, 20, 21)] == [None, "5", "20", None]
 
 
 def test_a_reader_sees_no_half_made_filter(monkeypatch):

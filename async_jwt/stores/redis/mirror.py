@@ -162,10 +162,8 @@ class Mirror:
         heard, known = picture.heard.get(name), self._known.before(name)
         if heard is None or known is None or time.monotonic() >= self._fresh_until[name]:
             return None
-        if heard.epoch != known.epoch or heard.revocations < known.revocations:
-            return None
-        if heard.revocations == known.revocations and heard.mark != known.mark:
-            return None
+        if heard.epoch != known.epoch or picture.mark_at(name, known.revocations) != known.mark:
+            return None  # what is known was not heard, or is of another history
         return heard if heard.generation >= known.generation else known
 
     async def _turn(self, route: Route, attendant: object) -> None:
@@ -229,8 +227,10 @@ class Mirror:
             heard = picture.heard.get(name)
             if heard is None:
                 continue
-            if heard.epoch != bucket.epoch or _is_later(before.get(name, heard), bucket):
-                del picture.heard[name]  # the server went back, or began anew
+            went_back = name in before and before[name].revocations > bucket.revocations
+            mark = picture.mark_at(name, bucket.revocations)
+            if heard.epoch != bucket.epoch or went_back or mark not in (None, bucket.mark):
+                picture.lacks(name)
             elif heard.revocations < bucket.revocations:
                 behind.append(name)
         replies = await line.ask_each(
@@ -253,7 +253,7 @@ class Mirror:
                     picture.apply(Entry.read(fields[1]), time.monotonic())
             heard = picture.heard.get(name)
             if heard is not None and heard.revocations < seen[name].revocations:
-                del picture.heard[name]
+                picture.lacks(name)
 
     # -- drawing it anew
 
@@ -282,12 +282,13 @@ class Mirror:
         parts = [part for part in route.parts(BUCKET_NAMES) if self._can_look_at(part)]
         for line, names in parts:
             opened = await self._open_feeds(route, line, names)
-            picture.heard.update(opened)
+            for name, bucket in opened.items():
+                picture.begin(name, bucket)
             await self._read_all(line, picture)
             values = await line.fetch([self._layout.bucket(name) for name in names])
             seen = _states(names, values)
             for name in opened.keys() - seen.keys():
-                del picture.heard[name]
+                picture.lacks(name)
             await self._catch_up(line, picture, {name: seen[name] for name in seen}, opened)
         if await route.settled() != settled:
             raise OutageError("Keys moved from one node to another while they were read")
@@ -421,10 +422,3 @@ def _states(names: Sequence[str], values: Sequence[bytes | None]) -> dict[str, B
         with suppress(ValueError):
             found[name] = Bucket.read(raw or b"")
     return found
-
-
-def _is_later(one: Bucket, other: Bucket) -> bool:
-    """Whether a state is not one that came before another, or that one itself."""
-    return one.revocations > other.revocations or (
-        one.revocations == other.revocations and one.mark != other.mark
-    )

@@ -18,6 +18,8 @@ _MINUTE = 60.0
 _FOR_EVER = 1 << 60
 # How often a filter says "perhaps" of what is not in it.
 _PERHAPS = 0.001
+# How many states of a bucket are remembered.
+_HISTORY = 16
 # How many entries are dropped at once when their time has come.
 _SWEEP = 5000
 
@@ -76,6 +78,8 @@ class Picture:
         self._limit = limit
         self._room = 2 * max(limit, expected)
         self.heard: dict[str, Bucket] = {}
+        # The marks of its last states, which tell one history from another.
+        self._marks: dict[str, dict[int, str]] = {}
         # Revoked tokens and sessions: the minute in which each is forgotten. Which ones each minute has.
         self._ends: dict[str, int] = {}
         self._minutes: dict[int, list[str]] = {}
@@ -91,6 +95,19 @@ class Picture:
     def is_full(self) -> bool:
         """Whether the filter holds more than it was made for."""
         return self._filter is not None and self._filtered > self._room
+
+    def begin(self, name: str, bucket: Bucket) -> None:
+        """All that was revoked until a state is known, or will be when it counts."""
+        self._marks[name] = {bucket.revocations: bucket.mark}
+        self.heard[name] = bucket
+
+    def lacks(self, name: str) -> None:
+        """Something of a bucket is not known."""
+        del self.heard[name]
+
+    def mark_at(self, name: str, revocations: int) -> str | None:
+        """The mark that a bucket had when it counted so many; None if it never did, or long ago."""
+        return self._marks[name].get(revocations)
 
     def add(self, name: str, value: str | float, now: float) -> None:
         """Add what a server has.
@@ -136,6 +153,10 @@ class Picture:
                 self.add(f"u{entry.id}", entry.user, now)
             elif entry.kind != "a":
                 self.add(f"{entry.kind}{entry.bucket}{entry.id}", entry.lives, now)
+            marks = self._marks[entry.bucket]
+            marks[state.revocations] = state.mark
+            if len(marks) > _HISTORY:
+                marks.pop(next(iter(marks)), None)
             self.heard[entry.bucket] = state  # last: from now on it counts
         return True
 
