@@ -274,8 +274,33 @@ async def test_what_is_on_its_way_is_read_key_by_key(cluster, prefix):
     fleet.close_slot(slot, target)
     await store.revoke_token(good)
     assert not await store.check(good)
+    source.does("CONFIG", "RESETSTAT")
+    assert not await store.check(good)
+    assert "cmdstat_mget" not in source.does("INFO", "commandstats"), "it was told where the slot is"
     assert store.status().problem is None
     assert store.status().data_losses == 0
+    await store.close()
+
+
+@pytest.mark.asyncio
+async def test_generations_are_read_before_what_they_outlive(cluster, prefix, monkeypatch):
+    """Key by key, a stamp must be no younger than what is found beside it."""
+    store = RedisStore(cluster.url, prefix=prefix, deadline=5)
+    ref = (await token(store, "alice"))._replace(sid=bucket_of("alice") + "session")
+    _, keys, _ = store._layout.of(ref)
+    keys = [*reversed(keys), store._layout.bucket(bucket_of("alice"))]
+    node, read = store._ledger._routes._recent[1].at(bucket_of("alice")), []
+    send = node.send
+
+    async def recorded(commands, until=None):
+        read.extend(command[1] for command in commands)
+        return await send(commands, until)
+
+    monkeypatch.setattr(node, "send", recorded)
+    values = await node._one_by_one(keys, asyncio.get_running_loop().time() + 5)
+    assert values[:-1] == [None] * (len(keys) - 1)
+    assert sorted(read[:2]) == sorted([keys[-1], store._layout.user("alice")])
+    assert set(read) == set(keys)
     await store.close()
 
 

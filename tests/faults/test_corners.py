@@ -16,6 +16,7 @@ from async_jwt.stores.contract import bucket_of
 from async_jwt.stores.redis import RedisStore
 from async_jwt.stores.redis.breaker import Breaker
 from async_jwt.stores.redis.inspector import _some_of
+from async_jwt.stores.redis.lua import LOSE
 from async_jwt.stores.redis.reads import Reads
 from async_jwt.stores.redis.server import read_server, save_points
 from async_jwt.stores.redis.state import State
@@ -269,6 +270,74 @@ async def test_a_wrong_reply_ends_nobody(redis_server):
         assert wrong
         assert not await store.check(ended)
         assert store.status().data_losses == 0
+        await store.close()
+
+
+async def test_an_older_state_that_goes_on_at_once_is_one_all_the_same(redis_server):
+    """Between two looks others revoke as much as was lost: what is there is not what was known."""
+    key = f"async_jwt:{{{bucket_of('alice')}}}:all"
+    async with Wire(redis_server.port).open() as wire:
+        store = RedisStore(wire.url, deadline=5, poll=60)
+        ref = await token(store)
+        for _ in range(2):
+            await store.revoke_token(await token(store))
+        epoch = str(ref.gen).partition(".")[0]
+        redis_server.does("SET", key, f"{epoch} 0 -1 1 77 ")
+
+        def goes_on(reply):
+            if b" 1 77 " in reply:
+                redis_server.does("SET", key, f"{epoch} 0 -1 9 99 ")
+            return reply, False
+
+        wire.spoils = goes_on
+        assert not await store.check(ref)
+        assert store.status().data_losses == 1
+        await store.close()
+
+
+async def test_what_another_process_dealt_with_is_left_alone(redis_server):
+    """It died half way: the next one goes on where it stopped."""
+    store = RedisStore(redis_server.url, deadline=5, poll=60)
+    ref = await token(store)
+    await store.revoke_token(await token(store))
+    epoch, name = str(ref.gen).partition(".")[0], bucket_of("alice")
+    done = "00" if name != "00" else "01"
+    raised = f"another 7 8.0 0 0 {epoch}"
+    redis_server.does("SET", f"async_jwt:{{{done}}}:all", raised)
+    redis_server.does("SET", f"async_jwt:{{{name}}}:all", f"{epoch} 0 -1 0 0 ")
+    assert not await store.check(ref)
+    assert redis_server.does("GET", f"async_jwt:{{{done}}}:all").decode() == raised
+    assert epoch in redis_server.does("GET", f"async_jwt:{{{name}}}:all").decode().split(" ")[5]
+    await store.close()
+
+
+async def test_a_bucket_that_is_not_as_it_was_seen_is_not_raised(redis_server):
+    store = RedisStore(redis_server.url, deadline=5, poll=60)
+    ref = await token(store)
+    epoch, layout = str(ref.gen).partition(".")[0], store._layout
+    before = redis_server.does("GET", layout.bucket("00"))
+    line = (await store._ledger._routes.here()).at("00")
+    keys = layout.with_feeds(["00", "01"])
+    assert await line.run(LOSE, keys, ["new", "", "64", "somebody's", epoch]) == 1
+    assert redis_server.does("GET", layout.bucket("00")) == before
+    assert redis_server.does("GET", layout.bucket("01")).startswith(b"new ")
+    await store.close()
+
+
+async def test_connections_to_a_server_that_does_not_answer_are_left(redis_server):
+    """Else each probe would try another one of them, and wait."""
+    async with Wire(redis_server.port).open() as wire:
+        store = RedisStore(wire.url, poll=60)
+        await store.start()
+        await asyncio.gather(*(store.revoke_user(f"user {number}") for number in range(8)))
+        pool = (await store._ledger._routes.here()).at("00")._pool
+        assert len(pool._idle) > 2
+        wire.swallows = True
+        with pytest.raises(StoreUnavailableError):
+            await store.stamp("alice")
+        await asyncio.sleep(0.1)
+        assert pool._idle == []
+        wire.heal()
         await store.close()
 
 

@@ -115,6 +115,10 @@ async def test_sentinels_that_are_dead_or_frozen_hold_up_nobody(tmp_path):
 
 async def test_what_sentinels_name_must_be_a_primary(fleet):
     """Between the steps of a failover they may name one that is none yet, or no more."""
+    founder = RedisStore(fleet.url)
+    await founder.start()
+    await founder.close()
+    fleet.sentinels[0].does("SENTINEL", "SET", SERVICE, "down-after-milliseconds", "60000")
     fleet.primary.does("REPLICAOF", "127.0.0.1", fleet.replica.port)
     store = RedisStore(fleet.url)
     with pytest.raises(StoreUnavailableError):
