@@ -27,7 +27,7 @@ from benchmarks.servers import free_port, process, redis_server
 from benchmarks.tokens import token
 
 CONCURRENCIES = (1, 32, 128)
-ROUNDS = 8
+ROUNDS = 6
 SECONDS = 1
 TOKENS = USERS = 200
 MANY_TOKENS = 8000

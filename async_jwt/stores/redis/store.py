@@ -32,20 +32,24 @@ _SIGNS = {
 
 
 class RedisStore:
-    """Revocations on a Redis or Valkey server (6.2 or newer).
+    """Revocations on Redis or Valkey servers (6.2 or newer): one, one that Sentinel names, or a Cluster.
 
-    Checks that wait in the same tick of an event loop share one command. While the server
+    Checks that wait in the same tick of an event loop share one command. While a server
     does not answer nobody waits for it. A server that lost revocations is noticed.
 
     Args:
         url: `redis://[user:password@]host[:port][/db]`, `rediss://` for TLS, or
-            `unix://path`; `valkey://` and `valkeys://` mean the same. The options below may be
-            given as query parameters as well, and redis-py's `protocol`, `client_name`,
-            `db` and `ssl_*` as query parameters only.
+            `unix://path`; `redis+sentinel://host[:26379],host2/service[/db]`, where the login is
+            the servers' and the sentinels' own are the query parameters `sentinel_username` and
+            `sentinel_password`; `redis+cluster://host[:port],host2`. `rediss+...`, and the same
+            with `valkey` and `valkeys`. The options below may be given as query parameters as
+            well, and redis-py's `protocol`, `client_name`, `db` and `ssl_*` as query parameters
+            only.
         deadline: seconds that one command may take in all: waiting for a connection, making
             it, a retry on one that went stale, and the reply.
-        max_connections: how many connections each event loop may hold; further commands wait.
-        prefix: what every key begins with.
+        max_connections: how many connections each event loop may hold, to each node of a
+            Cluster; further commands wait.
+        prefix: what every key begins with; without braces.
         on_outage: what becomes of checks while the server does not answer: "deny" refuses
             them with 503; "allow" lets access tokens that are not fresh through unchecked,
             logged and counted. Everything else is refused either way.
