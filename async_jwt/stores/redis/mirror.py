@@ -179,7 +179,7 @@ class Mirror:
             picture.sweep(now)
         if now > self._draws_after and (
             picture is None
-            or picture.is_full
+            or picture.is_worn
             or any(name not in picture.heard for _, names in parts for name in names)
         ):
             route.soon("draw", lambda: self._draw(route, attendant))
@@ -292,6 +292,7 @@ class Mirror:
             await self._catch_up(line, picture, {name: seen[name] for name in seen}, opened)
         if await route.settled() != settled:
             raise OutageError("Keys moved from one node to another while they were read")
+        picture.is_drawn()
         return picture
 
     async def _read_all(self, line: Line, picture: Picture) -> None:

@@ -84,17 +84,23 @@ class Picture:
         self._ends: dict[str, int] = {}
         self._minutes: dict[int, list[str]] = {}
         self._users: dict[str, User | None] = {}
-        self._filter: Bloom | None = None
-        self._filtered = 0
+        # The last one takes what comes; how many it has, and may have.
+        self._filters: tuple[Bloom, ...] = ()
+        self._in_last = 0
+        self._filtered = self._drawn = 0
 
     def __len__(self) -> int:
         """How many entries there are; of a filter, those that went into it."""
-        return len(self._ends) + len(self._users) if self._filter is None else self._filtered
+        return self._filtered if self._filters else len(self._ends) + len(self._users)
 
     @property
-    def is_full(self) -> bool:
-        """Whether the filter holds more than it was made for."""
-        return self._filter is not None and self._filtered > self._room
+    def is_worn(self) -> bool:
+        """Whether a filter has taken as much again as it began with: it cannot forget what has ended."""
+        return self._filtered > 2 * max(self._limit, self._drawn)
+
+    def is_drawn(self) -> None:
+        """All that stood on the servers was added."""
+        self._drawn = len(self)
 
     def begin(self, name: str, bucket: Bucket) -> None:
         """All that was revoked until a state is known, or will be when it counts."""
@@ -118,9 +124,8 @@ class Picture:
                 remembered, -1 for ever, less for one that has just ended.
             now: seconds, by a clock that only goes forward.
         """
-        if self._filter is not None:
-            self._filter.add(name)
-            self._filtered += 1
+        if self._filters:
+            self._add_to_filter(name)
             return
         if name[0] == "u":
             self._users[name[1:]] = _later(self._users.get(name[1:]), str(value))
@@ -169,12 +174,13 @@ class Picture:
             bucket: that bucket's state.
         """
         # In this order: it becomes a filter before these are emptied.
-        ends, users, its = self._ends, self._users, self._filter
+        ends, users, filters = self._ends, self._users, self._filters
         token = None if ref.jti is None else f"j{name}{ref.jti}"
         session = None if ref.sid is None else f"s{bucket_of_sid(ref.sid)}{ref.sid}"
         user: User | None = NOT_REVOKED
-        if its is not None:
-            if f"u{ref.identity}" in its or token in its or session in its:
+        if filters:
+            holder = f"u{ref.identity}"
+            if any(holder in each or token in each or session in each for each in filters):
                 return None
         elif token in ends or session in ends:
             return False
@@ -201,9 +207,17 @@ class Picture:
         made = Bloom(self._room, _PERHAPS)
         made.update(self._ends)
         made.update(f"u{identity}" for identity in self._users)
-        self._filtered = len(self)
-        self._filter = made
+        self._filtered = self._in_last = len(self)
+        self._filters = (made,)
         self._ends, self._minutes, self._users = {}, {}, {}
+
+    def _add_to_filter(self, name: str) -> None:
+        if self._in_last >= self._room:
+            self._room, self._in_last = 2 * self._room, 0
+            self._filters = (*self._filters, Bloom(self._room, _PERHAPS))
+        self._filters[-1].add(name)
+        self._in_last += 1
+        self._filtered += 1
 
 
 def _later(known: User | None, text: str) -> User | None:
