@@ -18,6 +18,8 @@ _MINUTE = 60.0
 _FOR_EVER = 1 << 60
 # How often a filter says "perhaps" of what is not in it.
 _PERHAPS = 0.001
+# How many times as large the next one is, where one was too small: each has to be asked.
+_GROWTH = 8
 # How many states of a bucket are remembered.
 _HISTORY = 16
 # How many entries are dropped at once when their time has come.
@@ -180,8 +182,9 @@ class Picture:
         user: User | None = NOT_REVOKED
         if filters:
             holder = f"u{ref.identity}"
-            if any(holder in each or token in each or session in each for each in filters):
-                return None
+            for each in filters:
+                if holder in each or token in each or session in each:
+                    return None
         elif token in ends or session in ends:
             return False
         else:
@@ -213,7 +216,7 @@ class Picture:
 
     def _add_to_filter(self, name: str) -> None:
         if self._in_last >= self._room:
-            self._room, self._in_last = 2 * self._room, 0
+            self._room, self._in_last = _GROWTH * self._room, 0
             self._filters = (*self._filters, Bloom(self._room, _PERHAPS))
         self._filters[-1].add(name)
         self._in_last += 1
