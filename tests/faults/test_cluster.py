@@ -10,6 +10,7 @@ import uuid
 
 import pytest
 from redis.crc import key_slot
+from redis.exceptions import MovedError
 
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores import TokenRef
@@ -67,7 +68,7 @@ async def answered(store, ref, seconds=5.0):
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("protocol", [2, 3])
+@pytest.mark.parametrize("protocol", [3, pytest.param(2, marks=pytest.mark.long_run)])
 @pytest.mark.asyncio
 async def test_a_cluster_keeps_all_promises(cluster, protocol):
     for promise in [*store_contract, *session_contract]:
@@ -399,6 +400,10 @@ async def test_nodes_that_point_at_each_other(lone_node):
         assert store.status().available
         wire.heal()
         assert await store.check(ref)
+        node = store._ledger._routes._recent[1].at(bucket_of("alice"))
+        moved = MovedError(f"{slot_of('alice')} 127.0.0.1:{wire.port}")
+        with pytest.raises(StoreUnavailableError, match="point at each other"):
+            await node._elsewhere(moved, ("PING",), asyncio.get_running_loop().time())
         await store.close()
 
 

@@ -223,11 +223,8 @@ SOME = {
     "dropped between command and reply",
     "OOM: memory full",
     "READONLY: a replica",
-    "NOSCRIPT: scripts forgotten",
-    "NOPERM: nothing allowed",
     "CLUSTERDOWN",
     "MOVED",
-    "another type of reply",
     "revoking answered with OK",
 }
 CASES = [

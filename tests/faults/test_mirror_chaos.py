@@ -108,7 +108,10 @@ async def all_are_right(crowd: Crowd) -> None:
         assert said[0] is not held.revoked or (not said[0] and held.touched)
 
 
-@pytest.mark.parametrize("most", [100_000, 50], ids=["one by one", "filter"])
+@pytest.mark.parametrize(
+    "most",
+    [pytest.param(100_000, id="one by one"), pytest.param(50, id="filter", marks=pytest.mark.long_run)],
+)
 async def test_chaos(durable_server, request, monkeypatch, record_property, most):
     seconds = max(2.5, request.config.getoption("soak") / 2)
     async with Wire(durable_server.port).open() as one, Wire(durable_server.port).open() as two:
@@ -131,7 +134,8 @@ async def test_chaos(durable_server, request, monkeypatch, record_property, most
     record_property("chaos", f"{seconds:.0f} s, {counted}; 0 violations.")
 
 
-async def test_a_failover_under_load(tmp_path, request):
+@pytest.mark.long_run
+async def test_a_failover_under_load(tmp_path):
     fleet = Sentinels(tmp_path)
     try:
         mirrored = RedisStore(fleet.url, mirror=True, mirror_lag=LAG, poll=0.3)
