@@ -8,7 +8,8 @@ import random
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores import TokenRef
@@ -16,6 +17,8 @@ from async_jwt.stores.contract import new_sid
 from async_jwt.stores.redis import RedisStore
 
 WINDOW = 400
+
+T = TypeVar("T")
 
 
 class Held:
@@ -130,3 +133,14 @@ class Crowd:
             counts = await self.store().check(held.ref)
             assert not (counts and held.revoked), "a revocation that was done is lost"
             assert counts or held.touched, "a token that nobody revoked was refused"
+
+
+async def answered(call: Callable[[], Awaitable[T]], seconds: float = 5.0) -> T:
+    """What a store says once it can be asked again."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return await call()
+        except StoreUnavailableError:
+            assert time.monotonic() < until, "it does not come back"
+            await asyncio.sleep(0.01)
