@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Iterable
 from contextlib import suppress
-from typing import Any
+from typing import TypeVar
 
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.redis.known import Known, Loss
@@ -14,12 +15,14 @@ from async_jwt.stores.redis.line import Line
 from async_jwt.stores.redis.losses import Losses, new_epoch
 from async_jwt.stores.redis.lua import FOUND
 from async_jwt.stores.redis.options import Options
-from async_jwt.stores.redis.outage import OutageError, RefusedError
+from async_jwt.stores.redis.outage import OutageError, RefusedError, settled
 from async_jwt.stores.redis.route import Part, Route
 from async_jwt.stores.redis.server import Server, read_server, save_points, together
 from async_jwt.stores.redis.state import State
 
 __all__ = ["Inspector"]
+
+T = TypeVar("T")
 
 # How often, and after how many seconds, one looks again at a store that another process may be founding.
 _LOOKS, _PAUSE = 20, 0.05
@@ -169,13 +172,11 @@ class Inspector:
         return None if saves is None else saves != ""
 
 
-async def _some_of(work: list[Any]) -> list[Any]:
+async def _some_of(work: Iterable[Awaitable[T]]) -> list[T]:
     """What succeeds of some things that are done at once. Raises StoreUnavailableError where none does."""
-    done = await asyncio.gather(*work, return_exceptions=True)
+    done = await settled(work)
+    well = [outcome for outcome in done if not isinstance(outcome, StoreUnavailableError)]
     for problem in done:
-        if isinstance(problem, BaseException) and not isinstance(problem, StoreUnavailableError):
+        if isinstance(problem, StoreUnavailableError) and not well:
             raise problem
-    well = [result for result in done if not isinstance(result, BaseException)]
-    if done and not well:
-        raise next(problem for problem in done if isinstance(problem, StoreUnavailableError))
     return well

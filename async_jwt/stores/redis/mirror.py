@@ -18,9 +18,8 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.contract import TokenRef, bucket_of, bucket_of_sid
@@ -30,7 +29,7 @@ from async_jwt.stores.redis.line import Line
 from async_jwt.stores.redis.losses import Losses
 from async_jwt.stores.redis.lua import OPEN_FEEDS, REVOKED
 from async_jwt.stores.redis.options import Options
-from async_jwt.stores.redis.outage import OutageError
+from async_jwt.stores.redis.outage import OutageError, settled
 from async_jwt.stores.redis.picture import Entry, Picture
 from async_jwt.stores.redis.pool import Talk
 from async_jwt.stores.redis.route import Part, Route
@@ -171,8 +170,8 @@ class Mirror:
         await route.ready()
         await self._keep_listening(route, attendant)
         parts = [part for part in route.parts(BUCKET_NAMES) if self._can_look_at(part)]
-        await _all(self._look(route, part) for part in parts)
-        await _all(self._renew(route, part) for part in parts)
+        await settled(self._look(route, part) for part in parts)
+        await settled(self._renew(route, part) for part in parts)
         now, picture = time.monotonic(), self._picture
         if picture is not None and now > self._sweeps_at:
             self._sweeps_at = now + 1.0
@@ -277,7 +276,7 @@ class Mirror:
         self._say_how_it_is()
 
     async def _drawn(self, route: Route) -> Picture:
-        settled = await route.settled()
+        before = await route.settled()
         picture = Picture(self._limit, len(self))
         parts = [part for part in route.parts(BUCKET_NAMES) if self._can_look_at(part)]
         for line, names in parts:
@@ -290,7 +289,7 @@ class Mirror:
             for name in opened.keys() - seen.keys():
                 picture.lacks(name)
             await self._catch_up(line, picture, {name: seen[name] for name in seen}, opened)
-        if await route.settled() != settled:
+        if await route.settled() != before:
             raise OutageError("Keys moved from one node to another while they were read")
         picture.is_drawn()
         return picture
@@ -407,13 +406,6 @@ async def _talk_of(route: Route | None) -> Talk | None:
     """A connection to some server that answers."""
     lines = [] if route is None else [line for line in route.lines() if not line.is_out]
     return await lines[0].talk() if lines else None
-
-
-async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Do some things at once. One that cannot be done stops no other."""
-    for problem in await asyncio.gather(*work, return_exceptions=True):
-        if problem is not None and not isinstance(problem, StoreUnavailableError):
-            raise problem
 
 
 def _states(names: Sequence[str], values: Sequence[bytes | None]) -> dict[str, Bucket]:

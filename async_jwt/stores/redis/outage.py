@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Iterable
+from typing import TypeVar
+
 from redis.exceptions import ResponseError
 
 from async_jwt.errors import StoreUnavailableError
 
-__all__ = ["OutageError", "RefusedError", "name_of", "one_of_ones_own", "refusal"]
+__all__ = ["OutageError", "RefusedError", "name_of", "one_of_ones_own", "refusal", "settled"]
+
+T = TypeVar("T")
 
 
 class OutageError(StoreUnavailableError):
@@ -45,3 +51,17 @@ def name_of(problem: Exception) -> str:
         return kind.__name__
     code = str(problem).partition(" ")[0]
     return code if code.isascii() and code.isalpha() and code.isupper() else kind.__name__
+
+
+async def settled(work: Iterable[Awaitable[T]]) -> list[T | StoreUnavailableError]:
+    """Do some things at once, of which one that cannot be done stops no other.
+
+    Returns:
+        What becomes of each. An error of another kind is a mistake, and raised.
+    """
+    done: list[T | StoreUnavailableError] = []
+    for outcome in await asyncio.gather(*work, return_exceptions=True):
+        if isinstance(outcome, BaseException) and not isinstance(outcome, StoreUnavailableError):
+            raise outcome
+        done.append(outcome)
+    return done
