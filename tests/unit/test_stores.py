@@ -340,7 +340,7 @@ async def test_redis_entries_end_with_what_they_concern(redis_url):
     import redis.asyncio
 
     prefix = f"test-{uuid.uuid4().hex}:"
-    store = RedisStore(redis_url, prefix=prefix, deadline=5)
+    store = RedisStore(redis_url, prefix=prefix, deadline=5, poll=60)
     gen = await store.stamp("alice")
     await store.revoke_token(ref(gen))
     await store.revoke_session(new_sid("alice"), None)
