@@ -327,6 +327,18 @@ async def test_connections_to_a_server_that_does_not_answer_are_left(redis_serve
         await store.close()
 
 
+async def test_a_talk_with_a_server_that_is_gone(redis_server):
+    """What a mirror listens through: that it cannot be had says nothing about requests."""
+    store = RedisStore(redis_server.url, deadline=5, poll=60)
+    await store.start()
+    line = (await store._ledger._routes.here()).at("00")
+    redis_server.stop()
+    with pytest.raises(StoreUnavailableError):
+        await line.talk()
+    assert not line.is_out
+    await store.close()
+
+
 async def test_a_server_that_does_not_say_that_it_noticed(redis_server):
     async with Wire(redis_server.port).open() as wire:
         store = RedisStore(wire.url, deadline=5)
