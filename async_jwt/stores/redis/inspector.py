@@ -23,6 +23,8 @@ from async_jwt.stores.redis.state import State
 __all__ = ["Inspector"]
 
 T = TypeVar("T")
+Troubles = dict[str, StoreUnavailableError]
+"""What keeps some servers, by their names, from being relied upon: each concerns its own users."""
 
 # How often, and after how many seconds, one looks again at a store that another process may be founding.
 _LOOKS, _PAUSE = 20, 0.05
@@ -48,33 +50,43 @@ class Inspector:
         self._servers: dict[str, Server] = {}
         self._silent: set[str] = set()
         self._looked_at = time.monotonic()
+        self.troubles: Troubles = {}
 
     @property
     def is_due(self) -> bool:
         """Whether nobody looked for a while, as on loops that end too soon for their timers."""
         return time.monotonic() - self._looked_at > 2 * self._poll
 
-    async def learn(self, route: Route) -> None:
+    async def learn(self, route: Route) -> Troubles:
         """Look at all buckets of servers that answer. Raises StoreUnavailableError where none does."""
-        await route.together("learn", lambda: self._learn(route, route.parts(BUCKET_NAMES)))
+        troubles: Troubles = await route.together(
+            "learn", lambda: self._learn(route, route.parts(BUCKET_NAMES))
+        )
+        return troubles
 
     async def learn_of(self, route: Route, line: Line) -> None:
+        """Look at the buckets of one server, whatever is thought of it. Raises StoreUnavailableError."""
         parts = route.parts(BUCKET_NAMES)
-        await self._learn(route, [part for part in parts if part[0] is line], probes=True)
+        troubles = await self._learn(route, [part for part in parts if part[0] is line], probes=True)
+        for problem in troubles.values():
+            raise problem
 
-    async def look(self, route: Route) -> None:
+    async def look(self, route: Route) -> Troubles:
         """Look at everything. Raises StoreUnavailableError where no server answers."""
-        await self.learn(route)
+        troubles = dict(await self.learn(route))
         lines = [line for line in route.lines() if not line.is_out]
         looks = [
             route.together(f"look {line.name}", lambda line=line: self._look_at(route, line))  # type: ignore[misc]
             for line in lines
         ]
-        await _some_of(looks)
+        for line, outcome in zip(lines, await settled(looks), strict=True):
+            if isinstance(outcome, StoreUnavailableError):
+                troubles.setdefault(line.name, outcome)
         self._state.server(
             together([self._servers[line.name] for line in lines if line.name in self._servers])
         )
-        self._looked_at = time.monotonic()
+        self.troubles, self._looked_at = troubles, time.monotonic()
+        return troubles
 
     async def look_now_and_then(self, route: Route) -> None:
         with suppress(StoreUnavailableError):  # it was noted
@@ -82,16 +94,20 @@ class Inspector:
             if not all(line.is_out for line in route.lines()):  # else the breaker's probes look
                 await self.look(route)
 
-    async def _learn(self, route: Route, parts: list[Part], *, probes: bool = False) -> None:
+    async def _learn(self, route: Route, parts: list[Part], *, probes: bool = False) -> Troubles:
         before = {name: self._known.before(name) for _, names in parts for name in names}
         values = await self._read(parts, probes=probes)
         if any(raw is None and not before[name] for name, raw in values.items()):
-            values = await self._begin(route, parts, values)
+            values = await self._begin(route, parts, values, probes=probes)
         looks = {name: self._known.look(name, raw, before[name]) for name, raw in values.items()}
-        for _, names in parts:
-            loss = next((looks[name] for name in names if isinstance(looks.get(name), Loss)), None)
-            if isinstance(loss, Loss):
-                await self._losses.deal(route, loss)
+        lost: dict[str, Loss] = {}
+        for line, names in parts:
+            for look in map(looks.get, names):
+                if isinstance(look, Loss):
+                    lost.setdefault(line.name, look)
+        dealt = await settled(self._losses.deal(route, loss) for loss in lost.values())
+        outcomes = zip(lost, dealt, strict=True)
+        return {name: outcome for name, outcome in outcomes if isinstance(outcome, StoreUnavailableError)}
 
     async def _read(self, parts: list[Part], *, probes: bool = False) -> dict[str, bytes | None]:
         async def read(line: Line, names: list[str]) -> dict[str, bytes | None]:
@@ -105,7 +121,7 @@ class Inspector:
         return {name: raw for values in found for name, raw in values.items()}
 
     async def _begin(
-        self, route: Route, parts: list[Part], values: dict[str, bytes | None]
+        self, route: Route, parts: list[Part], values: dict[str, bytes | None], *, probes: bool
     ) -> dict[str, bytes | None]:
         """Found the store if there is none at all; wait for whoever does. What is missing then was lost."""
         for _ in range(_LOOKS):
@@ -120,7 +136,7 @@ class Inspector:
                 for line, names in parts:
                     calls = [(self._layout.with_feeds(group), [epoch, ""]) for group in route.groups(names)]
                     await line.run_each(FOUND, calls)
-            values = await self._read(parts)
+            values = await self._read(parts, probes=probes)
         return values
 
     async def _look_at(self, route: Route, line: Line) -> None:
@@ -147,21 +163,22 @@ class Inspector:
     async def _look_at_evictions(
         self, route: Route, line: Line, server: Server, before: Server | None
     ) -> None:
-        """The marker says how many evictions were dealt with, by whichever process."""
+        """A marker on the server itself says how many were dealt with, by whichever process."""
         if before is not None and (before.run, before.evicted) == (server.run, server.evicted):
             return
-        found, key = f"{server.run} {server.evicted}", self._layout.evicted(line.name)
+        name = next((names[0] for other, names in route.parts(BUCKET_NAMES) if other is line), None)
+        if name is None:
+            return  # it holds nothing
+        found, key = f"{server.run} {server.evicted}", self._layout.evicted(name)
         if server.evicted:
-            marker = await route.at(BUCKET_NAMES[0]).ask("GET", key)
+            marker = await line.ask("GET", key)
             if marker == found.encode():
                 return
             if marker is not None or before is not None:  # else they are of before our time
                 why = f"the server dropped keys to make room ({server.evicted} since it started)"
-                for other, names in route.parts(BUCKET_NAMES):
-                    if other is line:
-                        await self._losses.deal(route, Loss(names[0], "", (), why, found))
+                await self._losses.deal(route, Loss(name, "", (), why, found))
         with suppress(RefusedError):  # a replica, or a full server: no reason to refuse anybody
-            await route.at(BUCKET_NAMES[0]).ask("SET", key, found)
+            await line.ask("SET", key, found)
 
     @staticmethod
     async def _saves(line: Line) -> bool | None:

@@ -14,8 +14,8 @@ that a check needs are strings, so that one MGET reads them.
 | `async_jwt:{ab}:sessions:<user>` | a sorted set: when each sid was used    | as its longest sid    |
 | `async_jwt:{ab}:feed`            | a stream: what was revoked of late, if  | an hour after the     |
 |                                  | anybody mirrors it                      | last one who did      |
-| `async_jwt:{00}:evicted`         | run id, evicted keys; of a Cluster, one | for ever              |
-|                                  | for each node: `...:evicted:host:port`  |                       |
+| `async_jwt:{ab}:evicted`         | run id and evicted keys of the server   | for ever              |
+|                                  | whose first bucket this is              |                       |
 
 The epoch is one random text for the whole store, given when it is founded and after each loss
 of data; `former` are those before it, which the store remembers to have left. A generation
@@ -158,11 +158,10 @@ class Layout:
         escaped = _GLOB.sub(lambda found: chr(92) + found[0], prefix)
         self.pattern: str = f"{escaped}{{??}}:[jsu]*"
         self.prefix: str = prefix
-        self._evicted = f"{prefix}{{00}}:evicted"
         self._place = len(prefix) + 1
 
     def bucket(self, name: str) -> str:
-        """A bucket's generation."""
+        """What is known of a bucket: its epoch, generation and count."""
         return f"{self._bases[name]}all"
 
     def feed(self, name: str) -> str:
@@ -193,13 +192,13 @@ class Layout:
         """A revoked session."""
         return f"{self._bases[bucket_of_sid(sid)]}sid:{sid}"
 
-    def evicted(self, server: str) -> str:
+    def evicted(self, bucket: str) -> str:
         """How many keys that a server dropped were dealt with.
 
         Args:
-            server: its name; "" for the only one.
+            bucket: the first one that it holds.
         """
-        return f"{self._evicted}:{server}" if server else self._evicted
+        return f"{self._bases[bucket]}evicted"
 
     def base(self, bucket: str) -> str:
         """What the keys of a bucket begin with."""

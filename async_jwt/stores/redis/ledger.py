@@ -17,7 +17,7 @@ from async_jwt.stores.redis.line import Line
 from async_jwt.stores.redis.losses import LOSES, Losses
 from async_jwt.stores.redis.lua import REVOKE_EVERYTHING, Script
 from async_jwt.stores.redis.options import Options, Place
-from async_jwt.stores.redis.outage import OutageError
+from async_jwt.stores.redis.outage import OutageError, one_of_ones_own
 from async_jwt.stores.redis.reads import Values
 from async_jwt.stores.redis.route import OneServer, Route, Routes
 from async_jwt.stores.redis.state import State
@@ -205,7 +205,8 @@ class Ledger:
 
     async def start(self) -> None:
         """Connect, and look at everything. Raises StoreUnavailableError."""
-        await self._inspector.look(await self._route())
+        for problem in (await self._inspector.look(await self._route())).values():
+            raise problem
 
     async def close(self) -> None:
         """Close the running loop's connections. They are made again when needed."""
@@ -238,19 +239,25 @@ class Ledger:
         route = await self._routes.here()
         route.watch.wind()
         await route.ready()
-        if self._inspector.is_due or not self._knows(name):
+        if self._inspector.is_due or self._inspector.troubles or not self._knows(name):
             await self._get_to_know(route, name)
         if self._mirror is not None:
             self._mirror.wind(route)
         return route
 
     async def _get_to_know(self, route: Route, name: str | None) -> None:
-        for line in route.lines() if name is None else [route.at(name)]:
+        lines = route.lines() if name is None else [route.at(name)]
+        for line in lines:
             line.refuse_if_out()
-        if self._knows(name):
-            await self._inspector.look(route)
+        if not self._knows(name):
+            troubles = await self._inspector.learn(route)
+        elif self._inspector.is_due or any(line.name in self._inspector.troubles for line in lines):
+            troubles = await self._inspector.look(route)
+        else:
             return
-        await self._inspector.learn(route)
+        for line in lines:
+            if line.name in troubles:
+                raise one_of_ones_own(troubles[line.name])
         if not self._knows(name):
             raise OutageError("Some of the revocation store's servers do not answer")
 

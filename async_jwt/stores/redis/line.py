@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 
 from redis.exceptions import NoScriptError, ResponseError
 
+from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.redis.breaker import Breaker
 from async_jwt.stores.redis.lua import Script
 from async_jwt.stores.redis.options import Options
@@ -89,7 +90,7 @@ class Line:
     async def fetch_each(self, keys: list[str]) -> list[bytes | OutageError | None]:
         """Read some keys now. Raises as `read` does.
 
-        In the place of one that no node of a Cluster holds stands an error.
+        In the place of one that no node of a Cluster holds, or one that does not answer, stands an error.
         """
         began = asyncio.get_running_loop().time()
         groups = self._groups(keys)
@@ -97,7 +98,7 @@ class Line:
         found: dict[str, bytes | OutageError | None] = {}
         replies = await self._may_read(began, commands)
         for group, values in zip(groups, replies, strict=True):
-            if isinstance(values, RefusedError):
+            if isinstance(values, StoreUnavailableError):
                 found.update(dict.fromkeys(group, OutageError(values.detail)))
             elif _are_values(values, len(group)):
                 found.update(zip(group, values, strict=True))
@@ -143,12 +144,12 @@ class Line:
                     replies[place] = await self._elsewhere(reply, again_text, until)
         except RefusedError as problem:
             if writes:
-                self._state.writing(problem.detail)
+                self._state.writing(self.name, problem.detail)
             if problem.kind == "ReadOnlyError":
                 await self._pool.drop()  # it was the primary; another one may be by now
             raise
         if writes:
-            self._state.writing(None)
+            self._state.writing(self.name, None)
         return replies
 
     async def ask(self, *command: Any) -> Any:
@@ -167,7 +168,7 @@ class Line:
         Args:
             commands: the commands.
             until: when to give up, by the loop's clock; None is the deadline from now on.
-            lenient: whether a refusal stands in the place of the reply instead.
+            lenient: whether what went wrong for one of them stands in the place of its reply instead.
         """
         if until is None:
             until = asyncio.get_running_loop().time() + self._deadline
@@ -176,7 +177,7 @@ class Line:
             if isinstance(reply, ResponseError):
                 try:
                     replies[place] = await self._elsewhere(reply, commands[place], until)
-                except RefusedError as problem:
+                except StoreUnavailableError as problem:
                     if not lenient:
                         raise
                     replies[place] = problem

@@ -216,7 +216,7 @@ class Routes:
             self._forked()
         entry = self._open.get(loop)
         if entry is None:
-            for ended in [other for other in self._open if other.is_closed()]:
+            for ended in [other for other in self._open.copy() if other.is_closed()]:
                 del self._open[ended]  # nobody told it to close what it had
             lifespan = self._lifespan()
             # Nothing is awaited in there, so no other task can come in between.

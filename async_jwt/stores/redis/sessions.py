@@ -78,7 +78,7 @@ class Sessions:
             counts,
             found.stamp,
             session,
-            None if kept is None or session is None else kept.decode("utf-8"),
+            None if kept is None or session is None else kept.decode("utf-8", "replace"),
             len(last) > 1 and (ref.jti is None or digest_of(ref.jti) not in last),
             _Seen(
                 ref.jti,

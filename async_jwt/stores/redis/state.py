@@ -39,7 +39,7 @@ class State:
         self._why = ""
         self.is_out: bool = False
         self._said_junk = False
-        self._write_problem: str | None = None
+        self._write_problems: dict[str, str] = {}  # by the server's name
         self._refused = 0
         self._let_through = 0
         self._losses = 0
@@ -53,7 +53,7 @@ class State:
         return StoreStatus(
             available=not self.is_out,
             since=self._since,
-            problem=self._why if self.is_out else self._write_problem,
+            problem=self._why if self.is_out else next(iter(self._write_problems.values()), None),
             refused=self._refused,
             let_through=self._let_through,
             data_losses=self._losses,
@@ -107,15 +107,17 @@ class State:
                 "requests are refused with 503 until the key is removed"
             )
 
-    def writing(self, problem: str | None) -> None:
-        """The server refused to change something, or changed it (None)."""
-        if problem == self._write_problem:
-            return
-        self._write_problem = problem
+    def writing(self, name: str, problem: str | None) -> None:
+        """A server refused to change something, or changed it (None). Told of the first and the last."""
+        before = bool(self._write_problems)
         if problem is None:
-            log.warning("The revocation store revokes again")
-            self._tell("revoking", "")
-        else:
+            self._write_problems.pop(name, None)
+            if before and not self._write_problems:
+                log.warning("The revocation store revokes again")
+                self._tell("revoking", "")
+            return
+        self._write_problems[name] = problem
+        if not before:
             log.error("%s. Until it can, revocations are refused with 503", problem)
             self._tell("not_revoking", problem)
 
