@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from flask import Flask, Request, Response, current_app, request, stream_with_context
@@ -12,6 +12,7 @@ from flask import Flask, Request, Response, current_app, request, stream_with_co
 from async_jwt.adapters._werkzeug import WerkzeugView, object_of
 from async_jwt.adapters.facade import Check, PublicAPI
 from async_jwt.adapters.lasting import run_lasting, share, wait_lasting
+from async_jwt.adapters.protect import answers_options, is_undecided, tell_open
 from async_jwt.binding import Binding
 from async_jwt.core.hooks import looks_async
 from async_jwt.core.realm import Realm
@@ -201,3 +202,23 @@ def install(app: Flask, binding: Binding, api: PublicAPI) -> None:
 
     app.register_error_handler(JWTExtendedException, answer)
     share(app, binding)
+    _deny_by_default(app, binding, api)
+
+
+def _deny_by_default(app: Flask, binding: Binding, api: PublicAPI) -> None:
+    """Check what is protected by default once all that comes before a view is done, as decorators do."""
+    dispatch = app.dispatch_request
+    tell = cache(lambda: tell_open(binding))  # at the first request: Flask does not say when it starts
+
+    @wraps(dispatch)
+    def checked(*args: Any) -> Any:
+        tell()
+        served = object_of(request)
+        if is_undecided(binding, served):
+            if answers_options(served):
+                return app.make_default_options_response()
+            realm = binding.realm()
+            run(api.verify_undecided(binding, realm), realm)
+        return dispatch(*args)
+
+    app.dispatch_request = checked  # type: ignore[method-assign]

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar, overload
 
 from async_jwt.adapters import _werkzeug
+from async_jwt.adapters.protect import DEFAULT, mark
 from async_jwt.binding import Binding, Surroundings
 from async_jwt.core.authenticate import Authentication, Record, authenticate
 from async_jwt.core.claims import Fresh
@@ -157,9 +158,14 @@ class PublicAPI(Operations):
         if callable(optional):
             return self._guarded(optional, Policy.of())
         policy = Policy.of(optional, fresh, refresh, locations, verify_type, skip_revocation_check, type=type)
-        return lambda view: self._guarded(view, policy)
 
-    def _guarded(self, view: Callable[..., Any], policy: Policy) -> Callable[..., Any]:
+        def decorate(view: Any) -> Any:
+            return self._guarded(view, policy)
+
+        mark(decorate, policy)
+        return decorate
+
+    def _guarded(self, view: Any, policy: Policy) -> Any:
         if inspect.isclass(view):
             raise ConfigurationError(
                 f"jwt_required cannot decorate the class {view.__name__}: put it into its "
@@ -167,7 +173,22 @@ class PublicAPI(Operations):
             )
         if not callable(view):
             raise ConfigurationError(f"jwt_required decorates functions, not {type(view).__name__}")
-        return self._framework.guard(view, partial(self._verify, policy))
+        guarded = self._framework.guard(view, partial(self._verify, policy))
+        mark(guarded, policy)
+        return guarded
+
+    async def verify_undecided(self, binding: Binding, realm: Realm) -> None:
+        """Check a request whose view is protected by default alone. For adapters.
+
+        A check that passed before the view, in a `before_request` function, is its application's
+        decision, unless it lets anonymous requests through as well.
+
+        Raises:
+            JWTExtendedException: the request is refused.
+        """
+        held = binding.authentication()
+        if held is None or held.policy.optional:
+            await self._verify(DEFAULT, binding, realm)
 
     async def _verify(
         self, policy: Policy, binding: Binding | None = None, realm: Realm | None = None

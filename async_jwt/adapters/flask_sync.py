@@ -13,6 +13,7 @@ from werkzeug.local import LocalProxy
 
 from async_jwt.adapters._flask import FlaskFramework, blocking, blocking_method, install
 from async_jwt.adapters.facade import PublicAPI
+from async_jwt.adapters.protect import protect, public
 from async_jwt.binding import Binding, Surroundings
 from async_jwt.core.authenticate import Authentication
 from async_jwt.core.issue import TokenPair
@@ -43,6 +44,8 @@ __all__ = [
     "jwks_view",
     "jwt_required",
     "list_sessions",
+    "protect",
+    "public",
     "refresh_expiring_cookies",
     "revoke_session",
     "revoke_token",

@@ -14,13 +14,16 @@ from quart import (
     Response,
     Websocket,
     current_app,
+    request,
     stream_with_context,
+    websocket,
 )
 from werkzeug.local import LocalProxy
 
 from async_jwt.adapters._quart_websocket import Socket, close_code, current, mix_in, refusal_in
 from async_jwt.adapters._werkzeug import WerkzeugView, object_of
 from async_jwt.adapters.facade import Check, PublicAPI
+from async_jwt.adapters.protect import answers_options, is_undecided, protect, public, tell_open
 from async_jwt.binding import Binding, Surroundings
 from async_jwt.core.authenticate import Authentication
 from async_jwt.core.hooks import looks_async
@@ -54,6 +57,8 @@ __all__ = [
     "jwks_view",
     "jwt_required",
     "list_sessions",
+    "protect",
+    "public",
     "refresh_expiring_cookies",
     "revoke_session",
     "revoke_token",
@@ -172,6 +177,29 @@ _framework = _Quart()
 _api = PublicAPI(_framework)
 
 
+def _deny_by_default(app: Quart, binding: Binding) -> None:
+    """Check what is protected by default once all that comes before a view is done, as decorators do."""
+    dispatch_request, dispatch_websocket = app.dispatch_request, app.dispatch_websocket
+
+    @wraps(dispatch_request)
+    async def checked_request(*args: Any) -> Any:
+        served = object_of(request)
+        if is_undecided(binding, served):
+            if answers_options(served):
+                return await app.make_default_options_response()
+            await _api.verify_undecided(binding, binding.realm())
+        return await dispatch_request(*args)
+
+    @wraps(dispatch_websocket)
+    async def checked_websocket(*args: Any) -> Any:
+        if is_undecided(binding, object_of(websocket)):
+            await _api.verify_undecided(binding, binding.realm())
+        return await dispatch_websocket(*args)
+
+    app.dispatch_request = checked_request  # type: ignore[method-assign, assignment]
+    app.dispatch_websocket = checked_websocket  # type: ignore[method-assign, assignment]
+
+
 class JWTManager(AsyncManager):
     """Sets Quart applications up and holds their loaders. See `async_jwt.manager.Manager`."""
 
@@ -194,10 +222,15 @@ class JWTManager(AsyncManager):
                         await socket.close(close_code(status), "" if refusal is None else refusal.error_code)
             return response
 
+        async def tell() -> None:
+            tell_open(binding)
+
         mix_in(app)
+        _deny_by_default(app, binding)
         app.after_websocket(end_socket)
         app.register_error_handler(JWTExtendedException, answer)
         app.before_serving(binding.start)
+        app.before_serving(tell)
         app.after_serving(binding.close)
 
 

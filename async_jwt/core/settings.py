@@ -395,7 +395,13 @@ class Settings:
         "The form field for the refresh token's CSRF value.",
     )
 
-    # Answers, hooks, store
+    # Views, answers, hooks, store
+    default_deny: bool = _setting(
+        "JWT_DEFAULT_DENY",
+        False,
+        values.flag,
+        "Whether views that say nothing themselves demand an access token; `@public` opens one.",
+    )
     error_message_key: str = _setting(
         "JWT_ERROR_MESSAGE_KEY",
         "msg",

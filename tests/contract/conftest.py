@@ -247,7 +247,7 @@ def _required(api: Any, convert: Callable[[Any], Any]) -> Callable[..., Any]:
         if args and callable(args[0]):
             return api.jwt_required(convert(args[0]))
         guard = api.jwt_required(*args, **kwargs)
-        return lambda view: guard(convert(view))
+        return functools.wraps(guard)(lambda view: guard(convert(view)))
 
     return jwt_required
 
