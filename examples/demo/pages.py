@@ -54,7 +54,12 @@ _SCRIPT = """
   const post = (path, csrf) =>
     fetch(path, {method: "POST", headers: {"X-CSRF-TOKEN": cookie(csrf)}});
 
-  const refresh = () => post("/refresh", "__Host-csrf_refresh_token");
+  // Another tab may have replaced the cookies after the CSRF value was read: then it is read again.
+  async function refresh() {
+    const csrf = "__Host-csrf_refresh_token";
+    const before = cookie(csrf), answer = await post("/refresh", csrf);
+    return answer.status === 401 && cookie(csrf) !== before ? post("/refresh", csrf) : answer;
+  }
 
   // An access token lives for minutes: when it has ended, the refresh token fetches a new one.
   async function send(path) {

@@ -12,6 +12,7 @@ import pytest
 from quart import Blueprint, Quart, Websocket, abort, copy_current_websocket_context, websocket
 
 from async_jwt.adapters import quart as api
+from async_jwt.adapters.protect import routes_of
 from async_jwt.errors import JWTExtendedException, StoreUnavailableError
 from async_jwt.signals import user_loaded
 from async_jwt.stores import MemoryStore
@@ -88,6 +89,33 @@ async def test_a_token_in_each_place_opens_the_socket_and_views_know_as_much_as_
     assert (known["who"], known["user"], known["location"]) == ("alice", "ALICE", place)
     assert known["header"] == {"typ": "JWT", "alg": "HS256"}
     assert known["claims"]["type"] == "access"
+
+
+async def test_sockets_are_protected_by_default_too():
+    h = Sockets({"JWT_DEFAULT_DENY": True})
+
+    async def echo():
+        await websocket.send_json(await websocket.receive())
+
+    async def another():
+        await websocket.send_json(await websocket.receive())
+
+    h.app.add_websocket("/ws/new", "new", echo)
+    h.app.add_websocket("/ws/public", "public", api.public(another))
+    assert (await h.refused("/ws/new")).status == 401
+    assert (await h.refused("/ws/nowhere")).status == 404
+    refresh, access = (
+        {"Authorization": f"Bearer {text}"} for text in (await h.mint_refresh(), await h.mint())
+    )
+    assert (await h.refused("/ws/new", headers=refresh)).status == 401
+    async with h.connect("/ws/new", headers=access) as socket:
+        assert await socket.ask("hi") == "hi"
+    async with h.connect("/ws/public") as socket:
+        assert await socket.ask("hi") == "hi"
+    states = {route.endpoint: route for route in routes_of(h.app.extensions["async_jwt"]) if route.websocket}
+    assert (states["new"].state, states["new"].by, states["new"].methods) == ("protected", "application", ())
+    assert states["public"].state == "public"
+    assert states["ws_refresh"].policies[0].refresh
 
 
 async def test_a_socket_without_a_token_is_refused_with_a_challenge():

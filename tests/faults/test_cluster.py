@@ -475,3 +475,91 @@ async def test_a_server_that_is_no_cluster(redis_server):
     with pytest.raises(StoreUnavailableError, match="who holds what"):
         await store.stamp("alice")
     await store.close()
+
+
+@pytest.mark.parametrize("on_outage", ["deny", "allow"])
+@pytest.mark.asyncio
+async def test_who_starts_while_a_node_is_down_answers_for_the_others_and_takes_it_back(
+    make_fleet, prefix, on_outage
+):
+    """The node of bucket 00, upon which nothing else may depend; it comes back without its data."""
+    fleet = make_fleet("--save", "", "--cluster-require-full-coverage", "no")
+    first = RedisStore(fleet.url, prefix=prefix, deadline=5)
+    down = fleet.owner(key_slot(b"00"))
+    other = next(server for server in fleet.masters if server is not down)
+    lost = await token(first, users_of(fleet, down)[0])
+    one, gone = [await token(first, name) for name in users_of(fleet, other, 2)]
+    await first.revoke_token(gone)
+    await first.close()
+    down.stop()
+    late = RedisStore(fleet.url, prefix=prefix, poll=0.1, on_outage=on_outage)
+    until = time.monotonic() + 1
+    while time.monotonic() < until:  # many times the interval after which all has to be looked at again
+        assert await late.check(one)
+        assert not await late.check(gone)
+        await asyncio.sleep(0.05)
+    await asyncio.to_thread(down.start)
+    until = time.monotonic() + 20
+    while True:
+        with contextlib.suppress(StoreUnavailableError):
+            if not await late.check(lost):
+                break
+        assert time.monotonic() < until, "it is never taken back"
+        await asyncio.sleep(0.05)
+    assert await late.check(one)
+    await late.close()
+
+
+@pytest.mark.asyncio
+async def test_a_loss_that_cannot_be_dealt_with_concerns_its_own_users(make_fleet, prefix, caplog):
+    fleet = make_fleet("--save", "", "--cluster-require-full-coverage", "no")
+    store = RedisStore(fleet.url, prefix=prefix, deadline=5, poll=0.1)
+    full, other = fleet.masters[2], fleet.masters[0]
+    lost = await token(store, users_of(fleet, full)[0])
+    one, gone = [await token(store, name) for name in users_of(fleet, other, 2)]
+    full.does("CONFIG", "SET", "maxmemory", "1")
+    for ref in (lost, gone):
+        with contextlib.suppress(StoreUnavailableError):
+            await store.revoke_token(ref)
+    assert "OutOfMemory" in store.status().problem or "OOM" in store.status().problem
+    assert sum("revocations are refused" in record.getMessage() for record in caplog.records) == 1
+    full.does("FLUSHALL")
+    until = time.monotonic() + 1
+    while time.monotonic() < until:
+        assert await store.check(one)
+        assert not await store.check(gone)
+        with pytest.raises(StoreUnavailableError):
+            await store.check(lost)
+        await asyncio.sleep(0.05)
+    route = await store._ledger._routes.here()
+    with pytest.raises(StoreUnavailableError):  # nor is the server believed to be well again
+        await store._ledger._inspector.learn_of(route, route.at(bucket_of(lost.identity)))
+    full.does("CONFIG", "SET", "maxmemory", "0")
+    until = time.monotonic() + 10
+    while True:
+        with contextlib.suppress(StoreUnavailableError):
+            if not await store.check(lost):
+                break
+        assert time.monotonic() < until, "it is never dealt with"
+        await asyncio.sleep(0.05)
+    assert await store.check(one)
+    await store.close()
+
+
+@pytest.mark.asyncio
+async def test_a_dead_target_of_a_slot_on_its_way_concerns_that_slot(make_fleet, prefix):
+    """Who asks in the same moment as one of its users gets the answer that there is."""
+    fleet = make_fleet("--save", "", "--cluster-require-full-coverage", "no")
+    store = RedisStore(fleet.url, prefix=prefix, poll=60, on_outage="allow")
+    source, target = fleet.masters[:2]
+    moving, gone = [await token(store, name) for name in users_of(fleet, source, 2)]
+    assert slot_of(moving.identity) != slot_of(gone.identity)
+    await store.revoke_token(gone)
+    slot = slot_of(moving.identity)
+    fleet.open_slot(slot, source, target)
+    fleet.move_keys(slot, source, target)
+    target.stop()
+    for _ in range(3):
+        answers = await asyncio.gather(store.check(moving), store.check(gone), return_exceptions=True)
+        assert answers[1] is False
+    await store.close()

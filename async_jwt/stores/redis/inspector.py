@@ -74,9 +74,10 @@ class Inspector:
     async def look(self, route: Route) -> Troubles:
         """Look at everything. Raises StoreUnavailableError where no server answers."""
         troubles = dict(await self.learn(route))
-        lines = [line for line in route.lines() if not line.is_out]
+        firsts = {line: names[0] for line, names in route.parts(BUCKET_NAMES) if not line.is_out}
+        lines = list(firsts)
         looks = [
-            route.together(f"look {line.name}", lambda line=line: self._look_at(route, line))  # type: ignore[misc]
+            route.together(f"look {line.name}", lambda line=line: self._look_at(route, line, firsts[line]))  # type: ignore[misc]
             for line in lines
         ]
         for line, outcome in zip(lines, await settled(looks), strict=True):
@@ -139,7 +140,7 @@ class Inspector:
             values = await self._read(parts, probes=probes)
         return values
 
-    async def _look_at(self, route: Route, line: Line) -> None:
+    async def _look_at(self, route: Route, line: Line, name: str) -> None:
         if line.name in self._silent:
             return
         before = self._servers.get(line.name)
@@ -157,18 +158,15 @@ class Inspector:
             server = server._replace(persists=server.persists or before.persists)
         if before is not None and server.read_only and not before.read_only:
             await line.reconnect()  # it was the primary; another one may be by now
-        await self._look_at_evictions(route, line, server, before)
+        await self._look_at_evictions(route, line, name, server, before)
         self._servers[line.name] = server  # last: what could not be dealt with is looked at again
 
     async def _look_at_evictions(
-        self, route: Route, line: Line, server: Server, before: Server | None
+        self, route: Route, line: Line, name: str, server: Server, before: Server | None
     ) -> None:
         """A marker on the server itself says how many were dealt with, by whichever process."""
         if before is not None and (before.run, before.evicted) == (server.run, server.evicted):
             return
-        name = next((names[0] for other, names in route.parts(BUCKET_NAMES) if other is line), None)
-        if name is None:
-            return  # it holds nothing
         found, key = f"{server.run} {server.evicted}", self._layout.evicted(name)
         if server.evicted:
             marker = await line.ask("GET", key)
