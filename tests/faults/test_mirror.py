@@ -936,3 +936,15 @@ async def test_a_filter_that_is_worn_is_made_anew(shared_server):
         assert not store._ledger._mirror._picture.is_worn
         assert [await store.check(ref) for ref in refs] == [False] * 50 + [True] * 10
     await other.close()
+
+
+async def test_what_is_told_before_anything_was_drawn_is_read_with_the_rest(shared_server):
+    async with mirrored(shared_server.url) as other:
+        store = RedisStore(shared_server.url, mirror=True)
+        revoked = await token(other)
+        store._ledger._mirror.hear(b"what nobody could place yet")
+        await other.revoke_token(revoked)
+        await store.start()
+        await live(store)
+        assert without_asking(store, revoked) is False
+        await store.close()
