@@ -7,7 +7,6 @@ blueprints decide, the inner one first, then the application (`JWT_DEFAULT_DENY`
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,6 @@ __all__ = [
     "answers_options",
     "is_undecided",
     "mark",
-    "marks_of",
     "protect",
     "public",
     "routes_of",
@@ -323,7 +321,7 @@ def _is_application(given: Any) -> bool:
 
 
 def _is_blueprint(given: Any) -> bool:
-    return not inspect.isroutine(given) and hasattr(given, "record_once") and hasattr(given, "before_request")
+    return hasattr(given, "record_once") and hasattr(given, "before_request")
 
 
 def _name(given: Any) -> str:

@@ -279,7 +279,9 @@ class FlaskAsyncHarness(QuartHarness):
 
         def send() -> Answer:
             response = client.open(path, method=method, headers=headers, **given)
-            return Answer(response.status_code, response.headers, response.get_data())
+            answer = Answer(response.status_code, response.headers, response.get_data())
+            response.close()  # which may hold a file
+            return answer
 
         return await asyncio.to_thread(send)
 
@@ -425,7 +427,7 @@ def harness(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def nothing_blocks() -> Iterator[None]:
+def nothing_blocks() -> Iterator[Any]:
     """Fails a test in which we, or a hook that we call, block the event loop."""
-    with blockbuster_ctx("async_jwt"):
-        yield
+    with blockbuster_ctx("async_jwt") as watch:
+        yield watch

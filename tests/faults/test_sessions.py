@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from async_jwt.errors import StoreUnavailableError
-from async_jwt.stores import MemoryStore, TokenRef
+from async_jwt.stores import MemoryStore, Session, TokenRef
+from async_jwt.stores.contract import new_sid
 from async_jwt.stores.redis import RedisStore
 from tests.contract.conftest import FlaskSyncHarness, QuartHarness
 from tests.faults.conftest import DURABLE, rotating
@@ -469,3 +470,18 @@ async def test_the_judge_of_histories_finds_what_has_no_order():
     ):
         assert not is_linearizable(wrong, begin, has_grace=True)
     assert not is_linearizable(good, begin, has_grace=False)
+
+
+async def test_junk_where_a_successor_was_is_no_answer(shared_server):
+    store = RedisStore(shared_server.url, deadline=5)
+    sid, gen = new_sid("alice"), await store.stamp("alice")
+    first = TokenRef("alice", "first", sid, gen, 0.0, time.time() + 60)
+    seen = await store.look_session(first)
+    session = Session(sid, "alice", None, 1.0, 1.0, None, time.time() + 60, gen, "first")
+    assert await store.put_session(session, seen, successor="kept", keep_for=60) is not None
+    assert (await store.look_session(first)).successor == "kept"
+    _, key = store._ledger.layout.live_session(sid)
+    shared_server.does("SET", key, b"\xff")
+    with pytest.raises(StoreUnavailableError, match="holds no successor"):
+        await store.look_session(first)
+    await store.close()

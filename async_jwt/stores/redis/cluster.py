@@ -183,6 +183,7 @@ class _Node(Line):
         for probe in self._breaker.stop() - {asyncio.current_task()}:
             probe.cancel()
         self._state.answered(self)
+        self._state.writing(self.name, None)  # what it refused, nobody asks of it any more
         await self.pool.close()
 
     def _groups(self, keys: list[str]) -> list[list[str]]:

@@ -78,7 +78,7 @@ class Sessions:
             counts,
             found.stamp,
             session,
-            None if kept is None or session is None else kept.decode("utf-8", "replace"),
+            None if kept is None or session is None else _successor(kept),
             len(last) > 1 and (ref.jti is None or digest_of(ref.jti) not in last),
             _Seen(
                 ref.jti,
@@ -187,6 +187,13 @@ class Sessions:
             return Session(sid, **json.loads(text))
         except (ValueError, TypeError):
             raise StoreUnavailableError("The revocation store holds no session where one should be") from None
+
+
+def _successor(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
+    except ValueError:
+        raise StoreUnavailableError("The revocation store holds no successor where one should be") from None
 
 
 # So many sessions are looked at at once where those before were all dead.
