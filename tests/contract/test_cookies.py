@@ -39,8 +39,8 @@ def values(answer):
     return {name: line.split(";")[0].partition("=")[2] for name, line in answer.cookies.items()}
 
 
-async def test_cookies_are_safe_by_default(harness):
-    answer = await with_login(harness).call("/login", method="POST")
+async def test_cookies_are_safe_by_default(harness, clock):
+    answer = await with_login(harness, clock=clock).call("/login", method="POST")
     cookies = answer.cookies
     for name, seconds in (("access_token_cookie", 900), ("refresh_token_cookie", 2592000)):
         assert {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"} <= set(cookies[name].split("; "))
