@@ -73,7 +73,8 @@ class Binding:
         self._clock = clock
         self._live = LiveSettings(app.config)
         self._store_uri = ""
-        self._store: Store
+        self._opened: Store
+        self._stand_in: Store | None = None
         self._realm: Realm
         self._rebuild()
         self._warned = False
@@ -181,6 +182,19 @@ class Binding:
             "that is meant)"
         )
 
+    def take_time_from(self, clock: Clock) -> Clock:
+        """Go by another clock from now on, as tests do. Returns the former one."""
+        former, self._clock = self._clock, clock
+        if isinstance(self._opened, MemoryStore):
+            self._opened.clock = clock
+        self._rebuild()
+        return former
+
+    def stand_in(self, store: Store | None) -> None:
+        """Have another store answer in the place of the application's, as tests do; None ends that."""
+        self._stand_in = store
+        self._rebuild()
+
     def _current_record(self) -> Record | None:
         record: Record | None = getattr(self._surroundings.current_request(), self._slot, None)
         return record
@@ -190,11 +204,12 @@ class Binding:
         if settings.hook_timeout is not None:
             self._hooks.refuse_untimed()
         if self._given_store is not None:
-            self._store = self._given_store
+            self._opened = self._given_store
         elif settings.store_uri != self._store_uri:
-            self._store = open_store(settings.store_uri, self._clock)
+            self._opened = open_store(settings.store_uri, self._clock)
             self._store_uri = settings.store_uri
-        self._realm = Realm(settings, self._hooks, self._ring, self._store, self._clock, self._json_default)
+        store = self._opened if self._stand_in is None else self._stand_in
+        self._realm = Realm(settings, self._hooks, self._ring, store, self._clock, self._json_default)
 
     def _json_default(self, value: Any) -> Any:
         return self._surroundings.json_default(self.app)(value)  # whose provider may be set later

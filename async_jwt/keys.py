@@ -15,8 +15,9 @@ import json
 import math
 import os
 import re
+import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import Algorithm, HMACAlgorithm, get_default_algorithms
 from jwt.exceptions import InvalidKeyError
 
@@ -192,6 +194,49 @@ class Key:
         return cls._from_text(source, text, algorithm, options)
 
     @classmethod
+    def from_jwk(cls, jwk: Mapping[str, Any], **options: Any) -> Key:
+        """Read a JSON Web Key (RFC 7517 §4) that names its `alg`; its `kid` is the key id.
+
+        Args:
+            jwk: the key, private or public, or a secret (`"kty": "oct"`).
+            options: the further arguments of `Key`.
+
+        Raises:
+            ConfigurationError: it is no such key, or does not fit its algorithm.
+        """
+        algorithm = jwk.get("alg")
+        implementation = _IMPLEMENTATIONS.get(algorithm) if isinstance(algorithm, str) else None
+        if implementation is None:
+            raise ConfigurationError(f"The JSON Web Key must name its alg: one of {', '.join(ALGORITHMS)}")
+        material: Any = None
+        # As in `_prepare`: the parser's own errors may quote the material.
+        with suppress(InvalidKeyError, TypeError, ValueError, AttributeError, KeyError):
+            material = implementation.from_jwk(dict(jwk))
+        if material is None:
+            raise _unfit(str(algorithm))
+        return cls(material, str(algorithm), jwk.get("kid"), **options)
+
+    @classmethod
+    def generate(cls, algorithm: str = "ES256", kid: str | None = None, **options: Any) -> Key:
+        """Make a new key: a pair of the algorithm's curve, of 3072 bits for RSA, or a secret of 64 bytes.
+
+        Args:
+            algorithm: as for `Key`.
+            kid: as for `Key`; a secret without one gets a random one.
+            options: the further arguments of `Key`.
+
+        Raises:
+            ConfigurationError: there is no such algorithm.
+        """
+        if algorithm.startswith("HS"):
+            return cls(secrets.token_bytes(64), algorithm, kid or secrets.token_urlsafe(9), **options)
+        if algorithm in _CURVES:
+            return cls(ec.generate_private_key(_CURVES[algorithm]), algorithm, kid, **options)
+        if algorithm == "EdDSA":
+            return cls(ed25519.Ed25519PrivateKey.generate(), algorithm, kid, **options)
+        return cls(rsa.generate_private_key(65537, 3072), algorithm, kid, **options)
+
+    @classmethod
     def _from_text(cls, source: str, material: bytes, algorithm: str, options: dict[str, Any]) -> Key:
         try:
             return cls(material.removesuffix(b"\n").removesuffix(b"\r"), algorithm, **options)
@@ -220,6 +265,11 @@ class Key:
     def public_jwk(self) -> dict[str, Any]:
         """The public half as a JSON Web Key (RFC 7517 §4). Only for a key of a pair."""
         return {**self._public_members(), "kid": self.kid, "alg": self.algorithm, "use": "sig"}
+
+    def private_jwk(self) -> dict[str, Any]:
+        """All of it as a JSON Web Key, to be kept where keys are. Only for a key that `can_sign`."""
+        jwk: dict[str, Any] = self._implementation.to_jwk(self._private, as_dict=True)
+        return {**jwk, "kid": self.kid, "alg": self.algorithm, "use": "sig"}
 
     def _public_members(self) -> dict[str, Any]:
         jwk: dict[str, Any] = self._implementation.to_jwk(self._public, as_dict=True)
@@ -321,6 +371,12 @@ def _is_der(data: bytes) -> bool:
     return False
 
 
+_CURVES: dict[str, ec.EllipticCurve] = {
+    "ES256": ec.SECP256R1(),
+    "ES384": ec.SECP384R1(),
+    "ES512": ec.SECP521R1(),
+    "ES256K": ec.SECP256K1(),
+}
 _TO_BASE64 = bytes.maketrans(b"-_", b"+/")
 _DER: tuple[Callable[[bytes], Any], ...] = (
     serialization.load_der_public_key,

@@ -26,7 +26,7 @@ from async_jwt.errors import JWTExtendedException, PageError, RevokedTokenError,
 from async_jwt.signals import token_issued, token_reused, token_revoked
 from async_jwt.stores.contract import LONGEST_ID, TokenRef, latest
 
-__all__ = ["Operations"]
+__all__ = ["Operations", "OperationsAt"]
 
 _LONGEST_PAGE = 1000
 
@@ -527,6 +527,20 @@ class Operations:
         # A token without `jti` reads as one with None, which no token may hold.
         held = {name: value for name, value in claims.items() if (name, value) != ("jti", None)}
         return claim_set.check_shape(held, realm.settings).ref
+
+
+class OperationsAt(Operations):
+    """The operations of one application, whichever context is active.
+
+    Args:
+        binding: the application.
+    """
+
+    def __init__(self, binding: Binding) -> None:
+        self._bound = binding
+
+    def _binding(self) -> Binding:
+        return self._bound
 
 
 def _is_text(sid: Any) -> bool:

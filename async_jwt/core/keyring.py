@@ -11,6 +11,7 @@ from async_jwt.core.hooks import Hook
 from async_jwt.core.run import pause, run_hook
 from async_jwt.core.settings import Settings
 from async_jwt.errors import ConfigurationError, HookError
+from async_jwt.keyfolder import KeyFolder
 from async_jwt.keyring import KeyRing, Loader
 from async_jwt.keys import Key
 
@@ -32,6 +33,8 @@ def ring_of(settings: Settings, *, all_verify: bool = True) -> KeyRing:
     Raises:
         ConfigurationError: a key is missing, weak or unfit; the text names the setting.
     """
+    if settings.key_folder is not None:
+        return KeyRing(load=KeyFolder(settings.key_folder))
     signing: Key | None = None
     verification: list[Key] = []
     for algorithm in settings.accepted_algorithms:

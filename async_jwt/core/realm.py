@@ -36,6 +36,7 @@ class Realm:
 
     Attributes:
         sessions: the store, if it keeps sessions too.
+        has_keys_of_settings: whether the keys are those that single settings hold.
     """
 
     def __init__(
@@ -53,8 +54,9 @@ class Realm:
         self.sessions: SessionStore | None = store if isinstance(store, SessionStore) else None
         self.clock = clock
         self.json_default = json_default
-        # The keys of a ring that was given are pinned to their algorithms: it decides.
-        self.codec: Codec = Codec(settings, clock, ALGORITHMS if ring is not None else None)
+        # The keys of a ring that was given, or of a folder, are pinned to their algorithms: they decide.
+        self.has_keys_of_settings: bool = ring is None and settings.key_folder is None
+        self.codec: Codec = Codec(settings, clock, None if self.has_keys_of_settings else ALGORITHMS)
         self._ring = ring
         # To wait, or to keep a time limit.
         self._waits = settings.hook_timeout is not None or not getattr(store, "awaits_nothing", False)

@@ -86,6 +86,12 @@ class Settings:
         lambda value: value or None,
         "The public key that verifies: PEM, or a key of `cryptography`.",
     )
+    key_folder: str | None = _setting(
+        "JWT_KEY_FOLDER",
+        None,
+        values.never_empty(values.path),
+        "A folder of keys, as `flask jwt keys` and `quart jwt keys` make them. It then holds all keys.",
+    )
     min_secret_bytes: int | None = _setting(
         "JWT_MIN_SECRET_BYTES",
         None,
@@ -543,6 +549,17 @@ class Settings:
         return settings
 
     def _check_together(self) -> None:
+        beside = {
+            "JWT_SECRET_KEY": self.secret_key,
+            "JWT_PRIVATE_KEY": self.private_key,
+            "JWT_PUBLIC_KEY": self.public_key,
+        }
+        for key, value in beside.items():
+            if self.key_folder is not None and value is not None:
+                raise ConfigurationError(
+                    f"JWT_KEY_FOLDER holds all keys, so {key} must not be set: put its key into the folder, "
+                    "with `keys new --from`"
+                )
         if self.cookie_samesite == "None" and not self.cookie_secure and not self.is_compat:
             raise ConfigurationError(
                 'JWT_COOKIE_SAMESITE = "None" needs JWT_COOKIE_SECURE = True: browsers drop the cookie'

@@ -6,6 +6,7 @@ All raise `ValueError` with a text that completes "JWT_SOMETHING ...".
 from __future__ import annotations
 
 import datetime as dt
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, Protocol, TypeVar
@@ -29,6 +30,7 @@ __all__ = [
     "one_of",
     "optional",
     "origins",
+    "path",
     "positive_count",
     "positive_seconds",
     "prefix",
@@ -253,6 +255,15 @@ def origins(value: object) -> frozenset[str]:
             raise ValueError(f'must hold origins such as "https://app.example"; not {origin!r}')
     # Browsers leave a scheme's own port out (RFC 6454 §6.1).
     return frozenset(re.sub(r"^(http://.*):80$|^(https://.*):443$", r"\1\2", origin) for origin in found)
+
+
+def path(value: object) -> str:
+    """The path of a file or folder."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, str) and value and "\0" not in value:
+        return value
+    raise ValueError("must be a path")
 
 
 def one_of(*names: str) -> Callable[[object], str]:

@@ -118,6 +118,8 @@ class StoreStatus:
         may_evict: whether the server may drop keys to make room.
         persists: whether it keeps its data on disk.
         read_only: whether it is a replica, which cannot revoke.
+        clock_ahead: seconds by which the server's clock was ahead of this machine's when it was last
+            looked at.
         staleness: seconds by which answers from a mirror may be behind; None where nothing is
             answered from one.
         mirrored: how many revocations the mirror holds; None without one.
@@ -132,6 +134,7 @@ class StoreStatus:
     may_evict: bool | None = None
     persists: bool | None = None
     read_only: bool | None = None
+    clock_ahead: float | None = None
     staleness: float | None = None
     mirrored: int | None = None
 

@@ -59,13 +59,14 @@ class MemoryStore:
         clock: seconds since the epoch.
 
     Attributes:
+        clock: as given.
         awaits_nothing: its methods never wait, so plain views need no event loop for them.
     """
 
     awaits_nothing = True
 
     def __init__(self, *, clock: Clock = system_clock) -> None:
-        self._clock = clock
+        self.clock: Clock = clock
         self._since = clock()
         self._lock = threading.Lock()
         self._everybody = _Cutoff()
@@ -142,7 +143,7 @@ class MemoryStore:
                 self._counts(ref),
                 self._stamp(ref.identity),
                 None if kept is None else kept.session,
-                kept.successor if kept is not None and self._clock() < kept.successor_until else None,
+                kept.successor if kept is not None and self.clock() < kept.successor_until else None,
                 last is not None and ref.jti not in last,
                 (ref.jti, kept),
             )
@@ -172,7 +173,7 @@ class MemoryStore:
             ):
                 return None
             self._forget(session.sid)
-            until = _FOREVER if keep_for is None else self._clock() + keep_for
+            until = _FOREVER if keep_for is None else self.clock() + keep_for
             self._sessions[session.sid] = _Kept(session, successor, until)
             used = self._used.setdefault(session.identity, [])
             insort(used, (session.last_used_at, session.sid))
@@ -191,7 +192,7 @@ class MemoryStore:
             used = self._used.get(identity, [])
             place = len(used) if cursor is None else bisect_left(used, read_cursor(cursor))
             page: list[Session] = []
-            now = self._clock()
+            now = self.clock()
             while place:
                 place -= 1
                 session = self._sessions[used[place][1]].session
@@ -219,7 +220,7 @@ class MemoryStore:
         return len(self._revoked) + len(self._sessions)
 
     def _raised(self, before: _Cutoff, keep: str | None) -> _Cutoff:
-        now = self._clock()
+        now = self.clock()
         return _Cutoff(max(before.generation + 1, int(now * 1_000_000)), now, keep)
 
     def _stamp(self, identity: str) -> str:
@@ -259,7 +260,7 @@ class MemoryStore:
 
     def _sweep(self) -> None:
         """Drop what nobody can ask for any more."""
-        now = self._clock()
+        now = self.clock()
         while self._expiries and self._expiries[0][0] < now:
             _, stale = heapq.heappop(self._expiries)
             kind, _, name = stale.partition(":")

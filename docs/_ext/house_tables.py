@@ -1,17 +1,19 @@
-"""Tables made from the code, so that they cannot drift from it: `settings-table` and `errors-table`."""
+"""What is made from the code, so that it cannot drift: `settings-table`, `errors-table`, `command-help`."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
+import click
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from async_jwt import errors
+from async_jwt.cli.main import jwt
 from async_jwt.core.settings import Settings
 
 # The first field of each group. A field that is renamed fails the build here.
@@ -94,7 +96,20 @@ class ErrorsTable(SphinxDirective):
         return self.parse_text_to_nodes(errors_markdown())
 
 
+class CommandHelp(SphinxDirective):
+    def run(self) -> list[nodes.Node]:
+        return [nodes.literal_block(text, text, language="text") for text in _helps(jwt, ("quart", "jwt"))]
+
+
+def _helps(command: click.Command, names: tuple[str, ...]) -> Iterator[str]:
+    with click.Context(command, info_name=" ".join(names), terminal_width=100) as context:
+        yield f"$ {' '.join(names)} --help\n{command.get_help(context)}"
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _helps(inner, (*names, name))
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("settings-table", SettingsTable)
     app.add_directive("errors-table", ErrorsTable)
+    app.add_directive("command-help", CommandHelp)
     return {"parallel_read_safe": True}

@@ -67,6 +67,7 @@ def test_snippets_run(block, monkeypatch, tmp_path):
     monkeypatch.setenv("FLASK_JWT_SECRET_KEY", SECRET)
     monkeypatch.setenv("SIGNING_KEY", "")
     monkeypatch.chdir(tmp_path)
+    async_jwt.KeyFolder("keys").put(async_jwt.Key.generate())
     app = quart.Quart("snippet")
     app.config["JWT_SECRET_KEY"] = SECRET
     module = types.ModuleType("snippet")

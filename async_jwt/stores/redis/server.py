@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ class Server(NamedTuple):
     may_evict: bool
     persists: bool | None
     read_only: bool
+    clock_ahead: float | None = None
 
 
 def read_server(info: Any) -> Server | None:
@@ -37,6 +39,7 @@ def read_server(info: Any) -> Server | None:
             may_evict=int(found["maxmemory"]) > 0 and found["maxmemory_policy"] != "noeviction",
             persists=True if found["aof_enabled"] == "1" else None,
             read_only=found["role"] == "slave",
+            clock_ahead=int(usec) / 1e6 - time.time() if (usec := found.get("server_time_usec")) else None,
         )
     except (KeyError, ValueError):
         return None
@@ -62,4 +65,7 @@ def together(servers: Sequence[Server]) -> Server | None:
         may_evict=any(server.may_evict for server in servers),
         persists=False if False in persist else None if None in persist else True,
         read_only=any(server.read_only for server in servers),
+        clock_ahead=max(
+            (ahead for server in servers if (ahead := server.clock_ahead) is not None), key=abs, default=None
+        ),
     )

@@ -60,6 +60,7 @@ class State:
             may_evict=None if server is None else server.may_evict,
             persists=None if server is None else server.persists,
             read_only=None if server is None else server.read_only,
+            clock_ahead=None if server is None else server.clock_ahead,
         )
 
     def refuse(self) -> None:

@@ -1,0 +1,1 @@
+"""The command line: `flask jwt` and `quart jwt`."""

@@ -1,0 +1,148 @@
+"""The application that a command is about, and coroutines run as its server would run them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
+
+import click
+
+from async_jwt.binding import Binding
+from async_jwt.core.issue import subject_of
+from async_jwt.core.realm import Realm
+from async_jwt.errors import ConfigurationError, JWTExtendedException, StoreUnavailableError
+from async_jwt.manager import EXTENSION
+from async_jwt.stores.memory import MemoryStore
+
+__all__ = ["NO", "Commands", "Failure", "binding", "login_of", "refuse_memory", "run"]
+
+T = TypeVar("T")
+
+log: logging.Logger = logging.getLogger("async_jwt")
+
+NO = 1
+"""The exit code of an answer that is no."""
+_WRONG = 2
+_UNAVAILABLE = 3
+
+
+class Failure(click.ClickException):
+    """What ends a command: one line for its user, and an exit code."""
+
+    def __init__(self, message: str, exit_code: int = _WRONG) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # as click's own do
+
+
+class Commands(click.Group):
+    """A group whose commands end with a line and an exit code where ours would raise."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except StoreUnavailableError as problem:
+            raise Failure(f"The store cannot be reached: {problem}", _UNAVAILABLE) from None
+        except (ConfigurationError, JWTExtendedException, ValueError, TypeError) as problem:
+            if _is_of_the_application(problem):
+                raise
+            raise Failure(str(problem)) from None
+
+
+def binding() -> Binding:
+    """What the application that `--app` names keeps of its JWTManager.
+
+    Raises:
+        Failure: there is no such application, or it has no JWTManager.
+    """
+    info: Any = click.get_current_context().find_root().obj
+    if not hasattr(info, "load_app"):
+        raise Failure("Run this as `flask jwt` or `quart jwt`, or from a command line made of their groups")
+    app = info.load_app()
+    bound: Binding | None = app.extensions.get(EXTENSION)
+    if bound is None:
+        raise Failure(
+            f"The application {app.name!r} has no JWTManager: call JWTManager(app) or init_app(app)"
+        )
+    return bound
+
+
+def run(bound: Binding, work: Callable[[], Awaitable[T]], *, asks_hooks: bool = False) -> T:
+    """Run a coroutine within an application's context, on an event loop of its own.
+
+    Args:
+        bound: the application.
+        work: what to run.
+        asks_hooks: whether it may ask the application's loaders. Then Quart's `before_serving` and
+            `after_serving` functions run around it, which open what loaders use.
+    """
+
+    async def main() -> T:
+        app = bound.app
+        async with AsyncExitStack() as stack:
+            context = app.app_context()
+            if hasattr(context, "__aenter__"):
+                await stack.enter_async_context(context)
+            else:
+                stack.enter_context(context)
+            stack.push_async_callback(bound.close)
+            if asks_hooks and inspect.iscoroutinefunction(getattr(app, "startup", None)):
+                await app.startup()
+                stack.push_async_callback(app.shutdown)
+            return await work()
+
+    return asyncio.run(main())
+
+
+def refuse_memory(bound: Binding) -> None:
+    """Refuse a command that would change nothing but this process's own memory.
+
+    Raises:
+        Failure: the application keeps revocations in memory.
+    """
+    if isinstance(bound.store, MemoryStore):
+        raise Failure(
+            "This application keeps revocations and sessions in the memory of its own process, where no "
+            'command can reach them: set JWT_STORE_URI = "redis://..."'
+        )
+
+
+async def login_of(realm: Realm, identity: str) -> Any:
+    """What the application makes tokens of, for an identity as tokens hold it.
+
+    That is the identity itself, or its user where `user_identity_loader` takes nothing else.
+
+    Raises:
+        Failure: the loaders lead to nobody of that identity.
+    """
+    if "user_identity" not in realm.hooks:
+        return identity
+    try:
+        if str(await subject_of(realm, identity)) == identity:
+            return identity
+    except JWTExtendedException:
+        raise
+    except Exception as problem:  # noqa: BLE001  # it wants what the application logs in with: a user
+        log.debug("user_identity_loader takes no text: %s", type(problem).__name__)
+    claims = {realm.settings.identity_claim: identity, "type": "access", "fresh": False}
+    user = await realm.ask("user_lookup", {}, claims)
+    if user is None or str(await subject_of(realm, user)) != identity:
+        raise Failure(
+            f"user_identity_loader takes no text, and user_lookup_loader knows no user {identity!r}", NO
+        )
+    return user
+
+
+def _is_of_the_application(problem: BaseException) -> bool:
+    """Whether an error was raised by the application's own code: its developer wants the traceback."""
+    trace = problem.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    name = "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")
+    return not isinstance(problem, ConfigurationError | JWTExtendedException) and not name.startswith(
+        "async_jwt."
+    )

@@ -1,0 +1,409 @@
+"""What the doctor looks at: each function names mistakes, and the fix of each."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+from async_jwt.adapters.protect import routes_of
+from async_jwt.binding import Binding
+from async_jwt.cli.explain import presented
+from async_jwt.core.policy import ACCESS
+from async_jwt.core.realm import Realm
+from async_jwt.core.settings import Settings
+from async_jwt.errors import ConfigurationError, JWTExtendedException, StoreUnavailableError
+from async_jwt.keyfolder import KeyFolder
+from async_jwt.keyring import KeyRing
+from async_jwt.operations import Operations
+
+__all__ = ["Finding", "of_hooks", "of_keys", "of_settings", "of_store", "of_views"]
+
+Level = Literal["error", "warning"]
+
+_DAY = 86400.0
+_UNSAFE: Final = ("DELETE", "PATCH", "POST", "PUT")
+# As it stands in tutorials.
+_KNOWN: Final = (
+    "secret",
+    "changeme",
+    "change-me",
+    "change_me",
+    "password",
+    "example",
+    "your-",
+    "super",
+    "jwt-",
+    "dev",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not well.
+
+    Attributes:
+        level: "error" for what is unsafe or does not work, "warning" for what may be meant.
+        about: the setting, or the part, in question.
+        what: what is not well.
+        fix: what to do.
+    """
+
+    level: Level
+    about: str
+    what: str
+    fix: str
+
+
+def of_settings(settings: Settings) -> Iterator[Finding]:
+    """What the settings say."""
+    yield from _of_tokens(settings)
+    yield from _of_locations(settings)
+    if "cookies" in settings.token_location:
+        yield from _of_cookies(settings)
+        yield from _of_csrf(settings)
+
+
+def _of_tokens(settings: Settings) -> Iterator[Finding]:
+    access, refresh = _seconds(settings.access_expires), _seconds(settings.refresh_expires)
+    if access == math.inf:
+        yield Finding(
+            "error",
+            "JWT_ACCESS_TOKEN_EXPIRES",
+            "access tokens never expire",
+            "set minutes: timedelta(minutes=15)",
+        )
+    elif access > _DAY:
+        yield Finding(
+            "warning",
+            "JWT_ACCESS_TOKEN_EXPIRES",
+            "access tokens live longer than a day",
+            "let them live for minutes, and refresh them",
+        )
+    if refresh == math.inf:
+        yield Finding(
+            "warning",
+            "JWT_REFRESH_TOKEN_EXPIRES",
+            "refresh tokens never expire",
+            "set days: timedelta(days=30)",
+        )
+    elif refresh <= access:
+        yield Finding(
+            "error",
+            "JWT_REFRESH_TOKEN_EXPIRES",
+            "refresh tokens do not outlive the access tokens that they are to replace",
+            "make it longer than JWT_ACCESS_TOKEN_EXPIRES",
+        )
+    if max(settings.expiry_leeway, settings.start_leeway) > 300:
+        yield Finding(
+            "warning",
+            "JWT_DECODE_LEEWAY",
+            "expired tokens are accepted for minutes",
+            "set the few seconds by which clocks differ",
+        )
+    grace = settings.refresh_grace
+    if isinstance(grace, float | int) and grace > 120:
+        yield Finding(
+            "warning",
+            "JWT_REFRESH_GRACE",
+            "a refresh token that was copied can be used for minutes after it was replaced",
+            "set seconds: the default is 10",
+        )
+    if not settings.require_type and not settings.is_compat:
+        yield Finding(
+            "warning",
+            "JWT_REQUIRE_TYPE",
+            "a token without `type` counts as an access token",
+            "set it to True unless the tokens are of a foreign issuer",
+        )
+    for name, made, accepted in (
+        ("AUDIENCE", settings.encode_audience, settings.decode_audience),
+        ("ISSUER", settings.encode_issuer, settings.decode_issuer),
+    ):
+        own = {made} if isinstance(made, str) else set(made or ())
+        if accepted is not None and not own & set(accepted):
+            yield Finding(
+                "error",
+                f"JWT_DECODE_{name}",
+                "it accepts none of this application's own tokens",
+                f"let JWT_ENCODE_{name} be one that it names",
+            )
+
+
+def _of_locations(settings: Settings) -> Iterator[Finding]:
+    if "query_string" in settings.token_location:
+        yield Finding(
+            "warning",
+            "JWT_TOKEN_LOCATION",
+            "tokens in query strings end in logs, histories and Referer headers",
+            "leave query_string out, and allow it with jwt_required(locations=...) where it must be",
+        )
+
+
+def _of_cookies(settings: Settings) -> Iterator[Finding]:
+    if not settings.cookie_secure and not settings.debug:
+        yield Finding(
+            "error",
+            "JWT_COOKIE_SECURE",
+            "cookies are sent over http, where anybody reads them",
+            "set it to True; False is for local development",
+        )
+    if settings.cookie_samesite in (None, "None") and not settings.is_compat:
+        yield Finding(
+            "warning",
+            "JWT_COOKIE_SAMESITE",
+            "cookies are sent along with requests from other sites",
+            'set "Lax" or "Strict", unless your pages stand on another site',
+        )
+    if settings.cookie_domain is not None:
+        yield Finding(
+            "warning",
+            "JWT_COOKIE_DOMAIN",
+            "every host of the domain gets the tokens, and can set such cookies",
+            'leave it out, and set JWT_COOKIE_PREFIX = "__Host-"',
+        )
+    names = Counter(
+        (
+            settings.access_cookie_name,
+            settings.refresh_cookie_name,
+            settings.access_csrf_cookie_name,
+            settings.refresh_csrf_cookie_name,
+        )
+    )
+    for name, count in names.items():
+        if count > 1:
+            yield Finding(
+                "error",
+                "JWT_..._COOKIE_NAME",
+                f"{count} cookies have the name {name}",
+                "give each its own name",
+            )
+
+
+def _of_csrf(settings: Settings) -> Iterator[Finding]:
+    if not settings.cookie_csrf_protect:
+        yield Finding(
+            "error",
+            "JWT_COOKIE_CSRF_PROTECT",
+            "other sites can send requests with your users' cookies",
+            "set it to True, and send the CSRF value in the X-CSRF-TOKEN header",
+        )
+    elif missing := [method for method in _UNSAFE if method not in settings.csrf_methods]:
+        yield Finding(
+            "error",
+            "JWT_CSRF_METHODS",
+            f"{' and '.join(missing)} requests need no CSRF value",
+            f"add {', '.join(missing)}",
+        )
+    if not settings.csrf_check_origin and not settings.is_compat:
+        yield Finding(
+            "warning", "JWT_CSRF_CHECK_ORIGIN", "the Origin of requests is not looked at", "set it to True"
+        )
+    for origin in sorted(settings.trusted_origins or ()):
+        if settings.cookie_secure and urlsplit(origin).scheme == "http":
+            yield Finding(
+                "warning",
+                "JWT_TRUSTED_ORIGINS",
+                f"{origin} is trusted, whose pages anybody on the way can change",
+                "trust https origins only",
+            )
+
+
+def of_keys(realm: Realm) -> Iterator[Finding]:
+    """What the keys are worth. They are loaded."""
+    settings, ring, now = realm.settings, realm.ring, realm.clock()
+    if realm.has_keys_of_settings and settings.algorithm.startswith("HS"):
+        yield from _of_secret(settings)
+    for key in ring.keys:
+        ends_soon = now < key.accepted_until < now + 7 * _DAY
+        if key.can_sign and ends_soon and _is_last(ring, key.accepted_until):
+            yield Finding(
+                "warning",
+                "keys",
+                f"the key {key.kid} is accepted for less than a week, and none follows it",
+                "bring in the next one: `keys rotate`",
+            )
+    if settings.key_folder is not None:
+        for file in KeyFolder(settings.key_folder).files():
+            if file.stat().st_mode & 0o077:
+                yield Finding(
+                    "error",
+                    "JWT_KEY_FOLDER",
+                    f"{file} can be read by others than its owner",
+                    f"chmod 600 {file}",
+                )
+
+
+def _is_last(ring: KeyRing, end: float) -> bool:
+    return not any(key.can_sign and key.accepted_until > end for key in ring.keys)
+
+
+def _of_secret(settings: Settings) -> Iterator[Finding]:
+    own = settings.secret_key is not None
+    secret = settings.secret_key if own else settings.app_secret_key
+    data = secret.encode() if isinstance(secret, str) else secret or b""
+    about = "JWT_SECRET_KEY" if own else "SECRET_KEY"
+    fix = f"take one from secrets.token_hex(64) for {about}"
+    least = int(settings.algorithm[2:]) // 8
+    if len(data) < least:
+        yield Finding("error", about, f"it is shorter than {least} bytes, so that tokens can be forged", fix)
+    elif len(set(data)) < 10:
+        yield Finding("error", about, "it is made of few different letters, so that it can be guessed", fix)
+    elif any(known.encode() in data.lower() for known in _KNOWN):
+        yield Finding("error", about, "it looks like one from a tutorial, so that it can be guessed", fix)
+    if not own:
+        yield Finding(
+            "warning",
+            "JWT_SECRET_KEY",
+            "SECRET_KEY signs tokens as well as the framework's sessions: whoever learns it has both",
+            "give tokens a secret of their own",
+        )
+
+
+async def of_store(bound: Binding) -> list[Finding]:
+    """How the store fares, as a process that begins finds it."""
+    store, settings = bound.store, bound.realm().settings
+    if getattr(store, "awaits_nothing", False):
+        if settings.debug:
+            return []
+        return [
+            Finding(
+                "warning",
+                "JWT_STORE_URI",
+                "revocations and sessions are kept in one process's memory: others do not know of them, and "
+                "a restart forgets them",
+                'set JWT_STORE_URI = "redis://..."',
+            )
+        ]
+    try:
+        await store.start()
+    except StoreUnavailableError as problem:
+        return [
+            Finding(
+                "error",
+                "JWT_STORE_URI",
+                f"the store cannot be reached ({problem}): protected requests are answered 503",
+                "start it, or correct the address",
+            )
+        ]
+    return [*_of_uri(settings.store_uri), *_of_status(store, settings)]
+
+
+def _of_uri(uri: str) -> Iterator[Finding]:
+    parts = urlsplit(uri)
+    is_open = parts.scheme.partition("+")[0] in ("redis", "valkey")
+    hosts = {part.rpartition(":")[0] or part for part in parts.netloc.rpartition("@")[2].split(",")}
+    if is_open and not hosts <= {"localhost", "127.0.0.1", "[::1]", ""}:
+        yield Finding(
+            "warning", "JWT_STORE_URI", "what is said to the store can be read on the way", "use rediss://"
+        )
+        if not parts.netloc.rpartition("@")[0]:
+            yield Finding(
+                "warning",
+                "JWT_STORE_URI",
+                "no password is given: whoever reaches the server can undo revocations",
+                "require one, and give it in the URI",
+            )
+    if "on_outage=allow" in parts.query:
+        yield Finding(
+            "warning",
+            "JWT_STORE_URI",
+            "in an outage revoked access tokens pass (on_outage=allow)",
+            "leave it out",
+        )
+    if "on_data_loss=accept" in parts.query:
+        yield Finding(
+            "warning",
+            "JWT_STORE_URI",
+            "once the server lost its data, revoked tokens pass (on_data_loss=accept)",
+            "leave it out",
+        )
+
+
+def _of_status(store: Any, settings: Settings) -> Iterator[Finding]:
+    status = store.status() if hasattr(store, "status") else None
+    if status is None:
+        return
+    if status.may_evict:
+        yield Finding(
+            "error",
+            "store",
+            "the server may drop revocations to make room",
+            "set its maxmemory-policy to noeviction",
+        )
+    if status.persists is False:
+        yield Finding(
+            "warning",
+            "store",
+            "the server keeps nothing on disk: after its restart everybody signs in again",
+            "set its appendonly to yes",
+        )
+    if status.read_only:
+        yield Finding(
+            "error",
+            "store",
+            "the server is a replica, which cannot revoke",
+            "name its primary, or the Sentinels",
+        )
+    ahead = status.clock_ahead
+    if ahead is not None and abs(ahead) > 2:
+        how = "ahead of" if ahead > 0 else "behind"
+        yield Finding(
+            "error" if abs(ahead) > settings.start_leeway else "warning",
+            "clock",
+            f"the store's clock is {abs(ahead):.0f} seconds {how} this machine's",
+            "let both follow the time with NTP",
+        )
+
+
+def of_views(bound: Binding) -> Iterator[Finding]:
+    """Views that nobody decided about."""
+    names = sorted({route.endpoint for route in routes_of(bound) if route.state == "open"})
+    if names:
+        yield Finding(
+            "warning",
+            "views",
+            f"open to everybody, and not marked: {', '.join(names)}",
+            "protect them, mark them with @public, or set JWT_DEFAULT_DENY = True",
+        )
+
+
+async def of_hooks(
+    operations: Operations, realm: Realm, login: Callable[[], Awaitable[Any]]
+) -> list[Finding]:
+    """What the hooks say of a user: all that a login and a request ask, without consequences."""
+    try:
+        token = await operations.create_access_token(await login(), expires_delta=dt.timedelta(seconds=60))
+        await presented(realm, token, ACCESS)
+    except ConfigurationError:
+        raise
+    except JWTExtendedException as problem:
+        return [
+            Finding(
+                "error",
+                "hooks",
+                f"the token of this user is refused with {problem.status} {problem.error_code}: {problem}",
+                "correct what the hook that it names returns",
+            )
+        ]
+    except Exception as problem:  # noqa: BLE001  # the application's own
+        return [
+            Finding(
+                "error", "hooks", f"a hook raised {type(problem).__name__}: {problem}", "correct the hook"
+            )
+        ]
+    return []
+
+
+def _seconds(life: Any) -> float:
+    if life is None:
+        return math.inf
+    if isinstance(life, dt.timedelta):
+        return life.total_seconds()
+    now = dt.datetime.now(dt.UTC)
+    moved: dt.datetime = now + life
+    return (moved - now).total_seconds()

@@ -1,0 +1,174 @@
+"""A token, claim by claim: what each says, and why the token would be refused."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from async_jwt.binding import Binding
+from async_jwt.core import claims as claim_set
+from async_jwt.core.authenticate import Record, authenticate
+from async_jwt.core.codec import read_unverified
+from async_jwt.core.policy import ACCESS, Policy
+from async_jwt.core.realm import Realm
+from async_jwt.core.request import RequestView
+from async_jwt.core.settings import Settings
+from async_jwt.errors import JWTDecodeError, JWTExtendedException, MissingClaimError
+from async_jwt.stores.contract import SessionStore
+from async_jwt.stores.memory import MemoryStore
+
+__all__ = ["Explanation", "Part", "dry", "explain", "presented"]
+
+TIMES = frozenset({"exp", "nbf", "iat"})
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One header parameter or claim.
+
+    Attributes:
+        name: its name.
+        value: what it holds; None where that is nobody's business.
+        problem: why it alone has the token refused; None if it does not.
+    """
+
+    name: str
+    value: Any
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a token says, and what becomes of it.
+
+    Attributes:
+        header: its header's parameters.
+        claims: its claims, and those that it lacks.
+        kind: the type that it was taken for: a view that demands this type decided.
+        refusal: why that view refuses it; None if it does not.
+        asks_store: whether its revocation could be looked at.
+    """
+
+    header: Sequence[Part]
+    claims: Sequence[Part]
+    kind: str
+    refusal: JWTExtendedException | None
+    asks_store: bool
+
+
+class _Presented:
+    """A request with nothing but a token in its header, which is all that is looked at."""
+
+    is_websocket = is_accepted = False
+    method = "GET"
+
+    def __init__(self, token: str, settings: Settings) -> None:
+        self._value = f"{settings.header_type} {token}".lstrip()
+
+    def headers(self, name: str) -> Sequence[str]:  # noqa: ARG002  # the one that tokens sit in
+        return (self._value,)
+
+
+class _Looking:
+    """A store of sessions that is only looked at: the replay of a token that is explained ends no session."""
+
+    def __init__(self, store: SessionStore) -> None:
+        self.look_session = store.look_session
+
+    async def revoke_session(self, sid: str, expires_at: float | None) -> None:
+        """Nothing: nobody used the token."""
+
+
+def dry(realm: Realm) -> Realm:
+    """The same authentication without consequences."""
+    looking = copy.copy(realm)
+    if realm.sessions is not None:
+        looking.sessions = _Looking(realm.sessions)  # type: ignore[assignment]  # as far as a check needs it
+    return looking
+
+
+async def presented(realm: Realm, token: str, kind: str) -> Any:
+    """What a view that demands a type says to a token.
+
+    Raises:
+        JWTExtendedException: it refuses it.
+    """
+    policy = Policy.of(type=kind, locations="headers")
+    view = cast("RequestView", _Presented(token, realm.settings))
+    return await authenticate(dry(realm), view, policy, Record())
+
+
+async def explain(bound: Binding, token: str) -> Explanation:
+    """Explain a token.
+
+    Raises:
+        MalformedTokenError: it is no token at all.
+    """
+    realm = bound.realm()
+    settings, now = realm.settings, realm.clock()
+    header, claims = read_unverified(token, settings.max_token_bytes)
+    held = claims.get("type", ACCESS)
+    kind = held if isinstance(held, str) and held else ACCESS
+    refusal = None
+    try:
+        await presented(realm, token, kind)
+    except JWTExtendedException as problem:
+        refusal = problem
+    return Explanation(
+        _header_parts(realm, token, header),
+        _claim_parts(claims, settings, now),
+        kind,
+        refusal,
+        not isinstance(realm.store, MemoryStore),
+    )
+
+
+def _header_parts(realm: Realm, token: str, header: dict[str, Any]) -> list[Part]:
+    try:
+        realm.codec.inspect(token)
+    except JWTDecodeError as problem:
+        text = str(problem)
+        culprit = next((name for name in _CULPRITS if name in header and _CULPRITS[name] in text), "alg")
+        return [Part(name, value, text if name == culprit else None) for name, value in header.items()]
+    return [Part(name, value) for name, value in header.items()]
+
+
+# Which parameter a refusal of a header is about, by a word of it.
+_CULPRITS = {"crit": "critical", "b64": "critical", "kid": "Key ID", "typ": "typ value"}
+
+
+def _claim_parts(claims: dict[str, Any], settings: Settings, now: float) -> list[Part]:
+    """Each claim on its own, within a claim set that is sound but for it."""
+    sound = _sound(settings)
+    parts = [
+        Part(name, None if name == "csrf" else value, _problem({**sound, name: value}, settings, now))
+        for name, value in claims.items()
+    ]
+    for name in sorted(sound.keys() - claims.keys()):
+        rest = {other: value for other, value in sound.items() if other != name}
+        problem = _problem(rest, settings, now)
+        if problem is not None:
+            parts.append(Part(name, None, problem))
+    return parts
+
+
+def _sound(settings: Settings) -> dict[str, Any]:
+    claims: dict[str, Any] = {settings.identity_claim: "someone", "type": ACCESS}
+    for name, accepted in (("iss", settings.decode_issuer), ("aud", settings.decode_audience)):
+        if accepted:
+            claims[name] = min(accepted)
+    return claims
+
+
+def _problem(claims: dict[str, Any], settings: Settings, now: float) -> str | None:
+    try:
+        start, end, _ = claim_set.check_shape(claims, settings)
+        if start > now + settings.start_leeway or end <= now - settings.expiry_leeway:
+            claim_set.refuse_times({}, claims, settings, now, allow_expired=False)
+    except MissingClaimError as problem:
+        return f"missing: {problem}"
+    except JWTDecodeError as problem:
+        return str(problem)
+    return None

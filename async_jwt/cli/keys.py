@@ -1,0 +1,257 @@
+"""`jwt keys`: the keys of a folder, from their making to their end, and the JWKS document."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from async_jwt.binding import Binding
+from async_jwt.cli.application import Failure, binding, run
+from async_jwt.cli.output import as_json, duration, show_json, table, when
+from async_jwt.core.clock import system_clock
+from async_jwt.core.sessions import horizon
+from async_jwt.keyfolder import KeyFolder
+from async_jwt.keyring import ActiveKeys, KeyRing
+from async_jwt.keys import ALGORITHMS, Key
+
+__all__ = ["keys"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Longer than verifiers keep the JWKS document and processes the keys of a folder, where nobody says how long.
+_ANNOUNCE = 600.0
+_RETAIN = 31 * 86400.0
+
+
+def _folder_option(command: F) -> F:
+    about = "The folder of keys, instead of the application's JWT_KEY_FOLDER."
+    return click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help=about)(command)
+
+
+_algorithm_option = click.option(
+    "--algorithm", type=click.Choice(ALGORITHMS), help="What it signs with. As the key before, or ES256."
+)
+
+
+class _Place:
+    """A folder of keys, the time, and what the application says about keys, if one was asked."""
+
+    def __init__(self, folder: Path | None) -> None:
+        bound: Binding | None = None if folder is not None else binding()
+        self.settings = None if bound is None else bound.realm().settings
+        named = folder if self.settings is None else self.settings.key_folder
+        if named is None:
+            raise Failure(
+                "This application keeps no folder of keys: set JWT_KEY_FOLDER, or name one with --folder. "
+                "For a secret alone, JWT_SECRET_KEY, take one from secrets.token_hex(64)"
+            )
+        self.folder = KeyFolder(named)
+        self.now: float = system_clock() if bound is None else bound.realm().clock()
+
+    def ring(self) -> KeyRing:
+        """The keys as processes hold them."""
+        return _ring_of(self.folder())
+
+    def announcement(self) -> float:
+        """How long a key is to be known before it signs."""
+        return _ANNOUNCE if self.settings is None else max(_ANNOUNCE, 2 * self.settings.jwks_max_age)
+
+    def retained_until(self, start: float, retain: float | None) -> float | None:
+        """When the last token ends that is signed before another key starts."""
+        if retain is not None or self.settings is None:
+            return start + (_RETAIN if retain is None else retain)
+        return horizon(self.settings, start)
+
+
+@click.group()
+def keys() -> None:
+    """Make keys, let them follow each other, and retire them.
+
+    Keys stand in a folder, one JSON Web Key in each file. Running processes read it every minute: a key is
+    announced, then signs, then is retained until the last token that it signed has expired. Nobody is
+    signed out by that, and nothing has to be restarted.
+    """
+
+
+@keys.command()
+@_folder_option
+@_algorithm_option
+@click.option("--kid", help="Its key id; else the date and a few random letters.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Take an existing key along: a file with PEM text or a secret.",
+)
+def new(folder: Path | None, algorithm: str | None, kid: str | None, source: Path | None) -> None:
+    """Make the first key of a folder; it signs at once. See `rotate` for those that follow."""
+    place = _Place(folder)
+    if place.folder.path.is_dir() and place.folder():
+        raise Failure(f"{place.folder.path} holds keys already: `keys rotate` brings in the next one")
+    chosen = algorithm or "ES256"
+    name = kid or _new_kid(place.now)
+    key = Key.generate(chosen, name) if source is None else Key.from_file(source, chosen, kid=name)
+    file = place.folder.put(key)
+    click.echo(f"{key.kid} signs with {key.algorithm} from now on: {file}")
+
+
+@keys.command("list")
+@_folder_option
+@as_json
+def list_(folder: Path | None, as_json: bool) -> None:
+    """List keys, what each does now, and until when.
+
+    Without a folder: the keys of the application, wherever they come from.
+    """
+    ring, now = _ring_at(folder)
+    active = ring.at(now)
+    found = [(key, _state(key, active, now)) for key in ring.keys]
+    found.sort(key=lambda pair: (pair[0].signs_from, pair[0].kid or ""))
+    if as_json:
+        show_json(
+            [
+                {
+                    "kid": key.kid,
+                    "alg": key.algorithm,
+                    "state": state,
+                    "signs_from": _finite(key.signs_from),
+                    "accepted_until": _finite(key.accepted_until),
+                }
+                for key, state in found
+            ]
+        )
+        return
+    rows = [
+        (key.kid or "(none)", key.algorithm, state, when(key.signs_from, now), when(key.accepted_until, now))
+        for key, state in found
+    ]
+    click.echo(table(("Key id", "Algorithm", "State", "Signs from", "Accepted until"), rows))
+
+
+@keys.command()
+@_folder_option
+@_algorithm_option
+@click.option("--kid", help="The new key's id.")
+@click.option(
+    "--announce",
+    type=duration,
+    help="How long it is published before it signs: longer than verifiers keep the JWKS document. "
+    "10m, or twice JWT_JWKS_MAX_AGE.",
+)
+@click.option(
+    "--retain",
+    type=duration,
+    help="How long tokens of the key before are accepted once this one signs: as long as the application's "
+    "tokens live, or 31d with --folder.",
+)
+@click.option(
+    "--now", "at_once", is_flag=True, help="Sign with it at once, as when a key was stolen: --announce 0."
+)
+def rotate(
+    folder: Path | None,
+    algorithm: str | None,
+    kid: str | None,
+    announce: float | None,
+    retain: float | None,
+    at_once: bool,
+) -> None:
+    """Bring in the next key, and say when the tokens of the present one end.
+
+    Running processes know the new key within a minute. A stolen key: `rotate --now --retain 0`.
+    """
+    place = _Place(folder)
+    ring = place.ring()
+    former = ring.at(place.now).signing
+    waiting = [key for key in ring.keys if key.signs_from > place.now]
+    if waiting and not at_once:
+        raise Failure(
+            f"{waiting[0].kid} is announced already, and signs from {when(waiting[0].signs_from, place.now)}"
+        )
+    lead = 0.0 if at_once else place.announcement() if announce is None else announce
+    start = place.now + lead
+    key = Key.generate(algorithm or former.algorithm, kid or _new_kid(place.now), signs_from=start)
+    if key.kid in {other.kid for other in ring.keys}:
+        raise Failure(f"There is a key of the id {key.kid} already")
+    end = place.retained_until(start, retain)
+    place.folder.put(key)
+    if end is not None and end < former.accepted_until:
+        former.accepted_until = end
+        place.folder.put(former)
+    click.echo(f"{key.kid} signs with {key.algorithm} from {when(start, place.now)}")
+    click.echo(f"{former.kid} is accepted until {when(_finite(former.accepted_until), place.now)}")
+
+
+@keys.command()
+@click.argument("kid")
+@_folder_option
+@click.option(
+    "--after", type=duration, default="0", help="How much longer its tokens are accepted; not at all."
+)
+def retire(kid: str, folder: Path | None, after: float) -> None:
+    """Refuse the tokens of a key, at once or after a while.
+
+    The key that signs cannot be retired: `rotate` first, with --now for one that was stolen. Running
+    processes follow within a minute.
+    """
+    place = _Place(folder)
+    ring = place.ring()
+    key = next((key for key in ring.keys if key.kid == kid), None)
+    if key is None:
+        raise Failure(f"There is no key of the id {kid}; `keys list` names those there are")
+    if ring.at(place.now).signs_with(key):
+        raise Failure(f"{kid} signs now: let another one sign first, with `keys rotate --now`")
+    key.accepted_until = min(key.accepted_until, place.now + after)
+    place.folder.put(key)
+    click.echo(f"{kid} is accepted until {when(key.accepted_until, place.now)}")
+
+
+@keys.command()
+@_folder_option
+def jwks(folder: Path | None) -> None:
+    """Print the JWKS document (RFC 7517 §5): what others verify tokens with. No secret is in it."""
+    ring, now = _ring_at(folder)
+    show_json(ring.at(now).jwks())
+
+
+def _new_kid(now: float) -> str:
+    """A key id that says how old the key is."""
+    return f"{dt.datetime.fromtimestamp(now, dt.UTC):%Y-%m-%d}-{secrets.token_hex(3)}"
+
+
+def _ring_of(found: list[Key]) -> KeyRing:
+    if not found:
+        raise Failure("The folder holds no key: make one with `keys new`")
+    signing = [key for key in found if key.can_sign]
+    return KeyRing(signing, [key for key in found if not key.can_sign])
+
+
+def _ring_at(folder: Path | None) -> tuple[KeyRing, float]:
+    """The keys of a folder, or of the application wherever they come from, and the time."""
+    if folder is not None:
+        place = _Place(folder)
+        return place.ring(), place.now
+    bound = binding()
+    realm = bound.realm()
+    if realm.settings.key_folder is not None:
+        place = _Place(None)
+        return place.ring(), place.now
+    run(bound, realm.active_keys, asks_hooks=realm.ring.is_loaded)
+    return realm.ring, realm.clock()
+
+
+def _state(key: Key, active: ActiveKeys, now: float) -> str:
+    if active.signs_with(key):
+        return "signs"
+    if key not in active.accepted:
+        return "retired"
+    return "announced" if key.signs_from > now else "accepted"
+
+
+def _finite(moment: float) -> float | None:
+    return None if math.isinf(moment) else moment

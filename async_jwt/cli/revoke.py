@@ -1,0 +1,140 @@
+"""`jwt revoke` and `jwt sessions`: sign users and devices out, from the outside."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+
+import click
+
+from async_jwt.binding import Binding
+from async_jwt.cli.application import (
+    NO,
+    Commands,
+    Failure,
+    binding,
+    login_of,
+    refuse_memory,
+    run,
+)
+from async_jwt.cli.output import as_json, plain, show_json, table, when
+from async_jwt.cli.tokens import given_token
+from async_jwt.core.sessions import SessionInfo
+from async_jwt.operations import OperationsAt
+
+__all__ = ["revoke", "sessions"]
+
+_PAGE = 500
+
+
+@click.group(cls=Commands)
+def revoke() -> None:
+    """Revoke a token, a session, a user's tokens, or everything.
+
+    It holds at once in all processes that share the store. Returned is only when it was stored.
+    """
+
+
+@revoke.command()
+@click.argument("token", default="-")
+def token(token: str) -> None:
+    """Revoke one token; a refresh token takes its session along.
+
+    Without TOKEN, or with "-", it is read from the standard input.
+    """
+    bound = _shared()
+    text = given_token(token)
+    run(bound, lambda: OperationsAt(bound).revoke_token(text), asks_hooks=True)
+    click.echo("The token is revoked")
+
+
+@revoke.command()
+@click.argument("sid")
+def session(sid: str) -> None:
+    """Revoke a session: one device of a user. `jwt sessions` lists them."""
+    bound = _shared()
+    if not run(bound, lambda: OperationsAt(bound).revoke_session(sid)):
+        raise Failure(f"There is no session {sid}; should its tokens turn up, they are refused", NO)
+    click.echo(f"The session {sid} is revoked")
+
+
+@revoke.command()
+@click.argument("identity")
+def user(identity: str) -> None:
+    """Revoke all tokens that a user has now: sign IDENTITY out everywhere."""
+    bound = _shared()
+
+    async def work() -> None:
+        await OperationsAt(bound).revoke_user(await login_of(bound.realm(), identity))
+
+    run(bound, work, asks_hooks=True)
+    click.echo(f"All tokens of {identity} are revoked")
+
+
+@revoke.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def everything(yes: bool) -> None:
+    """Revoke all tokens of everybody: all have to sign in again."""
+    bound = _shared()
+    if not yes:
+        click.confirm("Everybody has to sign in again. Revoke everything?", abort=True, err=True)
+    run(bound, OperationsAt(bound).revoke_everything)
+    click.echo("All tokens are revoked")
+
+
+@click.command()
+@click.argument("identity")
+@as_json
+def sessions(identity: str, as_json: bool) -> None:
+    """List the devices that IDENTITY is signed in on, the last used first."""
+    bound = _shared()
+    found = run(bound, lambda: _all_sessions(bound, identity), asks_hooks=True)
+    now = bound.realm().clock()
+    if as_json:
+        show_json(
+            [
+                {
+                    "sid": session.sid,
+                    "device": session.device,
+                    "created_at": session.created_at.isoformat(),
+                    "last_used_at": session.last_used_at.isoformat(),
+                    "expires_at": None if session.expires_at is None else session.expires_at.isoformat(),
+                }
+                for session in found
+            ]
+        )
+        return
+    rows = [
+        (
+            session.sid,
+            plain(session.device or ""),
+            _when(session.created_at, now),
+            _when(session.last_used_at, now),
+            _when(session.expires_at, now),
+        )
+        for session in found
+    ]
+    click.echo(table(("Session", "Device", "Signed in", "Last used", "Expires"), rows))
+
+
+async def _all_sessions(bound: Binding, identity: str) -> list[SessionInfo]:
+    operations, whose = OperationsAt(bound), await login_of(bound.realm(), identity)
+    page = await operations.list_sessions(whose, limit=_PAGE)
+    found = list(page.sessions)
+    shows = sys.stderr.isatty()
+    while page.cursor is not None:
+        if shows:
+            click.echo(f"{len(found)} sessions so far\r", err=True, nl=False)
+        page = await operations.list_sessions(whose, limit=_PAGE, cursor=page.cursor)
+        found += page.sessions
+    return found
+
+
+def _shared() -> Binding:
+    bound = binding()
+    refuse_memory(bound)
+    return bound
+
+
+def _when(moment: dt.datetime | None, now: float) -> str:
+    return when(None if moment is None else moment.timestamp(), now)

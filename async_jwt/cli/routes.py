@@ -1,0 +1,84 @@
+"""`jwt routes`: what each route demands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from async_jwt.adapters.protect import Route, routes_of
+from async_jwt.cli.application import NO, Failure, binding
+from async_jwt.cli.output import as_json, bad, good, show_json, table
+from async_jwt.core.policy import Policy
+
+__all__ = ["routes"]
+
+
+@click.command()
+@as_json
+@click.option("--check", is_flag=True, help="Exit with 1 if a view is open and not marked @public.")
+def routes(as_json: bool, check: bool) -> None:
+    """List all routes and what each demands.
+
+    "OPEN" is a view that nobody decided about: protect it with @jwt_required(), mark it with @public, or
+    set JWT_DEFAULT_DENY = True. With --check this is a test for your CI.
+    """
+    found = routes_of(binding())
+    if as_json:
+        show_json([_as_json(route) for route in found])
+    else:
+        rows = [
+            (
+                route.rule,
+                "WebSocket" if route.websocket else " ".join(route.methods),
+                _demand(route),
+                route.by,
+                route.endpoint,
+            )
+            for route in found
+        ]
+        click.echo(table(("Rule", "Methods", "Demands", "Said by", "Endpoint"), rows))
+    names = sorted({route.endpoint for route in found if route.state == "open"})
+    if check and names:
+        raise Failure(
+            f"Open to everybody, and not marked: {', '.join(names)}. Protect with @jwt_required(), or mark "
+            "with @public",
+            NO,
+        )
+
+
+def _demand(route: Route) -> str:
+    if route.policies:
+        return good(" and ".join(dict.fromkeys(_words(policy) for policy in route.policies)))
+    return {"open": bad("OPEN"), "public": "public", "static": "static files"}[route.state]
+
+
+def _words(policy: Policy) -> str:
+    kinds = ("access", "refresh") if policy.types is None else sorted(policy.types)
+    words = [*(["fresh"] if policy.fresh else []), " or ".join(kinds), "token"]
+    if policy.locations is not None:
+        words += ["in", " or ".join(policy.locations)]
+    if policy.skip_revocation_check:
+        words.append("(revoked too)")
+    return " ".join([*words, *(["if any"] if policy.optional else [])])
+
+
+def _as_json(route: Route) -> dict[str, Any]:
+    return {
+        "rule": route.rule,
+        "methods": list(route.methods),
+        "websocket": route.websocket,
+        "endpoint": route.endpoint,
+        "state": route.state,
+        "said_by": route.by or None,
+        "demands": [
+            {
+                "types": None if policy.types is None else sorted(policy.types),
+                "optional": policy.optional,
+                "fresh": policy.fresh,
+                "locations": None if policy.locations is None else list(policy.locations),
+                "skips_revocation_check": policy.skip_revocation_check,
+            }
+            for policy in route.policies
+        ],
+    }

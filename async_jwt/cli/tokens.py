@@ -1,0 +1,182 @@
+"""`jwt token`: make one, and explain one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from async_jwt.cli.application import NO, Commands, Failure, binding, login_of, run
+from async_jwt.cli.explain import TIMES, Explanation, Part, explain
+from async_jwt.cli.output import as_json, bad, duration, good, plain, show_json, when
+from async_jwt.core.policy import ACCESS, REFRESH
+from async_jwt.errors import MalformedTokenError
+from async_jwt.operations import OperationsAt
+
+__all__ = ["given_token", "token"]
+
+
+@click.group(cls=Commands)
+def token() -> None:
+    """Make a token, or explain one."""
+
+
+@token.command()
+@click.argument("identity")
+@click.option("--type", "kind", default=ACCESS, show_default=True, help="access, refresh, or a purpose.")
+@click.option(
+    "--pair", is_flag=True, help="The access and refresh token of a new session, as a login makes them."
+)
+@click.option("--fresh", is_flag=True, help="As from a login just now.")
+@click.option("--expires", type=duration, help="How long it lives; else as the settings say.")
+@click.option(
+    "--claim", "claims", multiple=True, metavar="NAME=VALUE", help="A further claim: JSON, or text."
+)
+@as_json
+def create(
+    identity: str,
+    kind: str,
+    pair: bool,
+    fresh: bool,
+    expires: float | None,
+    claims: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Make a token for IDENTITY, which is what its `sub` shall be, and print it.
+
+    The application's loaders are asked as at a login. Whoever has the token is that user until it
+    expires: give it a short life with --expires.
+    """
+    bound = binding()
+    operations = OperationsAt(bound)
+    further = dict(_claim(text) for text in claims)
+    # Seconds are whole where tokens are made.
+    life: Any = None if expires is None else _lifetime(expires)
+
+    async def make() -> dict[str, str]:
+        whose = await login_of(bound.realm(), identity)
+        if pair:
+            made = await operations.create_token_pair(
+                whose, fresh=fresh, additional_claims=further, access_expires_delta=life
+            )
+            return {"access_token": made.access_token, "refresh_token": made.refresh_token, "sid": made.sid}
+        if kind == ACCESS:
+            text = await operations.create_access_token(whose, fresh, life, further)
+        elif kind == REFRESH:
+            text = await operations.create_refresh_token(whose, life, further)
+        else:
+            text = await operations.create_token(
+                whose, type=kind, expires_delta=life, additional_claims=further
+            )
+        return {f"{kind}_token": text}
+
+    if fresh and kind != ACCESS:
+        raise Failure("Only access tokens are fresh")
+    if pair and kind != ACCESS:
+        raise Failure("--pair makes an access and a refresh token: leave --type out")
+    made = run(bound, make, asks_hooks=True)
+    if as_json:
+        show_json(made)
+    elif pair:
+        for name, value in made.items():
+            click.echo(f"{name}: {value}")
+    else:
+        click.echo(next(iter(made.values())))
+
+
+@token.command()
+@click.argument("token", default="-")
+@as_json
+def inspect(token: str, as_json: bool) -> None:
+    """Explain a token, and say whether a view would accept it: exit code 0, or 1.
+
+    Without TOKEN, or with "-", it is read from the standard input, so that it does not stay in your
+    shell's history. The application's own checks are asked: revocation, claims, user. Nothing of what is
+    printed lets anybody in.
+    """
+    bound = binding()
+    text = given_token(token)
+    try:
+        found = run(bound, lambda: explain(bound, text), asks_hooks=True)
+    except MalformedTokenError as problem:
+        raise Failure(f"This is no token: {problem}", NO) from None
+    now = bound.realm().clock()
+    if as_json:
+        show_json(_as_json(found))
+    else:
+        _show(found, now)
+    if found.refusal is not None:
+        click.get_current_context().exit(NO)
+
+
+def given_token(token: str) -> str:
+    """A token from the command line, or from the standard input."""
+    if token != "-":  # noqa: S105  # as commands say it
+        return token
+    is_typed = sys.stdin.isatty()
+    text: str = click.prompt("Token", hide_input=True, err=True) if is_typed else sys.stdin.read()
+    text = text.strip()
+    if not text:
+        raise Failure("There is no token in the standard input")
+    return text
+
+
+def _claim(text: str) -> tuple[str, Any]:
+    name, separator, value = text.partition("=")
+    if not name or not separator:
+        raise Failure(f"--claim {text}: write NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _lifetime(seconds: float) -> Any:
+    if seconds < 1:
+        raise Failure("--expires must be at least a second")
+    return int(seconds)
+
+
+def _show(found: Explanation, now: float) -> None:
+    for title, parts in (("Header", found.header), ("Claims", found.claims)):
+        click.echo(title)
+        width = max((len(part.name) for part in parts), default=0)
+        for part in parts:
+            line = f"  {plain(part.name):<{width}}  {plain(_value(part, now))}".rstrip()
+            click.echo(line if part.problem is None else f"{line}  {bad('REFUSED')} {part.problem}")
+    if not found.asks_store:
+        click.echo("Revocation is not known here: the application keeps it in its own process's memory")
+    if found.refusal is None:
+        click.echo(good(f"Accepted where a token of type {found.kind} is demanded"))
+    else:
+        click.echo(
+            f"{bad('Refused')} with {found.refusal.status} {found.refusal.error_code}: {found.refusal}"
+        )
+
+
+def _value(part: Part, now: float) -> str:
+    if part.value is None:
+        return "" if part.problem else "(not shown)" if part.name == "csrf" else "null"
+    if part.name in TIMES and isinstance(part.value, int | float) and not isinstance(part.value, bool):
+        return when(part.value, now)
+    return part.value if isinstance(part.value, str) else json.dumps(part.value, ensure_ascii=False)
+
+
+def _as_json(found: Explanation) -> dict[str, Any]:
+    refusal = found.refusal
+    return {
+        "accepted": refusal is None,
+        "type": found.kind,
+        "refusal": None
+        if refusal is None
+        else {"status": refusal.status, "code": refusal.error_code, "why": str(refusal)},
+        "revocation_known": found.asks_store,
+        "header": [_part(part) for part in found.header],
+        "claims": [_part(part) for part in found.claims],
+    }
+
+
+def _part(part: Part) -> dict[str, Any]:
+    return {"name": part.name, "value": part.value, "problem": part.problem}
