@@ -28,6 +28,7 @@ from async_jwt.adapters.quart import (
     current_user,
     get_jwt_request_location,
     jwt_required,
+    public,
     refresh_expiring_cookies,
     revoke_session,
     revoke_user,
@@ -68,6 +69,8 @@ def create_app(config: Mapping[str, Any]) -> Quart:
         MAX_CONTENT_LENGTH=1024 * 1024,
         JWT_TOKEN_LOCATION=["headers", "cookies", "websocket_protocol"],
         JWT_COOKIE_PREFIX="__Host-",
+        # A view that somebody forgets to protect is protected all the same.
+        JWT_DEFAULT_DENY=True,
         # A browser may never see the answer that held its new token: the old one leads to it till then.
         JWT_REFRESH_GRACE="until_used",
         JWT_MAX_SESSIONS=50,
@@ -127,6 +130,7 @@ async def json_texts(*keys: str) -> list[str]:
 
 
 @api.post("/login")
+@public
 async def login() -> ResponseReturnValue:
     user = await all_users().with_password(*await json_texts("name", "password"))
     if user is None:
@@ -206,16 +210,19 @@ async def beacon() -> ResponseReturnValue:
 
 
 @pages.get("/")
+@public
 async def index() -> ResponseReturnValue:
     return redirect("/account")
 
 
 @pages.get("/login")
+@public
 async def login_form() -> ResponseReturnValue:
     return await render_template_string(LOGIN_PAGE)
 
 
 @pages.post("/login")
+@public
 async def login_with_form() -> ResponseReturnValue:
     # Another site must not log its visitors in here, as somebody that it chose.
     if request.headers.get("Origin", request.host_url.rstrip("/")) != request.host_url.rstrip("/"):

@@ -1,0 +1,43 @@
+"""A revocation store that does not answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from async_jwt.errors import StoreUnavailableError
+from async_jwt.testing.client import binding_of
+
+__all__ = ["outage"]
+
+
+@contextmanager
+def outage(app: Any) -> Iterator[None]:
+    """Have an application's revocation store answer nothing for a while.
+
+    Protected requests are answered 503 with `Retry-After`, and nothing is revoked: what users see while
+    Redis cannot be reached.
+
+    Args:
+        app: a Quart or Flask application with a `JWTManager`.
+    """
+    binding = binding_of(app)
+    binding.stand_in(_Silent())
+    try:
+        yield
+    finally:
+        binding.stand_in(None)
+
+
+class _Silent:
+    awaits_nothing = True
+
+    async def _nothing(self, *_: Any, **__: Any) -> Any:
+        raise StoreUnavailableError("This is a test's outage")
+
+    stamp = check = revoke_token = revoke_session = revoke_user = revoke_everything = _nothing
+    look_session = find_session = put_session = list_sessions = start = _nothing
+
+    async def close(self) -> None:
+        """It holds nothing."""

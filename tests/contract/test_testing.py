@@ -1,0 +1,290 @@
+"""What applications' own tests use: a signed-in client, a clock, an outage, the audit."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import inspect
+
+import pytest
+
+from async_jwt import MemoryStore
+from async_jwt.testing import FrozenClock, assert_protected, frozen_clock, jwt_client, outage
+from tests.contract.conftest import on_a_servers_loop
+
+pytestmark = pytest.mark.asyncio
+
+on_each_adapter = pytest.mark.parametrize("harness", ["quart", "flask_sync", "flask_async"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def tests_may_block(nothing_blocks):
+    """Flask's client reads files when it is made."""
+    nothing_blocks.deactivate()
+
+
+async def ask(client, path="/me", *, method="get", **options):
+    """Status and JSON, whichever framework the client is of."""
+    send = getattr(client, method)
+    if inspect.iscoroutinefunction(send):
+        response = await send(path, **options)
+        return response.status_code, await response.get_json()
+    response = await asyncio.to_thread(send, path, **options)
+    return response.status_code, response.get_json()
+
+
+@on_each_adapter
+async def test_a_view_is_tested_in_one_line(harness):
+    h = harness()
+    status, found = await ask(jwt_client(h.app, "alice"))
+    assert (status, found["identity"], found["location"]) == (200, "alice", "headers")
+    assert found["claims"]["sid"]
+
+
+@on_each_adapter
+async def test_whom_it_is_is_the_applications_business(harness):
+    h = harness()
+
+    @h.jwt.user_identity_loader
+    async def identity_of(user):
+        return str(user["id"])
+
+    @h.jwt.additional_claims_loader
+    async def claims_of(user):
+        return {"name": user["name"], "level": 1}
+
+    @h.jwt.user_lookup_loader
+    async def user_of(header, claims):
+        return {"id": int(claims["sub"])}
+
+    client = jwt_client(h.app, {"id": 7, "name": "alice"}, claims={"level": 2})
+    _, found = await ask(client)
+    assert found["user"] == {"id": 7}
+    assert (found["claims"]["name"], found["claims"]["level"]) == ("alice", 2)
+
+
+@on_each_adapter
+@pytest.mark.parametrize(
+    ("options", "path", "expected"),
+    [
+        ({}, "/fresh", 401),
+        ({"fresh": True}, "/fresh", 200),
+        ({"fresh": dt.timedelta(minutes=5)}, "/fresh", 200),
+        ({"type": "refresh"}, "/me", 401),
+        ({"type": "refresh"}, "/refresh", 200),
+        ({"type": "reset"}, "/reset", 200),
+        ({"type": "reset", "expired": True}, "/reset", 401),
+        ({"expired": True}, "/me", 401),
+        ({"type": "refresh", "expired": True}, "/refresh", 401),
+        ({"revoked": True}, "/me", 401),
+        ({"revoked": True}, "/unchecked", 200),
+        ({"type": "refresh", "revoked": True}, "/refresh", 401),
+        ({"expires": 60}, "/me", 200),
+    ],
+)
+async def test_variants(harness, options, path, expected):
+    status, found = await ask(jwt_client(harness().app, "alice", **options), path)
+    assert status == expected
+    if options.get("expired"):
+        assert found["code"] == "token_expired"
+    if options.get("revoked") and status == 401:
+        assert found["code"] == "token_revoked"
+
+
+@on_each_adapter
+async def test_how_long_it_lives(harness, clock):
+    h = harness(clock=clock)
+    _, found = await ask(jwt_client(h.app, "alice", expires=dt.timedelta(minutes=1)))
+    assert found["claims"]["exp"] - found["claims"]["iat"] == 60
+    _, found = await ask(jwt_client(h.app, "alice", type="refresh", expires=60), "/refresh")
+    assert found["claims"]["exp"] - found["claims"]["iat"] == 60
+
+
+@on_each_adapter
+async def test_a_store_without_sessions(harness):
+    class Plain:
+        awaits_nothing = True
+
+        def __init__(self):
+            memory = MemoryStore()
+            self.stamp, self.check, self.close = memory.stamp, memory.check, memory.close
+
+    h = harness(store=Plain())
+    for options, path in (({}, "/me"), ({"type": "refresh"}, "/refresh")):
+        assert (await ask(jwt_client(h.app, "alice", **options), path))[0] == 200
+
+
+@on_each_adapter
+async def test_cookies_and_their_csrf_value(harness):
+    h = harness(
+        {
+            "JWT_TOKEN_LOCATION": ["cookies"],
+            "JWT_COOKIE_PREFIX": "__Secure-",
+            "JWT_ACCESS_CSRF_HEADER_NAME": "X-Mine",
+        }
+    )
+    client = jwt_client(h.app, "alice", location="cookies")
+    for method in ("get", "post", "post"):
+        status, found = await ask(client, method=method)
+        assert (status, found["location"]) == (200, "cookies")
+    status, found = await ask(client, method="post", headers={"X-Mine": "another"})
+    assert (status, found["code"]) == (401, "csrf_failed")
+    client = jwt_client(h.app, "alice", type="refresh", location="cookies")
+    assert (await ask(client, "/refresh", method="post"))[0] == 200
+
+
+@on_each_adapter
+async def test_without_csrf_protection_there_is_no_value(harness):
+    h = harness({"JWT_TOKEN_LOCATION": ["cookies"], "JWT_COOKIE_CSRF_PROTECT": False})
+    assert (await ask(jwt_client(h.app, "alice", location="cookies"), method="post"))[0] == 200
+
+
+@on_each_adapter
+async def test_a_requests_own_header_goes_first(harness):
+    h = harness()
+    token = await h.mint("bob")
+    client = jwt_client(h.app, "alice")
+    _, found = await ask(client, headers={"Authorization": f"Bearer {token}"})
+    assert found["identity"] == "bob"
+    assert (await ask(client))[1]["identity"] == "alice"
+
+
+@on_each_adapter
+async def test_other_headers_of_the_application(harness):
+    h = harness({"JWT_HEADER_NAME": "X-Token", "JWT_HEADER_TYPE": ""})
+    assert (await ask(jwt_client(h.app, "alice")))[0] == 200
+
+
+@on_each_adapter
+async def test_other_clients_stay_anonymous(harness):
+    h = harness()
+    assert (await ask(jwt_client(h.app, "alice")))[0] == 200
+    assert (await ask(h.app.test_client()))[0] == 401
+
+
+@on_each_adapter
+@pytest.mark.parametrize("location", ["json", "query_string", "", None])
+async def test_places_that_a_client_does_not_send_to(harness, location):
+    with pytest.raises(ValueError, match="a test client sends tokens in"):
+        jwt_client(harness().app, "alice", location=location)
+
+
+@on_each_adapter
+async def test_an_application_without_a_manager(harness):
+    app = harness.make_app(None)
+    for use in (
+        lambda: jwt_client(app, "alice"),
+        lambda: assert_protected(app),
+        lambda: outage(app).__enter__(),
+    ):
+        with pytest.raises(RuntimeError, match="The application 'tests' has no JWTManager: call init_app"):
+            use()
+
+
+@on_each_adapter
+async def test_the_clock_stands_still(harness):
+    h = harness()
+    with frozen_clock(h.app, 1_800_000_000) as clock:
+        client = jwt_client(h.app, "alice", fresh=dt.timedelta(minutes=5))
+        assert (await ask(client, "/fresh"))[0] == 200  # which is when the token is made
+        clock.tick(300)
+        assert (await ask(client, "/fresh"))[0] == 200
+        clock.tick(dt.timedelta(seconds=1))
+        assert (await ask(client, "/fresh"))[0] == 401
+        clock.tick(598)
+        assert (await ask(client))[0] == 200
+        clock.tick(1)
+        assert (await ask(client))[1]["code"] == "token_expired"
+    assert (await ask(client))[1]["code"] == "token_immature"  # it is the present again
+
+
+@on_each_adapter
+async def test_the_memory_store_goes_by_it_too(harness):
+    h = harness()
+    with frozen_clock(h.app) as clock:
+        client = jwt_client(h.app, "alice", expires=False, type="refresh")
+        assert (await ask(client, "/refresh"))[0] == 200
+        assert h.jwt.store.clock is clock
+        h.app.config["JWT_ACCESS_TOKEN_EXPIRES"] = 60  # what changes meanwhile changes no clock
+        assert (await ask(jwt_client(h.app, "alice")))[1]["claims"]["exp"] == clock.now + 60
+    assert h.jwt.store.clock is not clock
+
+
+@on_each_adapter
+async def test_a_clock_by_itself(harness):
+    clock = FrozenClock(dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
+    h = harness(clock=clock)
+    _, found = await ask(jwt_client(h.app, "alice"))
+    assert found["claims"]["iat"] == clock() == 1767225600
+
+
+@on_each_adapter
+async def test_an_outage(harness):
+    h = harness()
+    client = jwt_client(h.app, "alice")
+    assert (await ask(client))[0] == 200
+    with outage(h.app):
+        assert (await ask(client))[1]["code"] == "store_unavailable"
+        assert (await ask(jwt_client(h.app, "bob")))[0] == 503  # who is signed in all the same
+        assert (await ask(client, "/unchecked"))[0] == 200
+        assert (await ask(h.app.test_client()))[0] == 401
+    assert (await ask(client))[0] == 200
+
+
+@on_each_adapter
+async def test_nothing_is_forgotten_by_it(harness):
+    h = harness()
+    client = jwt_client(h.app, "alice", revoked=True)
+    assert (await ask(client))[0] == 401
+    with outage(h.app):
+        assert (await ask(client))[0] == 503
+    assert (await ask(client))[0] == 401
+
+
+def view(h):
+    async def shown():
+        return {}
+
+    return h.colour(shown)
+
+
+@on_each_adapter
+async def test_nobody_forgot_a_view(harness):
+    h = harness({"JWT_DEFAULT_DENY": True})
+    h.view("/account", h.api.jwt_required()(view(h)))
+    assert_protected(h.app)
+    h.app.config["JWT_DEFAULT_DENY"] = False
+    with pytest.raises(AssertionError, match=r"^Open to everybody, and not marked @public: dispatch$"):
+        assert_protected(h.app)
+
+
+@on_each_adapter
+async def test_what_is_public_is_listed(harness):
+    h = harness({"JWT_DEFAULT_DENY": True})
+    h.view("/login", h.api.public(view(h)))
+    h.view("/feed", h.api.jwt_required(optional=True)(view(h)))
+    assert_protected(h.app)
+    assert_protected(h.app, public=["/login", "/feed"])
+    h.app.config["JWT_DEFAULT_DENY"] = False
+    assert_protected(h.app, public=["/login", "/feed", "dispatch"])  # the list is a decision as well
+    h.app.config["JWT_DEFAULT_DENY"] = True
+    with pytest.raises(AssertionError, match=r"^Entered without a token, and not in the test's list: /feed$"):
+        assert_protected(h.app, public=["/login"])
+    with pytest.raises(AssertionError, match=r"^In the test's list, and not entered without a token: /gone$"):
+        assert_protected(h.app, public={"/login", "/feed", "/gone"})
+
+
+@on_a_servers_loop
+async def test_websockets_are_signed_in_too(harness):
+    h = harness({"JWT_TOKEN_LOCATION": ["headers", "cookies"]})
+
+    @h.app.websocket("/ws")
+    @h.api.jwt_required()
+    async def ws():
+        await h.framework.websocket.send(h.api.get_jwt_identity())
+
+    async with jwt_client(h.app, "alice").websocket("/ws") as socket:
+        assert await socket.receive() == "alice"
+    origin = {"Origin": "http://localhost"}
+    async with jwt_client(h.app, "bob", location="cookies").websocket("/ws", headers=origin) as socket:
+        assert await socket.receive() == "bob"
