@@ -24,6 +24,10 @@ log: logging.Logger = logging.getLogger("async_jwt")
 class Surroundings(Protocol):
     """Where a call comes from, as the framework's context tells."""
 
+    def serves(self, app: Any) -> bool:
+        """Whether something is an application of this framework."""
+        ...
+
     def current_app(self) -> Any | None:
         """The application whose context is active."""
         ...
@@ -78,6 +82,7 @@ class Binding:
         self._realm: Realm
         self._rebuild()
         self._warned = False
+        self._warned_of_http = False
 
     def realm(self) -> Realm:
         """The application's authentication under its settings as they stand now.
@@ -181,6 +186,16 @@ class Binding:
             'them, and a restart forgets them. Set JWT_STORE_URI = "redis://..." (or "memory://" if '
             "that is meant)"
         )
+
+    def note_insecure(self) -> None:
+        """Says once that browsers throw Secure cookies away that came over http."""
+        if not self._warned_of_http:
+            self._warned_of_http = True
+            log.warning(
+                "Token cookies are Secure, and were set in an answer over http, where browsers throw them "
+                "away: serve https; behind a proxy that ends TLS, have ProxyFix read its X-Forwarded "
+                "headers; while you develop, set JWT_COOKIE_SECURE = False"
+            )
 
     def take_time_from(self, clock: Clock) -> Clock:
         """Go by another clock from now on, as tests do. Returns the former one."""

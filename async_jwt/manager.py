@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar, overload
 from async_jwt.binding import Binding, Surroundings
 from async_jwt.core.clock import Clock, system_clock
 from async_jwt.core.hooks import Hooks
+from async_jwt.errors import ConfigurationError
 from async_jwt.keyring import KeyRing
 from async_jwt.operations import Operations
 from async_jwt.stores.contract import Store
@@ -153,8 +154,15 @@ class Manager:
                 that check no token.
 
         Raises:
-            ConfigurationError: a setting is wrong.
+            ConfigurationError: a setting is wrong, or it is an application of another framework.
         """
+        if not self.surroundings.serves(app):
+            kind = type(app)
+            raise ConfigurationError(
+                f"{type(self).__module__}.JWTManager does not serve a {kind.__module__}.{kind.__qualname__}: "
+                "import it from async_jwt.adapters.quart for Quart, from async_jwt.adapters.flask or "
+                "async_jwt.adapters.flask_sync for Flask"
+            )
         binding: Binding | None = app.extensions.get(self._slot)
         if binding is None:
             binding = Binding(

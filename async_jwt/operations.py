@@ -290,7 +290,8 @@ class Operations:
         realm = self._binding().realm()
         decoded = await realm.decode(encoded_token, allow_expired=allow_expired)
         if csrf_value is not None:
-            check_csrf(decoded.claims, csrf_value, realm.settings.access_csrf_header_name)
+            is_refresh = decoded.claims["type"] == REFRESH
+            check_csrf(decoded.claims, csrf_value, realm.settings, refresh=is_refresh)
         return decoded.claims
 
     async def get_jti(self, encoded_token: str) -> str | None:
@@ -330,7 +331,10 @@ class Operations:
         if token is None:
             ref, kind = self._own_ref("revoke_token"), self._binding().held_type()
         else:
-            claims = await self.decode_token(token, allow_expired=True) if isinstance(token, str) else token
+            if isinstance(token, Mapping):
+                claims = token
+            else:
+                claims = await self.decode_token(token, allow_expired=True)
             ref = self._ref_of(realm, claims)
             kind = claims.get("type")
         if kind == REFRESH and ref.sid is not None:

@@ -61,8 +61,14 @@ class FlaskFramework:
             one, as with Flask-JWT-Extended: what calls it need not know.
     """
 
+    name = "Flask"
+    adapters = ("async_jwt.adapters.flask", "async_jwt.adapters.flask_sync")
+
     def __init__(self, *, keeps_async: bool) -> None:
         self._keeps_async = keeps_async
+
+    def serves(self, app: Any) -> bool:
+        return isinstance(app, Flask)
 
     def current_app(self) -> Flask | None:
         return cast("Flask | None", object_of(current_app))
@@ -202,11 +208,14 @@ def install(app: Flask, binding: Binding, api: PublicAPI) -> None:
 
     app.register_error_handler(JWTExtendedException, answer)
     share(app, binding)
-    _deny_by_default(app, binding, api)
+    _around_views(app, binding, api)
 
 
-def _deny_by_default(app: Flask, binding: Binding, api: PublicAPI) -> None:
-    """Check what is protected by default once all that comes before a view is done, as decorators do."""
+def _around_views(app: Flask, binding: Binding, api: PublicAPI) -> None:
+    """Check what is protected by default once all that comes before a view is done, as decorators do.
+
+    And have what a view itself raises carry its answer, as what a decorator raises does.
+    """
     dispatch = app.dispatch_request
     tell = cache(lambda: tell_open(binding))  # at the first request: Flask does not say when it starts
 
@@ -219,6 +228,9 @@ def _deny_by_default(app: Flask, binding: Binding, api: PublicAPI) -> None:
                 return app.make_default_options_response()
             realm = binding.realm()
             run(api.verify_undecided(binding, realm), realm)
-        return dispatch(*args)
+        try:
+            return dispatch(*args)
+        except JWTExtendedException as error:
+            raise run(api.answered(app, error), binding.realm()) from error
 
     app.dispatch_request = checked  # type: ignore[method-assign]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import inspect
 import logging
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar, overload
 
@@ -13,6 +13,7 @@ from async_jwt.adapters import _werkzeug
 from async_jwt.adapters.protect import DEFAULT, mark
 from async_jwt.binding import Binding, Surroundings
 from async_jwt.core.authenticate import Authentication, Record, authenticate
+from async_jwt.core.checks import check_origin
 from async_jwt.core.claims import Fresh
 from async_jwt.core.codec import read_unverified
 from async_jwt.core.compact import split
@@ -24,6 +25,8 @@ from async_jwt.core.realm import Realm
 from async_jwt.core.request import RequestView
 from async_jwt.core.responses import Answer, answer_to, loader_for
 from async_jwt.core.rotation import Wish, rotate
+from async_jwt.core.run import refuse_coroutine
+from async_jwt.core.settings import Settings
 from async_jwt.errors import ConfigurationError, HookError, JWTExtendedException, TokenReusedError
 from async_jwt.manager import EXTENSION
 from async_jwt.operations import Operations
@@ -43,6 +46,16 @@ _REFRESH_COOKIE = Policy.of(refresh=True, locations="cookies")
 
 class Framework(Surroundings, Protocol):
     """What an adapter knows of its framework."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def adapters(self) -> Sequence[str]:
+        """The modules that its applications may import from."""
+        ...
 
     def view(self, request: Any) -> RequestView:
         """A request as the core sees it."""
@@ -74,6 +87,7 @@ class PublicAPI(Operations):
 
     def __init__(self, framework: Framework) -> None:
         self._framework = framework
+        _frameworks[framework.name] = framework
 
     # -- protecting views -----------------------------------------------------------------
 
@@ -195,7 +209,7 @@ class PublicAPI(Operations):
     ) -> Authentication | None:
         request = self._framework.current_request()
         if request is None:
-            raise RuntimeError("There is no request to verify: call this while one is served")
+            raise self._nowhere("There is no request to verify: call this while one is served")
         binding = binding or self._binding()
         record = binding.record(request)
         view = self._framework.view(request)
@@ -238,10 +252,16 @@ class PublicAPI(Operations):
 
     async def answer(self, app: Any, error: JWTExtendedException) -> Any:
         """The response to an error: what it carries, or what the loaders say. For adapters."""
-        carried = _werkzeug.response_of(error)
-        if carried is None:
-            carried = _werkzeug.response_of(await self._refusal(app.extensions[EXTENSION], error))
-        return carried
+        return _werkzeug.response_of(await self.answered(app, error))
+
+    async def answered(self, app: Any, error: JWTExtendedException) -> JWTExtendedException:
+        """An error that a view raises as one that carries its response. For adapters.
+
+        Extensions with an error handling of their own know no other.
+        """
+        if _werkzeug.response_of(error) is not None:
+            return error
+        return await self._refusal(app.extensions[EXTENSION], error)
 
     async def _refusal(self, binding: Binding, error: JWTExtendedException) -> JWTExtendedException:
         """The error as one that carries its response."""
@@ -350,10 +370,16 @@ class PublicAPI(Operations):
 
     def _record(self) -> Record:
         request = self._framework.current_request()
-        record = None if request is None else self._binding().record(request)
-        if record is None or not record.answered:
+        if request is None:
+            raise self._nowhere(
+                "No request is served here, so nobody is authenticated: hand what you need of one to "
+                "background tasks, jobs and threads"
+            )
+        record = self._binding().record(request)
+        if not record.answered:
             raise RuntimeError(
-                "Decorate the view with jwt_required(), or await verify_jwt_in_request(), first"
+                "Nothing was checked in this request: put @jwt_required() on its view, below the route, or "
+                "call verify_jwt_in_request() first"
             )
         return record
 
@@ -377,6 +403,9 @@ class PublicAPI(Operations):
 
         Raises:
             MalformedTokenError: it is no token.
+            CSRFError: another site sent the browser here to have it signed in, as the Origin of a POST
+                says (`JWT_CSRF_CHECK_ORIGIN`, `JWT_TRUSTED_ORIGINS`).
+            TypeError: the token was never awaited.
             ValueError: the cookie would be larger than browsers keep, or the token was made
                 without a CSRF value.
         """
@@ -399,6 +428,7 @@ class PublicAPI(Operations):
             response: a response object.
             pair: what `create_token_pair` returned.
         """
+        refuse_coroutine(pair, "create_token_pair(...)")
         self._set(response, pair.access_token, False, None, None)
         self._set(response, pair.refresh_token, True, None, None)
 
@@ -494,10 +524,37 @@ class PublicAPI(Operations):
         realm = self._binding().realm()
         claims: Mapping[str, Any]
         _, claims = read_unverified(token, realm.settings.max_token_bytes)
+        self._look_at_login(realm.settings)
         cookies = cookies_to_set(
             token, claims, realm.settings, realm.clock(), refresh=refresh, max_age=max_age, domain=domain
         )
         _werkzeug.put_cookies(response, cookies, uncached=not realm.settings.is_compat)
+
+    def _look_at_login(self, settings: Settings) -> None:
+        """Refuse to sign a browser in because another site sent it here, as somebody whom that site chose.
+
+        Raises:
+            CSRFError: the request comes from an origin that is not trusted.
+        """
+        request = self._framework.current_request()
+        if request is None:
+            return
+        view = self._framework.view(request)
+        if settings.cookie_secure and view.origin.startswith("http:"):
+            self._binding().note_insecure()
+        checks_csrf = settings.cookie_csrf_protect and settings.csrf_check_origin
+        if checks_csrf and view.method in settings.csrf_methods:
+            check_origin(view, settings)
+
+    def _nowhere(self, text: str) -> RuntimeError:
+        """What to say where this framework serves nothing: perhaps another one does."""
+        for name, other in _frameworks.items():
+            if name != self._framework.name and other.current_app() is not None:
+                return RuntimeError(
+                    f"This is a function for {self._framework.name}, called in a {name} application: import "
+                    f"it from {' or '.join(other.adapters)}"
+                )
+        return RuntimeError(text)
 
     def _unset(self, response: Any, refresh: bool, domain: str | None) -> None:
         settings = self._binding().realm().settings
@@ -507,7 +564,7 @@ class PublicAPI(Operations):
     def _binding(self) -> Binding:
         app = self._framework.current_app()
         if app is None:
-            raise RuntimeError(
+            raise self._nowhere(
                 "There is no application: push an app context, or use the JWTManager's methods"
             )
         try:
@@ -517,6 +574,9 @@ class PublicAPI(Operations):
                 "This application has no JWTManager: call JWTManager(app) or init_app(app)"
             ) from None
         return binding
+
+
+_frameworks: dict[str, Framework] = {}
 
 
 def _are_one_session(access: TokenRef, refresh: TokenRef) -> bool:

@@ -107,6 +107,12 @@ class _SocketView(_QuartView):
 class _Quart:
     """Quart, as the facade knows it."""
 
+    name = "Quart"
+    adapters = ("async_jwt.adapters.quart",)
+
+    def serves(self, app: Any) -> bool:
+        return isinstance(app, Quart)
+
     def current_app(self) -> Quart | None:
         return object_of(current_app)
 
@@ -177,8 +183,11 @@ _framework = _Quart()
 _api = PublicAPI(_framework)
 
 
-def _deny_by_default(app: Quart, binding: Binding) -> None:
-    """Check what is protected by default once all that comes before a view is done, as decorators do."""
+def _around_views(app: Quart, binding: Binding) -> None:
+    """Check what is protected by default once all that comes before a view is done, as decorators do.
+
+    And have what a view itself raises carry its answer, as what a decorator raises does.
+    """
     dispatch_request, dispatch_websocket = app.dispatch_request, app.dispatch_websocket
 
     @wraps(dispatch_request)
@@ -188,7 +197,10 @@ def _deny_by_default(app: Quart, binding: Binding) -> None:
             if answers_options(served):
                 return await app.make_default_options_response()
             await _api.verify_undecided(binding, binding.realm())
-        return await dispatch_request(*args)
+        try:
+            return await dispatch_request(*args)
+        except JWTExtendedException as error:
+            raise await _api.answered(app, error) from error
 
     @wraps(dispatch_websocket)
     async def checked_websocket(*args: Any) -> Any:
@@ -226,7 +238,7 @@ class JWTManager(AsyncManager):
             tell_open(binding)
 
         mix_in(app)
-        _deny_by_default(app, binding)
+        _around_views(app, binding)
         app.after_websocket(end_socket)
         app.register_error_handler(JWTExtendedException, answer)
         app.before_serving(binding.start)

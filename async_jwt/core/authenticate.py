@@ -170,8 +170,7 @@ async def _check_csrf(claims: _Claims, view: RequestView, policy: Policy, settin
     if settings.csrf_check_origin:
         checks.check_origin(view, settings)
     sent = await csrf_value(view, policy, settings)
-    name = settings.refresh_csrf_header_name if policy.refresh else settings.access_csrf_header_name
-    checks.check_csrf(claims, sent, name)
+    checks.check_csrf(claims, sent, settings, refresh=policy.refresh)
 
 
 async def _check_csrf_is_sent(view: RequestView, policy: Policy, settings: Settings) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hmac
+import logging
 from collections.abc import Mapping
 from typing import Any
 
+from async_jwt.core.locations import csrf_names
 from async_jwt.core.policy import ACCESS, REFRESH, Policy
 from async_jwt.core.request import RequestView
 from async_jwt.core.settings import Settings
@@ -13,25 +15,42 @@ from async_jwt.errors import CSRFError, FreshTokenRequired, MissingClaimError, W
 
 __all__ = ["check_csrf", "check_fresh", "check_origin", "check_type"]
 
+log: logging.Logger = logging.getLogger("async_jwt")
+
 _ACCESS_ONLY = frozenset((ACCESS,))
 
 
-def check_csrf(claims: Mapping[str, Any], sent: str | None, header_name: str) -> None:
+def check_csrf(claims: Mapping[str, Any], sent: str | None, settings: Settings, *, refresh: bool) -> None:
     """Compare the CSRF value that a client sent with the token's own, in constant time.
+
+    Args:
+        claims: the token's claims.
+        sent: what the client sent; None or "" for nothing.
+        settings: which header and which cookie are meant.
+        refresh: whether it is about the refresh token's.
 
     Raises:
         CSRFError: it is missing or wrong.
         MissingClaimError: the token has none.
     """
     if not sent:
-        raise CSRFError(f"Missing CSRF token: send the value of the CSRF cookie in the {header_name} header")
+        raise CSRFError(f"Missing CSRF token: {_how_to_send(settings, refresh=refresh)}")
     expected = claims.get("csrf")
     if expected is None:
         raise MissingClaimError("csrf", "Missing claim: csrf")
     # As bytes: compare_digest refuses texts that are not ASCII.
     given = sent.encode("utf-8", "surrogatepass")
     if not isinstance(expected, str) or not hmac.compare_digest(expected.encode(), given):
-        raise CSRFError("CSRF double submit tokens do not match")
+        if settings.is_compat:
+            raise CSRFError("CSRF double submit tokens do not match")
+        raise CSRFError(f"Wrong CSRF token: {_how_to_send(settings, refresh=refresh)}, as it is now")
+
+
+def _how_to_send(settings: Settings, *, refresh: bool) -> str:
+    header, cookie = csrf_names(settings, refresh=refresh)
+    if not settings.csrf_in_cookies:
+        return f"send the token's CSRF value in the {header} header"
+    return f"send the value of the cookie {cookie} in the {header} header"
 
 
 def check_origin(view: RequestView, settings: Settings) -> None:
@@ -53,6 +72,14 @@ def check_origin(view: RequestView, settings: Settings) -> None:
         site in ("same-origin", "none") for site in view.headers("Sec-Fetch-Site")
     ):
         return
+    if "same-origin" in view.headers("Sec-Fetch-Site"):
+        # A browser says so of what this application knows by another name.
+        log.warning(
+            "A browser's own origin is %.200r, and this application takes itself for %s: behind a proxy that "
+            "ends TLS, have ProxyFix read its X-Forwarded headers, or set JWT_TRUSTED_ORIGINS",
+            origins[0] if origins else "",
+            view.origin,
+        )
     raise CSRFError("The request comes from an origin that is not trusted")
 
 

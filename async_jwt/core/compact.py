@@ -11,6 +11,7 @@ import binascii
 import json
 from typing import Any, NamedTuple, NoReturn
 
+from async_jwt.core.run import refuse_coroutine
 from async_jwt.errors import MalformedTokenError
 
 __all__ = ["MAX_DEPTH", "Compact", "attach", "serialise", "split"]
@@ -61,7 +62,7 @@ class Compact(NamedTuple):
         return _decode(self.signature, "crypto")
 
 
-def split(token: str, max_bytes: int) -> Compact:
+def split(token: object, max_bytes: int) -> Compact:
     """Take a token apart.
 
     Args:
@@ -70,8 +71,10 @@ def split(token: str, max_bytes: int) -> Compact:
 
     Raises:
         MalformedTokenError: it is too long, or no compact JWS.
+        TypeError: it is what was never awaited.
     """
     if not isinstance(token, str):
+        refuse_coroutine(token, "create_access_token(...)")
         raise MalformedTokenError("Invalid token type. Token must be a string")
     if len(token) > max_bytes:
         raise MalformedTokenError(f"Token is longer than {max_bytes} bytes")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from async_jwt.core.locations import cookie_name
+from async_jwt.core.locations import cookie_name, csrf_names
 from async_jwt.core.settings import Settings
 
 __all__ = ["MAX_COOKIE_BYTES", "Cookie", "cookies_to_set", "cookies_to_unset"]
@@ -131,11 +131,8 @@ def _csrf_cookie(
     domain: str | None,
     expires: int | None = None,
 ) -> Cookie:
-    if refresh:
-        name, path = settings.refresh_csrf_cookie_name, settings.refresh_csrf_cookie_path
-    else:
-        name, path = settings.access_csrf_cookie_name, settings.access_csrf_cookie_path
-    name = settings.cookie_prefix + name
+    path = settings.refresh_csrf_cookie_path if refresh else settings.access_csrf_cookie_path
+    _, name = csrf_names(settings, refresh=refresh)
     # Scripts must read this one: it holds no credential, only what proves the same origin.
     return _made(settings, name, value, path, max_age, domain, expires, httponly=False)
 

@@ -11,6 +11,7 @@ from async_jwt.core import claims as claim_set
 from async_jwt.core.codec import encode
 from async_jwt.core.policy import REFRESH
 from async_jwt.core.realm import Realm
+from async_jwt.core.run import refuse_coroutine
 from async_jwt.core.sessions import time_limit
 from async_jwt.core.values import Lifetime, lifetime
 from async_jwt.errors import JWTDecodeError, SubjectError
@@ -149,6 +150,7 @@ def _as_json(realm: Realm, identity: Any) -> Any:
     try:
         return json.loads(json.dumps(identity, default=realm.json_default))
     except TypeError:
+        refuse_coroutine(identity, "what loads the user")
         raise TypeError(
             f"An identity of type {type(identity).__name__} cannot be put into a token: pass text, "
             "or register a user_identity_loader that returns it"

@@ -23,7 +23,7 @@ from async_jwt.errors import (
     NoAuthorizationError,
 )
 
-__all__ = ["BEARER", "Found", "cookie_name", "csrf_value", "find"]
+__all__ = ["BEARER", "Found", "cookie_name", "csrf_names", "csrf_value", "find"]
 
 BEARER = "bearer"
 """The WebSocket protocol that says: the next one offered is a token. Browsers can set no header there."""
@@ -201,15 +201,20 @@ def _no_header(view: RequestView, settings: Settings) -> str:
     return f"Missing '{scheme}' type in '{name}' header. Expected '{name}: {scheme} <JWT>'"
 
 
+def csrf_names(settings: Settings, *, refresh: bool) -> tuple[str, str]:
+    """The header that carries a CSRF value, and the cookie that scripts read it from."""
+    if refresh:
+        return settings.refresh_csrf_header_name, settings.cookie_prefix + settings.refresh_csrf_cookie_name
+    return settings.access_csrf_header_name, settings.cookie_prefix + settings.access_csrf_cookie_name
+
+
 async def csrf_value(view: RequestView, policy: Policy, settings: Settings) -> str | None:
     """What the client sent as its CSRF value: a header, or a form field where allowed.
 
     The cookie's copy never counts: a browser would send it along with a forged request.
     """
-    if policy.refresh:
-        header, field = settings.refresh_csrf_header_name, settings.refresh_csrf_field_name
-    else:
-        header, field = settings.access_csrf_header_name, settings.access_csrf_field_name
+    header, _ = csrf_names(settings, refresh=policy.refresh)
+    field = settings.refresh_csrf_field_name if policy.refresh else settings.access_csrf_field_name
     values = view.headers(header)
     if values and values[0]:
         return values[0]

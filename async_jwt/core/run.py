@@ -27,7 +27,17 @@ from anyio.lowlevel import RunVar
 from async_jwt.core.hooks import Hook
 from async_jwt.errors import HookTimeoutError
 
-__all__ = ["WORKERS", "Waiter", "away_from_steps", "in_thread", "pause", "run_hook", "settled", "step"]
+__all__ = [
+    "WORKERS",
+    "Waiter",
+    "away_from_steps",
+    "in_thread",
+    "pause",
+    "refuse_coroutine",
+    "run_hook",
+    "settled",
+    "step",
+]
 
 T = TypeVar("T")
 
@@ -83,6 +93,23 @@ async def settled(answer: Any) -> Any:
         return answer
     waiter = _waiter.get()
     return await answer if waiter is None else waiter(answer)
+
+
+def refuse_coroutine(given: Any, maker: str) -> None:
+    """Refuse what was made and not awaited.
+
+    Args:
+        given: what an application handed over.
+        maker: what makes such things, as one writes it.
+
+    Raises:
+        TypeError: it is to be awaited.
+    """
+    if not inspect.isawaitable(given):
+        return
+    if inspect.iscoroutine(given):
+        given.close()  # else Python complains once more, at some later time
+    raise TypeError(f"This was given a coroutine and not what it leads to: write `await {maker}`")
 
 
 async def in_thread(function: Callable[[], T]) -> T:

@@ -262,7 +262,12 @@ async def _cookies(tour: Tour, browser: httpx.AsyncClient, name: str, password: 
     form = {"name": name, "password": password}
     foreign = {"Origin": "https://attacker.example"}
     await tour.ask(
-        browser, "the login form, sent by another site", "POST /login", "403", data=form, headers=foreign
+        browser,
+        "the login form, sent by another site",
+        "POST /login",
+        "401 csrf_failed",
+        data=form,
+        headers=foreign,
     )
     await tour.ask(
         browser,

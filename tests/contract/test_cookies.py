@@ -224,3 +224,75 @@ async def test_csrf_methods(harness):
 async def test_tokens_elsewhere_need_no_csrf(harness):
     h = harness()
     assert (await h.call(method="POST", token=await h.mint())).status == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "config", "accepted"),
+    [
+        ({}, {}, True),  # no browser
+        ({"Origin": "http://localhost"}, {}, True),
+        ({"Sec-Fetch-Site": "same-origin"}, {}, True),
+        ({"Origin": "https://evil.example"}, {}, False),
+        ({"Origin": "null"}, {}, False),
+        ({"Origin": "https://sub.localhost"}, {}, False),
+        ({"Sec-Fetch-Site": "cross-site"}, {}, False),
+        ({"Sec-Fetch-Site": "same-site"}, {}, False),
+        ({"Origin": "https://idp.example"}, {"JWT_TRUSTED_ORIGINS": "https://idp.example"}, True),
+        ({"Origin": "https://evil.example"}, {"JWT_CSRF_CHECK_ORIGIN": False}, True),
+        ({"Origin": "https://evil.example"}, {"JWT_COOKIE_CSRF_PROTECT": False}, True),
+        ({"Origin": "https://evil.example"}, {"JWT_CSRF_METHODS": ["PUT"]}, True),
+        ({"Origin": "https://evil.example"}, {"JWT_COMPAT": "flask-jwt-extended"}, True),
+    ],
+)
+async def test_another_site_signs_nobody_in(harness, headers, config, accepted):
+    h = with_login(harness, config)
+    answer = await h.call("/login", method="POST", headers=headers)
+    if accepted:
+        assert answer.status == 200
+        assert "access_token_cookie" in answer.cookies
+    else:
+        assert (answer.status, answer.code, answer.cookies) == (401, "csrf_failed", {})
+
+
+async def test_a_sign_in_that_comes_back_from_elsewhere_by_a_link(harness):
+    h = harness(COOKIES)
+
+    async def callback():
+        response = h.framework.jsonify(ok=True)
+        h.api.set_access_cookies(response, token)
+        return response
+
+    token = await h.mint()
+    h.view("/callback", h.colour(callback))
+    answer = await h.call("/callback", headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"})
+    assert "access_token_cookie" in answer.cookies
+
+
+async def test_each_function_that_signs_in_looks(harness):
+    h = harness(COOKIES)
+    pair = await h.jwt.create_token_pair("alice")
+
+    async def login(name):
+        response = h.framework.jsonify(ok=True)
+        given = pair if name == "set_token_cookies" else pair.access_token
+        getattr(h.api, name)(response, given)
+        return response
+
+    h.view("/login/<name>", h.colour(login), methods=["POST"])
+    for name in ("set_access_cookies", "set_refresh_cookies", "set_token_cookies"):
+        answer = await h.call(f"/login/{name}", method="POST", headers={"Origin": "https://evil.example"})
+        assert answer.code == "csrf_failed"
+
+
+async def test_the_applications_loader_answers_it(harness):
+    h = with_login(harness)
+
+    @h.jwt.unauthorized_loader
+    async def refused(message):
+        return {"mine": message}, 403
+
+    answer = await h.call("/login", method="POST", headers={"Origin": "https://evil.example"})
+    assert (answer.status, answer.json) == (
+        403,
+        {"mine": "The request comes from an origin that is not trusted"},
+    )

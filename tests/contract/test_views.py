@@ -240,7 +240,7 @@ async def test_open_view_knows_nobody(harness):
 async def test_accessors_outside_a_request(harness):
     h = harness()
     async with h.context():
-        with pytest.raises(RuntimeError, match="jwt_required"):
+        with pytest.raises(RuntimeError, match="No request is served here"):
             h.api.get_jwt_identity()
         assert h.api.get_jwt_request_location() is None
         with pytest.raises(RuntimeError, match="no request"):

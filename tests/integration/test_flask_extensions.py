@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 from typing import Any
 
@@ -84,7 +85,9 @@ EXTENSIONS = {
 }
 
 
-def _app(extension: str, config: dict[str, Any], api: Any = flask_sync) -> tuple[flask.Flask, Any]:
+def _app(
+    extension: str, config: dict[str, Any], api: Any = flask_sync, guard: Any = None
+) -> tuple[flask.Flask, Any]:
     if extension == "APIFlask":
         from apiflask import APIFlask
 
@@ -93,7 +96,7 @@ def _app(extension: str, config: dict[str, Any], api: Any = flask_sync) -> tuple
         app = flask.Flask("tests")
     app.config.update({"JWT_SECRET_KEY": SECRET, **config})
     jwt = api.JWTManager(app)
-    EXTENSIONS[extension](app, api.jwt_required())
+    EXTENSIONS[extension](app, guard or api.jwt_required())
     return app, jwt
 
 
@@ -169,6 +172,25 @@ def test_an_outage_is_503_within_extensions(extension):
     found = app.test_client().get("/me", headers=good)
     assert (found.status_code, found.headers["Retry-After"]) == (503, "1")
     assert found.get_json()["code"] == "store_unavailable"
+
+
+@pytest.mark.parametrize("propagate", [False, True])
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_what_a_view_itself_refuses_comes_through_extensions(extension, propagate):
+    """Our functions that a view calls raise what our decorators do."""
+    asked = []
+
+    def guard(view):
+        @functools.wraps(view)
+        def asks(*args, **kwargs):
+            asked.append(1)
+            return {"found": len(flask_sync.list_sessions("alice", cursor="junk").sessions)}
+
+        return asks
+
+    app = _app(extension, {"PROPAGATE_EXCEPTIONS": propagate}, guard=guard)[0]
+    found = app.test_client().get("/me")
+    assert (found.status_code, found.get_json()["code"], asked) == (400, "page_invalid", [1])
 
 
 @pytest.mark.parametrize("compat", [{}, {"JWT_COMPAT": "flask-jwt-extended"}])
