@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import secrets
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, Page, expect
 from quart import Quart
 
 from async_jwt.adapters.quart import revoke_token
@@ -23,10 +19,10 @@ from async_jwt.signals import token_refused
 from examples.demo import live
 from examples.demo.__main__ import make_certificates, served
 from examples.demo.app import create_app
+from tests.integration.browser import PATIENCE, launched
 
 pytestmark = pytest.mark.asyncio
 
-PATIENCE = 60_000  # milliseconds; a slow machine may take seconds to paint a first page
 SOCKET = "/live/socket"
 
 # What becomes of a WebSocket: its protocol if it opens, the code of its end if it does not.
@@ -35,19 +31,6 @@ OPEN = """([url, protocols]) => new Promise((resolve) => {
   socket.onopen = () => { resolve({protocol: socket.protocol}); socket.close(); };
   socket.onclose = ({code}) => resolve({code});
 })"""
-
-
-@cache
-def chromium() -> str | None:
-    """A Chromium that starts. Some distributions have a script of that name that only explains itself."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        path = shutil.which(name)
-        if path is None:
-            continue
-        tried = subprocess.run([path, "--version"], capture_output=True, timeout=60, check=False)
-        if tried.returncode == 0:
-            return path
-    return None
 
 
 @dataclass
@@ -90,10 +73,6 @@ class Demo:
 
 @pytest_asyncio.fixture
 async def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Demo]:
-    path = await asyncio.to_thread(chromium)
-    if path is None:
-        pytest.skip("no Chromium on PATH: install chromium or google-chrome")
-    expect.set_options(timeout=PATIENCE)
     monkeypatch.setattr(live, "RECHECK_SECONDS", 0.5)
     passwords = {name: secrets.token_urlsafe(9) for name in ("ada", "grace")}
     app = create_app(
@@ -104,16 +83,8 @@ async def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         }
     )
     make_certificates(tmp_path)
-    options = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-    options += ["--disable-component-update", "--disable-sync"]
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        options.append("--no-sandbox")  # with its sandbox, it does not start as root
-    async with served(app, 0, tmp_path / "server.pem") as url, async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=options, timeout=PATIENCE)
-        try:
-            yield Demo(app, url, browser, tmp_path, passwords)
-        finally:
-            await browser.close()
+    async with served(app, 0, tmp_path / "server.pem") as url, launched() as browser:
+        yield Demo(app, url, browser, tmp_path, passwords)
 
 
 @contextlib.contextmanager
