@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from async_jwt.core.authenticate import Authentication, Record
 from async_jwt.core.clock import Clock
 from async_jwt.core.hooks import Hooks
+from async_jwt.core.observer import Observer
 from async_jwt.core.realm import Realm
 from async_jwt.core.settings import LiveSettings
 from async_jwt.errors import ConfigurationError, JWTExtendedException, StoreUnavailableError
@@ -53,6 +54,9 @@ class Binding:
         store: the manager's store; None takes that of `JWT_STORE_URI`.
         clock: seconds since the epoch.
 
+    Attributes:
+        observer: who measures, if anybody does.
+
     Raises:
         ConfigurationError: a setting is wrong.
     """
@@ -79,6 +83,7 @@ class Binding:
         self._store_uri = ""
         self._opened: Store
         self._stand_in: Store | None = None
+        self.observer: Observer | None = None
         self._realm: Realm
         self._rebuild()
         self._warned = False
@@ -96,8 +101,9 @@ class Binding:
 
     @property
     def store(self) -> Store:
-        """The revocation store."""
-        return self.realm().store
+        """The revocation store, as it was given or opened."""
+        self.realm()
+        return self._answering()
 
     def record(self, request: Any) -> Record:
         """What was found out about a request so far."""
@@ -146,7 +152,8 @@ class Binding:
             await realm.store.start()
         except StoreUnavailableError:
             log.error(
-                "The revocation store cannot be reached yet; requests are refused with 503 until it can"
+                "The revocation store cannot be reached yet; requests are refused with 503 until it can",
+                extra={"event": "store_unavailable"},
             )
 
     async def close(self) -> None:
@@ -184,7 +191,8 @@ class Binding:
         log.warning(
             "Revocations and sessions are kept in this process's memory: other processes do not know of "
             'them, and a restart forgets them. Set JWT_STORE_URI = "redis://..." (or "memory://" if '
-            "that is meant)"
+            "that is meant)",
+            extra={"event": "store_in_memory"},
         )
 
     def note_insecure(self) -> None:
@@ -194,8 +202,14 @@ class Binding:
             log.warning(
                 "Token cookies are Secure, and were set in an answer over http, where browsers throw them "
                 "away: serve https; behind a proxy that ends TLS, have ProxyFix read its X-Forwarded "
-                "headers; while you develop, set JWT_COOKIE_SECURE = False"
+                "headers; while you develop, set JWT_COOKIE_SECURE = False",
+                extra={"event": "insecure_cookies"},
             )
+
+    def observe(self, observer: Observer | None) -> None:
+        """Have somebody measure from now on; None ends that."""
+        self.observer = observer
+        self._rebuild()
 
     def take_time_from(self, clock: Clock) -> Clock:
         """Go by another clock from now on, as tests do. Returns the former one."""
@@ -223,8 +237,18 @@ class Binding:
         elif settings.store_uri != self._store_uri:
             self._opened = open_store(settings.store_uri, self._clock)
             self._store_uri = settings.store_uri
-        store = self._opened if self._stand_in is None else self._stand_in
-        self._realm = Realm(settings, self._hooks, self._ring, store, self._clock, self._json_default)
+        self._realm = Realm(
+            settings,
+            self._hooks,
+            self._ring,
+            self._answering(),
+            self._clock,
+            self._json_default,
+            self.observer,
+        )
+
+    def _answering(self) -> Store:
+        return self._opened if self._stand_in is None else self._stand_in
 
     def _json_default(self, value: Any) -> Any:
         return self._surroundings.json_default(self.app)(value)  # whose provider may be set later

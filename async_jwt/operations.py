@@ -478,7 +478,12 @@ class Operations:
         """Tell of a replay, and of the end that its session came to."""
         claims, binding, sid = reused.jwt_data, self._binding(), reused.sid
         identity = claims.get(binding.realm().settings.identity_claim)
-        log.warning("A refresh token was used again (%s); its session %s is revoked", reused.kind, sid)
+        log.warning(
+            "A refresh token was used again (%s); its session %s is revoked",
+            reused.kind,
+            sid,
+            extra={"event": "token_reused", "kind": reused.kind, "sid": sid, "jti": claims.get("jti")},
+        )
         await notify(
             token_reused, binding.app, kind=reused.kind, identity=identity, jti=claims.get("jti"), sid=sid
         )

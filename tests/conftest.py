@@ -18,7 +18,11 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+import async_jwt.stores.redis  # noqa: F401  # so that its loggers are there
 from tests.faults import report
+from tests.scan import SCAN, install
+
+install()
 
 SECRET = "a secret for tests, long enough for any hash that HMAC may use, which is 64 bytes"
 
@@ -44,6 +48,14 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     page = config.getoption("reliability")
     if page is not None:
         report.write(page, terminalreporter.stats.get("passed", []))
+
+
+@pytest.fixture(autouse=True)
+def nothing_secret_is_told(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test may have a token, a key or a CSRF value in a log, a span or an answer to an error."""
+    SCAN.forget()
+    yield
+    assert not SCAN.found
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from async_jwt.core.compact import split
 from async_jwt.core.cookies import cookies_to_set, cookies_to_unset
 from async_jwt.core.issue import TokenPair
 from async_jwt.core.notify import notify
+from async_jwt.core.observer import kind_of
 from async_jwt.core.policy import ACCESS, Policy
 from async_jwt.core.realm import Realm
 from async_jwt.core.request import RequestView
@@ -27,7 +28,13 @@ from async_jwt.core.responses import Answer, answer_to, loader_for
 from async_jwt.core.rotation import Wish, rotate
 from async_jwt.core.run import refuse_coroutine
 from async_jwt.core.settings import Settings
-from async_jwt.errors import ConfigurationError, HookError, JWTExtendedException, TokenReusedError
+from async_jwt.errors import (
+    ConfigurationError,
+    HookError,
+    JWTExtendedException,
+    NoAuthorizationError,
+    TokenReusedError,
+)
 from async_jwt.manager import EXTENSION
 from async_jwt.operations import Operations
 from async_jwt.signals import token_refused, user_loaded
@@ -219,7 +226,7 @@ class PublicAPI(Operations):
             return None
         before = record.authentication
         try:
-            found = await authenticate(realm or binding.realm(), view, policy, record)
+            found = await _observed(realm or binding.realm(), view, policy, record)
         except JWTExtendedException as error:
             if isinstance(error, TokenReusedError):
                 await self._tell_reused(error)
@@ -266,7 +273,11 @@ class PublicAPI(Operations):
     async def _refusal(self, binding: Binding, error: JWTExtendedException) -> JWTExtendedException:
         """The error as one that carries its response."""
         binding.note_refusal(error)
-        log.debug("A request is refused: %s (%s)", error.error_code, error)
+        held: Mapping[str, Any] = getattr(error, "jwt_data", {})
+        # Whoever has no token yet is no news.
+        level = logging.DEBUG if isinstance(error, NoAuthorizationError) else logging.INFO
+        event = {"event": "token_refused", "code": error.error_code, "jti": held.get("jti")}
+        log.log(level, "A request is refused: %s (%s)", error.error_code, error, extra=event)
         try:
             response = await self._loaded_response(binding, error)
         except JWTExtendedException as broken:
@@ -274,7 +285,7 @@ class PublicAPI(Operations):
         if response is None:
             settings = binding.realm().settings
             response = self._framework.respond(binding.app, answer_to(error, settings))
-        held: Mapping[str, Any] = getattr(error, "jwt_data", {})
+        held = getattr(error, "jwt_data", {})
         identity = held.get(binding.realm().settings.identity_claim)
         await notify(
             token_refused,
@@ -297,7 +308,7 @@ class PublicAPI(Operations):
             return await self._framework.make_response(binding.app, answer)
         except TypeError:
             problem = f"{name}_loader returned {type(answer).__name__}; it must return a response"
-            log.error("%s", problem)
+            log.error("%s", problem, extra={"event": "hook_error", "hook": name})
             raise HookError(problem) from None
 
     # -- the current request --------------------------------------------------------------
@@ -481,10 +492,12 @@ class PublicAPI(Operations):
         except JWTExtendedException as error:
             if isinstance(error, TokenReusedError):
                 await self._tell_reused(error)
-            log.debug("The cookies are not refreshed: %s (%s)", error.error_code, error)
+            event = {"event": "cookies_not_refreshed", "code": error.error_code}
+            log.debug("The cookies are not refreshed: %s (%s)", error.error_code, error, extra=event)
             return response
         except ValueError as problem:
-            log.error("The cookies are not refreshed: %s", problem)  # the text says it all
+            # The text says it all.
+            log.error("The cookies are not refreshed: %s", problem, extra={"event": "cookies_not_refreshed"})
             return response
         self.set_token_cookies(response, await self._handed_out(pair))
         return response
@@ -577,6 +590,18 @@ class PublicAPI(Operations):
 
 
 _frameworks: dict[str, Framework] = {}
+
+
+async def _observed(realm: Realm, view: RequestView, policy: Policy, record: Record) -> Authentication | None:
+    """A check, and what somebody who measures is told of it."""
+    if realm.observer is None:
+        return await authenticate(realm, view, policy, record)
+    with realm.observer.act("check", "check") as act:
+        found = await authenticate(realm, view, policy, record)
+        act.outcome = "anonymous" if found is None else "accepted"
+        if found is not None:
+            act.details = {"location": found.location, "type": kind_of(found.claims["type"])}
+        return found
 
 
 def _are_one_session(access: TokenRef, refresh: TokenRef) -> bool:

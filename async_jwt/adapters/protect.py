@@ -197,6 +197,7 @@ def tell_open(binding: Binding) -> None:
             "Views that are open to everybody: %s. Protect them with @jwt_required(), mark those that are "
             "meant to be with @public, or set JWT_DEFAULT_DENY = True",
             ", ".join(sorted(names)),
+            extra={"event": "open_views"},
         )
 
 

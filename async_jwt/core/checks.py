@@ -79,6 +79,7 @@ def check_origin(view: RequestView, settings: Settings) -> None:
             "ends TLS, have ProxyFix read its X-Forwarded headers, or set JWT_TRUSTED_ORIGINS",
             origins[0] if origins else "",
             view.origin,
+            extra={"event": "origin_unknown"},
         )
     raise CSRFError("The request comes from an origin that is not trusted")
 

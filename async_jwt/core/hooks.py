@@ -188,7 +188,8 @@ def checked(hook: Hook, value: Any, *, truth_counts: bool) -> Any:
     if kind is _GATE and truth_counts and not hook.is_async:
         if not hook.warned:
             hook.warned = True
-            log.warning("%s; under JWT_COMPAT its truth counts", problem)
+            event = {"event": "hook_truth", "hook": hook.name}
+            log.warning("%s; under JWT_COMPAT its truth counts", problem, extra=event)
         return bool(value)
-    log.error("%s", problem)
+    log.error("%s", problem, extra={"event": "hook_error", "hook": hook.name})
     raise HookError(problem)

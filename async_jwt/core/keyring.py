@@ -113,7 +113,10 @@ async def load_keys(ring: KeyRing, loader: Loader, clock: Clock, limit: float | 
         return
     if not ring.keys:
         raise HookError(f"The keys could not be loaded: {failure}")
-    log.error("The keys could not be loaded again (%s): those loaded before stay in use", failure)
+    event = {"event": "keys_not_loaded"}
+    log.error(
+        "The keys could not be loaded again (%s): those loaded before stay in use", failure, extra=event
+    )
 
 
 async def loaded(ring: KeyRing, limit: float | None) -> None:

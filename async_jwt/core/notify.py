@@ -22,4 +22,4 @@ async def notify(signal: Signal, sender: Any, **arguments: Any) -> None:
         try:
             await settled(receiver(sender, **arguments))
         except Exception:
-            log.exception("A receiver of %s failed", signal)
+            log.exception("A receiver of %s failed", signal, extra={"event": "receiver_failed"})

@@ -9,8 +9,9 @@ from typing import Any
 
 from async_jwt.core.clock import Clock
 from async_jwt.core.codec import Codec, Decoded, Verified
-from async_jwt.core.hooks import Hooks, checked
+from async_jwt.core.hooks import Hook, Hooks, checked
 from async_jwt.core.keyring import load_keys, loaded, ring_of
+from async_jwt.core.observer import Observer
 from async_jwt.core.run import run_hook
 from async_jwt.core.settings import Settings
 from async_jwt.errors import AlgorithmError, ConfigurationError, HookError, SignatureError
@@ -33,6 +34,7 @@ class Realm:
         store: the revocation store.
         clock: seconds since the epoch.
         json_default: what the framework's JSON makes of values that JSON does not know.
+        observer: who measures, if anybody does.
 
     Attributes:
         sessions: the store, if it keeps sessions too.
@@ -47,7 +49,10 @@ class Realm:
         store: Store,
         clock: Clock,
         json_default: Callable[[Any], Any],
+        observer: Observer | None = None,
     ) -> None:
+        store = store if observer is None else observer.store(store)
+        self.observer = observer
         self.settings = settings
         self.hooks = hooks
         self.store = store
@@ -91,6 +96,12 @@ class Realm:
         hook = self.hooks.get(name)
         if hook is None:
             return None
+        if self.observer is None:
+            return await self._answer_of(hook, args)
+        with self.observer.act("hook", name):
+            return await self._answer_of(hook, args)
+
+    async def _answer_of(self, hook: Hook, args: tuple[Any, ...]) -> Any:
         answer = await run_hook(hook, *args, limit=self.settings.hook_timeout, watch=self.settings.debug)
         return checked(hook, answer, truth_counts=self.settings.is_compat)
 

@@ -82,7 +82,8 @@ async def run_hook(hook: Hook, *args: Any, limit: float | None, watch: bool = Fa
         answer = await _run(hook, args, watch)
     # `cancel_called` too: a hook that swallows its cancellation has still run too long.
     if scope.cancelled_caught or scope.cancel_called:
-        log.error("%s ran longer than JWT_HOOK_TIMEOUT = %s seconds", hook.label, limit)
+        event = {"event": "hook_timeout", "hook": hook.name}
+        log.error("%s ran longer than JWT_HOOK_TIMEOUT = %s seconds", hook.label, limit, extra=event)
         raise HookTimeoutError(f"{hook.label} took too long")
     return answer
 
@@ -176,6 +177,7 @@ def _watched(hook: Hook, args: tuple[Any, ...]) -> Any:
                 "inline out and it runs in a thread",
                 hook.label,
                 taken * 1000,
+                extra={"event": "hook_blocks", "hook": hook.name},
             )
 
 

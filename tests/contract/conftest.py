@@ -18,6 +18,8 @@ import quart
 from asgiref.sync import ThreadSensitiveContext
 from asgiref.wsgi import WsgiToAsgi
 from blockbuster import blockbuster_ctx
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder
 
@@ -29,7 +31,9 @@ from async_jwt.adapters import quart as quart_adapter
 from async_jwt.adapters.home_loop import home_loop
 from async_jwt.core.hooks import looks_async
 from async_jwt.errors import ConfigurationError
+from async_jwt.observe import instrument
 from tests.conftest import SECRET
+from tests.scan import SCAN
 
 
 @dataclass
@@ -144,7 +148,10 @@ class QuartHarness:
             sent.add("Cookie", "; ".join(f"{name}={value}" for name, value in cookies.items()))
         given = {"data": data, "json": json, "form": form}
         given = {name: value for name, value in given.items() if value is not None}
-        return await self.respond(path, method, sent, given)
+        answer = await self.respond(path, method, sent, given)
+        if answer.status >= 400 and b'"code"' in answer.body:  # ours, and not a view's own
+            SCAN.look(f"answer to {method} {path}", answer.body.decode("utf-8", "replace"))
+        return answer
 
     async def respond(self, path: str, method: str, headers: Headers, given: dict[str, Any]) -> Answer:
         client = self.app.test_client(use_cookies=False)
@@ -303,8 +310,21 @@ class FlaskAsyncHarness(QuartHarness):
         await self.jwt.close()
 
 
+class _Looked(SpanProcessor):
+    def on_end(self, span: ReadableSpan) -> None:
+        SCAN.look("span", span.to_json())
+
+
+_tracers = TracerProvider(resource=Resource({}))
+_tracers.add_span_processor(_Looked())
+
+
 class FlaskSharedHarness(FlaskAsyncHarness):
-    """`async def` views that run on the loop of the hooks."""
+    """`async def` views that run on the loop of the hooks, and whose spans are looked at."""
+
+    def __init__(self, config: dict[str, Any] | None = None, **manager: Any) -> None:
+        super().__init__(config, **manager)
+        instrument(self.app, tracer_provider=_tracers)
 
     def make_app(self) -> Any:
         app = super().make_app()
@@ -415,6 +435,9 @@ however_it_runs = pytest.mark.parametrize(
     "harness", ["quart", "flask_sync", "flask_async", "flask_asgi"], indirect=True
 )
 """For what depends on where hooks run: a server's loop, none, the process's own, a server's in Flask."""
+
+on_each_loop = pytest.mark.parametrize("harness", ["quart", "flask_sync", "flask_async"], indirect=True)
+"""For large tables about what stores decide: a server's loop, none, the process's own."""
 
 on_a_servers_loop = pytest.mark.parametrize("harness", ["quart"], indirect=True)
 """For what only makes sense where requests are served on an event loop."""

@@ -10,7 +10,7 @@ import pytest
 
 from async_jwt import Key
 from tests.conftest import SECRET
-from tests.contract.conftest import on_both_kinds
+from tests.contract.conftest import however_it_runs, on_both_kinds
 
 pytestmark = pytest.mark.asyncio
 
@@ -44,6 +44,7 @@ def refused(answer):
     assert answer.json["code"]
 
 
+@however_it_runs
 async def test_the_token_of_these_tests_is_accepted_as_it_is(harness):
     assert (await harness().call("/fresh", token=signed(fine()))).status == 200
 
@@ -65,6 +66,7 @@ async def test_claims_of_any_type(harness, claim):
                     refused(answer)
 
 
+@however_it_runs
 @pytest.mark.parametrize("claim", ["exp", "nbf", "iat", "fresh", "other"])
 async def test_numbers_without_measure(harness, claim):
     h = harness()
@@ -90,6 +92,7 @@ async def test_headers_of_any_type(harness, name):
             refused(answer)
 
 
+@however_it_runs
 async def test_other_algorithms(harness):
     h = harness()
     for alg in ("none", "None", "NONE", "HS384", "RS256", "ES256", "", "HS256 ", "hs256"):
@@ -120,6 +123,7 @@ NO_TOKENS = [
 ]
 
 
+@however_it_runs
 async def test_texts_that_are_no_tokens(harness):
     h = harness()
     for token in NO_TOKENS:
@@ -128,6 +132,7 @@ async def test_texts_that_are_no_tokens(harness):
         refused(await h.call("/everywhere", method="POST", json={"access_token": token}))
 
 
+@however_it_runs
 async def test_payloads_that_are_no_claim_sets(harness):
     h = harness()
     deep = b'{"a":' * 40 + b"1" + b"}" * 40
@@ -155,6 +160,7 @@ async def test_payloads_that_are_no_claim_sets(harness):
     assert (await h.call(token=signed(nested))).json["claims"]["list"] == [{}, [1, {"a": []}]]
 
 
+@however_it_runs
 async def test_the_longest_token(harness):
     token = signed(fine(filler="x" * 2000))
     assert (await harness().call(token=token)).status == 200
@@ -162,6 +168,7 @@ async def test_the_longest_token(harness):
     refused(await harness({"JWT_MAX_TOKEN_BYTES": len(token) - 1}).call(token=token))
 
 
+@however_it_runs
 async def test_a_header_cannot_rename_its_keys_algorithm(harness):
     """Signed with the right key under HS256, and yet called HS512."""
     h = harness({"JWT_DECODE_ALGORITHMS": ["HS512"]})
@@ -170,6 +177,7 @@ async def test_a_header_cannot_rename_its_keys_algorithm(harness):
     refused(await h.call(token=signed(fine(), {"alg": "HS512"})))
 
 
+@however_it_runs
 async def test_ten_megabytes(harness):
     h = harness()
     huge = "a" * 10_000_000
@@ -177,6 +185,7 @@ async def test_ten_megabytes(harness):
     refused(await h.call(headers={"Authorization": f"Bearer {huge}"}))
 
 
+@however_it_runs
 @pytest.mark.parametrize(
     "body",
     [
@@ -202,6 +211,7 @@ async def test_bodies(harness, body):
     refused(await harness().call("/everywhere", method="POST", data=body, headers=headers))
 
 
+@however_it_runs
 @pytest.mark.parametrize(
     "kind", ["application/json; charset=utf-16", "text/json", "application/ld+json", "\xff"]
 )
@@ -210,6 +220,7 @@ async def test_content_types(harness, kind):
     refused(await harness().call("/everywhere", **call))
 
 
+@however_it_runs
 @pytest.mark.parametrize("value", ["\xff", "é", "\x00", "a" * 20_000, "Bearer\xa0x", "Bearer é"])
 async def test_header_and_cookie_values(harness, value):
     h = harness()
@@ -221,11 +232,13 @@ async def test_header_and_cookie_values(harness, value):
     refused(await h.call("/everywhere", **call, headers=[("X-CSRF-TOKEN", "c"), ("Origin", value)]))
 
 
+@however_it_runs
 @pytest.mark.parametrize("query", ["jwt=%ff", "jwt=%C3%A9", "jwt=%00", "jwt", "jwt=", "&&jwt=a&jwt=%zz"])
 async def test_query_strings(harness, query):
     refused(await harness().call(f"/query?{query}"))
 
 
+@however_it_runs
 async def test_changed_signatures_never_count_not_even_beside_a_remembered_token(harness):
     h = harness()
     token = await h.mint()

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from async_jwt import Key, KeyRing
 from async_jwt.errors import HookError
 from tests.conftest import SECRET
-from tests.contract.conftest import on_both_kinds
+from tests.contract.conftest import however_it_runs, on_both_kinds
 from tests.unit.keys import PRIVATE, PRIVATE_PEMS, PUBLIC_PEMS
 from tests.unit.test_keyring import _forms as key_texts
 
@@ -30,6 +30,7 @@ def es256(**options):
 # -- rotation -----------------------------------------------------------------------------
 
 
+@however_it_runs
 async def test_rotation_signs_nobody_out_until_the_former_key_has_ended(harness, clock):
     ring = KeyRing(es256(kid="old"), retention=3600, clock=clock)
     h = harness(keys=ring, clock=clock)
@@ -46,6 +47,7 @@ async def test_rotation_signs_nobody_out_until_the_former_key_has_ended(harness,
     assert (await h.call(token=after)).status == 200
 
 
+@however_it_runs
 async def test_a_stolen_key_is_ended_at_once(harness):
     ring = KeyRing(es256(kid="stolen"))
     h = harness(keys=ring)
@@ -58,6 +60,7 @@ async def test_a_stolen_key_is_ended_at_once(harness):
     assert (await h.call(token=await h.mint())).status == 200
 
 
+@however_it_runs
 async def test_new_tokens_are_never_signed_with_a_fallback(harness):
     h = harness({"JWT_SECRET_KEY": None, "SECRET_KEY": "n" * 64, "SECRET_KEY_FALLBACKS": ["o" * 64]})
     for token in (await h.mint(), await h.mint_refresh()):
@@ -73,6 +76,7 @@ async def test_new_tokens_are_never_signed_with_a_fallback(harness):
     assert (await h.call(token=former)).code == "token_invalid"
 
 
+@however_it_runs
 async def test_a_loader_serves_requests_and_its_failure_is_no_401(harness, clock):
     keys = [es256(kid="1")]
 
@@ -99,6 +103,7 @@ async def test_a_loader_serves_requests_and_its_failure_is_no_401(harness, clock
 # -- the JWKS document --------------------------------------------------------------------
 
 
+@however_it_runs
 async def test_the_jwks_view_is_public_cacheable_and_enough_to_verify(harness):
     ring = KeyRing(es256(kid="1"), [Key(PUBLIC_PEMS["RS256"], "RS256"), Key(SECRET, kid="s")])
     ring.announce(es256(kid="2"))
@@ -114,12 +119,14 @@ async def test_the_jwks_view_is_public_cacheable_and_enough_to_verify(harness):
     assert pyjwt.decode(token, key)["sub"] == "alice"
 
 
+@however_it_runs
 async def test_the_jwks_view_loads_what_it_publishes(harness):
     h = harness(keys=KeyRing(load=lambda: [es256(kid="loaded")]))
     h.view("/jwks", h.api.jwks_view)
     assert [key["kid"] for key in (await h.call("/jwks")).json["keys"]] == ["loaded"]
 
 
+@however_it_runs
 async def test_other_values_of_the_configuration_change_nothing(harness):
     h = harness()
     realm = h.app.extensions["async_jwt"].realm()
@@ -129,6 +136,7 @@ async def test_other_values_of_the_configuration_change_nothing(harness):
     assert h.app.extensions["async_jwt"].realm() is not realm
 
 
+@however_it_runs
 async def test_secrets_publish_an_empty_document(harness):
     h = harness()
     h.view("/jwks", h.api.jwks_view)
@@ -136,6 +144,7 @@ async def test_secrets_publish_an_empty_document(harness):
     assert h.jwt.keys.jwks() == {"keys": []}
 
 
+@however_it_runs
 @pytest.mark.parametrize("algorithm", ["RS256", "PS256", "ES256", "ES256K", "EdDSA"])
 async def test_keys_of_the_settings_are_published_by_their_thumbprint(harness, algorithm):
     h = harness({"JWT_ALGORITHM": algorithm, "JWT_PRIVATE_KEY": PRIVATE_PEMS[algorithm]})
@@ -146,6 +155,7 @@ async def test_keys_of_the_settings_are_published_by_their_thumbprint(harness, a
     assert (await h.call(token=token)).status == 200
 
 
+@however_it_runs
 async def test_no_key_is_ever_shown(harness, caplog):
     caplog.set_level(logging.DEBUG)
     pem = PRIVATE_PEMS["ES256"]
@@ -222,6 +232,7 @@ async def test_a_swapped_algorithm_is_refused(verifier, no_connections):
             assert (await verifier.call(token=text)).status == 401, swapped
 
 
+@however_it_runs
 async def test_the_key_id_of_another_key_is_refused(harness, no_connections):
     mine, other = es256(kid="1"), es256(kid="2")
     secret = Key(SECRET, kid="secret")
@@ -273,6 +284,7 @@ def accepting(harness, **config):
     )
 
 
+@however_it_runs
 async def test_tokens_of_another_issuer_with_a_static_key(harness):
     h = accepting(harness)
 
@@ -287,6 +299,7 @@ async def test_tokens_of_another_issuer_with_a_static_key(harness):
     assert (await h.call(token=foreign())).json["identity"] == "al@example.org"
 
 
+@however_it_runs
 @pytest.mark.parametrize(
     ("claims", "code"),
     [
@@ -319,6 +332,7 @@ async def test_issuer_and_audience_are_compared_whole(harness, claims, code):
     assert (answer.status, answer.code) == (401, code)
 
 
+@however_it_runs
 async def test_several_issuers_and_audiences_are_sets(harness):
     h = accepting(harness, JWT_DECODE_ISSUER={ISSUER, "me"}, JWT_DECODE_AUDIENCE={"api", "mobile"})
     for claims in ({}, {"iss": "me"}, {"aud": "mobile"}, {"aud": ["mobile", "x"]}):
@@ -327,6 +341,7 @@ async def test_several_issuers_and_audiences_are_sets(harness):
         assert (await h.call(token=foreign(**claims))).status == 401
 
 
+@however_it_runs
 async def test_own_tokens_and_those_of_another_issuer_in_one_application(harness):
     ring = KeyRing(es256(kid="own"), [Key(PUBLIC_PEMS["RS256"], "RS256", issuer=ISSUER)])
     h = harness(

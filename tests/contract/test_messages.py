@@ -15,13 +15,12 @@ from async_jwt.adapters import flask_sync as flask_sync_adapter
 from async_jwt.adapters import quart as quart_adapter
 from async_jwt.adapters.lasting import NOTE
 from async_jwt.errors import ConfigurationError
-from tests.contract.conftest import FlaskAsyncHarness, QuartHarness
+from tests.contract.conftest import FlaskAsyncHarness, QuartHarness, on_each_loop
 
 pytestmark = pytest.mark.asyncio
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "messages.md").read_text("utf-8")
 LISTED = re.findall(r"^```text\n(.+)\n```$", PAGE, re.MULTILINE)
-on_each_adapter = pytest.mark.parametrize("harness", ["quart", "flask_sync", "flask_async"], indirect=True)
 COOKIES = {"JWT_TOKEN_LOCATION": ["cookies"]}
 
 
@@ -56,14 +55,14 @@ async def test_each_is_listed_once():
         ({"JWT_COOKIE_SAMESITE": "None", "JWT_COOKIE_SECURE": False}, "JWT_COOKIE_SAMESITE = "),
     ],
 )
-@on_each_adapter
+@on_each_loop
 async def test_wrong_settings(harness, config, start):
     text = await fails(lambda: harness(config).jwt.start())  # noqa: PLW0108  # making one fails as well
     assert text.startswith(start)
     assert listed(text)
 
 
-@on_each_adapter
+@on_each_loop
 async def test_the_preset_comes_first(harness):
     h = harness()
     h.app.config["JWT_COMPAT"] = "flask-jwt-extended"
@@ -85,7 +84,7 @@ async def test_managers_of_another_framework():
     assert (app.extensions, other.extensions) == ({}, {})
 
 
-@on_each_adapter
+@on_each_loop
 async def test_an_application_without_a_manager(harness):
     h = harness()
     h.app.extensions.clear()
@@ -93,7 +92,7 @@ async def test_an_application_without_a_manager(harness):
         assert listed(await fails(lambda: h.api.create_access_token("alice")))
 
 
-@on_each_adapter
+@on_each_loop
 async def test_accessors_where_nothing_was_checked(harness):
     h = harness()
     texts = []
@@ -109,7 +108,7 @@ async def test_accessors_where_nothing_was_checked(harness):
     assert listed(texts[0])
 
 
-@on_each_adapter
+@on_each_loop
 async def test_accessors_where_there_is_no_request(harness):
     h = harness()
     assert listed(await fails(h.api.get_jwt))
@@ -117,7 +116,7 @@ async def test_accessors_where_there_is_no_request(harness):
         assert listed(await fails(lambda: h.api.current_user.name))
 
 
-@on_each_adapter
+@on_each_loop
 async def test_a_current_user_that_nobody_loads(harness):
     h = harness()
     texts = []
@@ -131,7 +130,7 @@ async def test_a_current_user_that_nobody_loads(harness):
     assert listed(texts[0])
 
 
-@on_each_adapter
+@on_each_loop
 async def test_decorated_classes(harness):
     class Account:
         pass
@@ -201,7 +200,7 @@ async def test_a_missing_await(harness):
         gc.collect()
 
 
-@on_each_adapter
+@on_each_loop
 async def test_other_things_than_coroutines_that_are_to_be_awaited(harness):
     h = harness()
     future = asyncio.get_running_loop().create_future()
@@ -223,7 +222,7 @@ async def test_a_blocking_function_on_the_loop(harness):
     assert listed(texts[0])
 
 
-@on_each_adapter
+@on_each_loop
 async def test_loaders_that_return_the_wrong_thing(harness, caplog):
     h = harness()
     h.jwt.token_verification_loader(lambda header, claims: None)
@@ -232,7 +231,7 @@ async def test_loaders_that_return_the_wrong_thing(harness, caplog):
     assert listed(caplog.messages[0])
 
 
-@on_each_adapter
+@on_each_loop
 async def test_hooks_that_nothing_can_stop(harness):
     h = harness({"JWT_HOOK_TIMEOUT": 1})
     register = h.jwt.user_lookup_loader(inline=True)
@@ -244,7 +243,7 @@ async def test_pools_on_two_loops():
     assert listed(NOTE)
 
 
-@on_each_adapter
+@on_each_loop
 async def test_secure_cookies_over_http(harness, caplog):
     h = harness()
 
@@ -261,7 +260,7 @@ async def test_secure_cookies_over_http(harness, caplog):
     assert listed(text)
 
 
-@on_each_adapter
+@on_each_loop
 async def test_no_word_where_cookies_need_no_https(harness, caplog):
     h = harness({"JWT_COOKIE_SECURE": False})
 
@@ -276,7 +275,7 @@ async def test_no_word_where_cookies_need_no_https(harness, caplog):
     assert not caplog.messages
 
 
-@on_each_adapter
+@on_each_loop
 async def test_a_proxy_that_nobody_told_of(harness, caplog):
     h = harness(COOKIES)
     headers = {"Host": "app.example", "Origin": "https://app.example", "Sec-Fetch-Site": "same-origin"}
@@ -290,7 +289,7 @@ async def test_a_proxy_that_nobody_told_of(harness, caplog):
     assert not caplog.messages
 
 
-@on_each_adapter
+@on_each_loop
 async def test_a_log_has_one_line_of_what_a_client_sends(harness, caplog):
     h = harness(COOKIES)
     headers = {"Origin": "https://" + "x" * 5000 + "é", "Sec-Fetch-Site": "same-origin"}
@@ -298,7 +297,7 @@ async def test_a_log_has_one_line_of_what_a_client_sends(harness, caplog):
     assert len(caplog.messages[0]) < 600
 
 
-@on_each_adapter
+@on_each_loop
 async def test_csrf_values_and_where_they_come_from(harness):
     h = harness(COOKIES)
     cookies = {"access_token_cookie": await h.mint()}
@@ -324,7 +323,7 @@ async def test_csrf_values_and_where_they_come_from(harness):
         ({"JWT_CSRF_IN_COOKIES": False}, "/me", "send the token's CSRF value in the X-CSRF-TOKEN header"),
     ],
 )
-@on_each_adapter
+@on_each_loop
 async def test_csrf_values_by_other_names(harness, config, path, says):
     h = harness({**COOKIES, **config})
     prefix = config.get("JWT_COOKIE_PREFIX", "")
@@ -336,7 +335,7 @@ async def test_csrf_values_by_other_names(harness, config, path, says):
     assert answer.json["msg"] == f"Missing CSRF token: {says}"
 
 
-@on_each_adapter
+@on_each_loop
 async def test_a_store_that_nobody_chose(harness, caplog):
     h = harness()
     await h.jwt.revoke_user("alice")

@@ -23,9 +23,9 @@ from async_jwt.signals import token_issued, token_reused, token_revoked
 from async_jwt.stores import MemoryStore, TokenRef
 from async_jwt.stores.contract import bucket_of, new_sid
 from tests.conftest import SECRET
-from tests.contract.conftest import however_it_runs
+from tests.contract.conftest import on_each_loop
 
-pytestmark = [pytest.mark.asyncio, however_it_runs]
+pytestmark = [pytest.mark.asyncio, on_each_loop]
 
 
 def rotating(app, **options):

@@ -10,11 +10,9 @@ import pytest
 
 from async_jwt import MemoryStore
 from async_jwt.testing import FrozenClock, assert_protected, frozen_clock, jwt_client, outage
-from tests.contract.conftest import on_a_servers_loop
+from tests.contract.conftest import on_a_servers_loop, on_each_loop
 
 pytestmark = pytest.mark.asyncio
-
-on_each_adapter = pytest.mark.parametrize("harness", ["quart", "flask_sync", "flask_async"], indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +31,7 @@ async def ask(client, path="/me", *, method="get", **options):
     return response.status_code, response.get_json()
 
 
-@on_each_adapter
+@on_each_loop
 async def test_a_view_is_tested_in_one_line(harness):
     h = harness()
     status, found = await ask(jwt_client(h.app, "alice"))
@@ -41,7 +39,7 @@ async def test_a_view_is_tested_in_one_line(harness):
     assert found["claims"]["sid"]
 
 
-@on_each_adapter
+@on_each_loop
 async def test_whom_it_is_is_the_applications_business(harness):
     h = harness()
 
@@ -63,7 +61,7 @@ async def test_whom_it_is_is_the_applications_business(harness):
     assert (found["claims"]["name"], found["claims"]["level"]) == ("alice", 2)
 
 
-@on_each_adapter
+@on_each_loop
 @pytest.mark.parametrize(
     ("options", "path", "expected"),
     [
@@ -91,7 +89,7 @@ async def test_variants(harness, options, path, expected):
         assert found["code"] == "token_revoked"
 
 
-@on_each_adapter
+@on_each_loop
 async def test_how_long_it_lives(harness, clock):
     h = harness(clock=clock)
     _, found = await ask(jwt_client(h.app, "alice", expires=dt.timedelta(minutes=1)))
@@ -100,7 +98,7 @@ async def test_how_long_it_lives(harness, clock):
     assert found["claims"]["exp"] - found["claims"]["iat"] == 60
 
 
-@on_each_adapter
+@on_each_loop
 async def test_a_store_without_sessions(harness):
     class Plain:
         awaits_nothing = True
@@ -114,7 +112,7 @@ async def test_a_store_without_sessions(harness):
         assert (await ask(jwt_client(h.app, "alice", **options), path))[0] == 200
 
 
-@on_each_adapter
+@on_each_loop
 async def test_cookies_and_their_csrf_value(harness):
     h = harness(
         {
@@ -133,13 +131,13 @@ async def test_cookies_and_their_csrf_value(harness):
     assert (await ask(client, "/refresh", method="post"))[0] == 200
 
 
-@on_each_adapter
+@on_each_loop
 async def test_without_csrf_protection_there_is_no_value(harness):
     h = harness({"JWT_TOKEN_LOCATION": ["cookies"], "JWT_COOKIE_CSRF_PROTECT": False})
     assert (await ask(jwt_client(h.app, "alice", location="cookies"), method="post"))[0] == 200
 
 
-@on_each_adapter
+@on_each_loop
 async def test_a_requests_own_header_goes_first(harness):
     h = harness()
     token = await h.mint("bob")
@@ -149,27 +147,27 @@ async def test_a_requests_own_header_goes_first(harness):
     assert (await ask(client))[1]["identity"] == "alice"
 
 
-@on_each_adapter
+@on_each_loop
 async def test_other_headers_of_the_application(harness):
     h = harness({"JWT_HEADER_NAME": "X-Token", "JWT_HEADER_TYPE": ""})
     assert (await ask(jwt_client(h.app, "alice")))[0] == 200
 
 
-@on_each_adapter
+@on_each_loop
 async def test_other_clients_stay_anonymous(harness):
     h = harness()
     assert (await ask(jwt_client(h.app, "alice")))[0] == 200
     assert (await ask(h.app.test_client()))[0] == 401
 
 
-@on_each_adapter
+@on_each_loop
 @pytest.mark.parametrize("location", ["json", "query_string", "", None])
 async def test_places_that_a_client_does_not_send_to(harness, location):
     with pytest.raises(ValueError, match="a test client sends tokens in"):
         jwt_client(harness().app, "alice", location=location)
 
 
-@on_each_adapter
+@on_each_loop
 async def test_an_application_without_a_manager(harness):
     app = harness.make_app(None)
     for use in (
@@ -181,7 +179,7 @@ async def test_an_application_without_a_manager(harness):
             use()
 
 
-@on_each_adapter
+@on_each_loop
 async def test_the_clock_stands_still(harness):
     h = harness()
     with frozen_clock(h.app, 1_800_000_000) as clock:
@@ -198,7 +196,7 @@ async def test_the_clock_stands_still(harness):
     assert (await ask(client))[1]["code"] == "token_immature"  # it is the present again
 
 
-@on_each_adapter
+@on_each_loop
 async def test_the_memory_store_goes_by_it_too(harness):
     h = harness()
     with frozen_clock(h.app) as clock:
@@ -210,7 +208,7 @@ async def test_the_memory_store_goes_by_it_too(harness):
     assert h.jwt.store.clock is not clock
 
 
-@on_each_adapter
+@on_each_loop
 async def test_a_clock_by_itself(harness):
     clock = FrozenClock(dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
     h = harness(clock=clock)
@@ -218,7 +216,7 @@ async def test_a_clock_by_itself(harness):
     assert found["claims"]["iat"] == clock() == 1767225600
 
 
-@on_each_adapter
+@on_each_loop
 async def test_an_outage(harness):
     h = harness()
     client = jwt_client(h.app, "alice")
@@ -231,7 +229,7 @@ async def test_an_outage(harness):
     assert (await ask(client))[0] == 200
 
 
-@on_each_adapter
+@on_each_loop
 async def test_nothing_is_forgotten_by_it(harness):
     h = harness()
     client = jwt_client(h.app, "alice", revoked=True)
@@ -248,7 +246,7 @@ def view(h):
     return h.colour(shown)
 
 
-@on_each_adapter
+@on_each_loop
 async def test_nobody_forgot_a_view(harness):
     h = harness({"JWT_DEFAULT_DENY": True})
     h.view("/account", h.api.jwt_required()(view(h)))
@@ -258,7 +256,7 @@ async def test_nobody_forgot_a_view(harness):
         assert_protected(h.app)
 
 
-@on_each_adapter
+@on_each_loop
 async def test_what_is_public_is_listed(harness):
     h = harness({"JWT_DEFAULT_DENY": True})
     h.view("/login", h.api.public(view(h)))

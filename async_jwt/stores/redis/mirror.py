@@ -39,6 +39,8 @@ __all__ = ["Mirror"]
 
 log: logging.Logger = logging.getLogger("async_jwt.store")
 
+_FAILED = "The mirror of revocations failed: %s"
+
 # How many looks there are in the time that the mirror may be behind.
 _LOOKS = 4
 # Seconds in which what is missing is waited for, so that one command asks for it all.
@@ -133,7 +135,7 @@ class Mirror:
         except StoreUnavailableError:
             pass  # what nobody could look at is asked for
         except Exception as problem:  # noqa: BLE001  # nobody else would see it
-            log.error("The mirror of revocations failed: %s", type(problem).__name__)
+            log.error(_FAILED, type(problem).__name__, extra={"event": "mirror_failed"})
         self._say_how_it_is()
 
     def hear(self, raw: bytes) -> None:
@@ -267,9 +269,12 @@ class Mirror:
         except StoreUnavailableError as problem:
             if problem.detail != self._said:
                 self._said = str(problem.detail)
-                log.warning("The mirror of revocations cannot be drawn, and checks ask: %s", self._said)
+                event = {"event": "mirror_late"}
+                log.warning(
+                    "The mirror of revocations cannot be drawn, and checks ask: %s", self._said, extra=event
+                )
         except Exception as problem:  # noqa: BLE001  # nobody else would see it
-            log.error("The mirror of revocations failed: %s", type(problem).__name__)
+            log.error(_FAILED, type(problem).__name__, extra={"event": "mirror_failed"})
         # Reading is work for the servers: it takes a fifth of the time at most.
         now = time.monotonic()
         self._draws_after = now + max(self._lag, 4 * (now - began))

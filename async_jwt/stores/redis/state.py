@@ -81,7 +81,8 @@ class State:
             return
         self.is_out, self._why, self._since = True, why, system_clock()
         meanwhile = "plain access tokens pass unchecked, all else is" if self._allows else "requests are"
-        log.error("%s. Until it answers, %s refused with 503", why, meanwhile)
+        event = {"event": "store_unavailable"}
+        log.error("%s. Until it answers, %s refused with 503", why, meanwhile, extra=event)
         self._tell("unavailable", why)
 
     def answered(self, line: Any) -> None:
@@ -89,7 +90,7 @@ class State:
         self._out.discard(line)
         if self.is_out and not self._out:
             self.is_out, self._since = False, system_clock()
-            log.warning("The revocation store answers again")
+            log.warning("The revocation store answers again", extra={"event": "store_available"})
             self._tell("available", "")
 
     def forget(self, line: Any = None) -> None:
@@ -105,7 +106,8 @@ class State:
             self._said_junk = True
             log.error(
                 "Somebody else wrote where the revocation store keeps a user's generation: that user's "
-                "requests are refused with 503 until the key is removed"
+                "requests are refused with 503 until the key is removed",
+                extra={"event": "store_junk"},
             )
 
     def writing(self, name: str, problem: str | None) -> None:
@@ -114,12 +116,13 @@ class State:
         if problem is None:
             self._write_problems.pop(name, None)
             if before and not self._write_problems:
-                log.warning("The revocation store revokes again")
+                log.warning("The revocation store revokes again", extra={"event": "store_revoking"})
                 self._tell("revoking", "")
             return
         self._write_problems[name] = problem
         if not before:
-            log.error("%s. Until it can, revocations are refused with 503", problem)
+            event = {"event": "store_not_revoking"}
+            log.error("%s. Until it can, revocations are refused with 503", problem, extra=event)
             self._tell("not_revoking", problem)
 
     def lost(self, why: str, *, denied: bool, elsewhere: bool = False) -> None:
@@ -131,7 +134,8 @@ class State:
             outcome = "Another process noticed it first"
         else:
             outcome = "All tokens made until now are refused: everybody signs in again"
-        log.critical("The revocation store lost data: %s. %s", why, outcome)
+        event = {"event": "store_data_lost"}
+        log.critical("The revocation store lost data: %s. %s", why, outcome, extra=event)
         self._tell("data_lost", why)
 
     def mirror(self, *, live: bool) -> None:
@@ -140,10 +144,11 @@ class State:
             return
         self._mirrors = live
         if live:
-            log.info("The mirror of revocations answers")
+            log.info("The mirror of revocations answers", extra={"event": "mirror_live"})
             self._tell("mirror_live", "")
         else:
-            log.warning("The mirror of revocations is behind: checks ask the servers")
+            text = "The mirror of revocations is behind: checks ask the servers"
+            log.warning(text, extra={"event": "mirror_late"})
             self._tell("mirror_late", "")
 
     def server(self, server: Server | None) -> None:
@@ -151,7 +156,7 @@ class State:
         known, self._server = self._server, server
         for (attribute, bad), warning in _WARNINGS.items():
             if getattr(server, attribute, None) is bad and getattr(known, attribute, None) is not bad:
-                log.warning(warning)
+                log.warning(warning, extra={"event": f"store_{attribute}"})
 
     def _tell(self, state: str, detail: str) -> None:
         if store_state_changed.receivers:

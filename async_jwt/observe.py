@@ -1,0 +1,239 @@
+"""OpenTelemetry: spans and metrics of checks, hooks and the store. Needs the extra `otel`.
+
+No span and no metric holds a token, a key, a CSRF value or who somebody is. All labels are of fixed
+sets, so that no client can make their number grow.
+
+Metrics:
+
+| name                          | kind               | attributes                |
+|-------------------------------|--------------------|---------------------------|
+| `async_jwt.check.duration`    | histogram, seconds | outcome, location, type   |
+| `async_jwt.hook.duration`     | histogram, seconds | hook, outcome             |
+| `async_jwt.store.duration`    | histogram, seconds | call, outcome             |
+| `async_jwt.tokens.issued`     | counter            | type                      |
+| `async_jwt.tokens.reused`     | counter            | kind                      |
+| `async_jwt.revocations`       | counter            | scope                     |
+| `async_jwt.store.available`   | gauge: 1 or 0      |                           |
+| `async_jwt.store.refused`     | counter            |                           |
+| `async_jwt.store.let_through` | counter            |                           |
+| `async_jwt.store.data_losses` | counter            |                           |
+| `async_jwt.store.staleness`   | gauge, seconds     |                           |
+| `async_jwt.store.mirrored`    | gauge              |                           |
+| `async_jwt.store.clock_ahead` | gauge, seconds     |                           |
+
+The outcome of a check is "accepted", "anonymous", or the code of the refusal, as clients get it; that of a
+hook or a call of the store is "ok", such a code, "error" for an exception of the application's own, or
+"cancelled". The type of a token is "access", "refresh" or "purpose".
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from opentelemetry import metrics, trace
+from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
+from opentelemetry.trace import SpanKind, StatusCode, TracerProvider
+
+from async_jwt.binding import Binding
+from async_jwt.core.observer import Act, Kind, kind_of, outcome_of
+from async_jwt.errors import JWTExtendedException
+from async_jwt.manager import EXTENSION
+from async_jwt.signals import token_issued, token_reused, token_revoked
+
+__all__ = ["instrument", "uninstrument"]
+
+_NAME: Final = "async_jwt"
+_CALLS: Final = frozenset(
+    {
+        "check",
+        "find_session",
+        "list_sessions",
+        "look_session",
+        "put_session",
+        "revoke_everything",
+        "revoke_session",
+        "revoke_token",
+        "revoke_user",
+        "stamp",
+    }
+)
+
+
+def instrument(
+    app: Any,
+    *,
+    tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
+) -> None:
+    """Measure an application's checks, hooks and store. Call it once, after `JWTManager(app)`.
+
+    Args:
+        app: a Quart or Flask application.
+        tracer_provider: where spans go; None is OpenTelemetry's global one.
+        meter_provider: where metrics go; likewise.
+
+    Raises:
+        RuntimeError: the application has no `JWTManager`, or is measured already.
+    """
+    binding = _binding_of(app)
+    if binding.observer is not None:
+        raise RuntimeError(f"The application {app.name!r} is instrumented already")
+    binding.observe(_Telemetry(binding, tracer_provider, meter_provider))
+
+
+def uninstrument(app: Any) -> None:
+    """Measure no more.
+
+    Raises:
+        RuntimeError: the application has no `JWTManager`.
+    """
+    binding = _binding_of(app)
+    observer = binding.observer
+    if isinstance(observer, _Telemetry):
+        observer.end()
+        binding.observe(None)
+
+
+def _binding_of(app: Any) -> Binding:
+    binding: Binding | None = app.extensions.get(EXTENSION)
+    if binding is None:
+        raise RuntimeError(f"The application {app.name!r} has no JWTManager: call init_app(app) first")
+    return binding
+
+
+class _Telemetry:
+    """Tells OpenTelemetry. An observer; see `core/observer.py`."""
+
+    def __init__(
+        self, binding: Binding, tracers: TracerProvider | None, meters: MeterProvider | None
+    ) -> None:
+        self._binding = binding
+        self._status: Callable[[], Any] | None = None
+        self._tracer = trace.get_tracer(_NAME, tracer_provider=tracers)
+        meter = metrics.get_meter(_NAME, meter_provider=meters)
+        self._durations = {
+            kind: meter.create_histogram(f"async_jwt.{kind}.duration", "s", about)
+            for kind, about in (
+                ("check", "How long the checks of requests took."),
+                ("hook", "How long the application's hooks took."),
+                ("store", "How long calls of the store took."),
+            )
+        }
+        self._issued = meter.create_counter("async_jwt.tokens.issued", "{token}", "Tokens that were made.")
+        self._reused = meter.create_counter(
+            "async_jwt.tokens.reused", "{token}", "Replays of refresh tokens."
+        )
+        self._revoked = meter.create_counter("async_jwt.revocations", "{revocation}", "Revocations stored.")
+        self._watch_status(meter)
+        for signal, receiver in self._receivers():
+            signal.connect(receiver, sender=binding.app)
+
+    def end(self) -> None:
+        """Listen no more."""
+        for signal, receiver in self._receivers():
+            signal.disconnect(receiver, sender=self._binding.app)
+        self._status = None
+
+    @contextmanager
+    def act(self, kind: Kind, name: str) -> Iterator[Act]:
+        """Something begins; it ends with the context."""
+        act = Act(kind, name)
+        title = "async_jwt.check" if kind == "check" else f"async_jwt.{kind} {name}"
+        start = time.perf_counter()
+        span_kind = SpanKind.CLIENT if kind == "store" else SpanKind.INTERNAL
+        # Exceptions are not recorded: their texts may hold what the application put into them.
+        with self._tracer.start_as_current_span(
+            title, kind=span_kind, record_exception=False, set_status_on_exception=False
+        ) as span:
+            try:
+                yield act
+            except BaseException as error:
+                act.outcome = outcome_of(error)
+                status = error.status if isinstance(error, JWTExtendedException) else 500
+                if isinstance(error, Exception) and status >= 500:
+                    span.set_status(StatusCode.ERROR, act.outcome)
+                raise
+            finally:
+                labels = {"outcome": act.outcome, **act.details}
+                if kind != "check":
+                    labels["hook" if kind == "hook" else "call"] = name
+                for label, value in labels.items():
+                    span.set_attribute(f"async_jwt.{label}", value)
+                self._durations[kind].record(time.perf_counter() - start, labels)
+
+    def store(self, store: Any) -> Any:
+        """The same store, with each of its calls observed; one that never waits as it is."""
+        return store if getattr(store, "awaits_nothing", False) else _ObservedStore(store, self)
+
+    def _receivers(self) -> Iterable[tuple[Any, Callable[..., None]]]:
+        return (
+            (token_issued, self._note_issued),
+            (token_reused, self._note_reused),
+            (token_revoked, self._note_revoked),
+        )
+
+    def _note_issued(self, _: Any, *, type: Any, **__: Any) -> None:
+        self._issued.add(1, {"type": kind_of(type)})
+
+    def _note_reused(self, _: Any, *, kind: str, **__: Any) -> None:
+        self._reused.add(1, {"kind": kind})
+
+    def _note_revoked(self, _: Any, *, scope: str, **__: Any) -> None:
+        self._revoked.add(1, {"scope": scope})
+
+    def _watch_status(self, meter: Meter) -> None:
+        """Have the store's own numbers read whenever metrics are collected."""
+        self._status = getattr(self._binding.store, "status", None)
+        gauges = {
+            "available": ("", "Whether the store answers."),
+            "staleness": ("s", "By how much answers from the mirror may be behind."),
+            "mirrored": ("{revocation}", "Revocations that the mirror holds."),
+            "clock_ahead": ("s", "By how much the store's clock is ahead of this machine's."),
+        }
+        counters = {
+            "refused": ("{call}", "Calls that the store did not answer."),
+            "let_through": ("{check}", "Checks that an outage let through."),
+            "data_losses": ("{loss}", "How often the store forgot revocations."),
+        }
+        for name, (unit, about) in gauges.items():
+            meter.create_observable_gauge(f"async_jwt.store.{name}", [self._reader(name)], unit, about)
+        for name, (unit, about) in counters.items():
+            meter.create_observable_counter(f"async_jwt.store.{name}", [self._reader(name)], unit, about)
+
+    def _reader(self, name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        mine = weakref.ref(self)  # a meter keeps its callbacks for ever, and nothing here an application
+
+        def read(_: CallbackOptions) -> Iterable[Observation]:
+            telemetry = mine()
+            status = None if telemetry is None else telemetry._status  # noqa: SLF001  # its own
+            value = None if status is None else getattr(status(), name)
+            return () if value is None else (Observation(int(value) if isinstance(value, bool) else value),)
+
+        return read
+
+
+class _ObservedStore:
+    """A store whose calls are observed. All else of it is as it was."""
+
+    def __init__(self, store: Any, telemetry: _Telemetry) -> None:
+        self._store = store
+        self.start, self.close = store.start, store.close
+        for name in _CALLS:
+            call = getattr(store, name, None)
+            if call is not None:
+                setattr(self, name, _observed(call, name, telemetry))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+def _observed(call: Callable[..., Any], name: str, telemetry: _Telemetry) -> Callable[..., Any]:
+    async def observed(*args: Any, **kwargs: Any) -> Any:
+        with telemetry.act("store", name):
+            return await call(*args, **kwargs)
+
+    return observed
