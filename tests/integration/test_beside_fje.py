@@ -89,7 +89,7 @@ def test_every_token_gets_the_same_answer(name, loaders, is_long):
     asked = 0
     asks = itertools.product(tokens().items(), views, places)
     # All of them take minutes. Each kind of token meets each view and each place anyway, here or there.
-    step = 1 if is_long or len(views) * len(places) < 6 else 3
+    step = 1 if is_long or len(views) * len(places) < 6 else 7
     for (what, token), view, where in itertools.islice(asks, int(loaders), None, step):
         if what == "aud number":
             continue  # see below
@@ -102,7 +102,7 @@ def test_every_token_gets_the_same_answer(name, loaders, is_long):
                 assert found[:2] == expected[:2], (what, view, where, method)
             else:
                 assert found == expected, (what, view, where, method)
-    assert asked >= 60
+    assert asked >= 40
 
 
 HEADERS = ["", "Bearer", "Bearer ", "Bearer  {}", "bearer {}", "Basic {}", "{}", "Bearer {} {}", "Bearer {},"]
