@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
 from async_jwt.core.authenticate import Authentication, Record
@@ -211,18 +213,55 @@ class Binding:
         self.observer = observer
         self._rebuild()
 
-    def take_time_from(self, clock: Clock) -> Clock:
-        """Go by another clock from now on, as tests do. Returns the former one."""
-        former, self._clock = self._clock, clock
-        if isinstance(self._opened, MemoryStore):
-            self._opened.clock = clock
+    @contextmanager
+    def taking_time_from(self, clock: Clock) -> Iterator[None]:
+        """Go by another clock for a while, as tests do."""
+        store = self._opened if isinstance(self._opened, MemoryStore) else None
+        before, of_store = self._clock, None if store is None else store.clock
+        self._clock = clock
+        if store is not None:
+            store.clock = clock
         self._rebuild()
-        return former
+        try:
+            yield
+        finally:
+            self._clock = before
+            if store is not None and of_store is not None:
+                store.clock = of_store
+            self._rebuild()
 
-    def stand_in(self, store: Store | None) -> None:
-        """Have another store answer in the place of the application's, as tests do; None ends that."""
-        self._stand_in = store
+    @contextmanager
+    def standing_in(self, store: Store) -> Iterator[None]:
+        """Have another store answer in the place of the application's for a while, as tests do."""
+        before, self._stand_in = self._stand_in, store
         self._rebuild()
+        try:
+            yield
+        finally:
+            self._stand_in = before
+            self._rebuild()
+
+    def without_stand_in(self) -> Binding:
+        """The same application, whose own store answers."""
+        twin = copy.copy(self)
+        twin.forget_stand_in()
+        return twin
+
+    def forget_stand_in(self) -> None:
+        """Have the application's own store answer again."""
+        self._stand_in = None
+        self._rebuild()
+
+    @asynccontextmanager
+    async def in_context(self) -> AsyncIterator[None]:
+        """Within the application's context, whichever kind its framework has."""
+        context = self.app.app_context()
+        if hasattr(context, "__aenter__"):
+            async with context:
+                yield
+        else:
+            with context:
+                yield
 
     def _current_record(self) -> Record | None:
         record: Record | None = getattr(self._surroundings.current_request(), self._slot, None)
@@ -232,6 +271,10 @@ class Binding:
         settings = self._live.current()
         if settings.hook_timeout is not None:
             self._hooks.refuse_untimed()
+        if settings.key_folder is not None and self._ring is not None:
+            raise ConfigurationError(
+                "JWT_KEY_FOLDER must not be set beside JWTManager(keys=...): one holds the keys"
+            )
         if self._given_store is not None:
             self._opened = self._given_store
         elif settings.store_uri != self._store_uri:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,57 +59,89 @@ class KeyFolder:
                 f"The key folder {self.path} cannot be read: {_why(problem)}{fix}"
             ) from None
 
-    def put(self, key: Key) -> Path:
-        """Write a key, in the place of what has its id: whole or not at all, for its owner's eyes only.
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds no key yet, be it that there is no such folder.
 
         Raises:
-            ConfigurationError: the folder cannot be written to, or the key has no id or cannot sign.
+            ConfigurationError: it cannot be read.
         """
-        if key.kid is None or not key.can_sign:
-            raise ConfigurationError(
-                f"{key!r} cannot be put into a key folder: it needs an id and a private half"
-            )
-        jwk = {**key.private_jwk(), **dict(_times_of(key))}
-        file = self._file_of(key.kid)
+        try:
+            return not self.path.exists() or not self.files()
+        except OSError as problem:
+            raise ConfigurationError(f"The key folder {self.path} cannot be read: {_why(problem)}") from None
+
+    def put(self, key: Key) -> Path:
+        """Write a key, in the place of what has its id: whole, or not at all.
+
+        A new file is for its owner alone, who is the folder's. One that is there keeps its owner, its mode,
+        and what members of others it has.
+
+        Raises:
+            ConfigurationError: the folder cannot be written to, or the key has no id.
+        """
+        if key.kid is None:
+            raise ConfigurationError(f"{key!r} cannot be put into a key folder: it needs an id")
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Made with 0600. In the same folder, so that it can be renamed in one step.
-            descriptor, name = tempfile.mkstemp(prefix=".", dir=self.path)
-            try:
-                with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                    json.dump(jwk, stream, indent=2, sort_keys=True)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                Path(name).replace(file)
-            except BaseException:
-                Path(name).unlink()
-                raise
+            file = self._file_of(key.kid)
+            before = json.loads(file.read_bytes()) if file.exists() else {}
+            kept = {name: value for name, value in before.items() if name not in _TIMES}
+            own = key.private_jwk() if key.can_sign else key.public_jwk()
+            self._replace(file, {**kept, **own, **dict(_times_of(key))})
         except OSError as problem:
             raise ConfigurationError(
                 f"The key folder {self.path} cannot be written to: {_why(problem)}"
             ) from None
         return file
 
+    def _replace(self, file: Path, jwk: dict[str, Any]) -> None:
+        # Made with 0600. In the same folder, so that it can be renamed in one step.
+        descriptor, name = tempfile.mkstemp(prefix=".", dir=self.path)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                json.dump(jwk, stream, indent=2, sort_keys=True)
+                stream.flush()
+                os.fsync(stream.fileno())
+            like = (file if file.exists() else self.path).stat()
+            if file.exists():
+                Path(name).chmod(stat.S_IMODE(like.st_mode))
+            with suppress(
+                PermissionError, AttributeError
+            ):  # who is not root gives nothing away; nor does Windows
+                shutil.chown(name, like.st_uid, like.st_gid)
+            Path(name).replace(file)
+        except BaseException:
+            Path(name).unlink()
+            raise
+
     def _file_of(self, kid: str) -> Path:
         """Where the key of an id stands, or a new file for it, which is named after it where that can be."""
-        for file in self.files() if self.path.is_dir() else ():
+        for file in self.files():
             if self._read(file).kid == kid:
                 return file
         name = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in kid)[:100]
-        return self.path / f"{name}{_SUFFIX}"
+        file = self.path / f"{name}{_SUFFIX}"
+        if not file.exists():
+            return file
+        return self.path / f"{name}-{hashlib.sha256(kid.encode()).hexdigest()[:12]}{_SUFFIX}"
 
     def _read(self, file: Path) -> Key:
         try:
             jwk: Any = json.loads(file.read_bytes())
             if not isinstance(jwk, dict):
                 raise ConfigurationError("it holds no JSON Web Key")  # noqa: TRY301  # as of a wrong key
-            return Key.from_jwk(jwk, **{name: jwk[name] for name in _TIMES if name in jwk})
+            key = Key.from_jwk(jwk, **{name: jwk[name] for name in _TIMES if name in jwk})
+            if key.kid is None:
+                raise ConfigurationError("a secret needs a kid")  # noqa: TRY301
         except ConfigurationError as problem:
             reason = str(problem)
         except OSError as problem:
             reason = _why(problem)
         except (ValueError, RecursionError):
             reason = "it is no JSON"
+        else:
+            return key
         raise ConfigurationError(f"The key file {file}: {reason}")
 
     def __repr__(self) -> str:

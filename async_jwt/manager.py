@@ -16,7 +16,15 @@ from async_jwt.keyring import KeyRing
 from async_jwt.operations import Operations
 from async_jwt.stores.contract import Store
 
-__all__ = ["EXTENSION", "AsyncManager", "Loader", "Manager", "ManagerOperations", "OperationsOf"]
+__all__ = [
+    "EXTENSION",
+    "AsyncManager",
+    "Loader",
+    "Manager",
+    "ManagerOperations",
+    "OperationsOf",
+    "binding_of",
+]
 
 EXTENSION = "async_jwt"
 """The key of `app.extensions` that holds an application's binding."""
@@ -24,6 +32,20 @@ EXTENSION = "async_jwt"
 F = TypeVar("F", bound=Callable[..., Any])
 
 _numbers = itertools.count(1)
+
+
+def binding_of(app: Any) -> Binding:
+    """What an application keeps of the manager that was initialised last.
+
+    Raises:
+        RuntimeError: it has none.
+    """
+    binding: Binding | None = app.extensions.get(EXTENSION)
+    if binding is None:
+        raise RuntimeError(
+            f"The application {app.name!r} has no JWTManager: call JWTManager(app) or init_app(app)"
+        )
+    return binding
 
 
 class Loader:

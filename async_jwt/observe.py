@@ -21,9 +21,10 @@ Metrics:
 | `async_jwt.store.mirrored`    | gauge              |                           |
 | `async_jwt.store.clock_ahead` | gauge, seconds     |                           |
 
-The outcome of a check is "accepted", "anonymous", or the code of the refusal, as clients get it; that of a
-hook or a call of the store is "ok", such a code, "error" for an exception of the application's own, or
-"cancelled". The type of a token is "access", "refresh" or "purpose".
+All have the attribute `app`, the application's name. The outcome of a check is "accepted", "anonymous",
+or the code of the refusal, as clients get it; that of a hook or a call of the store is "ok", such a code,
+"error" for an exception of the application's own, or "cancelled". The type of a token is "access",
+"refresh" or "purpose".
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from opentelemetry.trace import SpanKind, StatusCode, TracerProvider
 from async_jwt.binding import Binding
 from async_jwt.core.observer import Act, Kind, kind_of, outcome_of
 from async_jwt.errors import JWTExtendedException
-from async_jwt.manager import EXTENSION
+from async_jwt.manager import binding_of
 from async_jwt.signals import token_issued, token_reused, token_revoked
 
 __all__ = ["instrument", "uninstrument"]
@@ -79,7 +80,7 @@ def instrument(
     Raises:
         RuntimeError: the application has no `JWTManager`, or is measured already.
     """
-    binding = _binding_of(app)
+    binding = binding_of(app)
     if binding.observer is not None:
         raise RuntimeError(f"The application {app.name!r} is instrumented already")
     binding.observe(_Telemetry(binding, tracer_provider, meter_provider))
@@ -91,18 +92,11 @@ def uninstrument(app: Any) -> None:
     Raises:
         RuntimeError: the application has no `JWTManager`.
     """
-    binding = _binding_of(app)
+    binding = binding_of(app)
     observer = binding.observer
     if isinstance(observer, _Telemetry):
         observer.end()
         binding.observe(None)
-
-
-def _binding_of(app: Any) -> Binding:
-    binding: Binding | None = app.extensions.get(EXTENSION)
-    if binding is None:
-        raise RuntimeError(f"The application {app.name!r} has no JWTManager: call init_app(app) first")
-    return binding
 
 
 class _Telemetry:
@@ -112,7 +106,8 @@ class _Telemetry:
         self, binding: Binding, tracers: TracerProvider | None, meters: MeterProvider | None
     ) -> None:
         self._binding = binding
-        self._status: Callable[[], Any] | None = None
+        self._app = {"app": binding.app.name}
+        self._is_over = False
         self._tracer = trace.get_tracer(_NAME, tracer_provider=tracers)
         meter = metrics.get_meter(_NAME, meter_provider=meters)
         self._durations = {
@@ -136,7 +131,7 @@ class _Telemetry:
         """Listen no more."""
         for signal, receiver in self._receivers():
             signal.disconnect(receiver, sender=self._binding.app)
-        self._status = None
+        self._is_over = True
 
     @contextmanager
     def act(self, kind: Kind, name: str) -> Iterator[Act]:
@@ -158,7 +153,7 @@ class _Telemetry:
                     span.set_status(StatusCode.ERROR, act.outcome)
                 raise
             finally:
-                labels = {"outcome": act.outcome, **act.details}
+                labels = {**self._app, "outcome": act.outcome, **act.details}
                 if kind != "check":
                     labels["hook" if kind == "hook" else "call"] = name
                 for label, value in labels.items():
@@ -177,17 +172,16 @@ class _Telemetry:
         )
 
     def _note_issued(self, _: Any, *, type: Any, **__: Any) -> None:
-        self._issued.add(1, {"type": kind_of(type)})
+        self._issued.add(1, {**self._app, "type": kind_of(type)})
 
     def _note_reused(self, _: Any, *, kind: str, **__: Any) -> None:
-        self._reused.add(1, {"kind": kind})
+        self._reused.add(1, {**self._app, "kind": kind})
 
     def _note_revoked(self, _: Any, *, scope: str, **__: Any) -> None:
-        self._revoked.add(1, {"scope": scope})
+        self._revoked.add(1, {**self._app, "scope": scope})
 
     def _watch_status(self, meter: Meter) -> None:
         """Have the store's own numbers read whenever metrics are collected."""
-        self._status = getattr(self._binding.store, "status", None)
         gauges = {
             "available": ("", "Whether the store answers."),
             "staleness": ("s", "By how much answers from the mirror may be behind."),
@@ -204,14 +198,20 @@ class _Telemetry:
         for name, (unit, about) in counters.items():
             meter.create_observable_counter(f"async_jwt.store.{name}", [self._reader(name)], unit, about)
 
+    def observations(self, name: str) -> Iterable[Observation]:
+        """One of the numbers of the store that is in use now, if it has that."""
+        status = None if self._is_over else getattr(self._binding.store, "status", None)
+        value = None if status is None else getattr(status(), name, None)
+        if value is None:
+            return ()
+        return (Observation(int(value) if isinstance(value, bool) else value, self._app),)
+
     def _reader(self, name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
         mine = weakref.ref(self)  # a meter keeps its callbacks for ever, and nothing here an application
 
         def read(_: CallbackOptions) -> Iterable[Observation]:
             telemetry = mine()
-            status = None if telemetry is None else telemetry._status  # noqa: SLF001  # its own
-            value = None if status is None else getattr(status(), name)
-            return () if value is None else (Observation(int(value) if isinstance(value, bool) else value),)
+            return () if telemetry is None else telemetry.observations(name)
 
         return read
 

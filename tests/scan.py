@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
+import traceback
 from base64 import urlsafe_b64encode
 from typing import Any
 
@@ -74,7 +75,8 @@ def _telling(name: str) -> Any:
     @functools.wraps(original)
     def told(self: logging.Logger, *args: Any, **kwargs: Any) -> None:
         message, *rest = args[1:] if name == "log" else args
-        SCAN.look(f"logger {self.name}", _rendered(message, tuple(rest), kwargs))
+        trace = traceback.format_exc() if name == "exception" or kwargs.get("exc_info") else ""
+        SCAN.look(f"logger {self.name}", _rendered(message, tuple(rest), kwargs) + trace)
         kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
         original(self, *args, **kwargs)
 
@@ -105,6 +107,9 @@ def install() -> None:
     def made(self: Key, material: Any, *args: Any, **kwargs: Any) -> None:
         SCAN.keep(material)
         make(self, material, *args, **kwargs)
+        if self.can_sign and not self.algorithm.startswith("HS"):
+            jwk = self.private_jwk()
+            SCAN.keep(jwk["d"])
 
     issue.encode = encoded
     Key.__init__ = made  # type: ignore[method-assign]

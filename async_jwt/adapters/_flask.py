@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from flask import Flask, Request, Response, current_app, request, stream_with_context
 
-from async_jwt.adapters._werkzeug import WerkzeugView, object_of
+from async_jwt.adapters._werkzeug import WerkzeugView, object_of, response_of
 from async_jwt.adapters.facade import Check, PublicAPI
 from async_jwt.adapters.lasting import run_lasting, share, wait_lasting
 from async_jwt.adapters.protect import answers_options, is_undecided, tell_open
@@ -231,6 +231,8 @@ def _around_views(app: Flask, binding: Binding, api: PublicAPI) -> None:
         try:
             return dispatch(*args)
         except JWTExtendedException as error:
+            if response_of(error) is not None:
+                raise
             raise run(api.answered(app, error), binding.realm()) from error
 
     app.dispatch_request = checked  # type: ignore[method-assign]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import inspect
 import logging
+import re
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar, overload
@@ -259,15 +260,14 @@ class PublicAPI(Operations):
 
     async def answer(self, app: Any, error: JWTExtendedException) -> Any:
         """The response to an error: what it carries, or what the loaders say. For adapters."""
-        return _werkzeug.response_of(await self.answered(app, error))
+        carried = _werkzeug.response_of(error)
+        return _werkzeug.response_of(await self.answered(app, error)) if carried is None else carried
 
     async def answered(self, app: Any, error: JWTExtendedException) -> JWTExtendedException:
         """An error that a view raises as one that carries its response. For adapters.
 
         Extensions with an error handling of their own know no other.
         """
-        if _werkzeug.response_of(error) is not None:
-            return error
         return await self._refusal(app.extensions[EXTENSION], error)
 
     async def _refusal(self, binding: Binding, error: JWTExtendedException) -> JWTExtendedException:
@@ -439,7 +439,7 @@ class PublicAPI(Operations):
             response: a response object.
             pair: what `create_token_pair` returned.
         """
-        refuse_coroutine(pair, "create_token_pair(...)")
+        refuse_coroutine(pair, "write `await create_token_pair(...)`")
         self._set(response, pair.access_token, False, None, None)
         self._set(response, pair.refresh_token, True, None, None)
 
@@ -553,7 +553,8 @@ class PublicAPI(Operations):
         if request is None:
             return
         view = self._framework.view(request)
-        if settings.cookie_secure and view.origin.startswith("http:"):
+        # To themselves browsers take Secure cookies over http.
+        if settings.cookie_secure and re.match(r"http://(?!localhost\b|127\.0\.0\.1\b|\[::1\])", view.origin):
             self._binding().note_insecure()
         checks_csrf = settings.cookie_csrf_protect and settings.csrf_check_origin
         if checks_csrf and view.method in settings.csrf_methods:

@@ -21,7 +21,7 @@ from quart import (
 from werkzeug.local import LocalProxy
 
 from async_jwt.adapters._quart_websocket import Socket, close_code, current, mix_in, refusal_in
-from async_jwt.adapters._werkzeug import WerkzeugView, object_of
+from async_jwt.adapters._werkzeug import WerkzeugView, object_of, response_of
 from async_jwt.adapters.facade import Check, PublicAPI
 from async_jwt.adapters.protect import answers_options, is_undecided, protect, public, tell_open
 from async_jwt.binding import Binding, Surroundings
@@ -200,6 +200,8 @@ def _around_views(app: Quart, binding: Binding) -> None:
         try:
             return await dispatch_request(*args)
         except JWTExtendedException as error:
+            if response_of(error) is not None:
+                raise
             raise await _api.answered(app, error) from error
 
     @wraps(dispatch_websocket)

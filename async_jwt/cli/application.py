@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import sysconfig
+import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from types import FrameType
 from typing import Any, TypeVar
 
 import click
@@ -15,10 +18,10 @@ from async_jwt.binding import Binding
 from async_jwt.core.issue import subject_of
 from async_jwt.core.realm import Realm
 from async_jwt.errors import ConfigurationError, JWTExtendedException, StoreUnavailableError
-from async_jwt.manager import EXTENSION
+from async_jwt.manager import binding_of
 from async_jwt.stores.memory import MemoryStore
 
-__all__ = ["NO", "Commands", "Failure", "binding", "login_of", "refuse_memory", "run"]
+__all__ = ["NO", "UNAVAILABLE", "WRONG", "Commands", "Failure", "binding", "login_of", "refuse_memory", "run"]
 
 T = TypeVar("T")
 
@@ -26,14 +29,16 @@ log: logging.Logger = logging.getLogger("async_jwt")
 
 NO = 1
 """The exit code of an answer that is no."""
-_WRONG = 2
-_UNAVAILABLE = 3
+WRONG = 2
+"""That of a wrong argument, setting or hook."""
+UNAVAILABLE = 3
+"""That of a store that cannot be reached."""
 
 
 class Failure(click.ClickException):
     """What ends a command: one line for its user, and an exit code."""
 
-    def __init__(self, message: str, exit_code: int = _WRONG) -> None:
+    def __init__(self, message: str, exit_code: int = WRONG) -> None:
         super().__init__(message)
         self.exit_code = exit_code  # type: ignore[misc]  # as click's own do
 
@@ -46,7 +51,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except StoreUnavailableError as problem:
-            raise Failure(f"The store cannot be reached: {problem}", _UNAVAILABLE) from None
+            raise Failure(f"The store cannot be reached: {problem}", UNAVAILABLE) from None
         except (ConfigurationError, JWTExtendedException, ValueError, TypeError) as problem:
             if _is_of_the_application(problem):
                 raise
@@ -63,12 +68,10 @@ def binding() -> Binding:
     if not hasattr(info, "load_app"):
         raise Failure("Run this as `flask jwt` or `quart jwt`, or from a command line made of their groups")
     app = info.load_app()
-    bound: Binding | None = app.extensions.get(EXTENSION)
-    if bound is None:
-        raise Failure(
-            f"The application {app.name!r} has no JWTManager: call JWTManager(app) or init_app(app)"
-        )
-    return bound
+    try:
+        return binding_of(app)
+    except RuntimeError as problem:
+        raise Failure(str(problem)) from None
 
 
 def run(bound: Binding, work: Callable[[], Awaitable[T]], *, asks_hooks: bool = False) -> T:
@@ -84,11 +87,7 @@ def run(bound: Binding, work: Callable[[], Awaitable[T]], *, asks_hooks: bool = 
     async def main() -> T:
         app = bound.app
         async with AsyncExitStack() as stack:
-            context = app.app_context()
-            if hasattr(context, "__aenter__"):
-                await stack.enter_async_context(context)
-            else:
-                stack.enter_context(context)
+            await stack.enter_async_context(bound.in_context())
             stack.push_async_callback(bound.close)
             if asks_hooks and inspect.iscoroutinefunction(getattr(app, "startup", None)):
                 await app.startup()
@@ -139,10 +138,18 @@ async def login_of(realm: Realm, identity: str) -> Any:
 
 def _is_of_the_application(problem: BaseException) -> bool:
     """Whether an error was raised by the application's own code: its developer wants the traceback."""
-    trace = problem.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    name = "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")
-    return not isinstance(problem, ConfigurationError | JWTExtendedException) and not name.startswith(
-        "async_jwt."
-    )
+    if isinstance(problem, ConfigurationError | JWTExtendedException):
+        return False
+    after: list[FrameType] = []
+    for frame, _ in traceback.walk_tb(problem.__traceback__):
+        if frame.f_globals.get("__name__", "").startswith("async_jwt."):
+            after = []
+        else:
+            after.append(frame)
+    # What we called last: a hook, or something of Python's own such as its JSON.
+    return bool(after) and not _is_pythons(after[0].f_code.co_filename)
+
+
+def _is_pythons(file: str) -> bool:
+    paths = sysconfig.get_paths()
+    return file.startswith((paths["stdlib"], "<frozen")) and not file.startswith(paths["purelib"])

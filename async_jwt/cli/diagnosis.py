@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import os
+import re
+import stat
+from base64 import urlsafe_b64decode
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -12,13 +16,14 @@ from urllib.parse import urlsplit
 
 from async_jwt.adapters.protect import routes_of
 from async_jwt.binding import Binding
+from async_jwt.cli.application import Failure
 from async_jwt.cli.explain import presented
 from async_jwt.core.policy import ACCESS
 from async_jwt.core.realm import Realm
 from async_jwt.core.settings import Settings
 from async_jwt.errors import ConfigurationError, JWTExtendedException, StoreUnavailableError
 from async_jwt.keyfolder import KeyFolder
-from async_jwt.keyring import KeyRing
+from async_jwt.keys import Key
 from async_jwt.operations import Operations
 
 __all__ = ["Finding", "of_hooks", "of_keys", "of_settings", "of_store", "of_views"]
@@ -27,18 +32,9 @@ Level = Literal["error", "warning"]
 
 _DAY = 86400.0
 _UNSAFE: Final = ("DELETE", "PATCH", "POST", "PUT")
-# As it stands in tutorials.
-_KNOWN: Final = (
-    "secret",
-    "changeme",
-    "change-me",
-    "change_me",
-    "password",
-    "example",
-    "your-",
-    "super",
-    "jwt-",
-    "dev",
+# Words of tutorials, by themselves: random letters spell them now and then, but not between dashes.
+_TUTORIALS: Final = re.compile(
+    rb"(?<![a-z0-9])(change-?_?me|default|development|example|password|please|production|secret|super|testing|your)(?![a-z0-9])"
 )
 
 
@@ -120,18 +116,6 @@ def _of_tokens(settings: Settings) -> Iterator[Finding]:
             "a token without `type` counts as an access token",
             "set it to True unless the tokens are of a foreign issuer",
         )
-    for name, made, accepted in (
-        ("AUDIENCE", settings.encode_audience, settings.decode_audience),
-        ("ISSUER", settings.encode_issuer, settings.decode_issuer),
-    ):
-        own = {made} if isinstance(made, str) else set(made or ())
-        if accepted is not None and not own & set(accepted):
-            yield Finding(
-                "error",
-                f"JWT_DECODE_{name}",
-                "it accepts none of this application's own tokens",
-                f"let JWT_ENCODE_{name} be one that it names",
-            )
 
 
 def _of_locations(settings: Settings) -> Iterator[Finding]:
@@ -216,52 +200,96 @@ def _of_csrf(settings: Settings) -> Iterator[Finding]:
 def of_keys(realm: Realm) -> Iterator[Finding]:
     """What the keys are worth. They are loaded."""
     settings, ring, now = realm.settings, realm.ring, realm.clock()
-    if realm.has_keys_of_settings and settings.algorithm.startswith("HS"):
-        yield from _of_secret(settings)
+    own = [key for key in ring.keys if key.can_sign]
+    if own or "encode_key" in realm.hooks:
+        yield from _of_own_tokens(settings)
     for key in ring.keys:
-        ends_soon = now < key.accepted_until < now + 7 * _DAY
-        if key.can_sign and ends_soon and _is_last(ring, key.accepted_until):
-            yield Finding(
-                "warning",
-                "keys",
-                f"the key {key.kid} is accepted for less than a week, and none follows it",
-                "bring in the next one: `keys rotate`",
-            )
-    if settings.key_folder is not None:
-        for file in KeyFolder(settings.key_folder).files():
-            if file.stat().st_mode & 0o077:
-                yield Finding(
-                    "error",
-                    "JWT_KEY_FOLDER",
-                    f"{file} can be read by others than its owner",
-                    f"chmod 600 {file}",
-                )
-
-
-def _is_last(ring: KeyRing, end: float) -> bool:
-    return not any(key.can_sign and key.accepted_until > end for key in ring.keys)
-
-
-def _of_secret(settings: Settings) -> Iterator[Finding]:
-    own = settings.secret_key is not None
-    secret = settings.secret_key if own else settings.app_secret_key
-    data = secret.encode() if isinstance(secret, str) else secret or b""
-    about = "JWT_SECRET_KEY" if own else "SECRET_KEY"
-    fix = f"take one from secrets.token_hex(64) for {about}"
-    least = int(settings.algorithm[2:]) // 8
-    if len(data) < least:
-        yield Finding("error", about, f"it is shorter than {least} bytes, so that tokens can be forged", fix)
-    elif len(set(data)) < 10:
-        yield Finding("error", about, "it is made of few different letters, so that it can be guessed", fix)
-    elif any(known.encode() in data.lower() for known in _KNOWN):
-        yield Finding("error", about, "it looks like one from a tutorial, so that it can be guessed", fix)
-    if not own:
+        if key.algorithm.startswith("HS"):
+            yield from _of_secret(key, settings)
+    if realm.has_keys_of_settings and settings.secret_key is None and settings.algorithm.startswith("HS"):
         yield Finding(
             "warning",
             "JWT_SECRET_KEY",
             "SECRET_KEY signs tokens as well as the framework's sessions: whoever learns it has both",
             "give tokens a secret of their own",
         )
+    if own and not any(now < key.accepted_until for key in own):
+        yield Finding(
+            "error",
+            "keys",
+            "the time of all keys is over, and no token can be made",
+            "make one: `keys rotate`",
+        )
+    last = max(own, key=lambda key: key.accepted_until, default=None)
+    if last is not None and now < last.accepted_until < now + 7 * _DAY:
+        yield Finding(
+            "warning",
+            "keys",
+            f"the key {last.kid} is accepted for less than a week, and none follows it",
+            "bring in the next one: `keys rotate`",
+        )
+    if settings.key_folder is not None and os.name != "nt":
+        yield from _of_files(KeyFolder(settings.key_folder))
+
+
+def _of_own_tokens(settings: Settings) -> Iterator[Finding]:
+    for name, made, accepted in (
+        ("AUDIENCE", settings.encode_audience, settings.decode_audience),
+        ("ISSUER", settings.encode_issuer, settings.decode_issuer),
+    ):
+        own = {made} if isinstance(made, str) else set(made or ())
+        if accepted is not None and not own & set(accepted):
+            yield Finding(
+                "error",
+                f"JWT_DECODE_{name}",
+                "it accepts none of this application's own tokens",
+                f"let JWT_ENCODE_{name} be one that it names",
+            )
+
+
+def _of_files(folder: KeyFolder) -> Iterator[Finding]:
+    if folder.path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        yield Finding(
+            "error",
+            "JWT_KEY_FOLDER",
+            f"others than its owner can put keys into {folder.path}",
+            f"chmod go-w {folder.path}",
+        )
+    for file in folder.files():
+        mode = file.stat().st_mode
+        if mode & stat.S_IRWXO or mode & stat.S_IWGRP:
+            yield Finding("error", "JWT_KEY_FOLDER", f"everybody can read {file}", f"chmod 600 {file}")
+        elif mode & stat.S_IRGRP:
+            yield Finding(
+                "warning",
+                "JWT_KEY_FOLDER",
+                f"the group of {file} can read it",
+                f"chmod 600 {file}, unless it is meant",
+            )
+
+
+def _of_secret(key: Key, settings: Settings) -> Iterator[Finding]:
+    data = urlsafe_b64decode(key.private_jwk()["k"] + "==")
+    about = _name_of(data, settings) or f"the key {key.kid}"
+    fix = f"take one from secrets.token_hex(64) for {about}"
+    least = int(key.algorithm[2:]) // 8
+    if len(data) < least:
+        yield Finding("error", about, f"it is shorter than {least} bytes, so that tokens can be forged", fix)
+    elif len(set(data)) < 10:
+        yield Finding("error", about, "it is made of few different letters, so that it can be guessed", fix)
+    elif _TUTORIALS.search(data.lower()):
+        yield Finding("error", about, "it looks like one from a tutorial, so that it can be guessed", fix)
+
+
+def _name_of(secret: bytes, settings: Settings) -> str | None:
+    """The setting that holds a secret."""
+    named = {
+        "JWT_SECRET_KEY": settings.secret_key,
+        "SECRET_KEY": settings.app_secret_key,
+        **{f"SECRET_KEY_FALLBACKS[{n}]": old for n, old in enumerate(settings.app_secret_fallbacks or ())},
+    }
+    texts = {name: text.encode() if isinstance(text, str) else text for name, text in named.items()}
+    return next((name for name, text in texts.items() if text == secret), None)
 
 
 async def of_store(bound: Binding) -> list[Finding]:
@@ -296,7 +324,7 @@ async def of_store(bound: Binding) -> list[Finding]:
 def _of_uri(uri: str) -> Iterator[Finding]:
     parts = urlsplit(uri)
     is_open = parts.scheme.partition("+")[0] in ("redis", "valkey")
-    hosts = {part.rpartition(":")[0] or part for part in parts.netloc.rpartition("@")[2].split(",")}
+    hosts = {re.sub(r":\d+$", "", part) for part in parts.netloc.rpartition("@")[2].split(",")}
     if is_open and not hosts <= {"localhost", "127.0.0.1", "[::1]", ""}:
         yield Finding(
             "warning", "JWT_STORE_URI", "what is said to the store can be read on the way", "use rediss://"
@@ -379,6 +407,8 @@ async def of_hooks(
     try:
         token = await operations.create_access_token(await login(), expires_delta=dt.timedelta(seconds=60))
         await presented(realm, token, ACCESS)
+    except Failure as problem:
+        return [Finding("error", "hooks", problem.message, "give a user that there is")]
     except ConfigurationError:
         raise
     except JWTExtendedException as problem:
@@ -390,12 +420,8 @@ async def of_hooks(
                 "correct what the hook that it names returns",
             )
         ]
-    except Exception as problem:  # noqa: BLE001  # the application's own
-        return [
-            Finding(
-                "error", "hooks", f"a hook raised {type(problem).__name__}: {problem}", "correct the hook"
-            )
-        ]
+    except Exception as problem:  # noqa: BLE001  # the application's own, whose text may hold anything
+        return [Finding("error", "hooks", f"a hook raised {type(problem).__name__}", "correct the hook")]
     return []
 
 

@@ -8,6 +8,7 @@ from async_jwt.binding import Binding
 from async_jwt.cli.application import NO, Failure, binding, login_of, run
 from async_jwt.cli.diagnosis import Finding, of_hooks, of_keys, of_settings, of_store, of_views
 from async_jwt.cli.output import as_json, bad, good, show_json
+from async_jwt.core.realm import Realm
 from async_jwt.errors import ConfigurationError, HookError
 from async_jwt.operations import OperationsAt
 
@@ -51,23 +52,35 @@ def _examined(identity: str | None) -> list[Finding]:
         return [Finding("error", "settings", str(problem), "correct it: the application does not start")]
     except Failure as problem:
         return [Finding("error", "application", problem.message, "correct it: nothing is protected")]
-    found = [*of_settings(bound.realm().settings), *of_views(bound)]
+    realm = bound.realm()
+    found = [*of_settings(realm.settings), *of_views(bound), *run(bound, lambda: of_store(bound))]
     try:
-        found += run(bound, lambda: _of_what_runs(bound, identity), asks_hooks=identity is not None)
+        found += run(bound, lambda: _of_keys(realm))
     except (ConfigurationError, HookError) as problem:
         found.append(Finding("error", "keys", str(problem), "correct it: no token is made or accepted"))
+        return _sorted(found)
+    if identity is not None:
+        try:
+            found += run(bound, lambda: _of_hooks(bound, identity), asks_hooks=True)
+        except (ConfigurationError, HookError) as problem:
+            found.append(Finding("error", "hooks", str(problem), "correct it: this user cannot sign in"))
+    return _sorted(found)
+
+
+def _sorted(found: list[Finding]) -> list[Finding]:
     return sorted(found, key=lambda finding: finding.level)
 
 
-async def _of_what_runs(bound: Binding, identity: str | None) -> list[Finding]:
+async def _of_keys(realm: Realm) -> list[Finding]:
+    if "decode_key" in realm.hooks and "encode_key" in realm.hooks:
+        return []  # the application's own business
+    await realm.active_keys()
+    return list(of_keys(realm))
+
+
+async def _of_hooks(bound: Binding, identity: str) -> list[Finding]:
     realm = bound.realm()
-    found = await of_store(bound)
-    if "decode_key" not in realm.hooks or "encode_key" not in realm.hooks:
-        await realm.active_keys()
-        found += of_keys(realm)
-    if identity is not None:
-        found += await of_hooks(OperationsAt(bound), realm, lambda: login_of(realm, identity))
-    return found
+    return await of_hooks(OperationsAt(bound), realm, lambda: login_of(realm, identity))
 
 
 def _summary(found: list[Finding], identity: str | None) -> str:

@@ -19,7 +19,7 @@ from async_jwt.errors import JWTDecodeError, JWTExtendedException, MissingClaimE
 from async_jwt.stores.contract import SessionStore
 from async_jwt.stores.memory import MemoryStore
 
-__all__ = ["Explanation", "Part", "dry", "explain", "presented"]
+__all__ = ["TIMES", "Explanation", "Part", "explain", "presented"]
 
 TIMES = frozenset({"exp", "nbf", "iat"})
 
@@ -47,7 +47,7 @@ class Explanation:
         header: its header's parameters.
         claims: its claims, and those that it lacks.
         kind: the type that it was taken for: a view that demands this type decided.
-        refusal: why that view refuses it; None if it does not.
+        refusal: why that view refuses it, or cannot decide; None if it accepts it.
         asks_store: whether its revocation could be looked at.
     """
 
@@ -56,6 +56,11 @@ class Explanation:
     kind: str
     refusal: JWTExtendedException | None
     asks_store: bool
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether nobody could say."""
+        return self.refusal is not None and self.refusal.status >= 500
 
 
 class _Presented:
@@ -81,7 +86,7 @@ class _Looking:
         """Nothing: nobody used the token."""
 
 
-def dry(realm: Realm) -> Realm:
+def _dry(realm: Realm) -> Realm:
     """The same authentication without consequences."""
     looking = copy.copy(realm)
     if realm.sessions is not None:
@@ -97,7 +102,7 @@ async def presented(realm: Realm, token: str, kind: str) -> Any:
     """
     policy = Policy.of(type=kind, locations="headers")
     view = cast("RequestView", _Presented(token, realm.settings))
-    return await authenticate(dry(realm), view, policy, Record())
+    return await authenticate(_dry(realm), view, policy, Record())
 
 
 async def explain(bound: Binding, token: str) -> Explanation:

@@ -16,6 +16,7 @@ from async_jwt.cli.application import Failure, binding, run
 from async_jwt.cli.output import as_json, duration, show_json, table, when
 from async_jwt.core.clock import system_clock
 from async_jwt.core.sessions import horizon
+from async_jwt.errors import ConfigurationError
 from async_jwt.keyfolder import KeyFolder
 from async_jwt.keyring import ActiveKeys, KeyRing
 from async_jwt.keys import ALGORITHMS, Key
@@ -62,6 +63,16 @@ class _Place:
         """How long a key is to be known before it signs."""
         return _ANNOUNCE if self.settings is None else max(_ANNOUNCE, 2 * self.settings.jwks_max_age)
 
+    def end(self, key: Key, moment: float | None) -> None:
+        """Accept a key's tokens until then and no longer, and say so."""
+        if moment is not None and moment < key.accepted_until:
+            key.accepted_until = moment
+            try:
+                self.folder.put(key)
+            except ConfigurationError as problem:
+                raise Failure(f"{problem}. When it can be: `keys retire {key.kid}`") from None
+        click.echo(f"{key.kid} is accepted until {when(_finite(key.accepted_until), self.now)}")
+
     def retained_until(self, start: float, retain: float | None) -> float | None:
         """When the last token ends that is signed before another key starts."""
         if retain is not None or self.settings is None:
@@ -82,7 +93,10 @@ def keys() -> None:
 @keys.command()
 @_folder_option
 @_algorithm_option
-@click.option("--kid", help="Its key id; else the date and a few random letters.")
+@click.option(
+    "--kid",
+    help="Its key id; else the date and a few random letters, or with --from what a pair's tokens name.",
+)
 @click.option(
     "--from",
     "source",
@@ -92,11 +106,15 @@ def keys() -> None:
 def new(folder: Path | None, algorithm: str | None, kid: str | None, source: Path | None) -> None:
     """Make the first key of a folder; it signs at once. See `rotate` for those that follow."""
     place = _Place(folder)
-    if place.folder.path.is_dir() and place.folder():
+    if not place.folder.is_empty:
         raise Failure(f"{place.folder.path} holds keys already: `keys rotate` brings in the next one")
     chosen = algorithm or "ES256"
-    name = kid or _new_kid(place.now)
-    key = Key.generate(chosen, name) if source is None else Key.from_file(source, chosen, kid=name)
+    if source is None:
+        key = Key.generate(chosen, kid or _new_kid(place.now))
+    else:
+        # A pair keeps the id that its tokens name, its thumbprint; those of a secret name none.
+        named = _new_kid(place.now) if chosen.startswith("HS") else None
+        key = Key.from_file(source, chosen, kid=kid or named)
     file = place.folder.put(key)
     click.echo(f"{key.kid} signs with {key.algorithm} from now on: {file}")
 
@@ -163,28 +181,31 @@ def rotate(
 ) -> None:
     """Bring in the next key, and say when the tokens of the present one end.
 
-    Running processes know the new key within a minute. A stolen key: `rotate --now --retain 0`.
+    Running processes know the new key within a minute. A stolen key: `rotate --now --retain 0`. What is
+    announced is then withdrawn: whoever read one key of the folder read all of them.
     """
+    if at_once and announce is not None:
+        raise Failure("--now is --announce 0: give one of them")
     place = _Place(folder)
     ring = place.ring()
-    former = ring.at(place.now).signing
-    waiting = [key for key in ring.keys if key.signs_from > place.now]
+    active = ring.at(place.now)
+    former = next((key for key in ring.keys if active.signs_with(key)), None)
+    waiting = [key for key in ring.keys if key.can_sign and place.now < key.signs_from < key.accepted_until]
     if waiting and not at_once:
-        raise Failure(
-            f"{waiting[0].kid} is announced already, and signs from {when(waiting[0].signs_from, place.now)}"
-        )
-    lead = 0.0 if at_once else place.announcement() if announce is None else announce
+        then = when(waiting[0].signs_from, place.now)
+        raise Failure(f"{waiting[0].kid} is announced already, and signs from {then}")
+    lead = 0.0 if at_once or former is None else place.announcement() if announce is None else announce
     start = place.now + lead
-    key = Key.generate(algorithm or former.algorithm, kid or _new_kid(place.now), signs_from=start)
+    last = former or max(ring.keys, key=lambda key: key.signs_from)
+    key = Key.generate(algorithm or last.algorithm, kid or _new_kid(place.now), signs_from=start)
     if key.kid in {other.kid for other in ring.keys}:
         raise Failure(f"There is a key of the id {key.kid} already")
-    end = place.retained_until(start, retain)
     place.folder.put(key)
-    if end is not None and end < former.accepted_until:
-        former.accepted_until = end
-        place.folder.put(former)
     click.echo(f"{key.kid} signs with {key.algorithm} from {when(start, place.now)}")
-    click.echo(f"{former.kid} is accepted until {when(_finite(former.accepted_until), place.now)}")
+    for withdrawn in waiting:
+        place.end(withdrawn, place.now)
+    if former is not None:
+        place.end(former, place.retained_until(start, retain))
 
 
 @keys.command()
@@ -206,9 +227,14 @@ def retire(kid: str, folder: Path | None, after: float) -> None:
         raise Failure(f"There is no key of the id {kid}; `keys list` names those there are")
     if ring.at(place.now).signs_with(key):
         raise Failure(f"{kid} signs now: let another one sign first, with `keys rotate --now`")
-    key.accepted_until = min(key.accepted_until, place.now + after)
-    place.folder.put(key)
-    click.echo(f"{kid} is accepted until {when(key.accepted_until, place.now)}")
+    is_withdrawn = place.now < key.signs_from < key.accepted_until
+    place.end(key, place.now + after)
+    signing = next((key for key in ring.keys if ring.at(place.now).signs_with(key)), None)
+    if is_withdrawn and signing is not None and not math.isinf(signing.accepted_until):
+        # It was to follow the one that signs, whose end was set for that.
+        signing.accepted_until = math.inf
+        place.folder.put(signing)
+        click.echo(f"{signing.kid} goes on, and is accepted until never")
 
 
 @keys.command()
@@ -225,6 +251,7 @@ def _new_kid(now: float) -> str:
 
 
 def _ring_of(found: list[Key]) -> KeyRing:
+    """A ring of the keys of a folder."""
     if not found:
         raise Failure("The folder holds no key: make one with `keys new`")
     signing = [key for key in found if key.can_sign]

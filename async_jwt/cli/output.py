@@ -21,7 +21,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for 
 
 def show_json(value: Any) -> None:
     """Print a value for programs."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(value, indent=2))
 
 
 def plain(text: str) -> str:
@@ -42,7 +42,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def when(moment: float | None, now: float) -> str:
-    """A time in seconds since the epoch, and how far away it is."""
+    """A time, and how far away it is.
+
+    Args:
+        moment: seconds since the epoch; None or infinity is never.
+        now: the same for the present.
+    """
     if moment is None or math.isinf(moment):
         return "never" if moment is None or moment > 0 else "always"
     try:
@@ -53,7 +58,11 @@ def when(moment: float | None, now: float) -> str:
 
 
 def ago(seconds: float) -> str:
-    """How far away a time is, in the largest unit that it fills."""
+    """How far away a time is, in the largest unit that it fills.
+
+    Args:
+        seconds: below 0 for what is over.
+    """
     for name, size in _NAMES:
         count = round(abs(seconds)) // size
         if count:
@@ -74,6 +83,9 @@ def bad(text: str) -> str:
 
 def duration(value: str) -> float:
     """A time span in seconds, as a command's argument says it.
+
+    Args:
+        value: a number of seconds, or one with s, m, h or d.
 
     Raises:
         click.BadParameter: it is none.

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from async_jwt.cli.application import NO, Commands, Failure, binding, login_of, run
+from async_jwt.cli.application import NO, UNAVAILABLE, WRONG, Commands, Failure, binding, login_of, run
 from async_jwt.cli.explain import TIMES, Explanation, Part, explain
 from async_jwt.cli.output import as_json, bad, duration, good, plain, show_json, when
 from async_jwt.core.policy import ACCESS, REFRESH
-from async_jwt.errors import MalformedTokenError
+from async_jwt.errors import MalformedTokenError, StoreUnavailableError
 from async_jwt.operations import OperationsAt
 
 __all__ = ["given_token", "token"]
@@ -59,7 +59,11 @@ def create(
         whose = await login_of(bound.realm(), identity)
         if pair:
             made = await operations.create_token_pair(
-                whose, fresh=fresh, additional_claims=further, access_expires_delta=life
+                whose,
+                fresh=fresh,
+                additional_claims=further,
+                access_expires_delta=life,
+                refresh_expires_delta=life,
             )
             return {"access_token": made.access_token, "refresh_token": made.refresh_token, "sid": made.sid}
         if kind == ACCESS:
@@ -90,7 +94,7 @@ def create(
 @click.argument("token", default="-")
 @as_json
 def inspect(token: str, as_json: bool) -> None:
-    """Explain a token, and say whether a view would accept it: exit code 0, or 1.
+    """Explain a token, and say whether a view would accept it: exit code 0, or 1; 2 or 3 if nobody can say.
 
     Without TOKEN, or with "-", it is read from the standard input, so that it does not stay in your
     shell's history. The application's own checks are asked: revocation, claims, user. Nothing of what is
@@ -108,7 +112,8 @@ def inspect(token: str, as_json: bool) -> None:
     else:
         _show(found, now)
     if found.refusal is not None:
-        click.get_current_context().exit(NO)
+        undecided = UNAVAILABLE if isinstance(found.refusal, StoreUnavailableError) else WRONG
+        click.get_current_context().exit(undecided if found.is_undecided else NO)
 
 
 def given_token(token: str) -> str:
@@ -128,9 +133,13 @@ def _claim(text: str) -> tuple[str, Any]:
     if not name or not separator:
         raise Failure(f"--claim {text}: write NAME=VALUE")
     try:
-        return name, json.loads(value)
+        return name, json.loads(value, parse_constant=_no_number)
     except ValueError:
         return name, value
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(name)  # NaN is none in JSON (RFC 8259 §6)
 
 
 def _lifetime(seconds: float) -> Any:
@@ -145,15 +154,14 @@ def _show(found: Explanation, now: float) -> None:
         width = max((len(part.name) for part in parts), default=0)
         for part in parts:
             line = f"  {plain(part.name):<{width}}  {plain(_value(part, now))}".rstrip()
-            click.echo(line if part.problem is None else f"{line}  {bad('REFUSED')} {part.problem}")
+            click.echo(line if part.problem is None else f"{line}  {bad('REFUSED')} {plain(part.problem)}")
     if not found.asks_store:
         click.echo("Revocation is not known here: the application keeps it in its own process's memory")
     if found.refusal is None:
-        click.echo(good(f"Accepted where a token of type {found.kind} is demanded"))
-    else:
-        click.echo(
-            f"{bad('Refused')} with {found.refusal.status} {found.refusal.error_code}: {found.refusal}"
-        )
+        click.echo(good(f"Accepted where a token of type {plain(found.kind)} is demanded"))
+        return
+    how = "Not decided, as a request would be answered" if found.is_undecided else "Refused with"
+    click.echo(f"{bad(how)} {found.refusal.status} {found.refusal.error_code}: {plain(str(found.refusal))}")
 
 
 def _value(part: Part, now: float) -> str:
@@ -167,7 +175,7 @@ def _value(part: Part, now: float) -> str:
 def _as_json(found: Explanation) -> dict[str, Any]:
     refusal = found.refusal
     return {
-        "accepted": refusal is None,
+        "accepted": None if found.is_undecided else refusal is None,
         "type": found.kind,
         "refusal": None
         if refusal is None

@@ -74,7 +74,7 @@ def split(token: object, max_bytes: int) -> Compact:
         TypeError: it is what was never awaited.
     """
     if not isinstance(token, str):
-        refuse_coroutine(token, "create_access_token(...)")
+        refuse_coroutine(token, "write `await create_access_token(...)`")
         raise MalformedTokenError("Invalid token type. Token must be a string")
     if len(token) > max_bytes:
         raise MalformedTokenError(f"Token is longer than {max_bytes} bytes")

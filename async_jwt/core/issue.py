@@ -150,7 +150,7 @@ def _as_json(realm: Realm, identity: Any) -> Any:
     try:
         return json.loads(json.dumps(identity, default=realm.json_default))
     except TypeError:
-        refuse_coroutine(identity, "what loads the user")
+        refuse_coroutine(identity, "await what loads the user")
         raise TypeError(
             f"An identity of type {type(identity).__name__} cannot be put into a token: pass text, "
             "or register a user_identity_loader that returns it"

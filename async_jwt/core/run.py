@@ -96,12 +96,12 @@ async def settled(answer: Any) -> Any:
     return await answer if waiter is None else waiter(answer)
 
 
-def refuse_coroutine(given: Any, maker: str) -> None:
+def refuse_coroutine(given: Any, fix: str) -> None:
     """Refuse what was made and not awaited.
 
     Args:
         given: what an application handed over.
-        maker: what makes such things, as one writes it.
+        fix: what to write instead.
 
     Raises:
         TypeError: it is to be awaited.
@@ -110,7 +110,7 @@ def refuse_coroutine(given: Any, maker: str) -> None:
         return
     if inspect.iscoroutine(given):
         given.close()  # else Python complains once more, at some later time
-    raise TypeError(f"This was given a coroutine and not what it leads to: write `await {maker}`")
+    raise TypeError(f"This was given a coroutine and not what it leads to: {fix}")
 
 
 async def in_thread(function: Callable[[], T]) -> T:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from async_jwt.adapters.protect import routes_of
-from async_jwt.testing.client import binding_of
+from async_jwt.manager import binding_of
 
 __all__ = ["assert_protected"]
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+import asyncio
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from async_jwt.binding import Binding
 from async_jwt.core.claims import Fresh
 from async_jwt.core.codec import read_unverified
+from async_jwt.core.cookies import Cookie, cookies_to_set
 from async_jwt.core.issue import Expires
-from async_jwt.core.locations import cookie_name
+from async_jwt.core.locations import csrf_names
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.realm import Realm
-from async_jwt.manager import EXTENSION
+from async_jwt.manager import binding_of
 from async_jwt.operations import OperationsAt
 
-__all__ = ["binding_of", "jwt_client"]
+__all__ = ["jwt_client"]
 
 _AN_HOUR = 3600
 
@@ -47,7 +49,7 @@ def jwt_client(
         type: "access", "refresh" or a purpose.
         fresh: whether an access token is fresh.
         claims: further claims, over those of the loaders.
-        expires: its lifetime, as for `create_access_token`.
+        expires: its lifetime: a timedelta or seconds; None is as the settings say, False is never.
         expired: whether it has expired an hour ago.
         revoked: whether it was revoked.
         location: "headers", or "cookies" with the CSRF value beside it.
@@ -63,124 +65,128 @@ def jwt_client(
     if location not in ("headers", "cookies"):
         raise ValueError(f'location={location!r}: a test client sends tokens in "headers" or "cookies"')
     credentials = _Credentials(
-        binding_of(app), identity, type, fresh, dict(claims or {}), expires, expired, revoked, location
+        binding_of(app),
+        identity,
+        kind=type,
+        fresh=fresh,
+        claims=dict(claims or {}),
+        expires=expires,
+        expired=expired,
+        revoked=revoked,
+        location=location,
     )
-    return _signed_in(app, credentials)
+    plain = app.test_client()
+    is_flask = hasattr(plain, "environ_base")
+    return _flask_client(app, plain, credentials) if is_flask else _quart_client(plain, credentials)
 
 
-def binding_of(app: Any) -> Binding:
-    """What an application keeps of its manager.
-
-    Raises:
-        RuntimeError: it has none.
-    """
-    binding: Binding | None = app.extensions.get(EXTENSION)
-    if binding is None:
-        raise RuntimeError(f"The application {app.name!r} has no JWTManager: call init_app(app)")
-    return binding
-
-
+@dataclass(kw_only=True)
 class _Credentials:
     """What a client sends: made once, when it is needed."""
 
-    def __init__(
-        self,
-        binding: Binding,
-        identity: Any,
-        kind: str,
-        fresh: Fresh,
-        claims: dict[str, Any],
-        expires: Expires,
-        expired: bool,
-        revoked: bool,
-        location: str,
-    ) -> None:
-        # Signed in whatever happens to the store meanwhile, such as an outage that is tested.
-        self._binding = copy.copy(binding)
-        self._binding.stand_in(None)
-        self._operations = OperationsAt(self._binding)
-        self._identity = identity
-        self._kind = kind
-        self._fresh = fresh
-        self._claims = claims
-        self._expires = expires
-        self._expired = expired
-        self._revoked = revoked
-        self._location = location
-        self.is_made = False
-        self.headers: dict[str, str] = {}
-        self.cookies: dict[str, str] = {}
+    binding: Binding = field(kw_only=False)
+    identity: Any = field(kw_only=False)
+    kind: str
+    fresh: Fresh
+    claims: dict[str, Any]
+    expires: Expires
+    expired: bool
+    revoked: bool
+    location: str
+    is_made: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
+    cookies: Sequence[Cookie] = ()
 
+    @property
     def realm(self) -> Realm:
         """The application's authentication."""
-        return self._binding.realm()
+        return self.binding.realm()
+
+    @property
+    def host(self) -> str:
+        """The host that test clients send their requests to."""
+        name: str = self.binding.app.config.get("SERVER_NAME") or "localhost"
+        return name.partition(":")[0]
 
     async def make(self) -> None:
-        """Make the token."""
+        """Make the token, the first time."""
         if self.is_made:
             return
-        app, settings = self._binding.app, self._binding.realm().settings
-        async with AsyncExitStack() as stack:
-            context = app.app_context()
-            if hasattr(context, "__aenter__"):
-                await stack.enter_async_context(context)
-            else:
-                stack.enter_context(context)
-            token = await self._token()
-            if self._revoked:
-                await self._operations.revoke_token(token)
-        self.is_made = True
-        if self._location == "headers":
+        # Signed in whatever happens to the store meanwhile, such as an outage that is tested.
+        own = self.binding.without_stand_in()
+        operations, settings = OperationsAt(own), own.realm().settings
+        async with own.in_context():
+            token = await self._token(operations, own.realm())
+            if self.revoked:
+                await operations.revoke_token(token)
+        if self.location == "headers":
             self.headers = {settings.header_name: f"{settings.header_type} {token}".strip()}
-            return
-        is_refresh = self._kind == REFRESH
-        csrf = read_unverified(token, settings.max_token_bytes)[1].get("csrf")
-        name = settings.refresh_csrf_header_name if is_refresh else settings.access_csrf_header_name
-        self.headers = {} if csrf is None else {name: csrf}
-        self.cookies = {cookie_name(is_refresh, settings): token}
+        else:
+            _, claims = read_unverified(token, settings.max_token_bytes)
+            refresh = self.kind == REFRESH
+            self.cookies = cookies_to_set(token, claims, settings, own.realm().clock(), refresh=refresh)
+            if "csrf" in claims and not settings.csrf_in_cookies:
+                header, _ = csrf_names(settings, refresh=refresh)
+                self.headers = {header: claims["csrf"]}
+        self.is_made = True
 
-    async def _token(self) -> str:
-        claims = dict(self._claims)
-        if self._expired:
-            ended = int(self._binding.realm().clock()) - _AN_HOUR
+    @property
+    def csrf_cookie(self) -> tuple[str, str]:
+        """The cookie that a CSRF value is read from, as scripts do: its name and path."""
+        settings, refresh = self.realm.settings, self.kind == REFRESH
+        path = settings.refresh_csrf_cookie_path if refresh else settings.access_csrf_cookie_path
+        return csrf_names(settings, refresh=refresh)[1], path
+
+    def sent(self, csrf: str | None) -> dict[str, str]:
+        """The headers of a request, given what the CSRF cookie holds now."""
+        if csrf is None or self.location == "headers":
+            return self.headers
+        header, _ = csrf_names(self.realm.settings, refresh=self.kind == REFRESH)
+        return {header: csrf}
+
+    async def _token(self, operations: OperationsAt, realm: Realm) -> str:
+        claims = dict(self.claims)
+        if self.expired:
+            ended = int(realm.clock()) - _AN_HOUR
             claims = {"iat": ended - 1, "nbf": ended - 1, "exp": ended, **claims}
-        identity, operations, life = self._identity, self._operations, self._expires
-        if self._kind not in (ACCESS, REFRESH):
+        identity, life = self.identity, self.expires
+        if self.kind not in (ACCESS, REFRESH):
             return await operations.create_token(
-                identity, type=self._kind, expires_delta=life, additional_claims=claims
+                identity, type=self.kind, expires_delta=life, additional_claims=claims
             )
-        if self._binding.realm().sessions is None or self._expired:
-            if self._kind == REFRESH:
+        if realm.sessions is None or self.expired:
+            if self.kind == REFRESH:
                 return await operations.create_refresh_token(identity, life, claims)
-            return await operations.create_access_token(identity, self._fresh, life, claims)
+            return await operations.create_access_token(identity, self.fresh, life, claims)
         pair = await operations.create_token_pair(
             identity,
-            fresh=self._fresh,
+            fresh=self.fresh,
             additional_claims=claims,
-            access_expires_delta=life if self._kind == ACCESS else None,
-            refresh_expires_delta=life if self._kind == REFRESH else None,
+            access_expires_delta=life if self.kind == ACCESS else None,
+            refresh_expires_delta=life if self.kind == REFRESH else None,
         )
-        return pair.access_token if self._kind == ACCESS else pair.refresh_token
-
-
-def _signed_in(app: Any, credentials: _Credentials) -> Any:
-    plain = app.test_client()
-    if hasattr(plain, "environ_base"):
-        return _flask_client(app, plain, credentials)
-    return _quart_client(plain, credentials)
+        return pair.access_token if self.kind == ACCESS else pair.refresh_token
 
 
 def _flask_client(app: Any, plain: Any, credentials: _Credentials) -> Any:
     from async_jwt.adapters._flask import run  # noqa: PLC0415  # the framework of this application
 
+    making = threading.Lock()
+
     class SignedIn(plain.__class__):  # type: ignore[misc]  # whichever the application has
         def open(self, *args: Any, **kwargs: Any) -> Any:
-            if not credentials.is_made:
-                run(credentials.make(), credentials.realm())
-                for name, value in credentials.headers.items():
-                    self.environ_base[f"HTTP_{name.upper().replace('-', '_')}"] = value
-                for name, value in credentials.cookies.items():
-                    self.set_cookie(name, value)
+            with making:
+                if not credentials.is_made:
+                    run(credentials.make(), credentials.realm)
+                    for cookie in credentials.cookies:
+                        domain, alone = cookie.domain or credentials.host, cookie.domain is None
+                        self.set_cookie(
+                            cookie.name, cookie.value, domain=domain, origin_only=alone, path=cookie.path
+                        )
+            name, path = credentials.csrf_cookie
+            kept = self.get_cookie(name, credentials.realm.settings.cookie_domain or credentials.host, path)
+            for header, value in credentials.sent(None if kept is None else kept.value).items():
+                self.environ_base[f"HTTP_{header.upper().replace('-', '_')}"] = value
             return super().open(*args, **kwargs)
 
     app_class, app.test_client_class = app.test_client_class, SignedIn
@@ -191,21 +197,34 @@ def _flask_client(app: Any, plain: Any, credentials: _Credentials) -> Any:
 
 
 def _quart_client(client: Any, credentials: _Credentials) -> Any:
+    making = asyncio.Lock()
+
     def carrying(connection: Any) -> Any:
-        class Carrying(connection):  # type: ignore[misc]
+        class Carrying(connection):  # type: ignore[misc]  # whichever the application's client has
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                self._lacks_cookies = not credentials.is_made
+
             async def __aenter__(self) -> Any:
-                is_first = not credentials.is_made
-                await credentials.make()
+                async with making:
+                    if not credentials.is_made:
+                        await credentials.make()
+                        for cookie in credentials.cookies:
+                            client.set_cookie(
+                                credentials.host,
+                                cookie.name,
+                                cookie.value,
+                                path=cookie.path,
+                                domain=cookie.domain,
+                            )
+                held = {cookie.name: cookie.value for cookie in client.cookie_jar}
                 sent = self.scope["headers"]
+                if self._lacks_cookies:
+                    sent += [(b"cookie", f"{name}={value}".encode()) for name, value in held.items()]
                 names = {name.lower() for name, _ in sent}
-                for name, value in credentials.headers.items():
-                    if name.lower().encode() not in names:
-                        sent.append((name.lower().encode(), value.encode()))
-                cookies: dict[str, str] = credentials.cookies if is_first else {}
-                for name, value in cookies.items():
-                    sent.append((b"cookie", f"{name}={value}".encode()))
-                    host = dict(sent).get(b"host", b"localhost").decode()
-                    client.set_cookie(host.partition(":")[0], name, value)
+                for header, value in credentials.sent(held.get(credentials.csrf_cookie[0])).items():
+                    if header.lower().encode() not in names:
+                        sent.append((header.lower().encode(), value.encode()))
                 return await super().__aenter__()
 
         return Carrying

@@ -9,7 +9,7 @@ from typing import Any
 
 from async_jwt.core.clock import system_clock
 from async_jwt.keys import Moment, moment
-from async_jwt.testing.client import binding_of
+from async_jwt.manager import binding_of
 
 __all__ = ["FrozenClock", "frozen_clock"]
 
@@ -41,7 +41,7 @@ class FrozenClock:
 def frozen_clock(app: Any, now: Moment | None = None) -> Iterator[FrozenClock]:
     """Have an application take the time from a clock that stands still.
 
-    Expiry, freshness, keys and the memory store go by it; a Redis server has a clock of its own.
+    Expiry, freshness, the times of keys and the memory store go by it; a Redis server has a clock of its own.
 
     Args:
         app: a Quart or Flask application with a `JWTManager`.
@@ -50,9 +50,6 @@ def frozen_clock(app: Any, now: Moment | None = None) -> Iterator[FrozenClock]:
     Yields:
         The clock: `clock.tick(60)`.
     """
-    binding, clock = binding_of(app), FrozenClock(now)
-    before = binding.take_time_from(clock)
-    try:
+    clock = FrozenClock(now)
+    with binding_of(app).taking_time_from(clock):
         yield clock
-    finally:
-        binding.take_time_from(before)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from async_jwt.errors import StoreUnavailableError
-from async_jwt.testing.client import binding_of
+from async_jwt.manager import binding_of
 
 __all__ = ["outage"]
 
@@ -22,12 +22,8 @@ def outage(app: Any) -> Iterator[None]:
     Args:
         app: a Quart or Flask application with a `JWTManager`.
     """
-    binding = binding_of(app)
-    binding.stand_in(_Silent())
-    try:
+    with binding_of(app).standing_in(_Silent()):
         yield
-    finally:
-        binding.stand_in(None)
 
 
 class _Silent:

@@ -17,6 +17,7 @@ from async_jwt.adapters import flask as flask_adapter
 from async_jwt.adapters import flask_sync as flask_sync_adapter
 from async_jwt.adapters import quart as quart_adapter
 from tests.conftest import SECRET, Clock
+from tests.scan import SCAN
 
 
 class Line:
@@ -36,7 +37,10 @@ class Line:
 
     def __call__(self, *arguments: str, given: str | None = None, color: bool = False) -> Result:
         group = self._group(create_app=self._load, load_dotenv=False)
-        return CliRunner().invoke(group, ["jwt", *arguments], input=given, color=color)
+        result = CliRunner().invoke(group, ["jwt", *arguments], input=given, color=color)
+        if arguments[:2] != ("token", "create"):
+            SCAN.look(f"jwt {' '.join(arguments[:2])}", result.output)
+        return result
 
     def _load(self) -> Any:
         if self.app is None:

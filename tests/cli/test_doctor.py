@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import secrets
 import time
 import uuid
 
@@ -10,6 +11,8 @@ import pytest
 from dateutil.relativedelta import relativedelta
 
 from async_jwt import Key, KeyFolder, KeyRing
+from async_jwt.cli.diagnosis import _of_secret
+from async_jwt.core.settings import Settings
 from async_jwt.stores.contract import StoreStatus
 from tests.conftest import SECRET, free_port
 
@@ -277,6 +280,7 @@ def test_what_a_server_says_of_itself(sound, make_server):
         ),
         ("rediss://:secret@cache.example", []),
         ("redis://localhost", []),
+        ("redis://[::1]", []),
         ("redis://127.0.0.1:6379/0?on_outage=allow", ["leave it out"]),
         ("redis://[::1]:6379?on_data_loss=accept", ["leave it out"]),
         ("unix:///run/redis.sock", []),
@@ -347,7 +351,57 @@ def test_keys_that_others_can_read_or_that_nobody_follows(sound, tmp_path):
     assert found(sound) == []
     file.chmod(0o640)
     (finding,) = found(sound)
-    assert (finding["level"], finding["fix"]) == ("error", f"chmod 600 {file}")
+    assert (finding["level"], finding["fix"]) == ("warning", f"chmod 600 {file}, unless it is meant")
+    for mode in (0o604, 0o620):
+        file.chmod(mode)
+        (finding,) = found(sound)
+        assert (finding["level"], finding["fix"]) == ("error", f"chmod 600 {file}")
+    file.chmod(0o600)
+    folder.chmod(0o770)
+    (finding,) = found(sound)
+    assert (finding["level"], finding["fix"]) == ("error", f"chmod go-w {folder}")
+
+
+def test_keys_whose_time_is_over(sound, tmp_path):
+    KeyFolder(tmp_path / "keys").put(Key.generate("ES256", "over", accepted_until=sound.clock.now - 1))
+    sound.sound(secret=None, JWT_KEY_FOLDER=str(tmp_path / "keys"))
+    assert [(finding["level"], finding["fix"]) for finding in found(sound)] == [
+        ("error", "make one: `keys rotate`")
+    ]
+
+
+def test_every_secret_is_judged(sound):
+    app = sound.sound(secret=None, SECRET_KEY=GOOD, SECRET_KEY_FALLBACKS=["changeme-" * 8, "b" * 64])
+    assert {finding["about"] for finding in found(sound)} == {
+        "JWT_SECRET_KEY",
+        "SECRET_KEY_FALLBACKS[0]",
+        "SECRET_KEY_FALLBACKS[1]",
+    }
+    sound.api.JWTManager(app, keys=KeyRing(Key("my-super-secret-for-local-use-only-12345", kid="mine")))
+    (finding,) = [finding for finding in sound.json("doctor") if "tutorial" in finding["what"]]
+    assert finding["about"] == "the key mine"
+
+
+def test_good_secrets_are_not_blamed():
+    """In random letters a short word turns up now and then."""
+    for secret in (
+        "x7Ksecretq9" * 6,
+        "dev-ops_jwt-" + "Qx93kLm2" * 6,
+        *(secrets.token_urlsafe(64) for _ in range(2000)),
+    ):
+        assert list(_of_secret(Key(secret), Settings.from_config({}))) == [], secret
+
+
+def test_a_service_of_another_issuers_tokens(sound):
+    public = Key.generate("ES256")._public
+    sound.sound(
+        secret=None,
+        JWT_ALGORITHM="ES256",
+        JWT_PUBLIC_KEY=public,
+        JWT_DECODE_ISSUER="https://login.example/",
+        JWT_DECODE_AUDIENCE="my-api",
+    )
+    assert found(sound) == []
 
 
 def test_a_folder_without_keys(sound, tmp_path):
@@ -373,7 +427,7 @@ def test_an_application_that_only_verifies(quart_line):
     quart_line.api.JWTManager(app, keys=KeyRing(None, [public]), store=Other())
     assert quart_line.json("doctor") == []
     (finding,) = quart_line.json("doctor", "--identity", "alice")
-    assert (finding["about"], finding["what"][:35]) == ("keys", "There is no key to sign with now: s")
+    assert (finding["about"], finding["what"][:35]) == ("hooks", "There is no key to sign with now: s")
 
 
 def test_a_ring_of_ones_own(quart_line):
@@ -414,7 +468,7 @@ def test_a_ring_of_ones_own(quart_line):
             lambda header, claims: None,
             "the token of this user is refused with 401 user_not_found: user_lookup returned None for alice",
         ),
-        ("user_lookup", lambda header, claims: {}["gone"], "a hook raised KeyError: 'gone'"),
+        ("user_lookup", lambda header, claims: {}["gone"], "a hook raised KeyError"),
         (
             "encode_key",
             lambda identity: "short",
@@ -437,6 +491,19 @@ def test_a_user_that_is_not_there(sound):
     sound.jwt.user_identity_loader(lambda user: user["id"])
     (finding,) = found(sound, "--identity", "alice")
     assert finding["what"].endswith("knows no user 'alice'")
+    assert finding["fix"] == "give a user that there is"
+
+
+def test_what_a_hooks_exception_says_stays_unsaid(sound):
+    sound.sound()
+
+    @sound.jwt.user_lookup_loader
+    def user_of(header, claims):
+        raise RuntimeError("postgresql://app:a-password-of-theirs@db")
+
+    result = sound("doctor", "--identity", "alice")
+    assert "a hook raised RuntimeError" in result.output
+    assert "a-password-of-theirs" not in result.output
 
 
 def test_the_compat_preset_is_not_blamed_for_what_it_is(sound):

@@ -7,6 +7,7 @@ import json
 import stat
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from async_jwt import Key, KeyFolder, KeyRing
 from async_jwt.errors import ConfigurationError
@@ -128,7 +129,11 @@ def test_what_comes_one_after_the_other_is_refused(keyed, folder):
         "Error: second is announced already, and signs from 2027-01-15 09:00:00 UTC (in 1 hour)\n"
     )
     assert keyed("keys", "rotate", "--kid", "third", "--now").exit_code == 0
-    assert states(keyed) == {"first": "accepted", "second": "announced", "third": "signs"}
+    # Whoever read one key of the folder read all of them.
+    assert states(keyed) == {"first": "accepted", "second": "retired", "third": "signs"}
+    assert keyed("keys", "rotate", "--now", "--announce", "5m").output == (
+        "Error: --now is --announce 0: give one of them\n"
+    )
 
 
 def test_tokens_that_never_expire_keep_their_key(keyed):
@@ -162,6 +167,69 @@ def test_keys_that_are_there_already_are_taken_along(keyed, tmp_path):
     assert jwks_of(keyed) == []
     keyed("keys", "rotate", "--algorithm", "ES256", "--kid", "new", "--now")
     assert states(keyed) == {"old": "accepted", "new": "signs"}
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "HS256", "RS256"])
+def test_tokens_of_a_key_that_is_taken_along_are_accepted_as_before(line, folder, tmp_path, algorithm):
+    key = Key.generate(algorithm)
+    text = tmp_path / "key"
+    if algorithm == "HS256":
+        text.write_text("a secret of before that is long enough for it")
+        line.make(secret=text.read_text())
+    else:
+        text.write_bytes(key._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        line.make(secret=None, JWT_ALGORITHM=algorithm, JWT_PRIVATE_KEY=text.read_text())
+    before = line("token", "create", "alice").stdout.strip()
+    line.make(secret=None, JWT_KEY_FOLDER=str(folder))
+    assert line("keys", "new", "--from", str(text), "--algorithm", algorithm).exit_code == 0
+    assert line("token", "inspect", before).exit_code == 0
+    line("keys", "rotate", "--now", "--algorithm", "EdDSA")
+    line.clock.now += 61
+    assert line("token", "inspect", before).exit_code == 0
+
+
+def test_a_rotation_that_was_a_mistake_is_undone(keyed):
+    keyed("keys", "new", "--kid", "first")
+    keyed("keys", "rotate", "--kid", "mistake")
+    assert keyed("keys", "retire", "mistake").output == (
+        "mistake is accepted until 2027-01-15 08:00:00 UTC (now)\nfirst goes on, and is accepted until never\n"
+    )
+    keyed.clock.now += 3600
+    assert states(keyed) == {"first": "signs", "mistake": "retired"}
+    assert keyed.json("keys", "list")[0]["accepted_until"] is None
+    assert keyed("keys", "rotate", "--kid", "second").exit_code == 0
+    assert states(keyed) == {"first": "signs", "mistake": "retired", "second": "announced"}
+    # One that has signed is retired for good, and changes nothing about others.
+    keyed.clock.now += 3600
+    assert "goes on" not in keyed("keys", "retire", "first").output
+
+
+def test_a_folder_whose_keys_are_all_over_gets_a_new_one(keyed, folder):
+    KeyFolder(folder).put(Key.generate("ES384", "over", accepted_until=keyed.clock.now - 1))
+    assert keyed("keys", "rotate", "--kid", "new").output == (
+        "new signs with ES384 from 2027-01-15 08:00:00 UTC (now)\n"
+    )
+    assert states(keyed) == {"over": "retired", "new": "signs"}
+
+
+def test_a_rotation_that_breaks_off_says_what_is_left_to_do(keyed, folder, monkeypatch):
+    keyed("keys", "new", "--kid", "first")
+    put, written = KeyFolder.put, []
+
+    def full(self, key):
+        written.append(key.kid)
+        if len(written) == 2:
+            raise ConfigurationError(f"The key folder {folder} cannot be written to: No space left on device")
+        return put(self, key)
+
+    monkeypatch.setattr(KeyFolder, "put", full)
+    result = keyed("keys", "rotate", "--now", "--retain", "0", "--kid", "second")
+    assert written == ["second", "first"]
+    assert result.exit_code == 2
+    assert result.output.splitlines()[-1] == (
+        f"Error: The key folder {folder} cannot be written to: No space left on device. When it can be: "
+        "`keys retire first`"
+    )
 
 
 def test_without_an_application(line, folder):
@@ -247,6 +315,7 @@ def test_keys_stand_in_files_and_are_the_same_when_read(folder, algorithm):
         ('{"alg": 5}', "The JSON Web Key must name its alg: one of HS256, "),
         ('{"alg": "ES256", "kty": "EC"}', "The key for ES256 must be a PEM or `cryptography` key fit for it"),
         ('{"alg": "HS256", "kty": "oct"}', "The key for HS256 must be an HMAC secret fit for it"),
+        ('{"alg": "HS256", "kty": "oct", "k": "%s"}' % ("QUJD" * 20), "a secret needs a kid"),
         ('{"alg": "HS256", "kty": "oct", "k": "c2hvcnQ"}', "The secret for HS256 is 5 bytes long"),
         (
             '{"alg": "HS256", "kty": "oct", "k": "%s", "kid": 5}' % ("QUJD" * 20),
@@ -279,11 +348,8 @@ def test_what_cannot_be_read_or_written(folder, tmp_path):
         KeyFolder(file)()
     with pytest.raises(ConfigurationError, match="cannot be written to: "):
         KeyFolder(file).put(Key.generate("ES256"))
-    for key in (Key("s" * 64), Key(Key.generate("ES256")._public, "ES256")):
-        with pytest.raises(
-            ConfigurationError, match="cannot be put into a key folder: it needs an id and a private half"
-        ):
-            KeyFolder(folder).put(key)
+    with pytest.raises(ConfigurationError, match=r"cannot be put into a key folder: it needs an id$"):
+        KeyFolder(folder).put(Key("s" * 64))
 
 
 def test_a_write_that_fails_leaves_all_as_it_was(folder, monkeypatch):
@@ -297,6 +363,58 @@ def test_a_write_that_fails_leaves_all_as_it_was(folder, monkeypatch):
     with pytest.raises(ConfigurationError, match="cannot be written to: No space left on device"):
         KeyFolder(folder).put(Key.generate("ES256", "first"))
     assert {file.name: file.read_text() for file in folder.iterdir()} == before
+
+
+def test_each_key_has_a_file_of_its_own(folder):
+    kids = ["a/b", "a_b", "a.b", "x" * 200, "x" * 201]
+    for kid in kids:
+        KeyFolder(folder).put(Key.generate("ES256", kid))
+    assert sorted(key.kid for key in KeyFolder(folder)()) == sorted(kids)
+
+
+def test_who_may_read_a_file_stays_as_it_is(folder, monkeypatch):
+    """Root rotates, and the service reads on."""
+    owners = []
+    monkeypatch.setattr("shutil.chown", lambda name, user, group: owners.append((user, group)))
+    key = Key.generate("ES256", "one")
+    file = KeyFolder(folder).put(key)
+    file.chmod(0o640)
+    KeyFolder(folder).put(key)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    assert owners == [(folder.stat().st_uid, folder.stat().st_gid)] * 2
+
+    def refused(*_):
+        raise PermissionError
+
+    monkeypatch.setattr("shutil.chown", refused)
+    KeyFolder(folder).put(key)
+
+
+def test_public_keys_and_members_of_others_are_kept(keyed, folder):
+    keyed("keys", "new", "--kid", "own")
+    other = {**Key.generate("ES256", "theirs").public_jwk(), "x5t": "of others", "signs_from": 5}
+    file = folder / "theirs.jwk"
+    file.write_text(json.dumps(other))
+    assert keyed("keys", "retire", "theirs", "--after", "1h").exit_code == 0
+    assert json.loads(file.read_text()) == {**other, "accepted_until": keyed.clock.now + 3600}
+
+
+def test_a_folder_and_a_ring_exclude_each_other(line, folder):
+    app = line.make()
+    app.config.update(JWT_SECRET_KEY=None, JWT_KEY_FOLDER=str(folder))
+    with pytest.raises(ConfigurationError) as caught:
+        line.api.JWTManager(app, keys=KeyRing(Key.generate()))
+    assert str(caught.value) == (
+        "JWT_KEY_FOLDER must not be set beside JWTManager(keys=...): one holds the keys"
+    )
+
+
+def test_folders_that_cannot_be(line):
+    result = line("keys", "new", "--folder", "x" * 300)
+    assert (result.exit_code, result.output) == (
+        2,
+        f"Error: The key folder {'x' * 300} cannot be read: File name too long\n",
+    )
 
 
 def test_a_key_keeps_the_file_that_it_has(folder):

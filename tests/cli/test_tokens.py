@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import jwt as pyjwt
 import pytest
 
-from tests.conftest import SECRET
+from tests.conftest import SECRET, free_port
 
 
 def made(line, *arguments):
@@ -53,6 +53,46 @@ def test_a_pair(line):
     assert of(line, printed["refresh_token"])["sid"] == printed["sid"]
     found = json.loads(line("token", "create", "alice", "--pair", "--json").stdout)
     assert of(line, found["access_token"])["type"] == "access"
+
+
+def test_both_tokens_of_a_pair_are_as_short_as_was_asked(line):
+    line.make()
+    pair = json.loads(made(line, "alice", "--pair", "--expires", "5m", "--json"))
+    for name in ("access_token", "refresh_token"):
+        claims = of(line, pair[name])
+        assert claims["exp"] - claims["iat"] == 300
+
+
+def test_numbers_that_are_none(line):
+    line.make()
+    assert of(line, made(line, "alice", "--claim", "n=NaN", "--claim", "m=-Infinity"))["n"] == "NaN"
+
+
+def test_errors_of_pythons_own_within_ours_are_a_line(line):
+    line.make()
+    line.jwt.additional_claims_loader(lambda identity: {"n": float("nan")})
+    result = line("token", "create", "alice")
+    assert (result.exit_code, result.output[:7]) == (2, "Error: ")
+
+
+def test_errors_within_a_hook_are_the_applications(line):
+    line.make()
+    line.jwt.additional_claims_loader(lambda identity: json.loads("{"))
+    assert isinstance(line("token", "create", "alice").exception, ValueError)
+
+
+def test_what_nobody_can_decide(line):
+    line.make(JWT_STORE_URI=f"redis://127.0.0.1:{free_port()}")
+    token = forged({}, {"sub": "alice", "type": "access", "jti": "1"})
+    result = line("token", "inspect", token)
+    assert result.exit_code == 3
+    assert result.output.splitlines()[-1].startswith(
+        "Not decided, as a request would be answered 503 store_unavailable: "
+    )
+    assert line.json("token", "inspect", token)["accepted"] is None
+    line.make()
+    line.jwt.token_verification_loader(lambda header, claims: None)
+    assert line("token", "inspect", token).exit_code == 2
 
 
 def test_json(line):
@@ -322,6 +362,11 @@ def test_control_characters_reach_no_terminal(line):
     output = line("token", "inspect", token).output
     assert "\x1b" not in output
     assert "\\x1b[2Jalice" in output
+    token = forged({}, {"sub": "\x9b2Jalice\u202e", "type": "access", "jti": "1"})
+    line.jwt.user_lookup_loader(lambda header, claims: None)  # whose refusal quotes the identity
+    for option in ([], ["--json"]):
+        output = line("token", "inspect", token, *option).output
+        assert not {"\x9b", "\u202e"} & set(output)
 
 
 @pytest.mark.parametrize("value", [-1, 2**70, 1.5, False, "soon", None, [], {}])

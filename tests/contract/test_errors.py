@@ -254,3 +254,22 @@ async def test_a_client_cannot_choose_the_kind_of_key(harness):
         assert (await h.call(token=forged)).status == 401
         h.jwt.decode_key_loader(lambda header, claims: public)
         assert (await h.call(token=forged)).status == 401
+
+
+async def test_a_refusal_is_not_its_own_cause(harness):
+    """Tools that walk the causes of an error come to an end."""
+    h = harness()
+    seen = []
+
+    def handle(error):
+        seen.append(error)
+        return {"handled": True}, 418
+
+    h.app.register_error_handler(NoAuthorizationError, handle)
+    assert (await h.call("/me")).status == 418
+    causes, error = [], seen[0]
+    while error is not None:
+        assert error not in causes
+        causes.append(error)
+        error = error.__cause__
+    assert len(causes) >= 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import inspect
+import time
 
 import pytest
 
@@ -175,7 +176,7 @@ async def test_an_application_without_a_manager(harness):
         lambda: assert_protected(app),
         lambda: outage(app).__enter__(),
     ):
-        with pytest.raises(RuntimeError, match="The application 'tests' has no JWTManager: call init_app"):
+        with pytest.raises(RuntimeError, match="The application 'tests' has no JWTManager: call JWTManager"):
             use()
 
 
@@ -286,3 +287,92 @@ async def test_websockets_are_signed_in_too(harness):
     origin = {"Origin": "http://localhost"}
     async with jwt_client(h.app, "bob", location="cookies").websocket("/ws", headers=origin) as socket:
         assert await socket.receive() == "bob"
+
+
+def keeping_cookies(h):
+    """An application that replaces the cookies, and takes them away."""
+
+    async def again():
+        response = h.framework.jsonify(ok=True)
+        h.api.set_token_cookies(response, pair)
+        return response
+
+    async def out():
+        response = h.framework.jsonify(ok=True)
+        h.api.unset_jwt_cookies(response)
+        return response
+
+    async def sign_in():
+        nonlocal pair
+        pair = await h.jwt.create_token_pair("alice")
+
+    pair = None
+    h.view("/again", h.api.jwt_required()(h.colour(again)), methods=["POST"])
+    h.view("/out", h.colour(out), methods=["POST"])
+    return sign_in
+
+
+@pytest.mark.parametrize("config", [{}, {"JWT_ACCESS_COOKIE_PATH": "/me", "JWT_COOKIE_DOMAIN": "localhost"}])
+@on_each_loop
+async def test_cookies_that_the_application_replaces_or_takes_away(harness, config):
+    h = harness({"JWT_TOKEN_LOCATION": ["cookies"], "JWT_COOKIE_SECURE": False, **config})
+    await keeping_cookies(h)()
+    client = jwt_client(h.app, "alice", location="cookies")
+    assert (await ask(client, method="post"))[0] == 200
+    if not config:
+        assert (await ask(client, "/again", method="post"))[0] == 200
+        assert (await ask(client, method="post"))[0] == 200  # with the CSRF value that came along
+    assert (await ask(client, "/out", method="post"))[0] == 200
+    assert (await ask(client))[0] == 401
+
+
+@on_each_loop
+async def test_a_csrf_value_that_is_in_no_cookie(harness):
+    h = harness({"JWT_TOKEN_LOCATION": ["cookies"], "JWT_CSRF_IN_COOKIES": False})
+    assert (await ask(jwt_client(h.app, "alice", location="cookies"), method="post"))[0] == 200
+
+
+@on_each_loop
+async def test_an_application_with_a_name_of_its_own(harness):
+    h = harness({"JWT_TOKEN_LOCATION": ["cookies"], "SERVER_NAME": "example.test:5000"})
+    client = jwt_client(h.app, "alice", location="cookies")
+    options = {"base_url": "http://example.test:5000"} if hasattr(client, "environ_base") else {}
+    assert (await ask(client, method="post", **options))[0] == 200
+
+
+@on_each_loop
+async def test_one_client_signs_in_once(harness):
+    h = harness({"JWT_MAX_SESSIONS": 1})
+
+    @h.jwt.additional_claims_loader
+    def slowly(identity):
+        time.sleep(0.02)
+        return {}
+
+    client = jwt_client(h.app, "alice")
+    found = await asyncio.gather(*(ask(client) for _ in range(3)))
+    assert [status for status, _ in found] == [200] * 3
+    assert len({claims["claims"]["jti"] for _, claims in found}) == 1
+
+
+@on_each_loop
+async def test_a_client_that_was_made_before_time_stood_still(harness):
+    h = harness()
+    client = jwt_client(h.app, "alice")
+    with frozen_clock(h.app, 1_900_000_000):
+        assert (await ask(client))[1]["claims"]["iat"] == 1_900_000_000
+
+
+@on_each_loop
+async def test_clocks_and_outages_end_with_what_was_before(harness, clock):
+    store = MemoryStore(clock=clock)
+    h = harness(store=store)
+    with frozen_clock(h.app), frozen_clock(h.app, 5) as inner:
+        assert store.clock is inner
+    assert store.clock is clock
+    client = jwt_client(h.app, "alice")
+    with outage(h.app):
+        with outage(h.app):
+            pass
+        assert (await ask(client))[0] == 503
+    assert (await ask(client))[0] == 200

@@ -25,7 +25,11 @@ async def test_tokens_keys_and_csrf_values_are_found_at_every_level(found):
     h = QuartHarness()
     token = await h.mint()
     csrf = (await h.jwt.decode_token(token))["csrf"]
-    secrets = [Key.generate("HS256", "one").private_jwk()["k"], token.rpartition(".")[2]]
+    secrets = [
+        Key.generate("ES256").private_jwk()["d"],
+        Key.generate("HS256", "one").private_jwk()["k"],
+        token.rpartition(".")[2],
+    ]
     for secret in (token, csrf, SECRET, *secrets):
         for name in ("async_jwt", "async_jwt.store", "async_jwt.hooks"):
             logger = logging.getLogger(name)
@@ -34,6 +38,11 @@ async def test_tokens_keys_and_csrf_values_are_found_at_every_level(found):
                 tell("a text with %s in it", secret)
                 tell("with fields", extra={"event": secret})
                 assert len(found) == before + 2, (secret, name)
+    try:
+        dict.__getitem__({}, token)
+    except KeyError:
+        logging.getLogger("async_jwt").exception("a text")
+    assert "Traceback" in found[-1]
     logging.getLogger("other").warning(token)
     assert "logger other" in found[-1]
 
