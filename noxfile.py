@@ -6,9 +6,17 @@ import nox
 
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["tests", "floors", "lint", "types", "docs", "demo"]
+nox.options.sessions = ["tests", "coverage", "floors", "lint", "types", "docs", "demo"]
 
 PYTHONS = ["3.11", "3.12", "3.13"]
+MEASURED = [
+    "tests/unit",
+    "tests/contract",
+    "tests/cli",
+    "tests/faults",
+    "tests/integration/test_redis_servers.py",
+    "examples",
+]
 # The lowest versions that the extras and the core allow; tested, not guessed.
 FLOORS = [
     "anyio==4.5.0",
@@ -29,9 +37,16 @@ def _install(session: nox.Session, *groups: str) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """All tests, with branch coverage."""
+    """All tests."""
     _install(session, "test")
-    session.run("pytest", "--cov", *session.posargs)
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python="3.11")
+def coverage(session: nox.Session) -> None:
+    """That tests run every branch. Without most of those whose servers and browsers are other processes."""
+    _install(session, "test")
+    session.run("pytest", "--cov=async_jwt", *MEASURED, *session.posargs)
 
 
 @nox.session(python="3.11")

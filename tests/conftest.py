@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import socket
@@ -38,15 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--reliability", type=Path, help="the page that the table of faults is written to")
 
 
-# Measuring takes as long again as the tests themselves. What real servers, browsers and the further harnesses
-# prove is not which lines run: other tests run all of them.
-UNMEASURED = re.compile(r"tests/integration/|tests/contract/.*flask_(def|shared|asgi)")
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for item in items:
-        if UNMEASURED.search(item.nodeid) and config.pluginmanager.has_plugin("pytest_cov"):
-            item.add_marker(pytest.mark.no_cover)
     if config.getoption("soak") < MINUTES:
         for item in items:
             if item.get_closest_marker("long_run"):

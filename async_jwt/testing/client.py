@@ -109,9 +109,7 @@ class _Credentials:
         return name.partition(":")[0]
 
     async def make(self) -> None:
-        """Make the token, the first time."""
-        if self.is_made:
-            return
+        """Make the token. Once is enough."""
         # Signed in whatever happens to the store meanwhile, such as an outage that is tested.
         own = self.binding.without_stand_in()
         operations, settings = OperationsAt(own), own.realm().settings

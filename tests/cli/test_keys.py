@@ -304,6 +304,12 @@ def test_keys_stand_in_files_and_are_the_same_when_read(folder, algorithm):
     assert repr(KeyFolder(folder)) == f"<KeyFolder {str(folder)!r}>"
 
 
+@pytest.mark.parametrize("algorithm", ["none", "HS255", "", "RS", "es256"])
+def test_algorithms_that_are_none(algorithm):
+    with pytest.raises(ConfigurationError, match="is not a signature algorithm; choose one of HS256"):
+        Key.generate(algorithm)
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -296,3 +296,28 @@ async def test_the_applications_loader_answers_it(harness):
         403,
         {"mine": "The request comes from an origin that is not trusted"},
     )
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [({}, "Missing CSRF token"), ({"X-CSRF-TOKEN": "another"}, "CSRF double submit tokens do not match")],
+)
+async def test_the_originals_words_under_the_preset(harness, headers, message):
+    h = harness({**COOKIES, "JWT_COMPAT": "flask-jwt-extended"})
+    cookies = {"access_token_cookie": await h.mint()}
+    answer = await h.call("/me", method="POST", cookies=cookies, headers=headers)
+    assert (answer.status, answer.json) == (401, {"msg": message})
+
+
+async def test_the_originals_reading_of_an_age_of_zero_under_the_preset(harness):
+    h = harness({**COOKIES, "JWT_COMPAT": "flask-jwt-extended"})
+
+    async def login():
+        response = h.framework.jsonify(ok=True)
+        h.api.set_access_cookies(response, token, max_age=0)
+        return response
+
+    token = await h.mint()
+    h.view("/login", h.colour(login))
+    line = (await h.call("/login")).cookies["access_token_cookie"]
+    assert "Max-Age" not in line  # as if it were not given: the cookie ends with the browser session
