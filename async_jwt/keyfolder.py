@@ -106,9 +106,8 @@ class KeyFolder:
             like = (file if file.exists() else self.path).stat()
             if file.exists():
                 Path(name).chmod(stat.S_IMODE(like.st_mode))
-            with suppress(
-                PermissionError, AttributeError
-            ):  # who is not root gives nothing away; nor does Windows
+            # Who is not root gives nothing away; nor does Windows.
+            with suppress(PermissionError, AttributeError):
                 shutil.chown(name, like.st_uid, like.st_gid)
             Path(name).replace(file)
         except BaseException:

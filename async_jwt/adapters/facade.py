@@ -8,7 +8,7 @@ import logging
 import re
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, Protocol, TypeVar, cast, overload
 
 from async_jwt.adapters import _werkzeug
 from async_jwt.adapters.protect import DEFAULT, mark
@@ -21,7 +21,7 @@ from async_jwt.core.compact import split
 from async_jwt.core.cookies import cookies_to_set, cookies_to_unset
 from async_jwt.core.issue import TokenPair
 from async_jwt.core.notify import notify
-from async_jwt.core.observer import kind_of
+from async_jwt.core.observer import Observer, kind_of
 from async_jwt.core.policy import ACCESS, Policy
 from async_jwt.core.realm import Realm
 from async_jwt.core.request import RequestView
@@ -227,7 +227,9 @@ class PublicAPI(Operations):
             return None
         before = record.authentication
         try:
-            found = await _observed(realm or binding.realm(), view, policy, record)
+            realm = realm or binding.realm()
+            check = authenticate if realm.observer is None else _observed
+            found = await check(realm, view, policy, record)
         except JWTExtendedException as error:
             if isinstance(error, TokenReusedError):
                 await self._tell_reused(error)
@@ -595,9 +597,8 @@ _frameworks: dict[str, Framework] = {}
 
 async def _observed(realm: Realm, view: RequestView, policy: Policy, record: Record) -> Authentication | None:
     """A check, and what somebody who measures is told of it."""
-    if realm.observer is None:
-        return await authenticate(realm, view, policy, record)
-    with realm.observer.act("check", "check") as act:
+    observer = cast("Observer", realm.observer)
+    with observer.act("check", "check") as act:
         found = await authenticate(realm, view, policy, record)
         act.outcome = "anonymous" if found is None else "accepted"
         if found is not None:

@@ -217,8 +217,8 @@ def rotate(
 def retire(kid: str, folder: Path | None, after: float) -> None:
     """Refuse the tokens of a key, at once or after a while.
 
-    The key that signs cannot be retired: `rotate` first, with --now for one that was stolen. Running
-    processes follow within a minute.
+    The key that signs cannot be retired: `rotate` first, with --now for one that was stolen. One that is
+    announced never comes to sign. Running processes follow within a minute.
     """
     place = _Place(folder)
     ring = place.ring()
@@ -228,7 +228,7 @@ def retire(kid: str, folder: Path | None, after: float) -> None:
     if ring.at(place.now).signs_with(key):
         raise Failure(f"{kid} signs now: let another one sign first, with `keys rotate --now`")
     is_withdrawn = place.now < key.signs_from < key.accepted_until
-    place.end(key, place.now + after)
+    place.end(key, place.now if is_withdrawn else place.now + after)
     signing = next((key for key in ring.keys if ring.at(place.now).signs_with(key)), None)
     if is_withdrawn and signing is not None and not math.isinf(signing.accepted_until):
         # It was to follow the one that signs, whose end was set for that.

@@ -32,5 +32,5 @@ def jwt(context: click.Context) -> None:
         context.color = False
 
 
-for command in (routes, keys, token, revoke, sessions, doctor):
-    jwt.add_command(command)
+for _command in (routes, keys, token, revoke, sessions, doctor):
+    jwt.add_command(_command)

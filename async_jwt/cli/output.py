@@ -6,17 +6,22 @@ import datetime as dt
 import json
 import math
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import click
 
 __all__ = ["ago", "as_json", "bad", "duration", "good", "plain", "show_json", "table", "when"]
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _NAMES = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+def as_json(command: F) -> F:
+    """Give a command the option `--json`, as its argument `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
 
 
 def show_json(value: Any) -> None:

@@ -10,7 +10,6 @@ import click
 from async_jwt.binding import Binding
 from async_jwt.cli.application import (
     NO,
-    Commands,
     Failure,
     binding,
     login_of,
@@ -27,7 +26,7 @@ __all__ = ["revoke", "sessions"]
 _PAGE = 500
 
 
-@click.group(cls=Commands)
+@click.group()
 def revoke() -> None:
     """Revoke a token, a session, a user's tokens, or everything.
 

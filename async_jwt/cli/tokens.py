@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from async_jwt.cli.application import NO, UNAVAILABLE, WRONG, Commands, Failure, binding, login_of, run
+from async_jwt.cli.application import NO, UNAVAILABLE, WRONG, Failure, binding, login_of, run
 from async_jwt.cli.explain import TIMES, Explanation, Part, explain
 from async_jwt.cli.output import as_json, bad, duration, good, plain, show_json, when
 from async_jwt.core.policy import ACCESS, REFRESH
@@ -18,7 +18,7 @@ from async_jwt.operations import OperationsAt
 __all__ = ["given_token", "token"]
 
 
-@click.group(cls=Commands)
+@click.group()
 def token() -> None:
     """Make a token, or explain one."""
 

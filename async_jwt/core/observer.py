@@ -27,8 +27,8 @@ class Act:
 
     def __init__(self, kind: Kind, name: str) -> None:
         self.kind: Kind = kind
-        self.name = name
-        self.outcome = "ok"
+        self.name: str = name
+        self.outcome: str = "ok"
         self.details: dict[str, str] = {}
 
 
