@@ -136,7 +136,7 @@ class _Telemetry:
     @contextmanager
     def act(self, kind: Kind, name: str) -> Iterator[Act]:
         """Something begins; it ends with the context."""
-        act = Act(kind, name)
+        act = Act()
         title = "async_jwt.check" if kind == "check" else f"async_jwt.{kind} {name}"
         start = time.perf_counter()
         span_kind = SpanKind.CLIENT if kind == "store" else SpanKind.INTERNAL

@@ -17,17 +17,13 @@ class Act:
     """One thing that is measured, from its beginning to its end.
 
     Attributes:
-        kind: what it is: the check of a request, a hook, a call of the store.
-        name: which one, of a fixed set: "check", a hook's or a store method's name.
         outcome: "ok", or how it ended otherwise: see `outcome_of`.
         details: more about a check: the token's location and type. Never who it is.
     """
 
-    __slots__ = ("details", "kind", "name", "outcome")
+    __slots__ = ("details", "outcome")
 
-    def __init__(self, kind: Kind, name: str) -> None:
-        self.kind: Kind = kind
-        self.name: str = name
+    def __init__(self) -> None:
         self.outcome: str = "ok"
         self.details: dict[str, str] = {}
 
@@ -36,7 +32,12 @@ class Observer(Protocol):
     """Somebody who measures. It must not raise, and wait for nothing."""
 
     def act(self, kind: Kind, name: str) -> AbstractContextManager[Act]:
-        """Something begins; it ends with the context, by an error or not."""
+        """Something begins; it ends with the context, by an error or not.
+
+        Args:
+            kind: what it is: the check of a request, a hook, a call of the store.
+            name: which one, of a fixed set: "check", a hook's or a store method's name.
+        """
         ...
 
     def store(self, store: Any) -> Any:

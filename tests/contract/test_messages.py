@@ -243,9 +243,8 @@ async def test_pools_on_two_loops():
     assert listed(NOTE)
 
 
-@on_each_loop
-async def test_secure_cookies_over_http(harness, caplog):
-    h = harness()
+async def add_login(h):
+    """A view that sets an access token's cookie."""
 
     async def login():
         response = h.app.response_class()
@@ -254,6 +253,12 @@ async def test_secure_cookies_over_http(harness, caplog):
 
     token = await h.mint()
     h.view("/login", h.colour(login))
+
+
+@on_each_loop
+async def test_secure_cookies_over_http(harness, caplog):
+    h = harness()
+    await add_login(h)
     await h.call("/login", headers={"Host": "localhost:5000"})  # to themselves browsers take them
     assert not caplog.messages
     for _ in range(3):
@@ -266,14 +271,7 @@ async def test_secure_cookies_over_http(harness, caplog):
 @on_each_loop
 async def test_no_word_where_cookies_need_no_https(harness, caplog):
     h = harness({"JWT_COOKIE_SECURE": False})
-
-    async def login():
-        response = h.app.response_class()
-        h.api.set_access_cookies(response, token)
-        return response
-
-    token = await h.mint()
-    h.view("/login", h.colour(login))
+    await add_login(h)
     await h.call("/login", headers={"Host": "app.example"})
     assert not caplog.messages
 
