@@ -1,8 +1,8 @@
 """One key of one algorithm: parsed once, pinned, and never shown.
 
 Nothing in a token can make a key serve another algorithm than its own (RFC 8725 §3.1). Key
-material never shows in a `repr`, an error or a log. The cryptography is PyJWT's,
-`cryptography`'s and the standard library's HMAC.
+material never shows in a `repr`, an error or a log. The cryptography is PyJWT's and
+`cryptography`'s.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import binascii
 import datetime as dt
 import hashlib
-import hmac
 import json
 import math
 import os
@@ -23,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.hmac import HMAC
 from jwt.algorithms import Algorithm, HMACAlgorithm, get_default_algorithms
 from jwt.exceptions import InvalidKeyError
 
@@ -133,11 +133,11 @@ class Key:
             material = _decrypted(material, password, algorithm)
         prepared = _prepare(implementation, material, algorithm)
         _check_strength(implementation, prepared, algorithm, min_secret_bytes)
-        self._mac: hmac.HMAC | None = None
+        self._mac: HMAC | None = None
         if isinstance(implementation, HMACAlgorithm):
             self._private = self._public = prepared
             # Scheduled once: PyJWT would do it again for every token.
-            self._mac = hmac.new(prepared, digestmod=implementation.hash_alg)
+            self._mac = HMAC(prepared, _HASHES[algorithm])
         elif hasattr(prepared, "sign"):
             self._private, self._public = prepared, prepared.public_key()
         else:
@@ -254,14 +254,22 @@ class Key:
     def sign(self, message: bytes) -> bytes:
         """The signature of a message. Only for a key that `can_sign`."""
         if self._mac is not None:
-            return _hmac(self._mac, message)
+            mac = self._mac.copy()
+            mac.update(message)
+            return mac.finalize()
         signature: bytes = self._implementation.sign(message, self._private)
         return signature
 
     def verify(self, message: bytes, signature: bytes) -> bool:
         """Whether this key made the signature. Never raises for bad signatures."""
         if self._mac is not None:
-            return hmac.compare_digest(_hmac(self._mac, message), signature)
+            mac = self._mac.copy()
+            mac.update(message)
+            try:
+                mac.verify(signature)  # in constant time
+            except InvalidSignature:
+                return False
+            return True
         return self._implementation.verify(message, self._public, signature)
 
     def public_jwk(self) -> dict[str, Any]:
@@ -305,12 +313,6 @@ def moment(name: str, given: Moment) -> float:
     raise ConfigurationError(
         f"{name} must be seconds since the epoch, or a datetime with a time zone, not {type(given).__name__}"
     )
-
-
-def _hmac(scheduled: hmac.HMAC, message: bytes) -> bytes:
-    mac = scheduled.copy()
-    mac.update(message)
-    return mac.digest()
 
 
 def _unfit(algorithm: str) -> ConfigurationError:
@@ -378,6 +380,11 @@ _CURVES: dict[str, ec.EllipticCurve] = {
     "ES384": ec.SECP384R1(),
     "ES512": ec.SECP521R1(),
     "ES256K": ec.SECP256K1(),
+}
+_HASHES: dict[str, hashes.HashAlgorithm] = {
+    "HS256": hashes.SHA256(),
+    "HS384": hashes.SHA384(),
+    "HS512": hashes.SHA512(),
 }
 _TO_BASE64 = bytes.maketrans(b"-_", b"+/")
 _DER: tuple[Callable[[bytes], Any], ...] = (

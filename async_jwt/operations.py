@@ -288,11 +288,10 @@ class Operations:
             CSRFError: its CSRF value is another.
         """
         realm = self._binding().realm()
-        decoded = await realm.decode(encoded_token, allow_expired=allow_expired)
+        _, claims = await realm.decode(encoded_token, allow_expired=allow_expired)
         if csrf_value is not None:
-            is_refresh = decoded.claims["type"] == REFRESH
-            check_csrf(decoded.claims, csrf_value, realm.settings, refresh=is_refresh)
-        return decoded.claims
+            check_csrf(claims, csrf_value, realm.settings, refresh=claims["type"] == REFRESH)
+        return claims
 
     async def get_jti(self, encoded_token: str) -> str | None:
         """The `jti` of a token that is valid now; None for a foreign one without.
@@ -535,7 +534,7 @@ class Operations:
     def _ref_of(realm: Realm, claims: Mapping[str, Any]) -> TokenRef:
         # A token without `jti` reads as one with None, which no token may hold.
         held = {name: value for name, value in claims.items() if (name, value) != ("jti", None)}
-        return claim_set.check_shape(held, realm.settings).ref
+        return claim_set.check_shape(held, realm.settings)[-1]
 
 
 class OperationsAt(Operations):

@@ -16,7 +16,7 @@ from benchmarks.tokens import SECRET, compare, token
 
 def _app() -> Quart:
     app = Quart("benchmark")
-    app.config.update(JWT_SECRET_KEY=SECRET, JWT_TOKEN_CACHE_SIZE=8)
+    app.config.update(JWT_SECRET_KEY=SECRET)
 
     @app.get("/bare")
     async def bare() -> str:

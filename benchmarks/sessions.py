@@ -101,7 +101,7 @@ class Rotating:
 
     async def refresh(self, token: str) -> str:
         verified = await self.realm.verify(token)
-        header, claims = self.realm.codec.read(verified)
+        header, claims = self.realm.codec.read(verified, self.realm.clock())
         identity = claims["sub"]
         held = Authentication(token, header, claims, identity, None, "headers", REFRESH)
         return (await rotate(self.realm, held, verified.ref, Wish(identity=identity))).refresh.token

@@ -5,7 +5,8 @@ An application's request and WebSocket classes are mixed with those here.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 from quart import Quart, Request, Websocket, has_request_context, has_websocket_context, request, websocket
 from werkzeug.datastructures import Headers
@@ -14,18 +15,13 @@ from async_jwt.adapters._werkzeug import object_of
 from async_jwt.core.locations import BEARER
 from async_jwt.errors import JWTExtendedException
 
-__all__ = ["Inquiry", "Socket", "close_code", "current", "mix_in", "refusal_in"]
+if TYPE_CHECKING:
+    from quart.ctx import RequestContext
+
+__all__ = ["Socket", "close_code", "current", "mix_in", "refusal_in"]
 
 # RFC 6455 §7.4.1, and the registry that it opened (1013).
 _POLICY_VIOLATION, _INTERNAL_ERROR, _TRY_AGAIN_LATER = 1008, 1011, 1013
-
-
-class Inquiry(Request):
-    """A request that knows the WebSocket it was made in, as by a test client."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.outer_socket: Websocket | None = object_of(websocket) if has_websocket_context() else None
 
 
 class Socket(Websocket):
@@ -65,15 +61,21 @@ class Socket(Websocket):
 
 
 def mix_in(app: Quart) -> None:
-    """Mix an application's classes with ours."""
-    if not issubclass(app.request_class, Inquiry):
-        app.request_class = _mixed(Inquiry, app.request_class)
-    if not issubclass(app.websocket_class, Socket):
-        app.websocket_class = _mixed(Socket, app.websocket_class)
+    """Mix an application's WebSocket class with ours, and mark requests that are made in a WebSocket."""
+    if issubclass(app.websocket_class, Socket):
+        return
+    theirs: Any = app.websocket_class
+    mixed: Any = type(theirs.__name__, (Socket, theirs), {})
+    app.websocket_class = mixed
+    request_context = app.request_context
 
+    @wraps(request_context)
+    def marking(request: Request) -> RequestContext:
+        if has_websocket_context():  # as by a test client
+            request.outer_socket = object_of(websocket)  # type: ignore[attr-defined]
+        return request_context(request)
 
-def _mixed(ours: type[Any], theirs: type[Any]) -> Any:
-    return type(theirs.__name__, (ours, theirs), {})
+    app.request_context = marking  # type: ignore[method-assign]
 
 
 def current() -> Request | Websocket | None:
@@ -83,13 +85,14 @@ def current() -> Request | Websocket | None:
         RuntimeError: a copied context was entered inside another request, and Quart does not
             tell which came first. Nobody's identity is better than the wrong one.
     """
+    served: Request | None = object_of(request)
     if not has_websocket_context():
-        return cast("Request | None", object_of(request))
-    socket, served = object_of(websocket), object_of(request) if has_request_context() else None
+        return served
+    socket: Websocket | None = object_of(websocket)
     if served is None or getattr(socket, "outer_request", None) is served:
-        return cast("Websocket", socket)
+        return socket
     if getattr(served, "outer_socket", None) is socket:
-        return cast("Request", served)
+        return served
     raise RuntimeError(
         "A copied request or WebSocket context was entered while another request was served, so it is "
         "not clear whose identity is meant: run it in a task of its own, contextvars.Context().run(...)"

@@ -17,7 +17,7 @@ from async_jwt.core.authenticate import Authentication, Record, authenticate
 from async_jwt.core.checks import check_origin
 from async_jwt.core.claims import Fresh
 from async_jwt.core.codec import read_unverified
-from async_jwt.core.compact import split
+from async_jwt.core.compact import object_in, split
 from async_jwt.core.cookies import cookies_to_set, cookies_to_unset
 from async_jwt.core.issue import TokenPair
 from async_jwt.core.notify import notify
@@ -378,7 +378,7 @@ class PublicAPI(Operations):
             MalformedTokenError: it is no token.
         """
         limit = self._binding().realm().settings.max_token_bytes
-        header, _ = split(encoded_token, limit).header_object()
+        header, _ = object_in(split(encoded_token, limit).header, "header")
         return header
 
     def _record(self) -> Record:

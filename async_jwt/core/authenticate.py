@@ -8,11 +8,12 @@ application's verification, then the user. Nothing is visible to the view before
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from async_jwt.core import checks
 from async_jwt.core.codec import Verified
-from async_jwt.core.locations import csrf_value, find
+from async_jwt.core.compact import made
+from async_jwt.core.locations import csrf_value, find, find_in_body
 from async_jwt.core.policy import REFRESH, Policy
 from async_jwt.core.realm import Realm
 from async_jwt.core.request import RequestView
@@ -35,8 +36,7 @@ __all__ = ["Authentication", "Record", "authenticate", "refuse_replay"]
 _Claims = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Authentication:
+class Authentication(NamedTuple):
     """Who a request comes from, once everything was checked.
 
     Attributes:
@@ -127,7 +127,7 @@ async def authenticate(
     """
     settings = realm.settings
     try:
-        token, location = await find(view, policy, settings)
+        token, location = find(view, policy, settings) or await find_in_body(view, policy, settings)
     except NoAuthorizationError:
         if not policy.optional:
             raise
@@ -138,25 +138,26 @@ async def authenticate(
         await _check_csrf_is_sent(view, policy, settings)
     facts, now = record.facts.get(token), realm.clock()
     if facts is None or view.is_accepted or not 0 <= now - facts.found_at < _FACTS_HOLD:
-        facts = record.facts[token] = _Facts(await realm.verify(token), now)
-    header, claims = realm.codec.read(facts.token)
+        facts = _Facts(realm.verify_at_once(token, now) or await realm.verify(token), now)
+        record.facts[token] = facts
+    header, claims = realm.codec.read(facts.token, now)
     if csrf and location == "cookies":
         await _check_csrf(claims, view, policy, settings)
     checks.check_type(claims, policy, settings)
     if policy.fresh:
         checks.check_fresh(header, claims, now)
-    if not policy.skip_revocation_check and (settings.is_compat or not facts.counts):
-        await _check_revocation(realm, facts.token.ref, header, claims)
+    ref, hooks = facts.token.ref, realm.hooks
+    if not policy.skip_revocation_check and (not facts.counts or settings.is_compat):
+        await _check_revocation(realm, ref, header, claims)
         facts.counts = True
-    hooks = realm.hooks
     if "token_verification" in hooks:  # at each check: it may look at more than the token
         await _check_verification(realm, header, claims)
     if "user_lookup" in hooks and facts.user is None:
         facts.user = await _load_user(realm, header, claims)
     identity, kind = claims[settings.identity_claim], claims["type"]
-    found = Authentication(token, header, claims, identity, facts.user, location, policy)
+    found = made(Authentication, (token, header, claims, identity, facts.user, location, policy))
     record.answered, record.authentication, record.refusal = True, found, None
-    record.ref, record.type, record.vouched = facts.token.ref, kind, facts.counts
+    record.ref, record.type, record.vouched = ref, kind, facts.counts
     return found
 
 
@@ -184,14 +185,14 @@ def _needs_csrf(view: RequestView, settings: Settings) -> bool:
 
 
 async def _check_revocation(realm: Realm, ref: TokenRef, header: _Claims, claims: _Claims) -> None:
-    if realm.sessions is not None and claims["type"] == REFRESH:
+    if claims["type"] == REFRESH and realm.sessions is not None:
         await refuse_replay(realm.sessions, await realm.sessions.look_session(ref), ref, header, claims)
     else:
         counts = await realm.store.check(ref)
-        if not isinstance(counts, bool):
-            raise HookError(f"{type(realm.store).__name__}.check() must return True or False")
-        if not counts:
+        if counts is False:
             raise RevokedTokenError(header, claims)
+        if counts is not True:
+            raise HookError(f"{type(realm.store).__name__}.check() must return True or False")
     if "token_in_blocklist" in realm.hooks and await realm.ask("token_in_blocklist", header, claims):
         raise RevokedTokenError(header, claims)
 

@@ -7,8 +7,9 @@ import datetime as dt
 import json
 import uuid
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+from async_jwt.core.compact import made
 from async_jwt.core.settings import Settings
 from async_jwt.core.values import Lifetime
 from async_jwt.errors import (
@@ -24,7 +25,6 @@ from async_jwt.stores.contract import TokenRef, adopted_sid
 
 __all__ = [
     "Fresh",
-    "Shape",
     "build",
     "check_shape",
     "end_of",
@@ -109,18 +109,9 @@ def merge(claims: dict[str, Any], overrides: Mapping[str, Any]) -> None:
             claims[name] = calendar.timegm(value.utctimetuple())
 
 
-class Shape(NamedTuple):
-    """What an accepted claim set says to those who look at it again and again."""
-
-    start: float
-    """The later of `nbf` and `iat` in whole seconds since the epoch, minus infinity without both."""
-    end: float
-    """`exp` likewise, infinity without it."""
-    ref: TokenRef
-    """The token, as stores know it."""
-
-
-def check_shape(claims: dict[str, Any], settings: Settings, *, new: bool = False) -> Shape:
+def check_shape(
+    claims: dict[str, Any], settings: Settings, *, new: bool = False
+) -> tuple[float, float, TokenRef]:
     """Refuse a claim set that is not of the accepted shape; fill in what may be left out.
 
     A token without `type` (where that is allowed), `fresh` or `jti` gets "access", False
@@ -131,52 +122,61 @@ def check_shape(claims: dict[str, Any], settings: Settings, *, new: bool = False
         settings: the application's settings.
         new: whether it is one of our own, which may be meant for another audience.
 
+    Returns:
+        The later of `nbf` and `iat` in whole seconds since the epoch, minus infinity without
+        both; `exp` likewise, infinity without it; and the token, as stores know it.
+
     Raises:
         MissingClaimError: a required claim is absent.
         ClaimError: a claim is of the wrong type; SubjectError if it is the subject.
         AudienceError: no accepted audience is named.
         IssuerError: the issuer is not accepted.
     """
-    if settings.identity_claim not in claims:
-        raise MissingClaimError(settings.identity_claim, f"Missing claim: {settings.identity_claim}")
+    identity_claim = settings.identity_claim
+    if identity_claim not in claims:
+        raise MissingClaimError(identity_claim, f"Missing claim: {identity_claim}")
     if "type" not in claims:
         if settings.require_type:
             raise MissingClaimError("type", "Missing claim: type")
         claims["type"] = "access"
     for name, value in claims.items():
         # Most claims are texts: one look passes them, whatever their name.
-        if not isinstance(value, str) and name in _TEXTS and not _is_lenient(name, settings):
+        if type(value) is not str and name in _TEXTS and not _is_accepted(name, value, settings):
             raise (SubjectError if name == "sub" else ClaimError)(_TEXTS[name])
-    if not isinstance(claims.setdefault("fresh", False), _NUMBER) and not settings.is_compat:
+    fresh = claims.setdefault("fresh", False)
+    if fresh is not False and not isinstance(fresh, _NUMBER) and not settings.is_compat:
         raise ClaimError("Fresh claim must be a boolean or a number")
     if "iss" in claims or settings.decode_issuer is not None:
         _check_issuer(claims, None if new else settings.decode_issuer)
     if "aud" in claims or settings.decode_audience is not None:
         _check_audience(claims, None if new else settings.decode_audience)
-    issued = _seconds(claims, "iat", settings, -_INFINITY)
-    start = _seconds(claims, "nbf", settings, -_INFINITY)
-    end = _seconds(claims, "exp", settings, _INFINITY)
+    claims.setdefault("jti", None)
+    issued, start, end = _times(claims, settings)
+    return max(start, issued), end, _ref(claims, issued, end, settings)
+
+
+def _ref(claims: Mapping[str, Any], issued: float, end: float, settings: Settings) -> TokenRef:
     identity = claims[settings.identity_claim]
     whose = identity if isinstance(identity, str) else identity_text(identity)
-    jti, gen = claims.setdefault("jti", None), claims.get("gen")
-    sid = claims.get("sid")
+    kind, jti, sid, gen = claims["type"], claims["jti"], claims.get("sid"), claims.get("gen")
     if not isinstance(sid, str):
         # That of a refresh token without one is what its first rotation begins.
-        sid = adopted_sid(whose, jti) if jti is not None and claims["type"] == "refresh" else None
-    ref = TokenRef(
-        whose,
-        jti,
-        sid,
-        gen if isinstance(gen, str) else None,
-        max(0.0, issued - settings.clock_skew),
-        None if end == _INFINITY else end + settings.expiry_leeway,
-        claims["type"] == "access" and claims["fresh"] is False,
-    )
-    return Shape(max(start, issued), end, ref)
+        sid = adopted_sid(whose, jti) if jti is not None and kind == "refresh" else None
+    if not isinstance(gen, str):
+        gen = None
+    issued_at = max(0.0, issued - settings.clock_skew)
+    expires_at = None if end == _INFINITY else end + settings.expiry_leeway
+    is_plain = kind == "access" and claims["fresh"] is False
+    return made(TokenRef, (whose, jti, sid, gen, issued_at, expires_at, is_plain))
 
 
-def _is_lenient(name: str, settings: Settings) -> bool:
-    """FJE knows neither `sid` nor `gen`, and looks at `type` and `csrf` only where it needs them."""
+def _is_accepted(name: str, value: Any, settings: Settings) -> bool:
+    """Whether a claim may be no plain text.
+
+    FJE knows neither `sid` nor `gen`, and looks at `type` and `csrf` only where it needs them.
+    """
+    if isinstance(value, str):
+        return True
     return not settings.verify_sub if name == "sub" else settings.is_compat and name != "jti"
 
 
@@ -224,12 +224,25 @@ _TIME_NAMES = {
 }
 
 
+def _times(claims: Mapping[str, Any], settings: Settings) -> tuple[float, float, float]:
+    """What `iat`, `nbf` and `exp` say, each in whole seconds since the epoch."""
+    issued: Any = claims.get("iat")
+    start: Any = claims.get("nbf")
+    end: Any = claims.get("exp")
+    # Most tokens have all three, in order, and need no closer look.
+    if type(issued) is type(start) is type(end) is int and 0 <= issued < end < _LATEST and 0 <= start < end:
+        return issued, start, end
+    return (
+        _seconds(claims, "iat", settings, -_INFINITY),
+        _seconds(claims, "nbf", settings, -_INFINITY),
+        _seconds(claims, "exp", settings, _INFINITY),
+    )
+
+
 def _seconds(claims: Mapping[str, Any], name: str, settings: Settings, default: float) -> float:
     if name not in claims:
         return default
     value = claims[name]
-    if type(value) is int and -_LATEST < value < _LATEST:
-        return value
     is_number = isinstance(value, _NUMBER) and not isinstance(value, bool)
     if not is_number and settings.strict_times:
         raise ClaimError(_TIME_NAMES[name])

@@ -1,4 +1,4 @@
-"""A token's text, keys and a clock in; a verified header and claim set out. And back.
+"""A token's text, keys and the time in; a verified header and claim set out. And back.
 
 Verified tokens are remembered by their whole text, for as long as their keys and settings
 last. What depends on the time is looked at every time, so a remembered token stops being
@@ -12,40 +12,31 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from async_jwt.core import claims as claim_set
-from async_jwt.core.clock import Clock
-from async_jwt.core.compact import Compact, attach, serialise, split
+from async_jwt.core.compact import Compact, attach, bytes_in, made, object_in, serialise, split
 from async_jwt.core.settings import Settings
 from async_jwt.errors import AlgorithmError, IssuerError, MalformedTokenError, SignatureError
 from async_jwt.keyring import ActiveKeys
 from async_jwt.keys import Key
 from async_jwt.stores.contract import TokenRef
 
-__all__ = ["Codec", "Decoded", "Unverified", "Verified", "encode", "read_unverified"]
+__all__ = ["Codec", "Decoded", "Header", "Verified", "encode", "read_unverified"]
 
 _HEADERS = 64
+# The longest text of a token that is remembered, in bytes: as much as a cookie can hold.
+_LONGEST = 4096
+
+Decoded = tuple[dict[str, Any], dict[str, Any]]
+"""The header and claims of a verified token, the caller's own."""
 
 
-class Decoded(NamedTuple):
-    """The header and claims of a verified token, the caller's own."""
+class Header(NamedTuple):
+    """The header of a token that we may be able to verify. Not to be changed."""
 
-    header: dict[str, Any]
-    claims: dict[str, Any]
-
-    def __repr__(self) -> str:
-        return "<Decoded>"  # claims hold the CSRF value
-
-
-class Unverified(NamedTuple):
-    """A well-formed token whose signature has not been checked. Its header is not to be changed."""
-
-    parts: Compact
-    header: dict[str, Any]
+    parameters: dict[str, Any]
     nested: bool
+    """Whether a shallow copy would share something."""
     algorithm: str
     kid: str | None
-
-    def __repr__(self) -> str:
-        return "<Unverified>"
 
 
 class Verified(NamedTuple):
@@ -73,13 +64,11 @@ class Codec:
 
     Args:
         settings: what is accepted.
-        clock: seconds since the epoch.
         algorithms: the algorithms accepted; None takes those of the settings.
     """
 
-    def __init__(self, settings: Settings, clock: Clock, algorithms: Collection[str] | None = None) -> None:
+    def __init__(self, settings: Settings, algorithms: Collection[str] | None = None) -> None:
         self._settings = settings
-        self._clock = clock
         self._accepted = frozenset(settings.accepted_algorithms if algorithms is None else algorithms)
         accept_typ = settings.accept_typ
         self._typ = None if accept_typ is None else frozenset(typ.lower() for typ in accept_typ)
@@ -90,11 +79,7 @@ class Codec:
         self._verified: tuple[ActiveKeys | None, _Memory] = (None, _Memory(settings.token_cache_size))
         self._chosen = _Memory(settings.token_cache_size)
         # The headers of verified tokens: an application has a handful of them.
-        self._headers: dict[bytes, tuple[dict[str, Any], bool, str, str | None]] = {}
-
-    def decode(self, token: str, keys: ActiveKeys, *, allow_expired: bool = False) -> Decoded:
-        """Verify and read a token with the keys of a ring. See `verify` and `read`."""
-        return self.read(self.verify(token, keys), allow_expired=allow_expired)
+        self._headers: dict[bytes, Header] = {}
 
     def verify(self, token: str, keys: ActiveKeys) -> Verified:
         """Check a token's signature and shape with the keys of a ring.
@@ -112,13 +97,13 @@ class Codec:
             self._verified = (keys, memory)
         verified = memory[token] if isinstance(token, str) else None
         if verified is None:
-            unverified = self.inspect(token)
-            verified = self._verify(unverified, keys.candidates(unverified.algorithm, unverified.kid))
+            parts, header = self.inspect(token)
+            verified = self._verify(parts, header, keys.candidates(header.algorithm, header.kid))
             memory.put(token, verified)
         return verified
 
-    def verify_with(self, token: str, unverified: Unverified, key: Key) -> Verified:
-        """Check a token with one key that the application chose for it.
+    def verify_with(self, token: str, parts: Compact, header: Header, key: Key) -> Verified:
+        """Check a token that was inspected with one key that the application chose for it.
 
         A remembered token counts only under the same key.
 
@@ -127,15 +112,16 @@ class Codec:
         """
         verified = self._chosen[token]
         if verified is None or verified.key is not key:
-            verified = self._verify(unverified, (key,))
+            verified = self._verify(parts, header, (key,))
             self._chosen.put(token, verified)
         return verified
 
-    def read(self, verified: Verified, *, allow_expired: bool = False) -> Decoded:
-        """The header and claims of a token, if it is valid now.
+    def read(self, verified: Verified, now: float, *, allow_expired: bool = False) -> Decoded:
+        """The header and claims of a token, if it is valid.
 
         Args:
             verified: the token.
+            now: seconds since the epoch.
             allow_expired: whether one whose `exp` has passed is accepted all the same.
 
         Raises:
@@ -143,25 +129,27 @@ class Codec:
             ExpiredTokenError: it is not valid any more.
         """
         _, header, claims, nested, start, end, _ = verified
-        copied = _copy if nested else dict.copy
-        decoded = Decoded(copied(header), copied(claims))
-        now = self._clock()
+        if nested:
+            header, claims = _copy(header), _copy(claims)
+        else:
+            header, claims = header.copy(), claims.copy()
         # The same comparisons as PyJWT's, to the last bit.
         if start > now + self._start_leeway or end <= now - self._expiry_leeway:
-            claim_set.refuse_times(decoded.header, decoded.claims, self._settings, now, allow_expired)
-        return decoded
+            claim_set.refuse_times(header, claims, self._settings, now, allow_expired)
+        return header, claims
 
-    def inspect(self, token: str) -> Unverified:
-        """Read a token's header, as far as that goes without a key.
+    def inspect(self, token: str) -> tuple[Compact, Header]:
+        """Take a token apart and read its header, as far as that goes without a key.
 
         Raises:
             JWTDecodeError: the token is malformed, or names what is never accepted.
         """
         parts = split(token, self._settings.max_token_bytes)
         known = self._headers.get(parts.header)
-        if known is not None:
-            return Unverified(parts, *known)
-        header, nested = parts.header_object()
+        return parts, self._read_header(parts) if known is None else known
+
+    def _read_header(self, parts: Compact) -> Header:
+        header, nested = object_in(parts.header, "header")
         algorithm = header.get("alg")
         if not isinstance(algorithm, str) or algorithm not in self._accepted:
             raise AlgorithmError("The specified alg value is not allowed")
@@ -174,27 +162,27 @@ class Codec:
             raise MalformedTokenError("Key ID header parameter must be a string")
         if self._typ is not None and not _is_accepted_typ(header.get("typ"), self._typ):
             raise MalformedTokenError("The specified typ value is not allowed")
-        return Unverified(parts, header, nested, algorithm, kid)
+        return Header(header, nested, algorithm, kid)
 
-    def _verify(self, unverified: Unverified, keys: Sequence[Key]) -> Verified:
-        parts, header, nested, algorithm, kid = unverified
-        signature = parts.signature_bytes()
+    def _verify(self, parts: Compact, header: Header, keys: Sequence[Key]) -> Verified:
+        parameters, header_nested, algorithm, _ = header
+        signing_input, encoded_header, payload, encoded = parts
+        signature = bytes_in(encoded, "crypto")
         for key in keys:
             # The key's algorithm, not the token's, decides: they must be the same.
-            if key.algorithm == algorithm and key.verify(parts.signing_input, signature):
+            if key.algorithm == algorithm and key.verify(signing_input, signature):
                 break
         else:
             raise SignatureError("Signature verification failed")
-        claims, claims_nested = parts.payload_object()
+        claims, nested = object_in(payload, "payload")
         if key.issuer is not None and claims.get("iss") != key.issuer:
             raise IssuerError("Invalid issuer")
         start, end, ref = claim_set.check_shape(claims, self._settings)
         if key.issuer is not None:
             ref = ref._replace(gen=None)  # another issuer's `gen` is no stamp of our store's
-        verified = Verified(key, header, claims, nested or claims_nested, start, end, ref)
-        if parts.header not in self._headers and len(self._headers) < _HEADERS:
-            self._headers[parts.header] = (header, nested, algorithm, kid)
-        return verified
+        if encoded_header not in self._headers and len(self._headers) < _HEADERS:
+            self._headers[encoded_header] = header
+        return made(Verified, (key, parameters, claims, nested or header_nested, start, end, ref))
 
 
 def _is_accepted_typ(typ: Any, accepted: frozenset[str]) -> bool:
@@ -205,17 +193,16 @@ def _is_accepted_typ(typ: Any, accepted: frozenset[str]) -> bool:
 class _Memory(dict[str, "Verified | None"]):
     """The verified tokens seen lately: two generations, so that no hit has to write.
 
-    Bounded by count and by bytes of token text (2 KiB each on average). When the young
-    generation, the dict itself, is full it becomes the old one, and what was old and unused
-    is dropped. What is in neither reads as None.
+    Bounded by count, and so in bytes: long tokens are not remembered. When the young generation,
+    the dict itself, is full it becomes the old one, and what was old and unused is dropped. What
+    is in neither reads as None.
     """
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self._half = (size + 1) // 2
-        self._bytes = self._half * 2048
+        self._longest = _LONGEST if size else -1
         self._old: dict[str, Verified | None] = {}
-        self._young_bytes = 0
 
     def __missing__(self, token: str) -> Verified | None:
         found = self._old.get(token)
@@ -224,14 +211,12 @@ class _Memory(dict[str, "Verified | None"]):
         return found
 
     def put(self, token: str, verified: Verified) -> None:
-        if self._half == 0:
+        if len(token) > self._longest:
             return
-        if len(self) >= self._half or self._young_bytes + len(token) > self._bytes:
+        if len(self) >= self._half:
             self._old = self.copy()
             self.clear()
-            self._young_bytes = 0
         self[token] = verified
-        self._young_bytes += len(token)
 
 
 def _copy(value: Any) -> Any:
@@ -280,6 +265,6 @@ def read_unverified(token: str, max_bytes: int) -> tuple[dict[str, Any], dict[st
         MalformedTokenError: it is no token.
     """
     parts = split(token, max_bytes)
-    header, _ = parts.header_object()
-    claims, _ = parts.payload_object()
+    header, _ = object_in(parts.header, "header")
+    claims, _ = object_in(parts.payload, "payload")
     return header, claims

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 from async_jwt.core.run import refuse_coroutine
 from async_jwt.errors import MalformedTokenError
 
-__all__ = ["MAX_DEPTH", "Compact", "attach", "serialise", "split"]
+__all__ = ["MAX_DEPTH", "Compact", "attach", "bytes_in", "made", "object_in", "serialise", "split"]
 
 MAX_DEPTH = 32
 """How deep arrays and objects in a header or claim set may nest."""
@@ -34,6 +34,10 @@ _LAST: tuple[frozenset[int], ...] = (
 )
 
 
+# What a NamedTuple's own constructor, a Python function, calls: half the time, for each token.
+made = tuple.__new__
+
+
 class Compact(NamedTuple):
     """A token's text taken apart. Nothing in it has been verified."""
 
@@ -44,22 +48,6 @@ class Compact(NamedTuple):
 
     def __repr__(self) -> str:
         return "<Compact>"  # whoever has these bytes has the token
-
-    def header_object(self) -> tuple[dict[str, Any], bool]:
-        """The JSON object of the header, and whether anything may nest in it.
-
-        Raises:
-            MalformedTokenError: it is no such object.
-        """
-        return _parse(_decode(self.header, "header"), "header")
-
-    def payload_object(self) -> tuple[dict[str, Any], bool]:
-        """The same of the payload. Raises `MalformedTokenError`."""
-        return _parse(_decode(self.payload, "payload"), "payload")
-
-    def signature_bytes(self) -> bytes:
-        """The signature. Raises `MalformedTokenError`."""
-        return _decode(self.signature, "crypto")
 
 
 def split(token: object, max_bytes: int) -> Compact:
@@ -84,10 +72,19 @@ def split(token: object, max_bytes: int) -> Compact:
     header, dot, payload = signing_input.partition(b".")
     if not dot:
         raise MalformedTokenError("Not enough segments")
-    return Compact(signing_input, header, payload, signature)
+    return made(Compact, (signing_input, header, payload, signature))
 
 
-def _decode(segment: bytes, name: str) -> bytes:
+def bytes_in(segment: bytes, name: str) -> bytes:
+    """What a segment holds.
+
+    Args:
+        segment: one of a token's parts.
+        name: what an error calls it.
+
+    Raises:
+        MalformedTokenError: it is no canonical base64url.
+    """
     remainder = len(segment) % 4
     padding = _PADDING[remainder]
     if padding is not None and (not segment or segment[-1] in _LAST[remainder]):
@@ -120,27 +117,37 @@ def _finite(text: str) -> float:
     return number
 
 
-_plain: Any = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
+_scan: Any = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite).scan_once  # type: ignore[attr-defined]
 _decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
 
 
-def _parse(raw: bytes, name: str) -> tuple[dict[str, Any], bool]:
+def object_in(segment: bytes, name: str) -> tuple[dict[str, Any], bool]:
+    """The JSON object in a segment, and whether anything may nest in it.
+
+    Args:
+        segment: one of a token's parts.
+        name: what an error calls it.
+
+    Raises:
+        MalformedTokenError: it holds no such object.
+    """
+    raw = bytes_in(segment, name)
     try:
-        text = raw.decode("utf-8")
-        found, end = _plain.scan_once(text, 0) if text.startswith("{") else (None, 0)
+        text = raw.decode()
+        found, end = _scan(text, 0) if text[:1] == "{" else (None, 0)
         # As many keys as colons: then no key came twice. Nesting, white space and colons in
         # texts are for the decoder that looks at every object's keys.
-        if type(found) is not dict or len(found) != raw.count(b":") or end != len(text):
+        if type(found) is not dict or len(found) != text.count(":") or end != len(text):
             found = _decoder.decode(text)
     except (ValueError, RecursionError, StopIteration):
         raise MalformedTokenError(f"Invalid {name} string: not strict JSON") from None
     if not isinstance(found, dict):
         raise MalformedTokenError(f"Invalid {name} string: must be a json object")
-    # Single bytes are found fast, and most claim sets are flat and plain.
-    nested = b"[" in raw or raw.find(b"{", 1) > 0
+    # Single characters are found fast, and most claim sets are flat and plain.
+    nested = "[" in text or text.find("{", 1) > 0
     if nested and _depth(found) > MAX_DEPTH:
         raise MalformedTokenError(f"Invalid {name} string: nested too deeply")
-    if b"\\" in raw:
+    if "\\" in text:
         _refuse_surrogates(found, name)
     return found, nested
 

@@ -112,11 +112,11 @@ class Hook:
         return cls(name, function, inline, looks_async(function))
 
 
-class Hooks:
-    """The hooks of one manager, shared by all of its applications."""
+class Hooks(dict[str, Hook]):
+    """The hooks of one manager by their names, shared by all of its applications."""
 
     def __init__(self) -> None:
-        self._hooks: dict[str, Hook] = {}
+        super().__init__()
         self._deciding: tuple[Hook, ...] = ()
 
     def register(self, name: str, function: Any, *, inline: bool) -> None:
@@ -129,16 +129,8 @@ class Hooks:
             raise ConfigurationError(f"{name}_loader needs a callable, not {type(function).__name__}")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigurationError(f"{name}_loader cannot take a generator function: return, do not yield")
-        self._hooks[name] = Hook.of(name, function, inline=inline)
-        self._deciding = tuple(hook for hook in self._hooks.values() if hook.name in _DECIDING)
-
-    def __contains__(self, name: object) -> bool:
-        """Whether a hook of that name was registered."""
-        return name in self._hooks
-
-    def get(self, name: str) -> Hook | None:
-        """The hook of that name, if one was registered."""
-        return self._hooks.get(name)
+        self[name] = Hook.of(name, function, inline=inline)
+        self._deciding = tuple(hook for hook in self.values() if hook.name in _DECIDING)
 
     def any_async(self) -> bool:
         """Whether a hook is async that a request with a good token, or a login, may ask."""
@@ -153,7 +145,7 @@ class Hooks:
         Raises:
             ConfigurationError: a plain hook was registered with inline=True.
         """
-        for hook in self._hooks.values():
+        for hook in self.values():
             if hook.inline and not hook.is_async:
                 raise ConfigurationError(
                     f"JWT_HOOK_TIMEOUT cannot be kept for {hook.name}_loader(inline=True): "

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from async_jwt.core import claims as claim_set
 from async_jwt.core.codec import encode
+from async_jwt.core.compact import object_in
 from async_jwt.core.policy import REFRESH
 from async_jwt.core.realm import Realm
 from async_jwt.core.run import refuse_coroutine
@@ -202,7 +203,8 @@ def sign(realm: Realm, draft: Draft, stamp: str) -> Issued:
     token = encode(draft.headers, draft.claims, draft.key, realm.json_default)
     if not realm.settings.is_compat:
         try:
-            claims, _ = realm.codec.inspect(token).parts.payload_object()
+            parts, _ = realm.codec.inspect(token)
+            claims, _ = object_in(parts.payload, "payload")
             claim_set.check_shape(claims, realm.settings, new=True)
         except JWTDecodeError as problem:
             raise ValueError(

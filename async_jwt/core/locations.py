@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 from async_jwt.core.policy import Policy
 from async_jwt.core.request import RequestView
@@ -23,56 +23,68 @@ from async_jwt.errors import (
     NoAuthorizationError,
 )
 
-__all__ = ["BEARER", "Found", "cookie_name", "csrf_names", "csrf_value", "find"]
+__all__ = ["BEARER", "Found", "cookie_name", "csrf_names", "csrf_value", "find", "find_in_body"]
 
 BEARER = "bearer"
 """The WebSocket protocol that says: the next one offered is a token. Browsers can set no header there."""
 
 
-class Found(NamedTuple):
-    """A token's text and the location that held it."""
-
-    token: str
-    location: str
-
-    def __repr__(self) -> str:
-        return f"<Found in {self.location}>"
+Found = tuple[str, str]
+"""A token's text and the location that held it."""
 
 
-async def find(view: RequestView, policy: Policy, settings: Settings) -> Found:
-    """The token of a request.
+def find(view: RequestView, policy: Policy, settings: Settings) -> Found | None:
+    """The token of a request, if one is found without its body.
 
     Raises:
-        NoAuthorizationError: there is none; the text says where it was looked for.
         AmbiguousTokenError: there are two different ones.
         InvalidHeaderError: the header names the scheme and then no single token.
         InvalidQueryParamError: the parameter lacks its prefix.
-        MalformedTokenError: the JSON body holds something that is no text.
     """
     locations = policy.locations or settings.token_location
     strict = settings.strict_locations
+    if not strict and "json" in locations:
+        return None  # their order decides
     found: Found | None = None
     for location in locations:
         if location == "json":
-            if not strict and (found := await _in_json(view, policy, settings)):
-                return found
             continue
         for token in _LOOK[location](view, policy, settings):
             if found is None:
-                found = Found(token, location)
+                found = (token, location)
                 if not strict:
                     return found
-            elif token != found.token:
+            elif token != found[0]:
                 raise AmbiguousTokenError
-    if found is None and strict and "json" in locations:
-        found = await _in_json(view, policy, settings)
-    if found is None:
-        raise NoAuthorizationError(_missing(locations, view, policy, settings))
     return found
 
 
-def _in_headers(view: RequestView, _: Policy, settings: Settings) -> list[str]:
+async def find_in_body(view: RequestView, policy: Policy, settings: Settings) -> Found:
+    """The token of a request that `find` found none in, if it may be in the body.
+
+    Raises:
+        NoAuthorizationError: there is none; the text says where it was looked for.
+        MalformedTokenError: the JSON body holds something that is no text.
+        JWTExtendedException: what `find` raises, where the order of the locations decides.
+    """
+    locations = policy.locations or settings.token_location
+    for location in locations:
+        found: Found | None = None
+        if location == "json":
+            found = await _in_json(view, policy, settings)
+        elif not settings.strict_locations:
+            found = next(((token, location) for token in _LOOK[location](view, policy, settings)), None)
+        if found is not None:
+            return found
+    raise NoAuthorizationError(_missing(locations, view, policy, settings))
+
+
+def _in_headers(view: RequestView, _: Policy, settings: Settings) -> Sequence[str]:
     values = view.headers(settings.header_name)
+    if len(values) == 1:
+        parts = values[0].split()
+        if len(parts) == 2 and parts[0] == settings.header_type and "," not in values[0]:
+            return parts[1:]  # as nearly all are
     if not settings.strict_locations:
         values = values[:1]
     if not settings.header_type:
@@ -89,14 +101,17 @@ def _in_headers(view: RequestView, _: Policy, settings: Settings) -> list[str]:
 
 def _credential(text: str, settings: Settings) -> str | None:
     """The token of one ``Bearer <token>`` field (RFC 6750 §2.1), None for another scheme."""
-    scheme, *rest = text.split() or [""]
-    wanted = settings.header_type
-    if scheme != wanted and (settings.strict_scheme_case or scheme.lower() != wanted.lower()):
+    parts, wanted = text.split(), settings.header_type
+    if not parts or (parts[0] != wanted and not _is_same_scheme(parts[0], wanted, settings)):
         return None
-    if len(rest) != 1:
+    if len(parts) != 2:
         name = settings.header_name
         raise InvalidHeaderError(f"Bad {name} header. Expected '{name}: {wanted} <JWT>'")
-    return rest[0]
+    return parts[1]
+
+
+def _is_same_scheme(scheme: str, wanted: str, settings: Settings) -> bool:
+    return not settings.strict_scheme_case and scheme.lower() == wanted.lower()
 
 
 def _bare(value: str, settings: Settings) -> str:
@@ -162,7 +177,7 @@ async def _in_json(view: RequestView, policy: Policy, settings: Settings) -> Fou
         return None
     if not isinstance(token, str):
         raise MalformedTokenError("Invalid token type. Token must be a string")
-    return Found(token, "json")
+    return token, "json"
 
 
 def _json_key(policy: Policy, settings: Settings) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from async_jwt.core.clock import Clock
 from async_jwt.core.codec import Codec, Decoded, Verified
+from async_jwt.core.compact import object_in
 from async_jwt.core.hooks import Hook, Hooks, checked
 from async_jwt.core.keyring import load_keys, loaded, ring_of
 from async_jwt.core.observer import Observer
@@ -61,7 +62,7 @@ class Realm:
         self.json_default = json_default
         # The keys of a ring that was given, or of a folder, are pinned to their algorithms: they decide.
         self.has_keys_of_settings: bool = ring is None and settings.key_folder is None
-        self.codec: Codec = Codec(settings, clock, None if self.has_keys_of_settings else ALGORITHMS)
+        self.codec: Codec = Codec(settings, None if self.has_keys_of_settings else ALGORITHMS)
         self._ring = ring
         # To wait, or to keep a time limit.
         self._waits = settings.hook_timeout is not None or not getattr(store, "awaits_nothing", False)
@@ -107,7 +108,19 @@ class Realm:
 
     async def decode(self, token: str, *, allow_expired: bool = False) -> Decoded:
         """Verify and read a token. Raises what `verify` and `Codec.read` raise."""
-        return self.codec.read(await self.verify(token), allow_expired=allow_expired)
+        return self.codec.read(await self.verify(token), self.clock(), allow_expired=allow_expired)
+
+    def verify_at_once(self, token: str, now: float) -> Verified | None:
+        """Check a token now, where no loader has to be asked for the key; None where one has to be.
+
+        Raises what `verify` does.
+        """
+        if "decode_key" in self.hooks:
+            return None
+        ring = self.ring
+        if ring.is_loaded:
+            return None
+        return self.codec.verify(token, ring.at(now))
 
     async def verify(self, token: str) -> Verified:
         """Check a token with the key that the application's loader, or the ring, has for it.
@@ -116,29 +129,29 @@ class Realm:
             JWTDecodeError: it is not accepted.
             ConfigurationError: there is no key.
         """
+        verified = self.verify_at_once(token, self.clock())
+        if verified is not None:
+            return verified
         if "decode_key" not in self.hooks:
-            ring = self.ring
-            if ring.is_loaded:
-                return await self._verify_loaded(token)
-            return self.codec.verify(token, ring.at(self.clock()))
-        unverified = self.codec.inspect(token)
-        if unverified.algorithm not in self.settings.accepted_algorithms:
+            return await self._verify_loaded(token)
+        parts, header = self.codec.inspect(token)
+        if header.algorithm not in self.settings.accepted_algorithms:
             raise AlgorithmError("The specified alg value is not allowed")
-        claims, _ = unverified.parts.payload_object()
+        claims, _ = object_in(parts.payload, "payload")
         # The loader gets copies of its own: the token that is verified stays as it was read.
-        material = await self.ask("decode_key", deepcopy(unverified.header), claims)
+        material = await self.ask("decode_key", deepcopy(header.parameters), claims)
         if material is None:  # as `KEYS.get(header.get("kid"))` says it
             raise SignatureError("No key is known for this token")
-        key = self._loaded_key("decode_key", material, unverified.algorithm)
-        return self.codec.verify_with(token, unverified, key)
+        key = self._loaded_key("decode_key", material, header.algorithm)
+        return self.codec.verify_with(token, parts, header, key)
 
     async def _verify_loaded(self, token: str) -> Verified:
         keys = await self.active_keys()
         try:
             return self.codec.verify(token, keys)
         except SignatureError:
-            unverified = self.codec.inspect(token)
-            if keys.knows(unverified.algorithm, unverified.kid):
+            _, header = self.codec.inspect(token)
+            if keys.knows(header.algorithm, header.kid):
                 raise
         # Perhaps another process signs with a key that this one has not loaded yet.
         await self._load(unknown=True)

@@ -256,7 +256,7 @@ class _Maker:
         """The refresh token that was made already, and a new access token."""
         realm, settings = self._realm, self._realm.settings
         claims, headers = json.loads(seen.successor or "")
-        if not await store.check(claim_set.check_shape(dict(claims), settings, new=True).ref):
+        if not await store.check(claim_set.check_shape(dict(claims), settings, new=True)[-1]):
             raise RevokedTokenError({}, claims)
         draft = (await self.drafts(session)).access
         if session.ends_at is not None:
