@@ -6,7 +6,7 @@ import nox
 
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["tests", "coverage", "floors", "lint", "types", "docs", "demo"]
+nox.options.sessions = ["tests", "coverage", "floors", "counts", "lint", "types", "docs", "demo"]
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 MEASURED = [
@@ -104,8 +104,14 @@ def soak(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """The benchmarks, beside their peers."""
-    _install(session, "test")
-    session.install("joserfc>=1.4", "six")
+    _install(session, "test", "bench")
     # Its own requirements would bring back an older PyJWT.
     session.install("--no-deps", "quart-jwt-extended==0.1.0")
     session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session(python="3.11")
+def counts(session: nox.Session) -> None:
+    """That a protected request runs no more bytecode, and makes no more calls, than was kept."""
+    _install(session, "test")
+    session.run("python", "-m", "benchmarks.counts", *session.posargs)

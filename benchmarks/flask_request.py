@@ -1,50 +1,64 @@
-"""A Flask request with plain views, and with async ones.
-
-Beside us: Flask-JWT-Extended and, in plain views, PyJWT called by hand.
-"""
+"""Flask requests with plain views, with async ones, and served by ASGI: ours beside the peers."""
 
 from __future__ import annotations
 
-import asyncio
-import io
-import itertools
 from typing import Any
 
+import flask_jwt_extended
 import jwt as pyjwt
+from asgiref.wsgi import WsgiToAsgi
 from flask import Flask, request
 
 from async_jwt.adapters import flask as ours_async
 from async_jwt.adapters import flask_sync as ours
-from benchmarks.timing import Timed
-from benchmarks.tokens import SECRET, compare, compare_whole
+from benchmarks import asgi, wsgi
+from benchmarks.report import Row
+from benchmarks.timing import Timed, compare, compare_added, measure
+from benchmarks.tokens import MANY, SECRET, bearers, cookies, token
+
+__all__ = ["our_app", "run"]
+
+PLAIN, ASYNC, OVER_ASGI = "Flask, plain views", "Flask, async views", "Flask, over ASGI"
+COOKIES = {"JWT_TOKEN_LOCATION": ["cookies"]}
 
 
-def _app() -> Flask:
+def view() -> str:
+    return "ok"
+
+
+async def async_view() -> str:
+    return "ok"
+
+
+def bare_app(**config: Any) -> Flask:
+    """A view that anybody may read, and no extension."""
     app = Flask("benchmark")
-    app.config.update(JWT_SECRET_KEY=SECRET, JWT_TOKEN_CACHE_SIZE=8)
-    app.add_url_rule("/bare", "bare", lambda: "ok")
+    app.config.update(JWT_SECRET_KEY=SECRET, **config)
+    app.add_url_rule("/bare", "bare", view, methods=["GET", "POST"])
+    app.add_url_rule("/bare-async", "bare_async", async_view)
     return app
 
 
-def _protected(api: Any, *, user: bool = False) -> Flask:
-    app = _app()
+def our_app(api: Any = ours, *, user: bool = False, **config: Any) -> Flask:
+    """The same view beside it, protected by us, or by a peer of the same names."""
+    app = bare_app(**config)
     manager = api.JWTManager(app)
     if user:
         manager.user_lookup_loader(lambda _header, claims: claims["sub"])
-    app.add_url_rule("/me", "me", api.jwt_required()(lambda: "ok"))
+    app.add_url_rule("/me", "me", api.jwt_required()(view), methods=["GET", "POST"])
     return app
 
 
-def _by_hand() -> Flask:
-    app = _app()
+def _by_hand_app() -> Flask:
+    app = bare_app()
 
     @app.get("/me")
     def me() -> Any:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        scheme, _, text = request.headers.get("Authorization", "").partition(" ")
         if scheme != "Bearer":
             return {"msg": "missing"}, 401
         try:
-            pyjwt.decode(token, SECRET, algorithms=["HS256"])
+            pyjwt.decode(text, SECRET, algorithms=["HS256"])
         except pyjwt.InvalidTokenError:
             return {"msg": "invalid"}, 401
         return "ok"
@@ -52,102 +66,88 @@ def _by_hand() -> Flask:
     return app
 
 
-def _requests(app: Flask, path: str, tokens: list[str]) -> Any:
-    """Sends requests the way a WSGI server does."""
-    turn = itertools.cycle(tokens)
-    status = ""
-
-    def start_response(answered: str, _headers: Any, _error: Any = None) -> Any:
-        nonlocal status
-        status = answered
-
-    def send(times: int) -> None:
-        for _ in range(times):
-            environ = {
-                "REQUEST_METHOD": "GET",
-                "SCRIPT_NAME": "",
-                "PATH_INFO": path,
-                "QUERY_STRING": "",
-                "SERVER_NAME": "localhost",
-                "SERVER_PORT": "80",
-                "SERVER_PROTOCOL": "HTTP/1.1",
-                "HTTP_HOST": "localhost",
-                "HTTP_ACCEPT": "application/json",
-                "HTTP_USER_AGENT": "benchmark",
-                "HTTP_AUTHORIZATION": f"Bearer {next(turn)}",
-                "wsgi.version": (1, 0),
-                "wsgi.url_scheme": "http",
-                "wsgi.input": io.BytesIO(),
-                "wsgi.errors": io.StringIO(),
-                "wsgi.multithread": True,
-                "wsgi.multiprocess": False,
-                "wsgi.run_once": False,
-            }
-            body = app.wsgi_app(environ, start_response)
-            b"".join(body)
-            body.close()  # type: ignore[attr-defined]  # ends the request's context
-            if status != "200 OK":
-                raise RuntimeError(f"{path} answered {status}")
-
-    async def run(times: int) -> None:
-        # In a thread, as such servers do: Flask's async views want no event loop around them.
-        await asyncio.to_thread(send, times)
-
-    return run
-
-
-def _async_views(api: Any, *, hook: bool = False, **config: Any) -> Flask:
-    app = _app()
-    app.config.update(config)
+def _async_app(api: Any, *, user: bool = False, **config: Any) -> Flask:
+    app = bare_app(**config)
     manager = api.JWTManager(app)
-    if hook:
+    if user:
 
         @manager.user_lookup_loader
         async def load(_header: dict[str, Any], claims: dict[str, Any]) -> str:
             return claims["sub"]
 
-    @app.get("/me")
-    @api.jwt_required()
-    async def me() -> str:
-        return "ok"
-
+    app.add_url_rule("/me", "me", api.jwt_required()(async_view))
     return app
 
 
-async def run_async_views(new: list[str]) -> list[dict[str, Any]]:
-    """A whole request with an async view, the peer's beside ours."""
-    import flask_jwt_extended  # noqa: PLC0415  # a peer, for this alone
+async def run() -> list[Row]:
+    """What protection adds to a plain view; the whole request of an async view, and over ASGI."""
+    new = bearers([token() for _ in range(MANY)])
+    return [*await _plain(new), *await _async(new), *await _over_asgi(new)]
 
-    def case(name: str, app: Flask) -> Timed:
-        return Timed(name, _requests(app, "/me", new))
 
-    original = case("Flask-JWT-Extended", _async_views(flask_jwt_extended))
+async def _plain(new: list[Any]) -> list[Row]:
+    in_cookies = cookies("access_token_cookie")
+    app = our_app()
+    bare = Timed("bare view", wsgi.requests(bare_app(), "/bare", new))
+    post = Timed("bare view, POST with cookies", wsgi.requests(bare_app(), "/bare", in_cookies, "POST"))
+    original = Timed("Flask-JWT-Extended", wsgi.requests(our_app(flask_jwt_extended), "/me", new))
+
+    def case(name: str, app: Flask, headers: list[Any] = new, path: str = "/me") -> tuple[Timed, Timed]:
+        return Timed(name, wsgi.requests(app, path, headers)), bare
+
+    def with_cookies(name: str, api: Any) -> tuple[Timed, Timed]:
+        return Timed(name, wsgi.requests(our_app(api, **COOKIES), "/me", in_cookies, "POST")), post
+
     cases = [
-        case("ours", _async_views(ours_async)),
-        case("ours, JWT_SHARED_LOOP", _async_views(ours_async, JWT_SHARED_LOOP=True)),
-        case("ours, async user lookup", _async_views(ours_async, hook=True)),
+        case("ours, a view that is not protected", app, path="/bare"),
+        case("ours, new token", app),
+        case("ours, repeated token", app, new[:1]),
+        case("ours, new token, user lookup", our_app(user=True)),
+        with_cookies("ours, new token, cookie + CSRF", ours),
+        case("PyJWT by hand", _by_hand_app()),
+        (original, bare),
+        case("Flask-JWT-Extended, user lookup", our_app(flask_jwt_extended, user=True)),
+        with_cookies("Flask-JWT-Extended, cookie + CSRF", flask_jwt_extended),
+    ]
+    await measure([bare, post, *(case for case, _ in cases)], rounds=100, seconds=0.02)
+    return [
+        *(Row(PLAIN, case.name, case.median) for case in (bare, post)),
+        *compare_added(PLAIN, cases, (original, bare)),
+    ]
+
+
+async def _async(new: list[Any]) -> list[Row]:
+    def case(name: str, app: Flask, path: str = "/me") -> Timed:
+        return Timed(name, wsgi.requests(app, path, new))
+
+    original = case("Flask-JWT-Extended", _async_app(flask_jwt_extended))
+    cases = [
+        case("bare view", bare_app(), "/bare-async"),
+        case("ours", _async_app(ours_async)),
+        case("ours, async user lookup", _async_app(ours_async, user=True)),
+        case("ours, JWT_SHARED_LOOP", _async_app(ours_async, JWT_SHARED_LOOP=True)),
         case(
             "ours, JWT_SHARED_LOOP, async user lookup",
-            _async_views(ours_async, hook=True, JWT_SHARED_LOOP=True),
+            _async_app(ours_async, user=True, JWT_SHARED_LOOP=True),
         ),
         original,
     ]
-    return await compare_whole("Flask, async views", cases, original)
+    await measure(cases, rounds=100, seconds=0.02)
+    return compare(ASYNC, cases, original, "the whole request")
 
 
-async def run(new: list[str]) -> list[dict[str, Any]]:
-    """What protection adds to a Flask request."""
-    import flask_jwt_extended  # noqa: PLC0415  # a peer, for this alone
+async def _over_asgi(new: list[Any]) -> list[Row]:
+    def case(name: str, app: Flask, path: str = "/me") -> Timed:
+        return Timed(name, asgi.requests(WsgiToAsgi(app), path, new))
 
-    same = new[:1]
-    plain, with_user = _protected(ours), _protected(ours, user=True)
-    bare = Timed("bare view", _requests(plain, "/bare", same))
-    original = Timed("Flask-JWT-Extended", _requests(_protected(flask_jwt_extended), "/me", new))
+    original = case("Flask-JWT-Extended, plain view", our_app(flask_jwt_extended))
     cases = [
-        Timed("ours, new token", _requests(plain, "/me", new)),
-        Timed("ours, repeated token", _requests(plain, "/me", same)),
-        Timed("ours, new token, user lookup", _requests(with_user, "/me", new)),
-        Timed("PyJWT by hand", _requests(_by_hand(), "/me", new)),
+        case("bare view", bare_app(), "/bare"),
+        case("ours, plain view", our_app()),
+        case("ours, async view", _async_app(ours_async)),
+        case("ours, async view, JWT_SHARED_LOOP", _async_app(ours_async, JWT_SHARED_LOOP=True)),
         original,
+        case("Flask-JWT-Extended, async view", _async_app(flask_jwt_extended)),
     ]
-    return await compare("Flask, plain views", bare, cases, original)
+    await measure(cases, rounds=100, seconds=0.02)
+    return compare(OVER_ASGI, cases, original, "the whole request")

@@ -22,11 +22,13 @@ import redis
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores import TokenRef
 from async_jwt.stores.redis import RedisStore
+from benchmarks.report import Row
 from benchmarks.servers import process, redis_server
+from benchmarks.timing import ratios
 
 SIZES = (100, 10_000, 1_000_000)
 PROCESSES = (1, 8)
-ROUNDS = 15
+ROUNDS = 30
 CHECKS = 400
 
 FILL = """
@@ -42,12 +44,12 @@ def fill(client: redis.Redis, count: int, first: int = 0) -> None:
         client.eval(FILL, 0, "async_jwt:", start, min(start + 50_000, count) - 1)
 
 
-async def run() -> list[dict[str, Any]]:
+async def run() -> list[Row]:
     """Growth with revocations, with processes; the loop's delay while the server is frozen."""
     return [*await _with_revocations(), *await _with_processes(), *await _while_frozen()]
 
 
-async def _with_revocations() -> list[dict[str, Any]]:
+async def _with_revocations() -> list[Row]:
     with ExitStack() as stack:
         urls = {size: _server(stack) for size in SIZES}
         stores: dict[tuple[str, int], RedisStore] = {}
@@ -63,13 +65,13 @@ async def _with_revocations() -> list[dict[str, Any]]:
         rows = []
         for kind in ("asked", "mirrored, one by one", "mirrored, a filter beyond 100,000"):
             cases = {size: await _checker(stores[kind, size]) for size in SIZES}
-            rows += await _compare(f"a check, {kind}, beside {{}} revocations", cases)
+            rows += await _compare(f"A check, {kind}", "ours, beside {} revocations", cases)
         for store in stores.values():
             await store.close()
     return rows
 
 
-async def _with_processes() -> list[dict[str, Any]]:
+async def _with_processes() -> list[Row]:
     with ExitStack() as stack:
         urls = {count: _server(stack) for count in PROCESSES}
         cases: dict[str, dict[int, Any]] = {"asked": {}, "mirrored": {}}
@@ -83,13 +85,15 @@ async def _with_processes() -> list[dict[str, Any]]:
         await asyncio.sleep(3)  # until they are up
         rows = []
         for kind, case in cases.items():
-            rows += await _compare(f"a check, {kind}, beside {{}} processes with a mirror in all", case)
+            rows += await _compare(
+                f"A check, {kind}, beside other processes", "ours, {} processes with a mirror in all", case
+            )
         for store in stores:
             await store.close()
     return rows
 
 
-async def _while_frozen() -> list[dict[str, Any]]:
+async def _while_frozen() -> list[Row]:
     """How late a task that sleeps is woken, while 32 others check tokens in turn with it."""
     with ExitStack() as stack:
         url = _server(stack)
@@ -98,7 +102,7 @@ async def _while_frozen() -> list[dict[str, Any]]:
         for mirror in (False, True):
             store = await _started(RedisStore(url, mirror=mirror))
             ref = TokenRef("alice", "jti", None, await store.stamp("alice"), 0.0, time.time() + 600)
-            for _ in range(ROUNDS // 2):
+            for _ in range(ROUNDS // 4):
                 delays["normal"].append(await _delay(store, ref))
                 os.kill(pid, signal.SIGSTOP)
                 try:
@@ -107,9 +111,8 @@ async def _while_frozen() -> list[dict[str, Any]]:
                     os.kill(pid, signal.SIGCONT)
                 await asyncio.sleep(1)
             await store.close()
-        return [
-            _row("delay of the event loop, the server frozen", delays["frozen"], delays["normal"], "normal")
-        ]
+        frozen, normal = delays["frozen"], delays["normal"]
+        return [_row("Other tasks", "ours, their delay while the server is frozen", frozen, normal, "normal")]
 
 
 async def _delay(store: RedisStore, ref: TokenRef) -> float:
@@ -125,7 +128,7 @@ async def _delay(store: RedisStore, ref: TokenRef) -> float:
         late = []
         while (began := time.perf_counter()) < until:
             await asyncio.sleep(0.002)
-            late.append(time.perf_counter() - began)
+            late.append((time.perf_counter() - began) * 1e6)
         return statistics.mean(late)
 
     return (await asyncio.gather(sleep(), *(check() for _ in range(32))))[0]
@@ -143,27 +146,17 @@ async def _checker(store: RedisStore) -> Callable[[], Awaitable[float]]:
     return check
 
 
-async def _compare(name: str, cases: dict[int, Callable[[], Awaitable[float]]]) -> list[dict[str, Any]]:
+async def _compare(group: str, name: str, cases: dict[int, Callable[[], Awaitable[float]]]) -> list[Row]:
     times: dict[int, list[float]] = {size: [] for size in cases}
     for _ in range(ROUNDS):
         for size, check in cases.items():
             times[size].append(await check())
     first = next(iter(cases))
-    return [_row(name.format(f"{size:,}"), times[size], times[first], f"{first:,}") for size in cases]
+    return [_row(group, name.format(f"{size:,}"), times[size], times[first], f"{first:,}") for size in cases]
 
 
-def _row(name: str, times: list[float], base: list[float], against: str) -> dict[str, Any]:
-    ratios = [time / other for time, other in zip(times, base, strict=True)]
-    tens = statistics.quantiles(ratios, n=10)
-    scale = 1e6 if statistics.median(times) < 1 else 1
-    return {
-        "case": name,
-        "us": round(statistics.median(times) * scale, 1),
-        "against": against,
-        "ratio": round(statistics.median(ratios), 3),
-        "p10": round(tens[0], 3),
-        "p90": round(tens[-1], 3),
-    }
+def _row(group: str, name: str, times: list[float], base: list[float], against: str) -> Row:
+    return Row(group, name, statistics.median(times), "us", against, *ratios(times, base))
 
 
 def _server(stack: ExitStack) -> str:

@@ -12,13 +12,13 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import redis
 
 from async_jwt.stores import TokenRef
 from async_jwt.stores.redis import RedisStore
 from benchmarks.growth import fill
+from benchmarks.report import Row
 from benchmarks.servers import redis_server
 
 LISTENERS = 4
@@ -26,7 +26,7 @@ RATE, SECONDS = 1000, 5
 MANY = 1_000_000
 
 
-async def run() -> list[dict[str, Any]]:
+async def run() -> list[Row]:
     """Delays at 1,000 revocations a second; start-up and memory with 1,000,000."""
     with ExitStack() as stack:
         url = stack.enter_context(redis_server(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
@@ -36,12 +36,12 @@ async def run() -> list[dict[str, Any]]:
         before = client.info("memory")["used_memory"]
         await _begun(url)
         fill(client, MANY)
-        rows.append(_figure("on the server: bytes for each revoked token", _bytes(client, before)))
+        rows.append(Row("Memory", "on the server, for each revoked token", _bytes(client, before), "bytes"))
         for kind, most in (("one by one", 2 * MANY), ("filter", 100_000)):
             said = json.loads(_child("start", url, str(most)).communicate()[0])
-            rows.append(_figure(f"start-up with 1,000,000 revocations, {kind}", said["seconds"] * 1e6))
+            rows.append(Row("Start-up", f"with 1,000,000 revocations, {kind}", said["seconds"], "s"))
             rows.append(
-                _figure(f"a process with 1,000,000 revocations, {kind}: bytes for each", said["bytes"])
+                Row("Memory", f"in a process with 1,000,000, {kind}, for each", said["bytes"], "bytes")
             )
         return rows
 
@@ -57,7 +57,7 @@ def _bytes(client: redis.Redis, before: int) -> float:
     return (used - before) / MANY
 
 
-async def _delays(url: str) -> list[dict[str, Any]]:
+async def _delays(url: str) -> list[Row]:
     store = RedisStore(url, deadline=5)
     stamp = await store.stamp("alice")
     listeners = [_child("listen", url, stamp) for _ in range(LISTENERS)]
@@ -73,20 +73,16 @@ async def _delays(url: str) -> list[dict[str, Any]]:
     texts = await asyncio.gather(*(asyncio.to_thread(child.communicate) for child in listeners))
     heard = [json.loads(text) for text, _ in texts]
     delays = [max(0.0, at - then) for times in heard for at, then in zip(times, done, strict=True)]
-    what = f"in force in {LISTENERS} other processes after a revocation returned, at {rate:.0f} a second"
+    what = f"In force in {LISTENERS} other processes after a revocation returned, at {rate:.0f} a second"
     return [
-        _figure(f"{what}: median", statistics.median(delays) * 1e6),
-        _figure(f"{what}: 99 of 100", statistics.quantiles(delays, n=100)[-1] * 1e6),
-        _figure(f"{what}: all", max(delays) * 1e6),
+        Row(what, "half of them", statistics.median(delays) * 1e3, "ms"),
+        Row(what, "99 of 100", statistics.quantiles(delays, n=100)[-1] * 1e3, "ms"),
+        Row(what, "all", max(delays) * 1e3, "ms"),
     ]
 
 
 def _ref(number: int, stamp: str) -> TokenRef:
     return TokenRef(f"user {number % 500}", f"token {number}", None, stamp, 0.0, time.time() + 600)
-
-
-def _figure(name: str, value: float) -> dict[str, Any]:
-    return {"case": name, "us": round(value, 1)}
 
 
 def _child(*arguments: str) -> subprocess.Popen[str]:

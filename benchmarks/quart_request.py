@@ -1,32 +1,39 @@
-"""A Quart request beside PyJWT called by hand in the view, and quart-jwt-extended."""
+"""Quart requests: ours beside PyJWT called by hand in the view, and quart-jwt-extended."""
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 from typing import Any
 
 import jwt as pyjwt
 from quart import Quart, request
 
 from async_jwt.adapters import quart as ours
-from benchmarks.timing import Timed
-from benchmarks.tokens import SECRET, compare, token
+from benchmarks.asgi import requests
+from benchmarks.report import Row
+from benchmarks.timing import Timed, compare_added, measure
+from benchmarks.tokens import MANY, SECRET, bearers, cookies, token
+
+__all__ = ["by_hand_app", "our_app", "run"]
+
+GROUP = "Quart"
+COOKIES = {"JWT_TOKEN_LOCATION": ["cookies"]}
 
 
-def _app() -> Quart:
+async def view() -> str:
+    return "ok"
+
+
+def bare_app(**config: Any) -> Quart:
+    """A view that anybody may read, and no extension."""
     app = Quart("benchmark")
-    app.config.update(JWT_SECRET_KEY=SECRET)
-
-    @app.get("/bare")
-    async def bare() -> str:
-        return "ok"
-
+    app.config.update(JWT_SECRET_KEY=SECRET, **config)
+    app.add_url_rule("/bare", "bare", view, methods=["GET", "POST"])
     return app
 
 
-def _our_app(*, user: bool) -> Quart:
-    app = _app()
+def our_app(*, user: bool = False, **config: Any) -> Quart:
+    """The same view beside it, protected by us."""
+    app = bare_app(**config)
     manager = ours.JWTManager(app)
     if user:
 
@@ -34,24 +41,21 @@ def _our_app(*, user: bool) -> Quart:
         async def load(_header: dict[str, Any], claims: dict[str, Any]) -> str:
             return claims["sub"]
 
-    @app.get("/me")
-    @ours.jwt_required()
-    async def me() -> str:
-        return "ok"
-
+    app.add_url_rule("/me", "me", ours.jwt_required()(view), methods=["GET", "POST"])
     return app
 
 
-def _by_hand_app() -> Quart:
-    app = _app()
+def by_hand_app() -> Quart:
+    """The same view, which calls PyJWT itself and looks at nothing but what that looks at."""
+    app = bare_app()
 
     @app.get("/me")
     async def me() -> Any:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        scheme, _, text = request.headers.get("Authorization", "").partition(" ")
         if scheme != "Bearer":
             return {"msg": "missing"}, 401
         try:
-            pyjwt.decode(token, SECRET, algorithms=["HS256"])
+            pyjwt.decode(text, SECRET, algorithms=["HS256"])
         except pyjwt.InvalidTokenError:
             return {"msg": "invalid"}, 401
         return "ok"
@@ -59,87 +63,58 @@ def _by_hand_app() -> Quart:
     return app
 
 
-def _peer_app() -> Quart | None:
-    try:
-        import quart_jwt_extended as peer  # noqa: PLC0415
-    except ImportError:
-        return None
-    app = _app()
-    peer.JWTManager(app)
+def _their_app(*, user: bool = False, **config: Any) -> Quart:
+    import quart_jwt_extended as theirs  # noqa: PLC0415  # a peer, for this alone
 
-    @app.get("/me")
-    @peer.jwt_required
-    async def me() -> str:
-        return "ok"
+    app = bare_app(**config)
+    manager = theirs.JWTManager(app)
+    if user:
+        manager.user_loader_callback_loader(lambda identity: identity)  # it awaits none
 
+    app.add_url_rule("/me", "me", theirs.jwt_required(view), methods=["GET", "POST"])
     return app
 
 
-def _requests(app: Quart, path: str, tokens: list[str]) -> Any:
-    """Sends requests the way an ASGI server does, without a client's own work."""
-    turn = itertools.cycle(tokens)
-    body = {"type": "http.request", "body": b"", "more_body": False}
-    never = asyncio.Event()
-
-    async def one(token: str) -> int:
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": "GET",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": b"",
-            "root_path": "",
-            "scheme": "http",
-            "headers": [
-                (b"host", b"localhost"),
-                (b"accept", b"application/json"),
-                (b"user-agent", b"benchmark"),
-                (b"authorization", b"Bearer " + token.encode()),
-            ],
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 80),
-            "extensions": {},
-        }
-        status = 0
-        bodies = [body]
-
-        async def receive() -> dict[str, Any]:
-            if not bodies:
-                await never.wait()  # the client stays connected until it has its answer
-            return bodies.pop()
-
-        async def send(message: dict[str, Any]) -> None:
-            nonlocal status
-            status = message.get("status", status)
-
-        await app.asgi_app(scope, receive, send)
-        return status
-
-    async def run(times: int) -> None:
-        for _ in range(times):
-            status = await one(next(turn))
-            if status != 200:
-                raise RuntimeError(f"{path} answered {status}")
-
-    return run
-
-
-async def run(new: list[str]) -> list[dict[str, Any]]:
+async def run() -> list[Row]:
     """What protection adds to a Quart request."""
-    same = new[:1]
-    plain, with_user, by_hand, peer = _our_app(user=False), _our_app(user=True), _by_hand_app(), _peer_app()
-    bare = Timed("bare view", _requests(plain, "/bare", same))
-    hand = Timed("PyJWT by hand", _requests(by_hand, "/me", new))
+    new = bearers([token() for _ in range(MANY)])
+    # Claims that the peer demands: others need not read them.
+    theirs = bearers([token(identity="alice", user_claims={}) for _ in range(MANY)])
+    in_cookies = cookies("access_token_cookie")
+    their_cookies = cookies("access_token_cookie", identity="alice", user_claims={})
+    app = our_app()
+    bare = Timed("bare view", requests(bare_app(), "/bare", new))
+    post = Timed("bare view, POST with cookies", requests(bare_app(), "/bare", in_cookies, "POST"))
+    beside = Timed("ours, a view that is not protected", requests(app, "/bare", new))
+    first = Timed("ours, new token", requests(app, "/me", new))
+    hand = Timed("PyJWT by hand", requests(by_hand_app(), "/me", new))
+    peer = Timed("quart-jwt-extended", requests(_their_app(), "/me", theirs))
     cases = [
-        Timed("ours, new token", _requests(plain, "/me", new)),
-        Timed("ours, repeated token", _requests(plain, "/me", same)),
-        Timed("ours, new token, async user lookup", _requests(with_user, "/me", new)),
-        hand,
+        (beside, bare),
+        (first, bare),
+        (Timed("ours, repeated token", requests(app, "/me", new[:1])), bare),
+        (Timed("ours, new token, async user lookup", requests(our_app(user=True), "/me", new)), bare),
+        (
+            Timed("ours, new token, cookie + CSRF", requests(our_app(**COOKIES), "/me", in_cookies, "POST")),
+            post,
+        ),
+        (hand, bare),
+        (peer, bare),
+        (
+            Timed("quart-jwt-extended, user lookup", requests(_their_app(user=True), "/me", theirs)),
+            bare,
+        ),
+        (
+            Timed(
+                "quart-jwt-extended, cookie + CSRF",
+                requests(_their_app(**COOKIES), "/me", their_cookies, "POST"),
+            ),
+            post,
+        ),
     ]
-    if peer is not None:
-        # Its own claims: nested ones take longer, so nobody else is given them.
-        its = [token(identity="alice", user_claims={}) for _ in new]
-        cases.append(Timed("quart-jwt-extended", _requests(peer, "/me", its)))
-    return await compare("Quart", bare, cases, hand)
+    await measure([bare, post, *(case for case, _ in cases)], rounds=100, seconds=0.02)
+    return [
+        *(Row(GROUP, case.name, case.median) for case in (bare, post)),
+        *compare_added(GROUP, cases, (hand, bare)),
+        *compare_added(GROUP, [(first, bare)], (peer, bare)),
+    ]

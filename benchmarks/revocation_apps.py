@@ -62,8 +62,24 @@ def mirror_app() -> Quart:
 
 
 def flask_app() -> Flask:
+    """An open view, and the same one protected, in plain Flask."""
+    from async_jwt.adapters import flask_sync  # noqa: PLC0415  # the other servers do without
+
+    app = Flask("benchmark")
+    app.config.update(JWT_SECRET_KEY=SECRET, JWT_STORE_URI=STORE)
+    flask_sync.JWTManager(app)
+
+    def view() -> str:
+        return "ok"
+
+    app.add_url_rule("/open", "open", view)
+    app.add_url_rule("/ours", "ours", flask_sync.jwt_required()(view))
+    return app
+
+
+def their_app() -> Flask:
     """Flask-JWT-Extended with a blocklist in Redis, as its documentation has it."""
-    import flask_jwt_extended as fje  # noqa: PLC0415  # the other server does without
+    import flask_jwt_extended as fje  # noqa: PLC0415  # the other servers do without
 
     app = Flask("benchmark")
     app.config.update(JWT_SECRET_KEY=SECRET)

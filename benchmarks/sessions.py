@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jwt as pyjwt
 import redis.asyncio
@@ -28,8 +27,9 @@ from async_jwt.core.rotation import Wish, rotate
 from async_jwt.stores import MemoryStore, Session, TokenRef
 from async_jwt.stores.contract import SessionStore, new_sid
 from async_jwt.stores.redis import RedisStore
+from benchmarks.report import Row
 from benchmarks.servers import redis_server
-from benchmarks.timing import Timed, measure, ratios
+from benchmarks.timing import Timed, compare, measure
 from benchmarks.tokens import SECRET
 
 ROUNDS = 60
@@ -38,49 +38,40 @@ DAY = 86400
 REFRESH = Policy.of(refresh=True)
 
 
-async def run() -> list[dict[str, Any]]:
+async def run() -> list[Row]:
     """Time it all on one server."""
     with tempfile.TemporaryDirectory() as folder, redis_server(Path(folder)) as url:
         shared, memory = RedisStore(url, deadline=5), MemoryStore()
         by_hand = ByHand(redis.asyncio.Redis.from_url(url))
         ours, local = await Rotating.on(shared), await Rotating.on(memory)
-        hand = Timed(f"by hand, {AT_ONCE} sessions at once", by_hand.at_once)
-        alone = Timed("by hand, one after the other", by_hand.one_by_one)
+        hand = Timed("by hand", by_hand.at_once)
+        alone = Timed("by hand", by_hand.one_by_one)
         rows = await _compare(
+            "One after the other",
             [
-                Timed("rotation, one after the other", ours.one_by_one),
-                Timed("the same token again, one after the other", ours.again),
-                Timed("rotation in memory, one after the other", local.one_by_one),
+                Timed("ours, rotation", ours.one_by_one),
+                Timed("ours, the same token again", ours.again),
+                Timed("ours, rotation in memory", local.one_by_one),
                 alone,
             ],
             alone,
         )
-        rows += await _compare([Timed(f"rotation, {AT_ONCE} sessions at once", ours.at_once), hand], hand)
+        rows += await _compare(
+            f"{AT_ONCE} sessions at once", [Timed("ours, rotation", ours.at_once), hand], hand
+        )
         for name, store in (("Redis", shared), ("memory", memory)):
             few, many = [await _pages(store, count) for count in (100, 10_000)]
-            base = Timed(f"{name}: a page of 100 of 100 sessions", few)
-            rows += await _compare([base, Timed(f"{name}: a page of 100 of 10,000", many)], base)
+            base = Timed("ours, a page of 100 of 100 sessions", few)
+            pages = [base, Timed("ours, a page of 100 of 10,000", many)]
+            rows += await _compare(f"Listing, {name}", pages, base)
         await by_hand.redis.aclose()
         await shared.close()
     return rows
 
 
-async def _compare(cases: list[Timed], against: Timed) -> list[dict[str, Any]]:
+async def _compare(group: str, cases: list[Timed], against: Timed) -> list[Row]:
     await measure(cases, rounds=ROUNDS, clock=time.perf_counter)
-    rows: list[dict[str, Any]] = []
-    for case in cases:
-        middle, low, high = ratios(case.figures, against.figures)
-        rows.append(
-            {
-                "case": f"{case.name}: {1e6 / case.median:,.0f} a second",
-                "us": round(case.median, 1),
-                "against": against.name,
-                "ratio": round(middle, 3),
-                "p10": round(low, 3),
-                "p90": round(high, 3),
-            }
-        )
-    return rows
+    return compare(group, cases, against)
 
 
 @dataclass

@@ -13,7 +13,11 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-ROUNDS = 150
+from benchmarks.report import Row
+
+__all__ = ["Timed", "added", "compare", "compare_added", "deciles", "measure", "ratios"]
+
+ROUNDS = 60
 ROUND_SECONDS = 0.01
 
 
@@ -31,13 +35,18 @@ class Timed:
 
 
 async def measure(
-    cases: list[Timed], *, rounds: int = ROUNDS, clock: Callable[[], float] = time.process_time
+    cases: list[Timed],
+    *,
+    rounds: int = ROUNDS,
+    seconds: float = ROUND_SECONDS,
+    clock: Callable[[], float] = time.process_time,
 ) -> None:
     """Time all cases against each other.
 
     Args:
         cases: the cases.
         rounds: how often each is timed.
+        seconds: for how long, about.
         clock: in seconds; another one than the processor's where a server has its part.
     """
     counts = {}
@@ -45,26 +54,73 @@ async def measure(
         await case.run(20)  # warm
         started = clock()
         await case.run(50)
-        counts[case.name] = max(10, int(ROUND_SECONDS / ((clock() - started) / 50)))
+        counts[case.name] = max(10, int(seconds / ((clock() - started) / 50)))
+    gc.collect()
+    gc.freeze()  # what stands by now is not looked at in each round
     order = list(cases)
     for _ in range(rounds):
         random.shuffle(order)
         for case in order:
             gc.collect()
             gc.disable()
+            await case.run(3)  # after what the others left in the processor's caches
             started = clock()
             await case.run(counts[case.name])
             case.figures.append((clock() - started) / counts[case.name] * 1e6)
             gc.enable()
+    gc.unfreeze()
 
 
 def ratios(top: list[float], bottom: list[float]) -> tuple[float, float, float]:
     """Median, 10th and 90th percentile of the ratios within each round."""
     found = sorted(a / b for a, b in zip(top, bottom, strict=True))
-    deciles = statistics.quantiles(found, n=10)
-    return statistics.median(found), deciles[0], deciles[-1]
+    return statistics.median(found), *deciles(found)
+
+
+def deciles(figures: list[float]) -> tuple[float, float]:
+    """The 10th and the 90th percentile."""
+    found = statistics.quantiles(figures, n=10, method="inclusive")
+    return found[0], found[-1]
 
 
 def added(case: Timed, bare: Timed) -> list[float]:
     """What a case takes more than the bare one, round by round."""
     return [a - b for a, b in zip(case.figures, bare.figures, strict=True)]
+
+
+def compare(group: str, cases: list[Timed], against: Timed, what: str = "") -> list[Row]:
+    """What each case takes, and its ratio to one of them.
+
+    Args:
+        group: what they have in common.
+        cases: the cases, measured.
+        against: the one.
+        what: what is compared, such as "the whole request".
+    """
+    name = f"{against.name}, {what}" if what else against.name
+    return [
+        Row(group, case.name, case.median, "us", name, *ratios(case.figures, against.figures))
+        for case in cases
+    ]
+
+
+def compare_added(group: str, cases: list[tuple[Timed, Timed]], against: tuple[Timed, Timed]) -> list[Row]:
+    """What each case adds to its bare view, and its ratio to what one of them adds to its own.
+
+    Args:
+        group: what they have in common.
+        cases: each with the bare view of its framework.
+        against: the one, likewise.
+    """
+    reference = added(*against)
+    return [
+        Row(
+            group,
+            case.name,
+            statistics.median(added(case, bare)),
+            "us added",
+            f"{against[0].name}, added",
+            *ratios(added(case, bare), reference),
+        )
+        for case, bare in cases
+    ]

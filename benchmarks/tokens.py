@@ -1,4 +1,4 @@
-"""The tokens that requests are benchmarked with, and what is said of what they add."""
+"""The tokens that requests are benchmarked with, and the headers that carry them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from typing import Any
 
 import jwt as pyjwt
 
-from benchmarks.timing import Timed, added, measure, ratios
+__all__ = ["MANY", "SECRET", "Headers", "bearers", "cookies", "token"]
 
 SECRET = "benchmark-" * 8
+MANY = 4000
+"""More than the memory of verified tokens holds, so that each is verified anew."""
+
+Headers = list[tuple[str, str]]
 
 
 def token(**more: Any) -> str:
-    """A new access token."""
+    """A new access token, with the claims that all peers give theirs."""
     now = int(time.time())
     claims = {
         "fresh": False,
@@ -28,41 +32,29 @@ def token(**more: Any) -> str:
     return pyjwt.encode({**claims, **more}, SECRET, algorithm="HS256")
 
 
-async def compare(framework: str, bare: Timed, cases: list[Timed], against: Timed) -> list[dict[str, Any]]:
-    """Time all cases; say what each adds to the bare view, and its ratio to what one of them adds."""
-    await measure([bare, *cases])
-    rows: list[dict[str, Any]] = [{"case": f"{framework}: bare view", "us": round(bare.median, 1)}]
-    reference = added(against, bare)
-    for case in cases:
-        middle, low, high = ratios(added(case, bare), reference)
-        extra = sorted(added(case, bare))[len(bare.figures) // 2]
-        rows.append(
-            {
-                "case": f"{framework}: {case.name}",
-                "us": round(extra, 1),
-                "against": f"{against.name}, added",
-                "ratio": round(middle, 3),
-                "p10": round(low, 3),
-                "p90": round(high, 3),
-            }
-        )
-    return rows
+def bearers(tokens: list[str]) -> list[Headers]:
+    """Each token in its header."""
+    return [[("Authorization", f"Bearer {text}")] for text in tokens]
 
 
-async def compare_whole(framework: str, cases: list[Timed], against: Timed) -> list[dict[str, Any]]:
-    """Time all cases; say what each takes, and its ratio to one of them."""
-    await measure(cases)
-    rows: list[dict[str, Any]] = []
-    for case in cases:
-        middle, low, high = ratios(case.figures, against.figures)
-        rows.append(
-            {
-                "case": f"{framework}: {case.name}",
-                "us": round(case.median, 1),
-                "against": f"{against.name}, the whole request",
-                "ratio": round(middle, 3),
-                "p10": round(low, 3),
-                "p90": round(high, 3),
-            }
+def cookies(name: str, count: int = MANY, **more: Any) -> list[Headers]:
+    """New tokens in a cookie, with their CSRF values, as a browser's `fetch` sends them.
+
+    Args:
+        name: the cookie's.
+        count: how many.
+        more: further claims.
+    """
+    found: list[Headers] = []
+    for _ in range(count):
+        csrf = str(uuid.uuid4())
+        text = token(csrf=csrf, **more)
+        found.append(
+            [
+                ("Origin", "https://localhost"),
+                ("Sec-Fetch-Site", "same-origin"),
+                ("Cookie", f"{name}={text}"),
+                ("X-CSRF-TOKEN", csrf),
+            ]
         )
-    return rows
+    return found

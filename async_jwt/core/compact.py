@@ -7,8 +7,8 @@ surrogates or deep nesting. One token therefore has one text.
 
 from __future__ import annotations
 
-import binascii
 import json
+from binascii import Error, a2b_base64, b2a_base64
 from typing import Any, NamedTuple, NoReturn
 
 from async_jwt.core.run import refuse_coroutine
@@ -19,19 +19,17 @@ __all__ = ["MAX_DEPTH", "Compact", "attach", "bytes_in", "made", "object_in", "s
 MAX_DEPTH = 32
 """How deep arrays and objects in a header or claim set may nest."""
 
-# "+" and "/" belong to plain base64: they are mapped to a character that no decoder takes.
-_TO_PLAIN = bytes.maketrans(b"-_+/", b"+/!!")
+# "+", "/" and "=" belong to plain base64: they are mapped to a character that no decoder takes.
+_TO_PLAIN = bytes.maketrans(b"-_+/=", b"+/!!!")
 _TO_URL = bytes.maketrans(b"+/", b"-_")
-_PADDING = (b"", None, b"==", b"=")
-# The characters that may end a segment, by its length modulo 4: others carry stray bits, which
-# decoders ignore, so that one token would have several texts.
+# The characters that may end a segment whose length is no multiple of 4, and the padding that it
+# lacks. Others carry stray bits, which decoders ignore, so that one token would have several texts.
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-_LAST: tuple[frozenset[int], ...] = (
-    frozenset(_ALPHABET),
-    frozenset(),
-    frozenset(_ALPHABET[::16]),
-    frozenset(_ALPHABET[::4]),
-)
+_ENDS: dict[int, tuple[frozenset[int], bytes]] = {
+    1: (frozenset(), b""),
+    2: (frozenset(_ALPHABET[::16]), b"=="),
+    3: (frozenset(_ALPHABET[::4]), b"="),
+}
 
 
 # What a NamedTuple's own constructor, a Python function, calls: half the time, for each token.
@@ -85,18 +83,19 @@ def bytes_in(segment: bytes, name: str) -> bytes:
     Raises:
         MalformedTokenError: it is no canonical base64url.
     """
-    remainder = len(segment) % 4
-    padding = _PADDING[remainder]
-    if padding is not None and (not segment or segment[-1] in _LAST[remainder]):
-        try:
-            return binascii.a2b_base64(segment.translate(_TO_PLAIN) + padding, strict_mode=True)
-        except binascii.Error:
-            pass
-    raise MalformedTokenError(f"Invalid {name} padding")
+    plain, remainder = segment.translate(_TO_PLAIN), len(segment) % 4
+    if remainder:
+        last, padding = _ENDS[remainder]
+        # What is refused here is refused below.
+        plain += padding if segment[-1] in last else b"!"
+    try:
+        return a2b_base64(plain, strict_mode=True)
+    except Error:
+        raise MalformedTokenError(f"Invalid {name} padding") from None
 
 
 def _encode(raw: bytes) -> bytes:
-    return binascii.b2a_base64(raw, newline=False).rstrip(b"=").translate(_TO_URL)
+    return b2a_base64(raw, newline=False).rstrip(b"=").translate(_TO_URL)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

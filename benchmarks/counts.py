@@ -1,0 +1,165 @@
+"""A guard against slowdowns that no noise can set off: counts, not seconds.
+
+`python -m benchmarks.counts` counts the bytecode instructions and the calls that a request takes because
+it is protected: all that Python runs, but for the framework and its server. The same code counts the
+same on every machine, so more than was counted before is a slowdown, and an error. `--update` writes what
+is counted now to `benchmarks/counts.json`, by version of Python, for the commit that means it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import platform
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any, Self
+
+from flask import Flask
+
+from async_jwt.adapters.quart import JWTManager
+from benchmarks import asgi, flask_request, quart_request, wsgi
+from benchmarks.tokens import bearers, cookies, token
+
+__all__ = ["main"]
+
+KEPT = Path(__file__).with_suffix(".json")
+# Their own, and how many calls they make, is not ours.
+LEFT_OUT = ("quart", "flask", "werkzeug", "asgiref", "asyncio", "benchmarks", "logging", "threading")
+TIMES = 20
+ALLOWED = 1.01
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What one request takes, or one token."""
+
+    instructions: float
+    calls: float
+
+
+class Counter:
+    """Counts while it is entered, in its own thread."""
+
+    def __init__(self) -> None:
+        self.instructions = self.calls = 0
+        self._is_ours: dict[CodeType, bool] = {}
+
+    def __enter__(self) -> Self:
+        sys.setprofile(self._profile)
+        sys.settrace(self._enter)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+        sys.setprofile(None)
+
+    def _counts(self, code: CodeType) -> bool:
+        known = self._is_ours.get(code)
+        if known is None:
+            parts = Path(code.co_filename).parts
+            known = self._is_ours[code] = "async_jwt" in parts or not any(part in LEFT_OUT for part in parts)
+        return known
+
+    def _enter(self, frame: FrameType, _event: str, _argument: Any) -> Any:
+        if not self._counts(frame.f_code):
+            return None
+        self.calls += 1
+        frame.f_trace_lines, frame.f_trace_opcodes = False, True
+        return self._step
+
+    def _step(self, _frame: FrameType, event: str, _argument: Any) -> Any:
+        if event == "opcode":
+            self.instructions += 1
+        return self._step
+
+    def _profile(self, frame: FrameType, event: str, _argument: Any) -> None:
+        if event == "c_call" and self._counts(frame.f_code):
+            self.calls += 1
+
+
+async def count(run: Callable[[int], Awaitable[None]], bare: Count | None = None) -> Count:
+    """What each call takes, once it is warm; less what another takes."""
+    await run(10)
+    with Counter() as counter:
+        await run(TIMES)
+    less = bare or Count(0, 0)
+    return Count(
+        counter.instructions / TIMES - less.instructions,
+        counter.calls / TIMES - less.calls,
+    )
+
+
+async def counts() -> dict[str, Count]:
+    """What each case takes now."""
+    new, cookie = bearers([token() for _ in range(100)]), cookies("access_token_cookie", 100)
+    app, flask = quart_request.our_app(), flask_request.our_app()
+    options = {"JWT_TOKEN_LOCATION": ["cookies"]}
+
+    def in_flask(app: Flask, path: str, headers: list[Any]) -> Callable[[int], Awaitable[None]]:
+        send = wsgi.sender(app, path, headers)
+
+        async def run(times: int) -> None:
+            send(times)
+
+        return run
+
+    bare = await count(asgi.requests(quart_request.bare_app(), "/bare", new))
+    post = await count(asgi.requests(quart_request.bare_app(), "/bare", cookie, "POST"))
+    plain = await count(in_flask(flask_request.bare_app(), "/bare", new))
+    issuing = quart_request.bare_app()
+    issuer = JWTManager(issuing)
+
+    async def issue(times: int) -> None:
+        for _ in range(times):
+            await issuer.create_access_token("alice")
+
+    return {
+        "Quart, not protected": await count(asgi.requests(app, "/bare", new), bare),
+        "Quart, new token": await count(asgi.requests(app, "/me", new), bare),
+        "Quart, repeated token": await count(asgi.requests(app, "/me", new[:1]), bare),
+        "Quart, new token, async user lookup": await count(
+            asgi.requests(quart_request.our_app(user=True), "/me", new), bare
+        ),
+        "Quart, new token, cookie + CSRF": await count(
+            asgi.requests(quart_request.our_app(**options), "/me", cookie, "POST"), post
+        ),
+        "Flask, not protected": await count(in_flask(flask, "/bare", new), plain),
+        "Flask, new token": await count(in_flask(flask, "/me", new), plain),
+        "Flask, repeated token": await count(in_flask(flask, "/me", new[:1]), plain),
+        "issuing a token": await count(issue),
+    }
+
+
+def main() -> int:
+    """Compare with what was kept, or keep what is counted now."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.counts", description=__doc__)
+    parser.add_argument("--update", action="store_true", help="keep what is counted now")
+    update = parser.parse_args().update
+    python = ".".join(platform.python_version_tuple()[:2])
+    kept: dict[str, dict[str, dict[str, float]]] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    now = {name: asdict(found) for name, found in asyncio.run(counts()).items()}
+    if update:
+        KEPT.write_text(json.dumps({**kept, python: now}, indent=1, sort_keys=True) + "\n")
+    elif python not in kept:
+        print(f"Nothing was counted with Python {python} yet: run it with --update")
+        return 0
+    before = now if update else kept[python]
+    more = False
+    for name, found in now.items():
+        for kind, value in found.items():
+            was = before.get(name, {}).get(kind, 0.0)
+            is_more = value > was * ALLOWED
+            more = more or is_more
+            print(f"{name:40} {kind:13} {was:9.1f} {value:9.1f} {'MORE' if is_more else ''}")
+    if more:
+        print("More than before: mend it, or keep it with --update and say why in the commit")
+    return int(more)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
