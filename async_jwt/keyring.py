@@ -115,6 +115,9 @@ class KeyRing:
         refresh: how long what `load` returned is used, in seconds or as a timedelta.
         clock: seconds since the epoch; for tests.
 
+    Attributes:
+        is_loaded: whether the keys come from a loader.
+
     Raises:
         ConfigurationError: a signing key cannot sign, two keys share id and algorithm, or
             there is no key at all.
@@ -136,6 +139,7 @@ class KeyRing:
         self._clock = clock
         self._retention = None if retention is None else _seconds("retention", retention)
         self._load = load
+        self.is_loaded: bool = load is not None
         self._refresh = _seconds("refresh", refresh)
         self._due = self._asked = -_NEVER
         self._is_loading = False
@@ -152,11 +156,6 @@ class KeyRing:
         self._take({key: key.signs_from for key in own}, self._fixed)
         if not self._keys and load is None:
             raise ConfigurationError("A KeyRing needs at least one key")
-
-    @property
-    def is_loaded(self) -> bool:
-        """Whether the keys come from a loader."""
-        return self._load is not None
 
     @property
     def is_loading(self) -> bool:

@@ -19,13 +19,11 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Self
 
-from flask import Flask
-
 from async_jwt.adapters.quart import JWTManager
 from benchmarks import asgi, flask_request, quart_request, wsgi
 from benchmarks.tokens import bearers, cookies, token
 
-__all__ = ["main"]
+__all__ = ["ALLOWED", "Count", "count", "counts_now", "main"]
 
 KEPT = Path(__file__).with_suffix(".json")
 # Their own, and how many calls they make, is not ours.
@@ -94,23 +92,14 @@ async def count(run: Callable[[int], Awaitable[None]], bare: Count | None = None
     )
 
 
-async def counts() -> dict[str, Count]:
-    """What each case takes now."""
+async def _counts() -> dict[str, Count]:
     new, cookie = bearers([token() for _ in range(100)]), cookies("access_token_cookie", 100)
     app, flask = quart_request.our_app(), flask_request.our_app()
     options = {"JWT_TOKEN_LOCATION": ["cookies"]}
 
-    def in_flask(app: Flask, path: str, headers: list[Any]) -> Callable[[int], Awaitable[None]]:
-        send = wsgi.sender(app, path, headers)
-
-        async def run(times: int) -> None:
-            send(times)
-
-        return run
-
     bare = await count(asgi.requests(quart_request.bare_app(), "/bare", new))
     post = await count(asgi.requests(quart_request.bare_app(), "/bare", cookie, "POST"))
-    plain = await count(in_flask(flask_request.bare_app(), "/bare", new))
+    plain = await count(wsgi.requests(flask_request.bare_app(), "/bare", new))
     issuing = quart_request.bare_app()
     issuer = JWTManager(issuing)
 
@@ -128,21 +117,26 @@ async def counts() -> dict[str, Count]:
         "Quart, new token, cookie + CSRF": await count(
             asgi.requests(quart_request.our_app(**options), "/me", cookie, "POST"), post
         ),
-        "Flask, not protected": await count(in_flask(flask, "/bare", new), plain),
-        "Flask, new token": await count(in_flask(flask, "/me", new), plain),
-        "Flask, repeated token": await count(in_flask(flask, "/me", new[:1]), plain),
+        "Flask, not protected": await count(wsgi.requests(flask, "/bare", new), plain),
+        "Flask, new token": await count(wsgi.requests(flask, "/me", new), plain),
+        "Flask, repeated token": await count(wsgi.requests(flask, "/me", new[:1]), plain),
         "issuing a token": await count(issue),
     }
 
 
-def main() -> int:
+def counts_now() -> dict[str, Count]:
+    """What each case takes now."""
+    return asyncio.run(_counts())
+
+
+def main(arguments: list[str] | None = None) -> int:
     """Compare with what was kept, or keep what is counted now."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.counts", description=__doc__)
     parser.add_argument("--update", action="store_true", help="keep what is counted now")
-    update = parser.parse_args().update
+    update = parser.parse_args(arguments).update
     python = ".".join(platform.python_version_tuple()[:2])
     kept: dict[str, dict[str, dict[str, float]]] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
-    now = {name: asdict(found) for name, found in asyncio.run(counts()).items()}
+    now = {name: asdict(found) for name, found in counts_now().items()}
     if update:
         KEPT.write_text(json.dumps({**kept, python: now}, indent=1, sort_keys=True) + "\n")
     elif python not in kept:

@@ -11,7 +11,7 @@ from flask import Flask, request
 
 from async_jwt.adapters import flask as ours_async
 from async_jwt.adapters import flask_sync as ours
-from benchmarks import asgi, wsgi
+from benchmarks import asgi, least, wsgi
 from benchmarks.report import Row
 from benchmarks.timing import Timed, compare, compare_added, measure
 from benchmarks.tokens import MANY, SECRET, bearers, cookies, token
@@ -66,6 +66,17 @@ def _by_hand_app() -> Flask:
     return app
 
 
+def _least_app() -> Flask:
+    app = bare_app()
+
+    @app.get("/me")
+    def me() -> str:
+        least.verify(request.headers["Authorization"].removeprefix("Bearer "))
+        return "ok"
+
+    return app
+
+
 def _async_app(api: Any, *, user: bool = False, **config: Any) -> Flask:
     app = bare_app(**config)
     manager = api.JWTManager(app)
@@ -105,6 +116,7 @@ async def _plain(new: list[Any]) -> list[Row]:
         case("ours, new token, user lookup", our_app(user=True)),
         with_cookies("ours, new token, cookie + CSRF", ours),
         case("PyJWT by hand", _by_hand_app()),
+        case("the least, by hand", _least_app()),
         (original, bare),
         case("Flask-JWT-Extended, user lookup", our_app(flask_jwt_extended, user=True)),
         with_cookies("Flask-JWT-Extended, cookie + CSRF", flask_jwt_extended),
@@ -118,7 +130,7 @@ async def _plain(new: list[Any]) -> list[Row]:
 
 async def _async(new: list[Any]) -> list[Row]:
     def case(name: str, app: Flask, path: str = "/me") -> Timed:
-        return Timed(name, wsgi.requests(app, path, new))
+        return Timed(name, wsgi.requests(app, path, new, thread=True))
 
     original = case("Flask-JWT-Extended", _async_app(flask_jwt_extended))
     cases = [

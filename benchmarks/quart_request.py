@@ -8,6 +8,7 @@ import jwt as pyjwt
 from quart import Quart, request
 
 from async_jwt.adapters import quart as ours
+from benchmarks import least
 from benchmarks.asgi import requests
 from benchmarks.report import Row
 from benchmarks.timing import Timed, compare_added, measure
@@ -63,6 +64,17 @@ def by_hand_app() -> Quart:
     return app
 
 
+def _least_app() -> Quart:
+    app = bare_app()
+
+    @app.get("/me")
+    async def me() -> str:
+        least.verify(request.headers["Authorization"].removeprefix("Bearer "))
+        return "ok"
+
+    return app
+
+
 def _their_app(*, user: bool = False, **config: Any) -> Quart:
     import quart_jwt_extended as theirs  # noqa: PLC0415  # a peer, for this alone
 
@@ -99,6 +111,7 @@ async def run() -> list[Row]:
             post,
         ),
         (hand, bare),
+        (Timed("the least, by hand", requests(_least_app(), "/me", new)), bare),
         (peer, bare),
         (
             Timed("quart-jwt-extended, user lookup", requests(_their_app(user=True), "/me", theirs)),

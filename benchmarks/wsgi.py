@@ -14,16 +14,30 @@ __all__ = ["requests", "sender"]
 
 
 def requests(
-    app: Callable[..., Any], path: str, headers: list[Headers], method: str = "GET"
+    app: Callable[..., Any],
+    path: str,
+    headers: list[Headers],
+    method: str = "GET",
+    *,
+    thread: bool = False,
 ) -> Callable[[int], Awaitable[None]]:
     """What sends so many requests, each with the next of some headers. See `benchmarks.asgi.requests`.
 
-    They are sent in a thread, as by such servers: Flask's async views want no event loop around them.
+    Args:
+        app: the WSGI application.
+        path: the path.
+        headers: what is added to the headers of each, in turn.
+        method: the method.
+        thread: whether to send them in a thread without an event loop around it, which Flask's async
+            views need.
     """
     send = sender(app, path, headers, method)
 
     async def run(times: int) -> None:
-        await asyncio.to_thread(send, times)
+        if thread:
+            await asyncio.to_thread(send, times)
+        else:
+            send(times)
 
     return run
 

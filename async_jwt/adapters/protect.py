@@ -148,11 +148,11 @@ def is_undecided(binding: Binding, request: Any) -> bool:
     app, rule = binding.app, request.url_rule
     if rule is None or request.routing_exception is not None:
         return False  # 404, 405 or a redirect: there is no view
-    if app.extensions[EXTENSION] is not binding:
-        return False  # the manager that was initialised last is asked
     view = app.view_functions.get(rule.endpoint)
-    if _said_by_view(view, request.method) or _is_static(app, rule.endpoint, view):
+    if getattr(view, _MARKS, None) or _said_by_view(view, request.method):
         return False
+    if app.extensions[EXTENSION] is not binding or _is_static(app, rule.endpoint, view):
+        return False  # the manager that was initialised last is asked
     # To read all settings takes longer, and most applications have none of this.
     default_deny = app.config["JWT_DEFAULT_DENY"] is not False and binding.realm().settings.default_deny
     return _said_around(app, rule.endpoint, default_deny=default_deny)[0] == _PROTECTED

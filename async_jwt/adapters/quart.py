@@ -116,8 +116,7 @@ class _Quart:
     def current_app(self) -> Quart | None:
         return object_of(current_app)
 
-    def current_request(self) -> Request | Websocket | None:
-        return current()
+    current_request = staticmethod(current)
 
     def json_default(self, app: Quart) -> Callable[[Any], Any]:
         default: Callable[[Any], Any] = app.json.default  # type: ignore[attr-defined]  # Quart's and Flask's have it

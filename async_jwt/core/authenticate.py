@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 from async_jwt.core import checks
 from async_jwt.core.codec import Verified
-from async_jwt.core.compact import made
 from async_jwt.core.locations import csrf_value, find, find_in_body
 from async_jwt.core.policy import REFRESH, Policy
 from async_jwt.core.realm import Realm
 from async_jwt.core.request import RequestView
 from async_jwt.core.sessions import Move, move_of
 from async_jwt.core.settings import Settings
+from async_jwt.core.tuples import made
 from async_jwt.errors import (
     CSRFError,
     HookError,

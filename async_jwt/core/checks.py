@@ -95,11 +95,9 @@ def check_type(claims: Mapping[str, Any], policy: Policy, settings: Settings) ->
     if wanted is None:
         # As FJE's verify_type=False. Purpose tokens never count as access tokens here.
         accepted = settings.is_compat or kind in (ACCESS, REFRESH)
-    elif settings.is_compat and wanted == _ACCESS_ONLY:
-        accepted = kind != REFRESH
     else:
         accepted = isinstance(kind, str) and kind in wanted
-    if accepted:
+    if accepted or (wanted == _ACCESS_ONLY and settings.is_compat and kind != REFRESH):
         return
     if policy.refresh:
         raise WrongTokenError("Only refresh tokens are allowed")

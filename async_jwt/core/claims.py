@@ -9,8 +9,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from async_jwt.core.compact import made
 from async_jwt.core.settings import Settings
+from async_jwt.core.tuples import made
 from async_jwt.core.values import Lifetime
 from async_jwt.errors import (
     AudienceError,

@@ -12,8 +12,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from async_jwt.core import claims as claim_set
-from async_jwt.core.compact import Compact, attach, bytes_in, made, object_in, serialise, split
+from async_jwt.core.compact import Compact, attach, bytes_in, object_in, serialise, split
 from async_jwt.core.settings import Settings
+from async_jwt.core.tuples import made
 from async_jwt.errors import AlgorithmError, IssuerError, MalformedTokenError, SignatureError
 from async_jwt.keyring import ActiveKeys
 from async_jwt.keys import Key

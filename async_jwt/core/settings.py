@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 from async_jwt.core import values
 from async_jwt.core.values import Lifetime
@@ -607,7 +607,7 @@ class LiveSettings:
         self._given = frozenset(_KEYS) & config.keys()
         self._seen: tuple[Any, ...] = ()
         self._copies: tuple[tuple[str, Any], ...] = ()
-        self._settings: Settings | None = None
+        self._settings: Settings
         self._reload()
 
     def current(self) -> Settings:
@@ -624,7 +624,7 @@ class LiveSettings:
             unchanged = False
         if not unchanged or (self._copies and any(config[key] != copy for key, copy in self._copies)):
             self._reload()
-        return cast("Settings", self._settings)
+        return self._settings
 
     def is_default(self, key: str) -> bool:
         """Whether a key holds what was written here, and not a value of the application."""
@@ -639,7 +639,7 @@ class LiveSettings:
         for key, value in self._defaults.items():
             config.setdefault(key, value)
         settings = Settings.from_config(config)
-        if settings != self._settings:  # not when another value of the application changed
+        if settings != getattr(self, "_settings", None):  # not when another value of the app changed
             self._settings = settings
         self._seen = tuple(config.values())
         # A change inside one of these leaves it the same object.
