@@ -121,7 +121,7 @@ async def _plain(new: list[Any]) -> list[Row]:
         case("Flask-JWT-Extended, user lookup", our_app(flask_jwt_extended, user=True)),
         with_cookies("Flask-JWT-Extended, cookie + CSRF", flask_jwt_extended),
     ]
-    await measure([bare, post, *(case for case, _ in cases)], rounds=100, seconds=0.02)
+    await measure([bare, post, *(case for case, _ in cases)], rounds=150)
     return [
         *(Row(PLAIN, case.name, case.median) for case in (bare, post)),
         *compare_added(PLAIN, cases, (original, bare)),
@@ -144,7 +144,7 @@ async def _async(new: list[Any]) -> list[Row]:
         ),
         original,
     ]
-    await measure(cases, rounds=100, seconds=0.02)
+    await measure(cases, rounds=150)
     return compare(ASYNC, cases, original, "the whole request")
 
 
@@ -161,5 +161,5 @@ async def _over_asgi(new: list[Any]) -> list[Row]:
         original,
         case("Flask-JWT-Extended, async view", _async_app(flask_jwt_extended)),
     ]
-    await measure(cases, rounds=100, seconds=0.02)
+    await measure(cases, rounds=150)
     return compare(OVER_ASGI, cases, original, "the whole request")

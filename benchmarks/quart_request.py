@@ -125,7 +125,7 @@ async def run() -> list[Row]:
             post,
         ),
     ]
-    await measure([bare, post, *(case for case, _ in cases)], rounds=100, seconds=0.02)
+    await measure([bare, post, *(case for case, _ in cases)], rounds=150)
     return [
         *(Row(GROUP, case.name, case.median) for case in (bare, post)),
         *compare_added(GROUP, cases, (hand, bare)),

@@ -139,10 +139,10 @@ def check_shape(
         if settings.require_type:
             raise MissingClaimError("type", "Missing claim: type")
         claims["type"] = "access"
-    for name, value in claims.items():
-        # Most claims are texts: one look passes them, whatever their name.
-        if type(value) is not str and name in _TEXTS and not _is_accepted(name, value, settings):
-            raise (SubjectError if name == "sub" else ClaimError)(_TEXTS[name])
+    for name, problem in _TEXTS.items():
+        value = claims.get(name, "")
+        if type(value) is not str and not _is_accepted(name, value, settings):
+            raise (SubjectError if name == "sub" else ClaimError)(problem)
     fresh = claims.setdefault("fresh", False)
     if fresh is not False and not isinstance(fresh, _NUMBER) and not settings.is_compat:
         raise ClaimError("Fresh claim must be a boolean or a number")
@@ -164,7 +164,8 @@ def _ref(claims: Mapping[str, Any], issued: float, end: float, settings: Setting
         sid = adopted_sid(whose, jti) if jti is not None and kind == "refresh" else None
     if not isinstance(gen, str):
         gen = None
-    issued_at = max(0.0, issued - settings.clock_skew)
+    skew = settings.clock_skew
+    issued_at = issued - skew if issued > skew else 0.0
     expires_at = None if end == _INFINITY else end + settings.expiry_leeway
     is_plain = kind == "access" and claims["fresh"] is False
     return made(TokenRef, (whose, jti, sid, gen, issued_at, expires_at, is_plain))
