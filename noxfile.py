@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import nox
 
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["tests", "coverage", "floors", "counts", "lint", "types", "docs", "demo"]
+nox.options.sessions = ["tests", "coverage", "floors", "counts", "lint", "types", "docs", "package", "demo"]
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 MEASURED = [
@@ -87,6 +90,22 @@ def demo(session: nox.Session) -> None:
     """The demo's tour."""
     _install(session, "demo")
     session.run("python", "-m", "examples.demo", "--tour")
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """The wheel and the sdist, as users get them: looked at, and the quickstart run without the sources."""
+    session.install("-U", "pip", silent=True)
+    session.install("--group", "package")
+    dist, direct = Path(session.create_tmp()) / "dist", Path(session.create_tmp()) / "direct"
+    for folder in (dist, direct):
+        shutil.rmtree(folder, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(dist), silent=True)  # the wheel from the sdist
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(direct), silent=True)
+    wheel, sdist = next(dist.glob("*.whl")), next(dist.glob("*.tar.gz"))
+    session.run("twine", "check", "--strict", str(wheel), str(sdist))
+    session.run("check-wheel-contents", str(wheel))
+    session.run("python", ".ci/package.py", str(wheel), str(next(direct.glob("*.whl"))))
 
 
 @nox.session

@@ -48,13 +48,15 @@ class Counter:
         self._is_ours: dict[CodeType, bool] = {}
 
     def __enter__(self) -> Self:
+        self._before = sys.gettrace(), sys.getprofile()  # such as who measures the coverage of tests
         sys.setprofile(self._profile)
         sys.settrace(self._enter)
         return self
 
     def __exit__(self, *_: object) -> None:
-        sys.settrace(None)
-        sys.setprofile(None)
+        trace, profile = self._before
+        sys.settrace(trace)
+        sys.setprofile(profile)
 
     def _counts(self, code: CodeType) -> bool:
         known = self._is_ours.get(code)

@@ -1,7 +1,9 @@
 """The examples' own tests, with the fixtures that every application may use."""
 
 import os
+import shutil
 import socket
+import subprocess
 
 import pytest
 
@@ -13,6 +15,18 @@ def free_port():
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """The path of a Chromium that starts: some distributions have a script that only explains itself."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        path = shutil.which(name)
+        if path is not None:
+            tried = subprocess.run([path, "--version"], capture_output=True, timeout=60, check=False)
+            if tried.returncode == 0:
+                return path
+    pytest.skip("no Chromium on PATH: install chromium or google-chrome")
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ MINUTES = 60
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("async_jwt")
     group.addoption("--soak", type=float, default=2.0, help="seconds that the soak takes")
+    group.addoption("--screenshots", type=Path, help="where the browser tests put pictures of the demo")
     group.addoption("--reliability", type=Path, help="the page that the table of faults is written to")
 
 

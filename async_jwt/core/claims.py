@@ -141,7 +141,7 @@ def check_shape(
         claims["type"] = "access"
     for name, problem in _TEXTS.items():
         value = claims.get(name, "")
-        if type(value) is not str and not _is_accepted(name, value, settings):
+        if not isinstance(value, str) and not _is_lenient(name, settings):
             raise (SubjectError if name == "sub" else ClaimError)(problem)
     fresh = claims.setdefault("fresh", False)
     if fresh is not False and not isinstance(fresh, _NUMBER) and not settings.is_compat:
@@ -171,13 +171,8 @@ def _ref(claims: Mapping[str, Any], issued: float, end: float, settings: Setting
     return made(TokenRef, (whose, jti, sid, gen, issued_at, expires_at, is_plain))
 
 
-def _is_accepted(name: str, value: Any, settings: Settings) -> bool:
-    """Whether a claim may be no plain text.
-
-    FJE knows neither `sid` nor `gen`, and looks at `type` and `csrf` only where it needs them.
-    """
-    if isinstance(value, str):
-        return True
+def _is_lenient(name: str, settings: Settings) -> bool:
+    """FJE knows neither `sid` nor `gen`, and looks at `type` and `csrf` only where it needs them."""
     return not settings.verify_sub if name == "sub" else settings.is_compat and name != "jti"
 
 

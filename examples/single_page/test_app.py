@@ -1,7 +1,6 @@
 """The API as the page's script asks it, and the page itself in a real browser where there is one."""
 
 import asyncio
-import shutil
 
 import pytest
 from hypercorn.asyncio import serve
@@ -13,7 +12,6 @@ from examples.single_page.app import create_app
 
 pytestmark = pytest.mark.asyncio
 SECRET = "a secret for the tests of this example alone"
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 async def test_the_api_of_the_page():
@@ -31,8 +29,7 @@ async def test_the_api_of_the_page():
         assert (await app.test_client().get("/api/list")).status_code == 401
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
-async def test_the_page_in_a_browser():
+async def test_the_page_in_a_browser(chromium):
     from playwright.async_api import async_playwright, expect  # noqa: PLC0415  # only where it runs
 
     app = create_app(JWT_SECRET_KEY=SECRET)
@@ -42,7 +39,7 @@ async def test_the_page_in_a_browser():
     config.loglevel = "WARNING"
     server = asyncio.create_task(serve(app, config, shutdown_trigger=stop.wait))
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = await (await browser.new_context()).new_page()
         for _ in range(100):
             try:

@@ -104,15 +104,25 @@ async def post_notice(page: Page, text: str) -> None:
     await page.get_by_role("button", name="Post").click()
 
 
-async def test_the_pages_and_the_notice_board(demo):
+async def photograph(page: Page, name: str, folder: Path | None) -> None:
+    """A picture for the README, where one was asked for."""
+    if folder is not None:
+        await page.set_viewport_size({"width": 760, "height": 460})
+        await page.screenshot(path=folder / f"{name}.png")
+
+
+async def test_the_pages_and_the_notice_board(demo, pytestconfig):
+    pictures = pytestconfig.getoption("--screenshots")
     ada = await demo.signed_in("ada")
     await ada.get_by_role("button", name="Send a protected POST").click()
     await expect(ada.locator("#answer")).to_have_text("200: Good to see you, ada")
+    await photograph(ada, "account", pictures)
 
     desk, grace = await demo.live("ada"), await demo.live("grace")
     await post_notice(desk, "Hello <b>all</b>")
     for page in (desk, grace):
         await expect(page.locator("#notices li")).to_have_text(["ada: Hello <b>all</b>"])
+    await photograph(desk, "notices", pictures)
 
     with refusals(demo.app) as codes:
         await ada.get_by_role("button", name="Log out on all devices").click()
