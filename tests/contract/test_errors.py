@@ -7,6 +7,7 @@ import pytest
 from async_jwt import errors
 from async_jwt.errors import (
     ConfigurationError,
+    JWTDecodeError,
     JWTExtendedException,
     NoAuthorizationError,
     RevokedTokenError,
@@ -114,6 +115,24 @@ async def test_twins_are_our_class_and_an_http_exception_with_a_response(harness
 
     h.view("/twin", view)
     assert (await h.call("/twin")).json == {"code": 401, "response": 401}
+
+
+async def test_what_a_view_raises_of_ours_is_a_twin_for_the_applications_handlers_too(harness):
+    """Many of them hand on whatever is an HTTPException."""
+    from werkzeug.exceptions import HTTPException
+
+    h = harness()
+
+    @h.app.errorhandler(JWTDecodeError)
+    async def refused(error):
+        is_http = isinstance(error, HTTPException)
+        return {"status": error.get_response().status_code if is_http else None}, 418
+
+    async def view():
+        await h.api.decode_token("no token")
+
+    h.view("/decode", view)
+    assert (await h.call("/decode")).json == {"status": 401}
 
 
 async def test_problem_details(harness):
