@@ -105,6 +105,19 @@ def test_what_stores_are_told_allows_for_clocks_that_differ():
     assert (ref.issued_at, ref.expires_at) == (993, 2030)
 
 
+@pytest.mark.parametrize("claim", ["iat", "nbf", "exp"])
+@pytest.mark.parametrize("wrong", [10**400, 10**15, -(10**400)])
+def test_beside_plain_times_one_that_no_clock_shows_is_refused(claim, wrong):
+    times = {"iat": 1000, "nbf": 1000, "exp": 2000}
+    settings = Settings.from_config({})
+    with pytest.raises(ClaimError):
+        check_shape({"sub": "a", "type": "access", **times, claim: wrong}, settings)
+    for other in ({"exp": 10}, {"nbf": 3000}, {"iat": -5}):  # odd, and times all the same
+        start, end, _ = check_shape({"sub": "a", "type": "access", **times, **other}, settings)
+        found = {**times, **other}
+        assert (start, end) == (max(found["iat"], found["nbf"]), found["exp"])
+
+
 @pytest.mark.parametrize("claim", ["type", "jti", "csrf", "gen", "sid"])
 @pytest.mark.parametrize("verify_sub", [True, False])
 def test_texts_are_texts_whether_or_not_the_subject_is(claim, verify_sub):
