@@ -1,7 +1,8 @@
 """Decoding and making tokens: ours beside PyJWT and joserfc, with the same keys and claims.
 
 Ours does all its checks: strict parsing, signature, the shape of each claim, times, and what a store needs
-to know of the token. The others check signature and times. No framework and no request take part.
+to know of the token. PyJWT checks signature and times, joserfc the signature. No framework and no request
+take part; making the claims of a token, which takes longer than signing them, does neither.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def _cases(algorithm: str) -> list[Timed]:
     return [
         _timed("ours, first-seen", lambda: codec.read(codec.verify(next(turn), keys), now)),
         _timed("ours, repeated", lambda: codec.read(codec.verify(one, keys), now)),
-        _timed("ours, issuing", lambda: encode({}, claims, ring.signing)),
+        _timed("ours, signing claims that are ready", lambda: encode({}, claims, ring.signing)),
         _timed("PyJWT, decode", lambda: pyjwt.decode(next(turn), public_key, algorithms=[algorithm])),
         _timed("PyJWT, encode", lambda: pyjwt.encode(claims, private_key, algorithm=algorithm)),
         _timed("joserfc, encode", lambda: joserfc.jwt.encode(jose_header, claims, jose, [jose_algorithm])),
@@ -115,7 +116,7 @@ async def run() -> list[Row]:
         cases = _cases(algorithm)
         await measure(cases)
         by_name = {case.name: case for case in cases}
-        issuing = [case for case in cases if case.name.endswith(("issuing", "encode"))]
+        issuing = [case for case in cases if "encode" in case.name or "signing" in case.name]
         reading = [case for case in cases if case not in issuing]
         rows += compare(algorithm, reading, by_name["PyJWT, decode"])
         rows += compare(algorithm, issuing, by_name["PyJWT, encode"])

@@ -65,6 +65,7 @@ async def _each(make: Callable[[int], Awaitable[Any]], count: int) -> float:
     await make(2)
     gc.collect()
     tracemalloc.start()
+    kept = None
     try:
         kept = await make(count)
         gc.collect()

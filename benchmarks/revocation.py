@@ -131,7 +131,7 @@ def _compare(
             "requests/s",
             "the open view's throughput",
             statistics.median(kept[case]),
-            *deciles(kept[case]),
+            *(deciles(kept[case]) if rounds > 3 else (None, None)),
         )
         for case in CASES
     ]

@@ -62,11 +62,10 @@ class Socket(Websocket):
 
 def mix_in(app: Quart) -> None:
     """Mix an application's WebSocket class with ours, and mark requests that are made in a WebSocket."""
-    if issubclass(app.websocket_class, Socket):
-        return
-    theirs: Any = app.websocket_class
-    mixed: Any = type(theirs.__name__, (Socket, theirs), {})
-    app.websocket_class = mixed
+    if not issubclass(app.websocket_class, Socket):
+        theirs: Any = app.websocket_class
+        mixed: Any = type(theirs.__name__, (Socket, theirs), {})
+        app.websocket_class = mixed
     request_context = app.request_context
 
     @wraps(request_context)

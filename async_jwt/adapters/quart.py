@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import wraps
 from typing import Any, ClassVar, Final, cast
 
@@ -188,38 +188,29 @@ def _around_views(app: Quart, binding: Binding) -> None:
     And have what a view itself raises carry its answer, as what a decorator raises does.
     """
     dispatch_request, dispatch_websocket = app.dispatch_request, app.dispatch_websocket
-    handle_user_exception = app.handle_user_exception
 
-    # Plain functions: most requests come through here for nothing.
     @wraps(dispatch_request)
-    def checked_request(*args: Any) -> Awaitable[Any]:
+    async def checked_request(*args: Any) -> Any:
         served = object_of(request)
-        if not is_undecided(binding, served):
-            return dispatch_request(*args)
-        if answers_options(served):
-            return app.make_default_options_response()
-        return _after_check(binding, dispatch_request, *args)
+        if is_undecided(binding, served):
+            if answers_options(served):
+                return await app.make_default_options_response()
+            await _api.verify_undecided(binding, binding.realm())
+        try:
+            return await dispatch_request(*args)
+        except JWTExtendedException as error:
+            if response_of(error) is not None:
+                raise
+            raise await _api.answered(app, error) from error
 
     @wraps(dispatch_websocket)
-    def checked_websocket(*args: Any) -> Awaitable[Any]:
-        if not is_undecided(binding, object_of(websocket)):
-            return dispatch_websocket(*args)
-        return _after_check(binding, dispatch_websocket, *args)
-
-    @wraps(handle_user_exception)
-    async def answered(error: Exception) -> Any:
-        if isinstance(error, JWTExtendedException) and response_of(error) is None:
-            error = await _api.answered(app, error)
-        return await handle_user_exception(error)
+    async def checked_websocket(*args: Any) -> Any:
+        if is_undecided(binding, object_of(websocket)):
+            await _api.verify_undecided(binding, binding.realm())
+        return await dispatch_websocket(*args)
 
     app.dispatch_request = checked_request  # type: ignore[method-assign, assignment]
     app.dispatch_websocket = checked_websocket  # type: ignore[method-assign, assignment]
-    app.handle_user_exception = answered  # type: ignore[method-assign]
-
-
-async def _after_check(binding: Binding, dispatch: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-    await _api.verify_undecided(binding, binding.realm())
-    return await dispatch(*args)
 
 
 class JWTManager(AsyncManager):

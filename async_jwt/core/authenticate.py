@@ -8,7 +8,7 @@ application's verification, then the user. Nothing is visible to the view before
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from async_jwt.core import checks
 from async_jwt.core.codec import Verified
@@ -18,7 +18,6 @@ from async_jwt.core.realm import Realm
 from async_jwt.core.request import RequestView
 from async_jwt.core.sessions import Move, move_of
 from async_jwt.core.settings import Settings
-from async_jwt.core.tuples import made
 from async_jwt.errors import (
     CSRFError,
     HookError,
@@ -36,7 +35,8 @@ __all__ = ["Authentication", "Record", "authenticate", "refuse_replay"]
 _Claims = dict[str, Any]
 
 
-class Authentication(NamedTuple):
+@dataclass(frozen=True, slots=True, repr=False)
+class Authentication:
     """Who a request comes from, once everything was checked.
 
     Attributes:
@@ -140,6 +140,7 @@ async def authenticate(
     if facts is None or view.is_accepted or not 0 <= now - facts.found_at < _FACTS_HOLD:
         facts = _Facts(realm.verify_at_once(token, now) or await realm.verify(token), now)
         record.facts[token] = facts
+        now = realm.clock()  # a key may have been waited for
     header, claims = realm.codec.read(facts.token, now)
     if csrf and location == "cookies":
         await _check_csrf(claims, view, policy, settings)
@@ -155,7 +156,7 @@ async def authenticate(
     if "user_lookup" in hooks and facts.user is None:
         facts.user = await _load_user(realm, header, claims)
     identity, kind = claims[settings.identity_claim], claims["type"]
-    found = made(Authentication, (token, header, claims, identity, facts.user, location, policy))
+    found = Authentication(token, header, claims, identity, facts.user, location, policy)
     record.answered, record.authentication, record.refusal = True, found, None
     record.ref, record.type, record.vouched = ref, kind, facts.counts
     return found

@@ -181,7 +181,7 @@ class Settings:
         "JWT_TOKEN_CACHE_SIZE",
         1024,
         values.count,
-        "How many verified tokens are remembered; 0 is off.",
+        "How many verified tokens are remembered, of 4 KiB at most each; 0 is off.",
     )
     clock_skew: float = _setting(
         "JWT_CLOCK_SKEW",

@@ -15,6 +15,8 @@ from async_jwt.errors import (
 )
 from async_jwt.signals import token_issued, token_refused, user_loaded
 from async_jwt.stores import MemoryStore
+from async_jwt.testing import frozen_clock
+from tests.conftest import SECRET
 
 pytestmark = pytest.mark.asyncio
 
@@ -133,6 +135,19 @@ async def test_what_a_view_raises_of_ours_is_a_twin_for_the_applications_handler
 
     h.view("/decode", view)
     assert (await h.call("/decode")).json == {"status": 401}
+
+
+async def test_a_token_that_expires_while_its_key_is_looked_for_is_refused(harness):
+    h = harness()
+
+    @h.jwt.decode_key_loader
+    async def slow(header, claims):
+        clock.tick(100)
+        return SECRET
+
+    with frozen_clock(h.app) as clock:
+        assert (await h.call(token=await h.mint(expires_delta=50))).code == "token_expired"
+        assert (await h.call(token=await h.mint(expires_delta=200))).status == 200
 
 
 async def test_problem_details(harness):
