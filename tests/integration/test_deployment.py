@@ -6,13 +6,13 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.conftest import SECRET, free_port
+from tests.integration.conftest import wait_for
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "guide" / "deployment.md").read_text("utf-8")
@@ -40,7 +40,7 @@ def test_it_serves(command, tmp_path, redis_url):
     process = subprocess.Popen([sys.executable, "-m", *arguments], cwd=tmp_path, env={**os.environ, **given})
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_for(url)
+        wait_for(f"{url}/me")
         signed_in = httpx.post(f"{url}/login", json={"username": "ada", "password": "analytical"}).json()
         bearer = {"Authorization": f"Bearer {signed_in['access_token']}"}
 
@@ -54,15 +54,3 @@ def test_it_serves(command, tmp_path, redis_url):
     finally:
         process.terminate()
         process.wait(20)
-
-
-def wait_for(url: str) -> None:
-    """Until a server answers."""
-    for _ in range(300):
-        try:
-            httpx.get(f"{url}/me", timeout=10)
-        except httpx.TransportError:
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError(f"nothing answers at {url}")
