@@ -182,7 +182,7 @@ class Binding:
         record = self._current_record()
         if record is not None:
             record.vouched = False  # what the request itself revokes does not stop it
-            record.facts.clear()  # but another check finds it out
+            record.known.clear()  # but another check finds it out
         self.note_memory()
 
     def note_memory(self) -> None:

@@ -126,7 +126,8 @@ class PublicAPI(Operations):
             RuntimeError: there is no request.
         """
         policy = Policy.of(optional, fresh, refresh, locations, verify_type, skip_revocation_check, type=type)
-        found = await self._verify(policy)
+        record = await self._verify(policy)
+        found = None if record is None else record.authentication
         return None if found is None else (found.header, found.claims)
 
     @overload
@@ -214,7 +215,8 @@ class PublicAPI(Operations):
 
     async def _verify(
         self, policy: Policy, binding: Binding | None = None, realm: Realm | None = None
-    ) -> Authentication | None:
+    ) -> Record | None:
+        """Check the current request, and return its record; None for OPTIONS."""
         request = self._framework.current_request()
         if request is None:
             raise self._nowhere("There is no request to verify: call this while one is served")
@@ -225,20 +227,21 @@ class PublicAPI(Operations):
             # A CORS preflight carries no credentials (Fetch §3.2.2).
             record.answered = True
             return None
-        before = record.authentication
+        before = record.user
         try:
             realm = realm or binding.realm()
             check = authenticate if realm.observer is None else _observed
-            found = await check(realm, view, policy, record)
+            await check(realm, view, policy, record)
         except JWTExtendedException as error:
             if isinstance(error, TokenReusedError):
                 await self._tell_reused(error)
             if view.is_accepted:
                 record.forget()  # an open WebSocket goes on, and must not go on as who it was
             raise await self._refusal(binding, error) from error
-        if found is not None and found.user is not None and (before is None or before.user is not found.user):
+        found = record.authentication if record.user is not before else None
+        if found is not None:
             await notify(user_loaded, binding.app, user=found.user, identity=found.identity)
-        return found
+        return record
 
     async def jwks_view(self) -> Any:
         """A view that answers the JWKS document (RFC 7517 §5), for those who verify our tokens.
@@ -485,7 +488,8 @@ class PublicAPI(Operations):
             return response
         record, view = Record(), self._framework.view(self._framework.current_request())
         try:
-            renewing = await authenticate(realm, view, _REFRESH_COOKIE, record, csrf=False)
+            await authenticate(realm, view, _REFRESH_COOKIE, record, csrf=False)
+            renewing = record.authentication
             if renewing is None or record.ref is None or not _are_one_session(ref, record.ref):
                 return response
             known_as = await self._known_as(realm, renewing, identity)
@@ -595,15 +599,15 @@ class PublicAPI(Operations):
 _frameworks: dict[str, Framework] = {}
 
 
-async def _observed(realm: Realm, view: RequestView, policy: Policy, record: Record) -> Authentication | None:
+async def _observed(realm: Realm, view: RequestView, policy: Policy, record: Record) -> None:
     """A check, and what somebody who measures is told of it."""
     observer = cast("Observer", realm.observer)
     with observer.act("check", "check") as act:
-        found = await authenticate(realm, view, policy, record)
+        await authenticate(realm, view, policy, record)
+        found = record.authentication
         act.outcome = "anonymous" if found is None else "accepted"
         if found is not None:
-            act.details = {"location": found.location, "type": kind_of(found.claims["type"])}
-        return found
+            act.details = {"location": found.location, "type": kind_of(record.type)}
 
 
 def _are_one_session(access: TokenRef, refresh: TokenRef) -> bool:

@@ -94,15 +94,15 @@ def _dry(realm: Realm) -> Realm:
     return looking
 
 
-async def presented(realm: Realm, token: str, kind: str) -> Any:
-    """What a view that demands a type says to a token.
+async def presented(realm: Realm, token: str, kind: str) -> None:
+    """Present a token to a view that demands a type.
 
     Raises:
-        JWTExtendedException: it refuses it.
+        JWTExtendedException: the view refuses it.
     """
     policy = Policy.of(type=kind, locations="headers")
     view = cast("RequestView", _Presented(token, realm.settings))
-    return await authenticate(_dry(realm), view, policy, Record())
+    await authenticate(_dry(realm), view, policy, Record())
 
 
 async def explain(bound: Binding, token: str) -> Explanation:

@@ -7,11 +7,11 @@ application's verification, then the user. Nothing is visible to the view before
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from async_jwt.core import checks
-from async_jwt.core.codec import Verified
+from async_jwt.core.codec import Decoded, Verified, own_of
 from async_jwt.core.locations import csrf_value, find, find_in_body
 from async_jwt.core.policy import REFRESH, Policy
 from async_jwt.core.realm import Realm
@@ -70,96 +70,127 @@ _FACTS_HOLD = 1.0
 class _Facts:
     """What is known of one token in this request; each is found out once."""
 
-    token: Verified
+    token: str
+    verified: Verified
     found_at: float
     counts: bool = False
     user: Any = None
 
 
-@dataclass(slots=True, repr=False)
 class Record:
     """What this request's checks found so far.
 
     Attributes:
         answered: whether a check has passed, be it for want of a token.
-        authentication: the last success; None for an anonymous request.
-        ref: the token of the last success, as stores know it.
-        type: its type.
-        vouched: whether its revocation was looked at, and the request itself has revoked
-            nothing since.
+        vouched: whether the revocation of the last success's token was looked at, and the request
+            itself has revoked nothing since.
         refusal: why the last check failed; None after one that passed.
+        known: what is known of each token, by its text.
     """
 
-    answered: bool = False
-    authentication: Authentication | None = None
-    ref: TokenRef | None = None
-    type: str | None = None
-    vouched: bool = False
-    refusal: JWTExtendedException | None = None
-    facts: dict[str, _Facts] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.answered = self.vouched = False
+        self.refusal: JWTExtendedException | None = None
+        self.known: dict[str, _Facts] = {}
+        # The last success, and what an application sees of it, made when it is asked for.
+        self._passed: tuple[_Facts, Decoded | None, str, Policy, str] | None = None
+        self._authentication: Authentication | None = None
+
+    def passes(
+        self, facts: _Facts, own: Decoded | None, location: str, policy: Policy, identity_claim: str
+    ) -> None:
+        """Note a success: the token's facts, copies if there are any yet, and the check's circumstances."""
+        self._passed, self._authentication = (facts, own, location, policy, identity_claim), None
+        self.answered, self.vouched, self.refusal = True, facts.counts, None
+
+    def passes_anonymously(self) -> None:
+        """Note a check that let the request through without a token."""
+        self.forget()
+        self.answered, self.refusal = True, None
 
     def forget(self) -> None:
-        """As before the first check."""
-        self.answered, self.authentication, self.vouched = False, None, False
-        self.ref = self.type = None
+        """As before the first check, but for the refusal and what is known of tokens."""
+        self.answered = self.vouched = False
+        self._passed = self._authentication = None
+
+    @property
+    def authentication(self) -> Authentication | None:
+        """The last success; None for an anonymous request."""
+        if self._authentication is None and self._passed is not None:
+            facts, own, location, policy, identity_claim = self._passed
+            header, claims = own or own_of(facts.verified)
+            self._authentication = Authentication(
+                facts.token, header, claims, claims[identity_claim], facts.user, location, policy
+            )
+        return self._authentication
+
+    @property
+    def ref(self) -> TokenRef | None:
+        """The token of the last success, as stores know it."""
+        return None if self._passed is None else self._passed[0].verified.ref
+
+    @property
+    def type(self) -> str | None:
+        """Its type."""
+        return None if self._passed is None else self._passed[0].verified.claims["type"]
+
+    @property
+    def user(self) -> Any:
+        """Its user, if there is a loader."""
+        return None if self._passed is None else self._passed[0].user
 
 
 async def authenticate(
     realm: Realm, view: RequestView, policy: Policy, record: Record, *, csrf: bool = True
-) -> Authentication | None:
-    """Check a request against a policy.
+) -> None:
+    """Check a request against a policy, and note in its record what that found.
 
     Args:
         realm: the application's authentication.
         view: the request.
         policy: what the view demands.
-        record: what earlier checks of the same request found; it is added to.
+        record: what earlier checks of the same request found; it is added to. Its
+            `authentication` is None for an anonymous request that the policy lets through.
         csrf: whether to look at the CSRF value. Another token of the request has stood for it
             where not.
-
-    Returns:
-        The authentication, also kept in the record; None for an anonymous request that the
-        policy lets through.
 
     Raises:
         JWTExtendedException: the request is refused, or cannot be decided.
         Exception: a hook of the application failed.
     """
-    settings = realm.settings
+    settings, hooks = realm.settings, realm.hooks
     try:
         token, location = find(view, policy, settings) or await find_in_body(view, policy, settings)
     except NoAuthorizationError:
         if not policy.optional:
             raise
-        record.answered, record.authentication, record.refusal = True, None, None
-        record.ref = record.type = None
-        return None
+        record.passes_anonymously()
+        return
     if csrf and location == "cookies" and settings.is_compat:
         await _check_csrf_is_sent(view, policy, settings)
-    facts, now = record.facts.get(token), realm.clock()
+    facts, now = record.known.get(token), realm.clock()
     if facts is None or view.is_accepted or not 0 <= now - facts.found_at < _FACTS_HOLD:
-        facts = _Facts(realm.verify_at_once(token, now) or await realm.verify(token), now)
-        record.facts[token] = facts
+        facts = _Facts(token, realm.verify_at_once(token, now) or await realm.verify(token), now)
+        record.known[token] = facts
         now = realm.clock()  # a key may have been waited for
-    header, claims = realm.codec.read(facts.token, now)
+    verified, own = facts.verified, None
+    realm.codec.check_times(verified, now)
     if csrf and location == "cookies":
-        await _check_csrf(claims, view, policy, settings)
-    checks.check_type(claims, policy, settings)
+        await _check_csrf(verified.claims, view, policy, settings)
+    checks.check_type(verified.claims, policy, settings)
     if policy.fresh:
-        checks.check_fresh(header, claims, now)
-    ref, hooks = facts.token.ref, realm.hooks
-    if not policy.skip_revocation_check and (not facts.counts or settings.is_compat):
-        await _check_revocation(realm, ref, header, claims)
-        facts.counts = True
-    if "token_verification" in hooks:  # at each check: it may look at more than the token
-        await _check_verification(realm, header, claims)
-    if "user_lookup" in hooks and facts.user is None:
-        facts.user = await _load_user(realm, header, claims)
-    identity, kind = claims[settings.identity_claim], claims["type"]
-    found = Authentication(token, header, claims, identity, facts.user, location, policy)
-    record.answered, record.authentication, record.refusal = True, found, None
-    record.ref, record.type, record.vouched = ref, kind, facts.counts
-    return found
+        checks.check_fresh(verified, now)
+    asks = not policy.skip_revocation_check and (not facts.counts or settings.is_compat)
+    if asks:
+        is_refresh = verified.claims["type"] == REFRESH and realm.sessions is not None
+        counts = await (_is_current(realm, verified) if is_refresh else realm.store.check(verified.ref))
+        if counts is not True:
+            raise _refusal(realm, counts, verified)
+    if hooks:
+        own = own_of(verified)
+        await _ask(realm, facts, own, revocation=asks)
+    facts.counts = facts.counts or asks
+    record.passes(facts, own, location, policy, settings.identity_claim)
 
 
 async def _check_csrf(claims: _Claims, view: RequestView, policy: Policy, settings: Settings) -> None:
@@ -185,17 +216,18 @@ def _needs_csrf(view: RequestView, settings: Settings) -> bool:
     return settings.cookie_csrf_protect and view.method in settings.csrf_methods
 
 
-async def _check_revocation(realm: Realm, ref: TokenRef, header: _Claims, claims: _Claims) -> None:
-    if claims["type"] == REFRESH and realm.sessions is not None:
-        await refuse_replay(realm.sessions, await realm.sessions.look_session(ref), ref, header, claims)
-    else:
-        counts = await realm.store.check(ref)
-        if counts is False:
-            raise RevokedTokenError(header, claims)
-        if counts is not True:
-            raise HookError(f"{type(realm.store).__name__}.check() must return True or False")
-    if "token_in_blocklist" in realm.hooks and await realm.ask("token_in_blocklist", header, claims):
-        raise RevokedTokenError(header, claims)
+async def _is_current(realm: Realm, verified: Verified) -> bool:
+    """Whether a refresh token counts, and was not replaced. Raises for one that does not."""
+    store: Any = realm.sessions
+    seen = await store.look_session(verified.ref)
+    await refuse_replay(store, seen, verified.ref, *own_of(verified))
+    return True
+
+
+def _refusal(realm: Realm, counts: Any, verified: Verified) -> JWTExtendedException:
+    if counts is False:
+        return RevokedTokenError(*own_of(verified))
+    return HookError(f"{type(realm.store).__name__}.check() must return True or False")
 
 
 async def refuse_replay(
@@ -215,14 +247,16 @@ async def refuse_replay(
         raise
 
 
-async def _check_verification(realm: Realm, header: _Claims, claims: _Claims) -> None:
-    if not await realm.ask("token_verification", header, claims):
-        raise UserClaimsVerificationError(None, header, claims)
-
-
-async def _load_user(realm: Realm, header: _Claims, claims: _Claims) -> Any:
-    user = await realm.ask("user_lookup", header, claims)
-    if user is None:
-        identity = claims[realm.settings.identity_claim]
-        raise UserLookupError(f"user_lookup returned None for {identity}", header, claims)
-    return user
+async def _ask(realm: Realm, facts: _Facts, own: Decoded, *, revocation: bool) -> None:
+    """Ask the application's hooks for what they decide, and for the user."""
+    hooks = realm.hooks
+    if revocation and "token_in_blocklist" in hooks and await realm.ask("token_in_blocklist", *own):
+        raise RevokedTokenError(*own)
+    # At each check: it may look at more than the token.
+    if "token_verification" in hooks and not await realm.ask("token_verification", *own):
+        raise UserClaimsVerificationError(None, *own)
+    if "user_lookup" in hooks and facts.user is None:
+        facts.user = await realm.ask("user_lookup", *own)
+        if facts.user is None:
+            identity = own[1][realm.settings.identity_claim]
+            raise UserLookupError(f"user_lookup returned None for {identity}", *own)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from async_jwt.core.codec import Verified, own_of
 from async_jwt.core.locations import csrf_names
 from async_jwt.core.policy import ACCESS, REFRESH, Policy
 from async_jwt.core.request import RequestView
@@ -90,14 +91,13 @@ def check_type(claims: Mapping[str, Any], policy: Policy, settings: Settings) ->
     Raises:
         WrongTokenError: it is of another type.
     """
-    kind = claims["type"]
-    wanted = policy.types
-    if wanted is None:
-        # As FJE's verify_type=False. Purpose tokens never count as access tokens here.
-        accepted = settings.is_compat or kind in (ACCESS, REFRESH)
-    else:
-        accepted = isinstance(kind, str) and kind in wanted
-    if accepted or (wanted == _ACCESS_ONLY and settings.is_compat and kind != REFRESH):
+    kind, wanted = claims["type"], policy.types
+    if wanted is not None and isinstance(kind, str) and kind in wanted:
+        return
+    # As FJE's verify_type=False. Purpose tokens never count as access tokens here.
+    if wanted is None and (settings.is_compat or kind in (ACCESS, REFRESH)):
+        return
+    if wanted == _ACCESS_ONLY and settings.is_compat and kind != REFRESH:
         return
     if policy.refresh:
         raise WrongTokenError("Only refresh tokens are allowed")
@@ -108,13 +108,13 @@ def check_type(claims: Mapping[str, Any], policy: Policy, settings: Settings) ->
     raise WrongTokenError
 
 
-def check_fresh(header: Mapping[str, Any], claims: Mapping[str, Any], now: float) -> None:
+def check_fresh(verified: Verified, now: float) -> None:
     """Refuse a token that is not fresh, or no longer.
 
     Raises:
         FreshTokenRequired: it is not.
     """
-    fresh = claims["fresh"]
+    fresh = verified.claims["fresh"]
     is_fresh = fresh if isinstance(fresh, bool) else isinstance(fresh, (int, float)) and fresh >= now
     if not is_fresh:
-        raise FreshTokenRequired(None, header, claims)
+        raise FreshTokenRequired(None, *own_of(verified))

@@ -20,7 +20,7 @@ from async_jwt.keyring import ActiveKeys
 from async_jwt.keys import Key
 from async_jwt.stores.contract import TokenRef
 
-__all__ = ["Codec", "Decoded", "Header", "Verified", "encode", "read_unverified"]
+__all__ = ["Codec", "Decoded", "Header", "Verified", "encode", "own_of", "read_unverified"]
 
 _HEADERS = 64
 # The longest text of a token that is remembered, in bytes: as much as a cookie can hold.
@@ -43,7 +43,7 @@ class Header(NamedTuple):
 class Verified(NamedTuple):
     """A token whose signature and shape are right, as it is remembered.
 
-    Shared by all who present it, so its header and claims are never handed out: `Codec.read`
+    Shared by all who present it, so its header and claims are never handed out: `own_of`
     makes copies.
     """
 
@@ -129,15 +129,14 @@ class Codec:
             ImmatureTokenError: it is not valid yet.
             ExpiredTokenError: it is not valid any more.
         """
-        _, header, claims, nested, start, end, _ = verified
-        if nested:
-            header, claims = _copy(header), _copy(claims)
-        else:
-            header, claims = header.copy(), claims.copy()
+        self.check_times(verified, now, allow_expired=allow_expired)
+        return own_of(verified)
+
+    def check_times(self, verified: Verified, now: float, *, allow_expired: bool = False) -> None:
+        """Refuse a token that is not valid at a time. As `read`, which also hands out what it says."""
         # The same comparisons as PyJWT's, to the last bit.
-        if start > now + self._start_leeway or end <= now - self._expiry_leeway:
-            claim_set.refuse_times(header, claims, self._settings, now, allow_expired)
-        return header, claims
+        if verified.start > now + self._start_leeway or verified.end <= now - self._expiry_leeway:
+            claim_set.refuse_times(*own_of(verified), self._settings, now, allow_expired)
 
     def inspect(self, token: str) -> tuple[Compact, Header]:
         """Take a token apart and read its header, as far as that goes without a key.
@@ -218,6 +217,13 @@ class _Memory(dict[str, "Verified | None"]):
             self._old = self.copy()
             self.clear()
         self[token] = verified
+
+
+def own_of(verified: Verified) -> Decoded:
+    """Copies of a token's header and claims, for the caller to keep."""
+    if verified.nested:
+        return _copy(verified.header), _copy(verified.claims)
+    return verified.header.copy(), verified.claims.copy()
 
 
 def _copy(value: Any) -> Any:

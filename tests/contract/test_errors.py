@@ -128,6 +128,7 @@ async def test_what_a_view_raises_of_ours_is_a_twin_for_the_applications_handler
     @h.app.errorhandler(JWTDecodeError)
     async def refused(error):
         is_http = isinstance(error, HTTPException)
+        assert isinstance(error.__cause__, JWTDecodeError)  # with the view's traceback
         return {"status": error.get_response().status_code if is_http else None}, 418
 
     async def view():
