@@ -222,9 +222,8 @@ def _around_views(app: Flask, binding: Binding, api: PublicAPI) -> None:
     @wraps(dispatch)
     def checked(*args: Any) -> Any:
         tell()
-        served = object_of(request)
-        if is_undecided(binding, served):
-            if answers_options(served):
+        if is_undecided(binding, request):
+            if answers_options(request):
                 return app.make_default_options_response()
             realm = binding.realm()
             run(api.verify_undecided(binding, realm), realm)

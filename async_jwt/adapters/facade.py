@@ -227,18 +227,17 @@ class PublicAPI(Operations):
             # A CORS preflight carries no credentials (Fetch §3.2.2).
             record.answered = True
             return None
-        before = record.user
         try:
             realm = realm or binding.realm()
             check = authenticate if realm.observer is None else _observed
-            await check(realm, view, policy, record)
+            loads = await check(realm, view, policy, record)
         except JWTExtendedException as error:
             if isinstance(error, TokenReusedError):
                 await self._tell_reused(error)
             if view.is_accepted:
                 record.forget()  # an open WebSocket goes on, and must not go on as who it was
             raise await self._refusal(binding, error) from error
-        found = record.authentication if record.user is not before else None
+        found = record.authentication if loads else None
         if found is not None:
             await notify(user_loaded, binding.app, user=found.user, identity=found.identity)
         return record
@@ -599,15 +598,16 @@ class PublicAPI(Operations):
 _frameworks: dict[str, Framework] = {}
 
 
-async def _observed(realm: Realm, view: RequestView, policy: Policy, record: Record) -> None:
+async def _observed(realm: Realm, view: RequestView, policy: Policy, record: Record) -> bool:
     """A check, and what somebody who measures is told of it."""
     observer = cast("Observer", realm.observer)
     with observer.act("check", "check") as act:
-        await authenticate(realm, view, policy, record)
+        loads = await authenticate(realm, view, policy, record)
         found = record.authentication
         act.outcome = "anonymous" if found is None else "accepted"
         if found is not None:
             act.details = {"location": found.location, "type": kind_of(record.type)}
+        return loads
 
 
 def _are_one_session(access: TokenRef, refresh: TokenRef) -> bool:

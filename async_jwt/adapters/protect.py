@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
+from async_jwt.adapters._werkzeug import object_of
 from async_jwt.binding import Binding
 from async_jwt.core.policy import Policy
 from async_jwt.errors import ConfigurationError
@@ -41,6 +42,8 @@ DEFAULT: Final = Policy.of()
 _MARKS: Final = "__async_jwt__"
 _PUBLIC: Final = "public"
 _PROTECTED: Final = "protected"
+# In an application's extensions: that a blueprint of it was protected.
+_PROTECTING: Final = "async_jwt_protecting"
 _FRAMEWORKS: Final = frozenset(("flask", "quart"))
 
 
@@ -143,9 +146,13 @@ class Route:
     by: str
 
 
-def is_undecided(binding: Binding, request: Any) -> bool:
-    """Whether the view of a request or WebSocket is protected by default alone."""
-    app, rule = binding.app, request.url_rule
+def is_undecided(binding: Binding, proxy: Any) -> bool:
+    """Whether the view of a request or WebSocket, which a proxy stands for, is protected by default alone."""
+    app = binding.app
+    if app.config["JWT_DEFAULT_DENY"] is False and _PROTECTING not in app.extensions:
+        return False  # as in most applications: nothing is protected by default
+    request: Any = object_of(proxy)
+    rule = request.url_rule
     if rule is None or request.routing_exception is not None:
         return False  # 404, 405 or a redirect: there is no view
     view = app.view_functions.get(rule.endpoint)
@@ -153,8 +160,7 @@ def is_undecided(binding: Binding, request: Any) -> bool:
         return False
     if app.extensions[EXTENSION] is not binding or _is_static(app, rule.endpoint, view):
         return False  # the manager that was initialised last is asked
-    # To read all settings takes longer, and most applications have none of this.
-    default_deny = app.config["JWT_DEFAULT_DENY"] is not False and binding.realm().settings.default_deny
+    default_deny = binding.realm().settings.default_deny
     return _said_around(app, rule.endpoint, default_deny=default_deny)[0] == _PROTECTED
 
 
@@ -308,6 +314,7 @@ def _demand_manager(state: Any) -> None:
     async def refuse_async() -> None:
         refuse()
 
+    app.extensions[_PROTECTING] = True
     name = f"{state.name_prefix}.{state.name}".lstrip(".")
     sockets = getattr(app, "before_websocket_funcs", None)
     # Quart would run a plain one in a thread.

@@ -191,7 +191,7 @@ def _around_views(app: Quart, binding: Binding) -> None:
     dispatch_request, dispatch_websocket = app.dispatch_request, app.dispatch_websocket
     handle_user_exception = app.handle_user_exception
 
-    async def decide(served: Any, dispatch: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    async def decide(served: Request | Websocket, dispatch: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         if answers_options(served):
             return await app.make_default_options_response()
         await _api.verify_undecided(binding, binding.realm())
@@ -199,16 +199,14 @@ def _around_views(app: Quart, binding: Binding) -> None:
 
     @wraps(dispatch_request)
     def checked_request(*args: Any) -> Awaitable[Any]:
-        served = object_of(request)
-        if is_undecided(binding, served):
-            return decide(served, dispatch_request, *args)
+        if is_undecided(binding, request):
+            return decide(request, dispatch_request, *args)
         return dispatch_request(*args)
 
     @wraps(dispatch_websocket)
     def checked_websocket(*args: Any) -> Awaitable[Any]:
-        served = object_of(websocket)
-        if is_undecided(binding, served):
-            return decide(served, dispatch_websocket, *args)
+        if is_undecided(binding, websocket):
+            return decide(websocket, dispatch_websocket, *args)
         return dispatch_websocket(*args)
 
     @wraps(handle_user_exception)

@@ -134,15 +134,10 @@ class Record:
         """Its type."""
         return None if self._passed is None else self._passed[0].verified.claims["type"]
 
-    @property
-    def user(self) -> Any:
-        """Its user, if there is a loader."""
-        return None if self._passed is None else self._passed[0].user
-
 
 async def authenticate(
     realm: Realm, view: RequestView, policy: Policy, record: Record, *, csrf: bool = True
-) -> None:
+) -> bool:
     """Check a request against a policy, and note in its record what that found.
 
     Args:
@@ -153,6 +148,9 @@ async def authenticate(
             `authentication` is None for an anonymous request that the policy lets through.
         csrf: whether to look at the CSRF value. Another token of the request has stood for it
             where not.
+
+    Returns:
+        Whether this check loaded a user.
 
     Raises:
         JWTExtendedException: the request is refused, or cannot be decided.
@@ -165,7 +163,7 @@ async def authenticate(
         if not policy.optional:
             raise
         record.passes_anonymously()
-        return
+        return False
     if csrf and location == "cookies" and settings.is_compat:
         await _check_csrf_is_sent(view, policy, settings)
     facts, now = record.known.get(token), realm.clock()
@@ -173,7 +171,7 @@ async def authenticate(
         facts = _Facts(token, realm.verify_at_once(token, now) or await realm.verify(token), now)
         record.known[token] = facts
         now = realm.clock()  # a key may have been waited for
-    verified, own = facts.verified, None
+    verified, own, loads = facts.verified, None, False
     realm.codec.check_times(verified, now)
     if csrf and location == "cookies":
         await _check_csrf(verified.claims, view, policy, settings)
@@ -188,9 +186,10 @@ async def authenticate(
             raise _refusal(realm, counts, verified)
     if hooks:
         own = own_of(verified)
-        await _ask(realm, facts, own, revocation=asks)
+        loads = await _ask(realm, facts, own, revocation=asks)
     facts.counts = facts.counts or asks
     record.passes(facts, own, location, policy, settings.identity_claim)
+    return loads
 
 
 async def _check_csrf(claims: _Claims, view: RequestView, policy: Policy, settings: Settings) -> None:
@@ -247,16 +246,18 @@ async def refuse_replay(
         raise
 
 
-async def _ask(realm: Realm, facts: _Facts, own: Decoded, *, revocation: bool) -> None:
-    """Ask the application's hooks for what they decide, and for the user."""
+async def _ask(realm: Realm, facts: _Facts, own: Decoded, *, revocation: bool) -> bool:
+    """Ask the application's hooks for what they decide, and for the user. Returns whether it loaded one."""
     hooks = realm.hooks
     if revocation and "token_in_blocklist" in hooks and await realm.ask("token_in_blocklist", *own):
         raise RevokedTokenError(*own)
     # At each check: it may look at more than the token.
     if "token_verification" in hooks and not await realm.ask("token_verification", *own):
         raise UserClaimsVerificationError(None, *own)
-    if "user_lookup" in hooks and facts.user is None:
-        facts.user = await realm.ask("user_lookup", *own)
-        if facts.user is None:
-            identity = own[1][realm.settings.identity_claim]
-            raise UserLookupError(f"user_lookup returned None for {identity}", *own)
+    if "user_lookup" not in hooks or facts.user is not None:
+        return False
+    facts.user = await realm.ask("user_lookup", *own)
+    if facts.user is None:
+        identity = own[1][realm.settings.identity_claim]
+        raise UserLookupError(f"user_lookup returned None for {identity}", *own)
+    return True
