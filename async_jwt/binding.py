@@ -115,14 +115,19 @@ class Binding:
             setattr(request, self._slot, record)
         return record
 
+    def current_record(self) -> Record | None:
+        """What was found out about the current request; None where no check began."""
+        record: Record | None = getattr(self._surroundings.current_request(), self._slot, None)
+        return record
+
     def authentication(self) -> Authentication | None:
         """The authentication of the current request, if there is one."""
-        record = self._current_record()
+        record = self.current_record()
         return None if record is None else record.authentication
 
     def ref(self) -> TokenRef | None:
         """The token that the current request was let in with, as stores know it."""
-        record = self._current_record()
+        record = self.current_record()
         return None if record is None else record.ref
 
     @property
@@ -132,12 +137,12 @@ class Binding:
 
     def held_type(self) -> str | None:
         """The type of that token."""
-        record = self._current_record()
+        record = self.current_record()
         return None if record is None else record.type
 
     def vouched(self) -> bool:
         """Whether the request rests on that token's not being revoked."""
-        record = self._current_record()
+        record = self.current_record()
         return record is not None and record.vouched
 
     async def start(self) -> None:
@@ -173,13 +178,13 @@ class Binding:
 
     def note_refusal(self, error: JWTExtendedException) -> None:
         """Told why the current request's check failed."""
-        record = self._current_record()
+        record = self.current_record()
         if record is not None:
             record.refusal = error
 
     def note_revocation(self) -> None:
         """Told after each revocation."""
-        record = self._current_record()
+        record = self.current_record()
         if record is not None:
             record.vouched = False  # what the request itself revokes does not stop it
             record.known.clear()  # but another check finds it out
@@ -262,10 +267,6 @@ class Binding:
         else:
             with context:
                 yield
-
-    def _current_record(self) -> Record | None:
-        record: Record | None = getattr(self._surroundings.current_request(), self._slot, None)
-        return record
 
     def _rebuild(self) -> None:
         settings = self._live.current()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from async_jwt.binding import Binding
@@ -76,7 +77,9 @@ class Operations:
                 that is not text.
             TypeError: a value cannot be written as JSON.
         """
+        binding = self._binding()
         return await self._issued(
+            binding,
             Order(
                 identity=identity,
                 type=ACCESS,
@@ -84,8 +87,8 @@ class Operations:
                 expires=expires_delta,
                 claims=additional_claims,
                 headers=additional_headers,
-                requester=self._binding().ref(),
-            )
+                requester=binding.ref(),
+            ),
         )
 
     async def create_refresh_token(
@@ -100,13 +103,14 @@ class Operations:
         See `create_access_token`.
         """
         return await self._issued(
+            self._binding(),
             Order(
                 identity=identity,
                 type=REFRESH,
                 expires=expires_delta,
                 claims=additional_claims,
                 headers=additional_headers,
-            )
+            ),
         )
 
     async def create_token(
@@ -136,13 +140,14 @@ class Operations:
         if not type or type in (ACCESS, REFRESH):
             raise ValueError(f"create_token() makes tokens for a purpose: type={type!r} is none")
         return await self._issued(
+            self._binding(),
             Order(
                 identity=identity,
                 type=type,
                 expires=expires_delta,
                 claims=additional_claims,
                 headers=additional_headers,
-            )
+            ),
         )
 
     async def create_token_pair(
@@ -187,7 +192,9 @@ class Operations:
             access_expires=access_expires_delta,
             refresh_expires=refresh_expires_delta,
         )
-        pair = await open_session(self._binding().realm(), wish, self._refuse_lost_authority)
+        binding = self._binding()
+        realm = binding.realm()
+        pair = await open_session(realm, wish, partial(self._refuse_lost_authority, binding, realm))
         return await self._handed_out(pair)
 
     async def rotate_refresh_token(
@@ -443,32 +450,35 @@ class Operations:
         await self._binding().realm().store.revoke_everything()
         await self._tell_revoked("everything")
 
-    async def _issued(self, order: Order) -> str:
-        issued = await issue(self._binding().realm(), order)
-        await self._refuse_lost_authority(issued)
-        await self._tell_issued(issued)
+    async def _issued(self, binding: Binding, order: Order) -> str:
+        realm = binding.realm()
+        issued = await issue(realm, order)
+        await self._refuse_lost_authority(binding, realm, issued)
+        await self._tell_issued(binding, realm, issued)
         return issued.token
 
-    async def _refuse_lost_authority(self, issued: Issued) -> None:
+    @staticmethod
+    async def _refuse_lost_authority(binding: Binding, realm: Realm, issued: Issued) -> None:
         """Refuse a token that a request gets for itself if it was revoked since its check.
 
         The new token's stamp is taken already, so whatever is revoked after this look
         revokes the new token as well: nobody outlives a sign-out by being slow.
         """
-        binding = self._binding()
-        realm = binding.realm()
-        current, ref = binding.authentication(), binding.ref()
-        if current is None or ref is None or not binding.vouched():
+        record = binding.current_record()
+        if record is None or record.ref is None or record.authentication is None or not record.vouched:
             return
+        current = record.authentication
         its_own = issued.claims.get(realm.settings.identity_claim) == current.identity
-        if its_own and not await realm.store.check(ref):
+        if its_own and not await realm.store.check(record.ref):
             raise RevokedTokenError(current.header, current.claims)
 
     async def _handed_out(self, pair: NewPair) -> TokenPair:
-        await self._tell_issued(pair.access)
+        binding = self._binding()
+        realm = binding.realm()
+        await self._tell_issued(binding, realm, pair.access)
         if pair.is_new:
-            await self._tell_issued(pair.refresh)
-        identity = pair.access.claims.get(self._binding().realm().settings.identity_claim)
+            await self._tell_issued(binding, realm, pair.refresh)
+        identity = pair.access.claims.get(realm.settings.identity_claim)
         for sid in pair.ended:
             await self._tell_revoked("session", identity, sid=sid)
         return TokenPair(pair.access.token, pair.refresh.token, pair.sid)
@@ -489,12 +499,13 @@ class Operations:
         if reused.kind != "revoked_session":
             await notify(token_revoked, binding.app, scope="session", identity=identity, jti=None, sid=sid)
 
-    async def _tell_issued(self, issued: Issued) -> None:
+    @staticmethod
+    async def _tell_issued(binding: Binding, realm: Realm, issued: Issued) -> None:
         claims = issued.claims
         await notify(
             token_issued,
-            self._binding().app,
-            identity=claims.get(self._binding().realm().settings.identity_claim),
+            binding.app,
+            identity=claims.get(realm.settings.identity_claim),
             type=claims.get("type"),
             jti=claims.get("jti"),
             sid=claims.get("sid"),

@@ -97,7 +97,7 @@ async def _check(binding: Binding, token: str) -> list[Row]:
         _timed("the view of the request", lambda: framework.view(request)),
         _timed("find the token", lambda: find(view, policy, realm.settings)),
         _timed("verify it: remembered", lambda: realm.verify_at_once(token, now)),
-        _timed("copies for the caller, and the times", lambda: realm.codec.read(verified, now)),
+        _timed("its times", lambda: realm.codec.check_times(verified, now)),
         _stepped("ask the memory store", lambda: realm.store.check(verified.ref)),
         _stepped("the pipeline, all of these", lambda: authenticate(realm, view, policy, Record())),
         whole,

@@ -237,7 +237,7 @@ class PublicAPI(Operations):
             if view.is_accepted:
                 record.forget()  # an open WebSocket goes on, and must not go on as who it was
             raise await self._refusal(binding, error) from error
-        found = record.authentication if loads else None
+        found = record.authentication if loads and user_loaded.receivers else None
         if found is not None:
             await notify(user_loaded, binding.app, user=found.user, identity=found.identity)
         return record

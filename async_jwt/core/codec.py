@@ -20,7 +20,7 @@ from async_jwt.keyring import ActiveKeys
 from async_jwt.keys import Key
 from async_jwt.stores.contract import TokenRef
 
-__all__ = ["Codec", "Decoded", "Header", "Verified", "encode", "own_of", "read_unverified"]
+__all__ = ["Codec", "Decoded", "Header", "Verified", "encode", "encoder_of", "own_of", "read_unverified"]
 
 _HEADERS = 64
 # The longest text of a token that is remembered, in bytes: as much as a cookie can hold.
@@ -148,6 +148,11 @@ class Codec:
         known = self._headers.get(parts.header)
         return parts, self._read_header(parts) if known is None else known
 
+    def trust(self, encoded: bytes, header: Header) -> None:
+        """Remember the header of a token that was verified, or made here: others may be without end."""
+        if encoded not in self._headers and len(self._headers) < _HEADERS:
+            self._headers[encoded] = header
+
     def _read_header(self, parts: Compact) -> Header:
         header, nested = object_in(parts.header, "header")
         algorithm = header.get("alg")
@@ -180,8 +185,7 @@ class Codec:
         start, end, ref = claim_set.check_shape(claims, self._settings)
         if key.issuer is not None:
             ref = ref._replace(gen=None)  # another issuer's `gen` is no stamp of our store's
-        if encoded_header not in self._headers and len(self._headers) < _HEADERS:
-            self._headers[encoded_header] = header
+        self.trust(encoded_header, header)
         return made(Verified, (key, parameters, claims, nested or header_nested, start, end, ref))
 
 
@@ -239,7 +243,7 @@ def encode(
     header: Mapping[str, Any],
     claims: Mapping[str, Any],
     key: Key,
-    json_default: Callable[[Any], Any] | None = None,
+    encoder: json.JSONEncoder | None = None,
 ) -> str:
     """Sign a token.
 
@@ -247,7 +251,7 @@ def encode(
         header: the header's further parameters; `alg` and a key's `kid` are set here.
         claims: the claim set.
         key: the key that signs.
-        json_default: turns values that JSON does not know into ones that it does.
+        encoder: writes JSON; one from `encoder_of` for values that JSON does not know.
 
     Raises:
         TypeError: a value cannot be written as JSON.
@@ -256,13 +260,21 @@ def encode(
     own = {"typ": "JWT", "kid": key.kid}
     full = {name: value for name, value in {**own, **header}.items() if name not in own or value is not None}
     full["alg"] = key.algorithm
-    signing_input = serialise(_json(full, json_default), _json(claims, json_default))
+    write = (encoder or _ENCODER).encode
+    signing_input = serialise(write(full).encode(), write(claims).encode())
     return attach(signing_input, key.sign(signing_input))
 
 
-def _json(value: Mapping[str, Any], default: Callable[[Any], Any] | None) -> bytes:
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=default)
-    return text.encode("utf-8")
+def encoder_of(default: Callable[[Any], Any] | None) -> json.JSONEncoder:
+    """What writes the JSON of tokens.
+
+    Args:
+        default: turns values that JSON does not know into ones that it does.
+    """
+    return json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=default)
+
+
+_ENCODER = encoder_of(None)
 
 
 def read_unverified(token: str, max_bytes: int) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -200,12 +200,13 @@ def identity_of(realm: Realm, draft: Draft) -> str:
 def sign(realm: Realm, draft: Draft, stamp: str) -> Issued:
     """Sign a token that was made under a stamp. Raises what `issue` does."""
     draft.claims.setdefault("gen", stamp)
-    token = encode(draft.headers, draft.claims, draft.key, realm.json_default)
+    token = encode(draft.headers, draft.claims, draft.key, realm.encoder)
     if not realm.settings.is_compat:
         try:
-            parts, _ = realm.codec.inspect(token)
+            parts, header = realm.codec.inspect(token)
             claims, _ = object_in(parts.payload, "payload")
             claim_set.check_shape(claims, realm.settings, new=True)
+            realm.codec.trust(parts.header, header)
         except JWTDecodeError as problem:
             raise ValueError(
                 f"This token would not be accepted: {str(problem).rstrip('.')}.{_fix(problem)}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -32,6 +33,8 @@ BEARER = "bearer"
 Found = tuple[str, str]
 """A token's text and the location that held it."""
 
+_Look = Callable[[RequestView, Policy, Settings], Sequence[str]]
+
 
 def find(view: RequestView, policy: Policy, settings: Settings) -> Found | None:
     """The token of a request, if one is found without its body.
@@ -41,15 +44,10 @@ def find(view: RequestView, policy: Policy, settings: Settings) -> Found | None:
         InvalidHeaderError: the header names the scheme and then no single token.
         InvalidQueryParamError: the parameter lacks its prefix.
     """
-    locations = policy.locations or settings.token_location
-    strict = settings.strict_locations
-    if not strict and "json" in locations:
-        return None  # their order decides
     found: Found | None = None
-    for location in locations:
-        if location == "json":
-            continue
-        for token in _LOOK[location](view, policy, settings):
+    strict = settings.strict_locations
+    for location, look in _places(policy.locations or settings.token_location, strict):
+        for token in look(view, policy, settings):
             if found is None:
                 found = (token, location)
                 if not strict:
@@ -57,6 +55,14 @@ def find(view: RequestView, policy: Policy, settings: Settings) -> Found | None:
             elif token != found[0]:
                 raise AmbiguousTokenError
     return found
+
+
+@lru_cache
+def _places(locations: tuple[str, ...], strict: bool) -> tuple[tuple[str, _Look], ...]:
+    """Where to look before the body, and how; nowhere if the body's place among them decides."""
+    if not strict and "json" in locations:
+        return ()
+    return tuple((location, _LOOK[location]) for location in locations if location != "json")
 
 
 async def find_in_body(view: RequestView, policy: Policy, settings: Settings) -> Found:
@@ -156,7 +162,7 @@ def _in_query(view: RequestView, _: Policy, settings: Settings) -> Sequence[str]
     return [value[len(prefix) :] for value in values]
 
 
-_LOOK: dict[str, Callable[[RequestView, Policy, Settings], Sequence[str]]] = {
+_LOOK: dict[str, _Look] = {
     "headers": _in_headers,
     "cookies": _in_cookies,
     "query_string": _in_query,

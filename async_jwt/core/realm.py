@@ -8,7 +8,7 @@ from copy import deepcopy
 from typing import Any
 
 from async_jwt.core.clock import Clock
-from async_jwt.core.codec import Codec, Decoded, Verified
+from async_jwt.core.codec import Codec, Decoded, Verified, encoder_of
 from async_jwt.core.compact import object_in
 from async_jwt.core.hooks import Hook, Hooks, checked
 from async_jwt.core.keyring import load_keys, loaded, ring_of
@@ -38,6 +38,7 @@ class Realm:
         observer: who measures, if anybody does.
 
     Attributes:
+        encoder: writes the JSON of tokens.
         sessions: the store, if it keeps sessions too.
         has_keys_of_settings: whether the keys are those that single settings hold.
     """
@@ -60,6 +61,7 @@ class Realm:
         self.sessions: SessionStore | None = store if isinstance(store, SessionStore) else None
         self.clock = clock
         self.json_default = json_default
+        self.encoder = encoder_of(json_default)
         # The keys of a ring that was given, or of a folder, are pinned to their algorithms: they decide.
         self.has_keys_of_settings: bool = ring is None and settings.key_folder is None
         self.codec: Codec = Codec(settings, None if self.has_keys_of_settings else ALGORITHMS)
@@ -117,7 +119,7 @@ class Realm:
         """
         if "decode_key" in self.hooks:
             return None
-        ring = self.ring
+        ring = self._ring or self.ring
         if ring.is_loaded:
             return None
         return self.codec.verify(token, ring.at(now))
