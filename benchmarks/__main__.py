@@ -12,7 +12,7 @@ import time
 from benchmarks.budgets import keep_budgets
 from benchmarks.report import keep, surroundings
 
-CASES = ("codec", "steps", "request", "revocation", "sessions", "growth", "mirror", "memory")
+CASES = ("codec", "issuing", "steps", "request", "revocation", "sessions", "growth", "mirror", "memory")
 
 
 def main() -> int:

@@ -10,6 +10,7 @@ import threading
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from async_jwt.core.clock import Clock, system_clock
 from async_jwt.stores.contract import (
@@ -180,7 +181,7 @@ class MemoryStore:
             if before is None or before.session.ends_at is None:
                 self._expire(f"live:{session.sid}", _FOREVER if session.ends_at is None else session.ends_at)
             beyond = 0 if limit is None else max(0, len(used) - limit)
-            ended = tuple([sid for _, sid in used if sid != session.sid][:beyond])
+            ended = tuple(islice((sid for _, sid in used if sid != session.sid), beyond))
             for sid in ended:
                 self._end(sid, 0.0)
             return ended
