@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import inspect
 import json
 import platform
 import sys
@@ -19,7 +20,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import async_jwt
 from async_jwt.adapters.quart import JWTManager
@@ -55,6 +56,9 @@ class Counter:
         gc.collect()
         gc.disable()  # what it calls is nobody's here
         self._before = sys.gettrace(), sys.getprofile()  # such as who measures the coverage of tests
+        cast(
+            "FrameType", inspect.currentframe()
+        ).f_trace_opcodes = True  # Python 3.12 looks for one such frame as tracing begins
         sys.setprofile(self._profile)
         sys.settrace(self._enter)
         return self

@@ -605,7 +605,8 @@ class LiveSettings:
         self._preset = _preset_of(config)
         self._defaults = {spec.metadata["key"]: spec.metadata[self._preset] for spec in fields(Settings)}
         self._given = frozenset(_KEYS) & config.keys()
-        self._seen: tuple[Any, ...] = ()
+        self._values = config.values()  # as they stand whenever they are looked at
+        self._seen: list[Any] = []
         self._copies: tuple[tuple[str, Any], ...] = ()
         self._settings: Settings
         self._reload()
@@ -616,13 +617,12 @@ class LiveSettings:
         Raises:
             ConfigurationError: a value was changed to a wrong one.
         """
-        config = self._config
         try:
             # All values and not ours alone: walking them is faster than looking ours up.
-            unchanged = tuple(config.values()) == self._seen
+            unchanged = [*self._values] == self._seen
         except Exception:  # noqa: BLE001  # some other value of the application cannot be compared
             unchanged = False
-        if not unchanged or (self._copies and any(config[key] != copy for key, copy in self._copies)):
+        if not unchanged or (self._copies and any(self._config[key] != copy for key, copy in self._copies)):
             self._reload()
         return self._settings
 
@@ -641,7 +641,7 @@ class LiveSettings:
         settings = Settings.from_config(config)
         if settings != getattr(self, "_settings", None):  # not when another value of the app changed
             self._settings = settings
-        self._seen = tuple(config.values())
+        self._seen = [*self._values]
         # A change inside one of these leaves it the same object.
         self._copies = tuple(
             (key, config[key].copy()) for key in _KEYS if isinstance(config[key], (list, set, dict))
