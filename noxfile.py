@@ -22,7 +22,7 @@ MEASURED = [
 ]
 # The lowest versions that the extras and the core allow; tested, not guessed.
 FLOORS = [
-    "anyio==4.5.0",
+    "anyio==4.7.0",
     "blinker==1.8.0",
     "cryptography==43.0.0",
     "flask==3.0.3",

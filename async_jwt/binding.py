@@ -123,12 +123,12 @@ class Binding:
     def authentication(self) -> Authentication | None:
         """The authentication of the current request, if there is one."""
         record = self.current_record()
-        return None if record is None else record.authentication
+        return None if record is None or record.success is None else record.success.authentication
 
     def ref(self) -> TokenRef | None:
         """The token that the current request was let in with, as stores know it."""
         record = self.current_record()
-        return None if record is None else record.ref
+        return None if record is None or record.success is None else record.success.ref
 
     @property
     def in_request(self) -> bool:
@@ -138,7 +138,7 @@ class Binding:
     def held_type(self) -> str | None:
         """The type of that token."""
         record = self.current_record()
-        return None if record is None else record.type
+        return None if record is None or record.success is None else record.success.type
 
     def vouched(self) -> bool:
         """Whether the request rests on that token's not being revoked."""

@@ -465,11 +465,11 @@ class Operations:
         revokes the new token as well: nobody outlives a sign-out by being slow.
         """
         record = binding.current_record()
-        if record is None or record.ref is None or record.authentication is None or not record.vouched:
+        if record is None or record.success is None or not record.vouched:
             return
-        current = record.authentication
+        current, ref = record.success.authentication, record.success.ref
         its_own = issued.claims.get(realm.settings.identity_claim) == current.identity
-        if its_own and not await realm.store.check(record.ref):
+        if its_own and not await realm.store.check(ref):
             raise RevokedTokenError(current.header, current.claims)
 
     async def _handed_out(self, pair: NewPair) -> TokenPair:

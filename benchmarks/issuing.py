@@ -1,7 +1,9 @@
 """Making a token: `create_access_token` of each library, within its application's context.
 
-Ours takes a stamp from the store and looks at what it made as if it came from a client, so that no token is
-handed out that would not be accepted. PyJWT by hand makes up the claims of Flask-JWT-Extended. No hooks.
+Ours takes a stamp from the store, here in memory, and looks at what it made as if it came from a client, so
+that no token is handed out that would not be accepted. A session's pair is two tokens, and the end of the user's
+oldest session. quart-jwt-extended's token has no CSRF value. PyJWT by hand makes up the claims of
+Flask-JWT-Extended. No hooks.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ def _plain(name: str, make: Callable[[], Any], app: flask.Flask | None = None) -
 
 
 def _in_quart(name: str, make: Callable[[], Any]) -> Timed:
-    app = quart_request.our_app()
+    app = quart_request.our_app(JWT_MAX_SESSIONS=10)
 
     async def run(times: int) -> None:
         async with app.app_context():

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar, cast, overload
 from async_jwt.adapters import _werkzeug
 from async_jwt.adapters.protect import DEFAULT, mark
 from async_jwt.binding import Binding, Surroundings
-from async_jwt.core.authenticate import Authentication, Record, authenticate
+from async_jwt.core.authenticate import Authentication, Record, Success, authenticate
 from async_jwt.core.checks import check_origin
 from async_jwt.core.claims import Fresh
 from async_jwt.core.codec import read_unverified
@@ -126,9 +126,8 @@ class PublicAPI(Operations):
             RuntimeError: there is no request.
         """
         policy = Policy.of(optional, fresh, refresh, locations, verify_type, skip_revocation_check, type=type)
-        record = await self._verify(policy)
-        found = None if record is None else record.authentication
-        return None if found is None else (found.header, found.claims)
+        success = await self._verify(policy)
+        return None if success is None else (success.authentication.header, success.authentication.claims)
 
     @overload
     def jwt_required(self, view: F, /) -> F: ...
@@ -215,8 +214,8 @@ class PublicAPI(Operations):
 
     async def _verify(
         self, policy: Policy, binding: Binding | None = None, realm: Realm | None = None
-    ) -> Record | None:
-        """Check the current request, and return its record; None for OPTIONS."""
+    ) -> Success | None:
+        """Check the current request; None for OPTIONS and for an anonymous one."""
         request = self._framework.current_request()
         if request is None:
             raise self._nowhere("There is no request to verify: call this while one is served")
@@ -237,10 +236,11 @@ class PublicAPI(Operations):
             if view.is_accepted:
                 record.forget()  # an open WebSocket goes on, and must not go on as who it was
             raise await self._refusal(binding, error) from error
-        found = record.authentication if loads and user_loaded.receivers else None
-        if found is not None:
+        success = record.success
+        if loads and success is not None:
+            found = success.authentication
             await notify(user_loaded, binding.app, user=found.user, identity=found.identity)
-        return record
+        return success
 
     async def jwks_view(self) -> Any:
         """A view that answers the JWKS document (RFC 7517 §5), for those who verify our tokens.
@@ -323,7 +323,8 @@ class PublicAPI(Operations):
         Raises:
             RuntimeError: no check has passed in this request.
         """
-        return self._record().authentication
+        success = self._record().success
+        return None if success is None else success.authentication
 
     def get_jwt(self) -> dict[str, Any]:
         """The claims of this request's token; {} for an anonymous request.
@@ -488,12 +489,13 @@ class PublicAPI(Operations):
         record, view = Record(), self._framework.view(self._framework.current_request())
         try:
             await authenticate(realm, view, _REFRESH_COOKIE, record, csrf=False)
-            renewing = record.authentication
-            if renewing is None or record.ref is None or not _are_one_session(ref, record.ref):
+            success = record.success
+            if success is None or not _are_one_session(ref, success.ref):
                 return response
+            renewing = success.authentication
             known_as = await self._known_as(realm, renewing, identity)
             wish = Wish(identity=known_as, fresh=_as_fresh_as(held.claims))
-            pair = await rotate(realm, renewing, record.ref, wish)
+            pair = await rotate(realm, renewing, success.ref, wish)
         except JWTExtendedException as error:
             if isinstance(error, TokenReusedError):
                 await self._tell_reused(error)
@@ -603,10 +605,10 @@ async def _observed(realm: Realm, view: RequestView, policy: Policy, record: Rec
     observer = cast("Observer", realm.observer)
     with observer.act("check", "check") as act:
         loads = await authenticate(realm, view, policy, record)
-        found = record.authentication
+        found = record.success
         act.outcome = "anonymous" if found is None else "accepted"
         if found is not None:
-            act.details = {"location": found.location, "type": kind_of(record.type)}
+            act.details = {"location": found.location, "type": kind_of(found.type)}
         return loads
 
 

@@ -87,7 +87,7 @@ def protect(blueprint: T) -> T:
         The blueprint.
 
     Raises:
-        ConfigurationError: it is no blueprint, or public already.
+        ConfigurationError: it is no blueprint, or public or registered already.
     """
     if _is_application(blueprint):
         raise ConfigurationError(
@@ -99,8 +99,11 @@ def protect(blueprint: T) -> T:
     if _said(given) == _PUBLIC:
         raise ConfigurationError(f"{_name(given)} cannot be protected: it is public already")
     if _said(given) is None:
+        try:
+            given.record(_demand_manager)
+        except AssertionError:  # as Quart and Flask say that it is too late
+            raise ConfigurationError(f"Call protect({_name(given)}) before it is registered") from None
         setattr(given, _MARKS, _PROTECTED)
-        given.record(_demand_manager)
     return blueprint
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import wraps
 from typing import Any, ClassVar, Final, cast
 
@@ -185,40 +185,31 @@ _api = PublicAPI(_framework)
 def _around_views(app: Quart, binding: Binding) -> None:
     """Check what is protected by default once all that comes before a view is done, as decorators do.
 
-    And have what a view itself raises carry its answer, as what a decorator raises does. Plain functions
-    where it can be: another coroutine around each view takes as long as half of a check.
+    And have what a view itself raises carry its answer, as what a decorator raises does.
     """
     dispatch_request, dispatch_websocket = app.dispatch_request, app.dispatch_websocket
-    handle_user_exception = app.handle_user_exception
-
-    async def decide(served: Request | Websocket, dispatch: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-        if answers_options(served):
-            return await app.make_default_options_response()
-        await _api.verify_undecided(binding, binding.realm())
-        return await dispatch(*args)
 
     @wraps(dispatch_request)
-    def checked_request(*args: Any) -> Awaitable[Any]:
+    async def checked_request(*args: Any) -> Any:
         if is_undecided(binding, request):
-            return decide(request, dispatch_request, *args)
-        return dispatch_request(*args)
+            if answers_options(request):
+                return await app.make_default_options_response()
+            await _api.verify_undecided(binding, binding.realm())
+        try:
+            return await dispatch_request(*args)
+        except JWTExtendedException as error:
+            if response_of(error) is not None:
+                raise
+            raise await _api.answered(app, error) from error
 
     @wraps(dispatch_websocket)
-    def checked_websocket(*args: Any) -> Awaitable[Any]:
+    async def checked_websocket(*args: Any) -> Any:
         if is_undecided(binding, websocket):
-            return decide(websocket, dispatch_websocket, *args)
-        return dispatch_websocket(*args)
-
-    @wraps(handle_user_exception)
-    async def answered(error: Exception) -> Any:
-        if isinstance(error, JWTExtendedException) and response_of(error) is None:
-            twin = await _api.answered(app, error)
-            twin.__cause__, error = error, twin  # as `raise ... from`: the view's traceback stays with it
-        return await handle_user_exception(error)
+            await _api.verify_undecided(binding, binding.realm())
+        return await dispatch_websocket(*args)
 
     app.dispatch_request = checked_request  # type: ignore[method-assign, assignment]
     app.dispatch_websocket = checked_websocket  # type: ignore[method-assign, assignment]
-    app.handle_user_exception = answered  # type: ignore[method-assign]
 
 
 class JWTManager(AsyncManager):

@@ -30,7 +30,7 @@ from async_jwt.errors import (
 )
 from async_jwt.stores.contract import SessionStore, SessionView, TokenRef
 
-__all__ = ["Authentication", "Record", "authenticate", "refuse_replay"]
+__all__ = ["Authentication", "Record", "Success", "authenticate", "refuse_replay"]
 
 _Claims = dict[str, Any]
 
@@ -77,62 +77,69 @@ class _Facts:
     user: Any = None
 
 
+@dataclass(slots=True, repr=False)
+class Success:
+    """A check that passed. What the application sees of it is made when it is asked for.
+
+    Attributes:
+        location: where the token was.
+    """
+
+    _facts: _Facts
+    location: str
+    _policy: Policy
+    _identity_claim: str
+    _own: Decoded | None
+    _authentication: Authentication | None = None
+
+    @property
+    def authentication(self) -> Authentication:
+        """Who the request comes from."""
+        if self._authentication is None:
+            header, claims = self._own or own_of(self._facts.verified)
+            identity, user = claims[self._identity_claim], self._facts.user
+            self._authentication = Authentication(
+                self._facts.token, header, claims, identity, user, self.location, self._policy
+            )
+        return self._authentication
+
+    @property
+    def ref(self) -> TokenRef:
+        """The token, as stores know it."""
+        return self._facts.verified.ref
+
+    @property
+    def type(self) -> str:
+        """The token's type."""
+        kind: str = self._facts.verified.claims["type"]
+        return kind
+
+
 class Record:
     """What this request's checks found so far.
 
     Attributes:
         answered: whether a check has passed, be it for want of a token.
-        vouched: whether the revocation of the last success's token was looked at, and the request
-            itself has revoked nothing since.
+        success: the last success; None for an anonymous request.
+        vouched: whether the revocation of its token was looked at, and the request itself has
+            revoked nothing since.
         refusal: why the last check failed; None after one that passed.
         known: what is known of each token, by its text.
     """
 
     def __init__(self) -> None:
         self.answered = self.vouched = False
+        self.success: Success | None = None
         self.refusal: JWTExtendedException | None = None
         self.known: dict[str, _Facts] = {}
-        # The last success, and what an application sees of it, made when it is asked for.
-        self._passed: tuple[_Facts, Decoded | None, str, Policy, str] | None = None
-        self._authentication: Authentication | None = None
 
-    def passes(
-        self, facts: _Facts, own: Decoded | None, location: str, policy: Policy, identity_claim: str
-    ) -> None:
-        """Note a success: the token's facts, copies if there are any yet, and the check's circumstances."""
-        self._passed, self._authentication = (facts, own, location, policy, identity_claim), None
-        self.answered, self.vouched, self.refusal = True, facts.counts, None
-
-    def passes_anonymously(self) -> None:
-        """Note a check that let the request through without a token."""
-        self.forget()
-        self.answered, self.refusal = True, None
+    def passes(self, success: Success | None, *, vouched: bool) -> None:
+        """Note that a check has passed; None for an anonymous request."""
+        self.answered, self.success, self.vouched, self.refusal = True, success, vouched, None
 
     def forget(self) -> None:
         """As before the first check, but for the refusal and what is known of tokens."""
-        self.answered = self.vouched = False
-        self._passed = self._authentication = None
-
-    @property
-    def authentication(self) -> Authentication | None:
-        """The last success; None for an anonymous request."""
-        if self._authentication is None and self._passed is not None:
-            facts, own, location, policy, identity_claim = self._passed
-            header, claims = own or own_of(facts.verified)
-            self._authentication = Authentication(
-                facts.token, header, claims, claims[identity_claim], facts.user, location, policy
-            )
-        return self._authentication
-
-    @property
-    def ref(self) -> TokenRef | None:
-        """The token of the last success, as stores know it."""
-        return None if self._passed is None else self._passed[0].verified.ref
-
-    @property
-    def type(self) -> str | None:
-        """Its type."""
-        return None if self._passed is None else self._passed[0].verified.claims["type"]
+        self.answered, self.success, self.vouched = False, None, False
 
 
 async def authenticate(
@@ -145,7 +152,7 @@ async def authenticate(
         view: the request.
         policy: what the view demands.
         record: what earlier checks of the same request found; it is added to. Its
-            `authentication` is None for an anonymous request that the policy lets through.
+            `success` is None for an anonymous request that the policy lets through.
         csrf: whether to look at the CSRF value. Another token of the request has stood for it
             where not.
 
@@ -162,7 +169,7 @@ async def authenticate(
     except NoAuthorizationError:
         if not policy.optional:
             raise
-        record.passes_anonymously()
+        record.passes(None, vouched=False)
         return False
     if csrf and location == "cookies" and settings.is_compat:
         await _check_csrf_is_sent(view, policy, settings)
@@ -180,15 +187,12 @@ async def authenticate(
         checks.check_fresh(verified, now)
     asks = not policy.skip_revocation_check and (not facts.counts or settings.is_compat)
     if asks:
-        is_refresh = verified.claims["type"] == REFRESH and realm.sessions is not None
-        counts = await (_is_current(realm, verified) if is_refresh else realm.store.check(verified.ref))
-        if counts is not True:
-            raise _refusal(realm, counts, verified)
-    if hooks:
+        await _check_revocation(realm, verified)
+    if hooks.judge:
         own = own_of(verified)
         loads = await _ask(realm, facts, own, revocation=asks)
     facts.counts = facts.counts or asks
-    record.passes(facts, own, location, policy, settings.identity_claim)
+    record.passes(Success(facts, location, policy, settings.identity_claim, own), vouched=facts.counts)
     return loads
 
 
@@ -215,18 +219,17 @@ def _needs_csrf(view: RequestView, settings: Settings) -> bool:
     return settings.cookie_csrf_protect and view.method in settings.csrf_methods
 
 
-async def _is_current(realm: Realm, verified: Verified) -> bool:
-    """Whether a refresh token counts, and was not replaced. Raises for one that does not."""
-    store: Any = realm.sessions
-    seen = await store.look_session(verified.ref)
-    await refuse_replay(store, seen, verified.ref, *own_of(verified))
-    return True
-
-
-def _refusal(realm: Realm, counts: Any, verified: Verified) -> JWTExtendedException:
+async def _check_revocation(realm: Realm, verified: Verified) -> None:
+    ref = verified.ref
+    if verified.claims["type"] == REFRESH and realm.sessions is not None:
+        seen = await realm.sessions.look_session(ref)
+        await refuse_replay(realm.sessions, seen, ref, *own_of(verified))
+        return
+    counts = await realm.store.check(ref)
     if counts is False:
-        return RevokedTokenError(*own_of(verified))
-    return HookError(f"{type(realm.store).__name__}.check() must return True or False")
+        raise RevokedTokenError(*own_of(verified))
+    if counts is not True:
+        raise HookError(f"{type(realm.store).__name__}.check() must return True or False")
 
 
 async def refuse_replay(

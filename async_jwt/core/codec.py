@@ -79,7 +79,7 @@ class Codec:
         # different keys, as around a rotation, cannot mix them up.
         self._verified: tuple[ActiveKeys | None, _Memory] = (None, _Memory(settings.token_cache_size))
         self._chosen = _Memory(settings.token_cache_size)
-        # The headers of verified tokens: an application has a handful of them.
+        # The headers of tokens that were verified, or made here: an application has a handful of them.
         self._headers: dict[bytes, Header] = {}
 
     def verify(self, token: str, keys: ActiveKeys) -> Verified:

@@ -67,6 +67,8 @@ HOOKS: Final[Mapping[str, _Kind]] = {
 """Every hook by its loader's name without `_loader`."""
 
 
+# Each check asks these.
+_JUDGES = frozenset(("token_in_blocklist", "token_verification", "user_lookup"))
 # The others answer errors.
 _DECIDING = frozenset(
     {
@@ -113,10 +115,15 @@ class Hook:
 
 
 class Hooks(dict[str, Hook]):
-    """The hooks of one manager by their names, shared by all of its applications."""
+    """The hooks of one manager by their names, shared by all of its applications.
+
+    Attributes:
+        judge: whether there is one that each check asks.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.judge = False
         self._deciding: tuple[Hook, ...] = ()
 
     def register(self, name: str, function: Any, *, inline: bool) -> None:
@@ -130,6 +137,7 @@ class Hooks(dict[str, Hook]):
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigurationError(f"{name}_loader cannot take a generator function: return, do not yield")
         self[name] = Hook.of(name, function, inline=inline)
+        self.judge = not _JUDGES.isdisjoint(self)
         self._deciding = tuple(hook for hook in self.values() if hook.name in _DECIDING)
 
     def any_async(self) -> bool:

@@ -328,6 +328,17 @@ async def test_a_protected_blueprint_needs_a_manager(harness):
     assert (await h.call("/admin")).status == 401
 
 
+async def test_a_blueprint_that_is_protected_too_late_is_named_and_the_audit_says_what_holds(harness):
+    h = harness()
+    blueprint = h.framework.Blueprint("admin", "x")
+    blueprint.add_url_rule("/admin", "view", new(h))
+    h.app.register_blueprint(blueprint)
+    with pytest.raises(ConfigurationError, match="before it is registered"):
+        h.api.protect(blueprint)
+    assert (await h.call("/admin")).status == 200
+    assert audit(h)["/admin", "GET"].state == "open"
+
+
 async def test_functions_that_run_before_views_decide(harness):
     h = harness(DENY)
     refreshing, lenient = (h.framework.Blueprint(name, "x", url_prefix=f"/{name}") for name in ("r", "l"))

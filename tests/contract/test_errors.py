@@ -138,6 +138,28 @@ async def test_what_a_view_raises_of_ours_is_a_twin_for_the_applications_handler
     assert (await h.call("/decode")).json == {"status": 401}
 
 
+async def test_what_a_loader_raises_reaches_the_applications_handlers_however_it_was_asked(harness):
+    h = harness()
+
+    class Odd(Exception):
+        pass
+
+    @h.jwt.invalid_token_loader
+    async def broken(message):
+        raise Odd(message)
+
+    @h.app.errorhandler(Odd)
+    async def handled(error):
+        return {"odd": True}, 418
+
+    async def view():
+        await h.api.decode_token("no token")
+
+    h.view("/decode", view)
+    assert (await h.call("/decode")).status == 418
+    assert (await h.call(token="no token")).status == 418
+
+
 async def test_a_token_that_expires_while_its_key_is_looked_for_is_refused(harness):
     h = harness()
 

@@ -632,6 +632,22 @@ async def test_a_user_is_announced_once_for_a_handshake():
     assert loaded == ["alice"]
 
 
+async def test_a_user_is_announced_each_time_that_an_open_socket_has_it_loaded_anew():
+    h = Sockets()
+    loaded, user = [], object()
+    h.jwt.user_lookup_loader(lambda _header, _claims: user, inline=True)
+
+    @user_loaded.connect_via(h.app)
+    def note(_app, identity, **_):
+        loaded.append(identity)
+
+    checking(h)
+    async with h.connect("/checked", subprotocols=["bearer", await h.mint()]) as socket:
+        for times in (1, 2, 3):
+            await socket.ask()
+            assert loaded == ["alice"] * (1 + times)  # the handshake, and each check since
+
+
 async def test_handshakes_have_no_body_whatever_they_say():
     h = Sockets()
     socket = await h.refused(headers={"Content-Type": "application/json", "Content-Length": "2"})

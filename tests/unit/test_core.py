@@ -62,8 +62,8 @@ async def test_the_whole_way_of_a_token():
     view = View(sent={"Authorization": [f"Bearer {issued.token}"]})
     record = Record()
     await authenticate(realm, view, Policy.of(), record)
-    found = record.authentication
-    assert found is record.authentication  # made once
+    found = record.success.authentication
+    assert found is record.success.authentication  # made once
     assert (found.user, found.identity, found.location) == ("ALICE", "alice", "headers")
     with pytest.raises(NoAuthorizationError):
         await authenticate(realm, View(), Policy.of(), Record())
