@@ -31,7 +31,6 @@ def requests(
     )
     common = [(b"host", b"localhost"), (b"accept", b"application/json"), (b"user-agent", b"benchmark")]
     message = {"type": "http.request", "body": b"", "more_body": False}
-    never = asyncio.Event()
 
     async def one() -> int:
         scope = {
@@ -52,15 +51,19 @@ def requests(
         }
         status = 0
         messages = [message]
+        answered = asyncio.Event()
 
         async def receive() -> dict[str, Any]:
-            if not messages:
-                await never.wait()  # the client stays connected until it has its answer
-            return messages.pop()
+            if messages:
+                return messages.pop()
+            await answered.wait()  # the client stays connected until it has its answer
+            return {"type": "http.disconnect"}
 
         async def send(sent: dict[str, Any]) -> None:
             nonlocal status
             status = sent.get("status", status)
+            if sent["type"] == "http.response.body" and not sent.get("more_body"):
+                answered.set()
 
         await app(scope, receive, send)
         return status

@@ -1,8 +1,8 @@
 """Making a token: `create_access_token` of each library, within its application's context.
 
 Ours takes a stamp from the store, here in memory, and looks at what it made as if it came from a client, so
-that no token is handed out that would not be accepted. A session's pair is two tokens, and the end of the user's
-oldest session. quart-jwt-extended's token has no CSRF value. PyJWT by hand makes up the claims of
+that no token is handed out that would not be accepted. A session's pair is two tokens, and the end of the
+user's oldest session. quart-jwt-extended's token has no CSRF value. PyJWT by hand makes up the claims of
 Flask-JWT-Extended. No hooks.
 """
 

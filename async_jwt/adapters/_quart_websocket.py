@@ -6,7 +6,7 @@ An application's request and WebSocket classes are mixed with those here.
 from __future__ import annotations
 
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from quart import Quart, Request, Websocket, has_request_context, has_websocket_context, request, websocket
 from werkzeug.datastructures import Headers
@@ -14,9 +14,6 @@ from werkzeug.datastructures import Headers
 from async_jwt.adapters._werkzeug import object_of
 from async_jwt.core.locations import BEARER
 from async_jwt.errors import JWTExtendedException
-
-if TYPE_CHECKING:
-    from quart.ctx import RequestContext
 
 __all__ = ["Socket", "close_code", "current", "mix_in", "refusal_in"]
 
@@ -69,7 +66,7 @@ def mix_in(app: Quart) -> None:
     request_context = app.request_context
 
     @wraps(request_context)
-    def marking(request: Request) -> RequestContext:
+    def marking(request: Request) -> Any:
         if has_websocket_context():  # as by a test client
             request.outer_socket = object_of(websocket)  # type: ignore[attr-defined]
         return request_context(request)
