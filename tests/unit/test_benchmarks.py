@@ -19,7 +19,8 @@ HERE = Path(counts.__file__).parent
 async def test_the_same_request_counts_the_same():
     send = asgi.requests(quart_request.our_app(), "/me", bearers([token()]))
     first, second = await counts.count(send), await counts.count(send)
-    assert first == second
+    # Of Python 3.13's own code a few instructions come once.
+    assert (first.instructions, first.calls) == (pytest.approx(second.instructions, rel=1e-3), second.calls)
     bare = asgi.requests(quart_request.bare_app(), "/bare", bearers([token()]))
     added = await counts.count(send, await counts.count(bare))
     assert 300 < added.instructions < 3000
