@@ -97,6 +97,8 @@ class Binding:
         Raises:
             ConfigurationError: a setting was changed to a wrong value.
         """
+        if self._live.config is not self.app.config:  # as by an extension that loads settings
+            self._live = LiveSettings(self.app.config)
         if self._live.current() is not self._realm.settings:
             self._rebuild()
         return self._realm

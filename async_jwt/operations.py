@@ -10,7 +10,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from async_jwt.binding import Binding
 from async_jwt.core import claims as claim_set
@@ -42,6 +42,9 @@ class Operations:
     not answer. Those that make tokens raise `RevokedTokenError` in a request that was
     revoked since its check.
     """
+
+    # Whether `revoke_session(sid)` outside of a request reaches anybody's: a manager is what operators use.
+    _may_name_anybody: ClassVar[bool] = True
 
     @abstractmethod
     def _binding(self) -> Binding:
@@ -358,14 +361,15 @@ class Operations:
             sid: the session's id; None is the session of this request, or its token alone where
                 it belongs to no session.
             identity: whose session it has to be; goes through `user_identity_loader`. None is the
-                user of this request, and outside of a request anybody.
+                user of this request; for a manager's method outside of a request, anybody.
 
         Returns:
             Whether there was such a session. Somebody else's is left alone.
 
         Raises:
             RuntimeError: there is no authenticated request where one is needed: in a request that
-                is not authenticated, `identity` has to be named.
+                is not authenticated, and with the adapters' function outside of one, `identity` has
+                to be named.
             ValueError: this request's token has neither `sid` nor `jti`, or `identity` is given
                 without a `sid`.
         """
@@ -378,7 +382,7 @@ class Operations:
             if sid is None:
                 await self.revoke_token()
                 return True
-        elif identity is None and binding.in_request:
+        elif identity is None and (binding.in_request or not self._may_name_anybody):
             self._own_ref("revoke_session")
         own = binding.ref()
         holder, until = await self._holder(realm, sid, own)
@@ -469,7 +473,7 @@ class Operations:
             return
         current, ref = record.success.authentication, record.success.ref
         its_own = issued.claims.get(realm.settings.identity_claim) == current.identity
-        if its_own and not await realm.store.check(ref):
+        if its_own and await realm.store.check(ref) is not True:
             raise RevokedTokenError(current.header, current.claims)
 
     async def _handed_out(self, pair: NewPair) -> TokenPair:

@@ -9,7 +9,7 @@ and changes nothing about the request. No signal carries a token, a key or a CSR
 | `token_refused`       | when a request was refused           | code, detail, identity, jti        |
 | `token_revoked`       | after a revocation was stored        | scope, identity, jti, sid          |
 | `token_reused`        | when a replaced refresh token came   | kind, identity, jti, sid           |
-| `user_loaded`         | after a user was loaded for a request| user, identity                     |
+| `user_loaded`         | each time that a check loaded a user | user, identity                     |
 | `store_state_changed` | when a Redis store's state changed   | state, detail                      |
 
 The kind of `token_reused` is that of `TokenReusedError`.

@@ -93,6 +93,8 @@ class PublicAPI(Operations):
         framework: the framework.
     """
 
+    _may_name_anybody = False
+
     def __init__(self, framework: Framework) -> None:
         self._framework = framework
         _frameworks[framework.name] = framework
@@ -236,6 +238,10 @@ class PublicAPI(Operations):
             if view.is_accepted:
                 record.forget()  # an open WebSocket goes on, and must not go on as who it was
             raise await self._refusal(binding, error) from error
+        except BaseException:  # a hook that failed, or a time limit around the check
+            if view.is_accepted:
+                record.forget()
+            raise
         success = record.success
         if loads and success is not None:
             found = success.authentication

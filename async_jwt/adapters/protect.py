@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
-from async_jwt.adapters._werkzeug import object_of
 from async_jwt.binding import Binding
 from async_jwt.core.policy import Policy
 from async_jwt.errors import ConfigurationError
@@ -149,12 +148,11 @@ class Route:
     by: str
 
 
-def is_undecided(binding: Binding, proxy: Any) -> bool:
-    """Whether the view of a request or WebSocket, which a proxy stands for, is protected by default alone."""
+def is_undecided(binding: Binding, request: Any) -> bool:
+    """Whether the view of a request or WebSocket is protected by default alone."""
     app = binding.app
-    if app.config["JWT_DEFAULT_DENY"] is False and _PROTECTING not in app.extensions:
+    if app.config.get("JWT_DEFAULT_DENY", False) is False and _PROTECTING not in app.extensions:
         return False  # as in most applications: nothing is protected by default
-    request: Any = object_of(proxy)
     rule = request.url_rule
     if rule is None or request.routing_exception is not None:
         return False  # 404, 405 or a redirect: there is no view

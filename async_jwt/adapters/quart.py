@@ -178,6 +178,9 @@ class _Quart:
         return response
 
 
+# Quart 0.23 gives it the context that it also gives to `dispatch_request`; before, it takes its app alone.
+_OPTIONS_TAKE = len(inspect.signature(Quart.make_default_options_response).parameters) - 1
+
 _framework = _Quart()
 _api = PublicAPI(_framework)
 
@@ -188,14 +191,12 @@ def _around_views(app: Quart, binding: Binding) -> None:
     And have what a view itself raises carry its answer, as what a decorator raises does.
     """
     dispatch_request, dispatch_websocket = app.dispatch_request, app.dispatch_websocket
-    # Quart 0.23 gives it the context that it also gives to `dispatch_request`.
-    options_take = len(inspect.signature(app.make_default_options_response).parameters)
 
     @wraps(dispatch_request)
     async def checked_request(*args: Any) -> Any:
         if is_undecided(binding, request):
             if answers_options(request):
-                return await app.make_default_options_response(*args[:options_take])
+                return await app.make_default_options_response(*args[:_OPTIONS_TAKE])
             await _api.verify_undecided(binding, binding.realm())
         try:
             return await dispatch_request(*args)

@@ -188,7 +188,7 @@ async def authenticate(
     asks = not policy.skip_revocation_check and (not facts.counts or settings.is_compat)
     if asks:
         await _check_revocation(realm, verified)
-    if hooks.judge:
+    if hooks.any_at_checks():
         own = own_of(verified)
         loads = await _ask(realm, facts, own, revocation=asks)
     facts.counts = facts.counts or asks

@@ -68,7 +68,7 @@ HOOKS: Final[Mapping[str, _Kind]] = {
 
 
 # Each check asks these.
-_JUDGES = frozenset(("token_in_blocklist", "token_verification", "user_lookup"))
+_AT_CHECKS = frozenset(("token_in_blocklist", "token_verification", "user_lookup"))
 # The others answer errors.
 _DECIDING = frozenset(
     {
@@ -115,15 +115,10 @@ class Hook:
 
 
 class Hooks(dict[str, Hook]):
-    """The hooks of one manager by their names, shared by all of its applications.
-
-    Attributes:
-        judge: whether there is one that each check asks.
-    """
+    """The hooks of one manager by their names, shared by all of its applications."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.judge = False
         self._deciding: tuple[Hook, ...] = ()
 
     def register(self, name: str, function: Any, *, inline: bool) -> None:
@@ -137,8 +132,11 @@ class Hooks(dict[str, Hook]):
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigurationError(f"{name}_loader cannot take a generator function: return, do not yield")
         self[name] = Hook.of(name, function, inline=inline)
-        self.judge = not _JUDGES.isdisjoint(self)
         self._deciding = tuple(hook for hook in self.values() if hook.name in _DECIDING)
+
+    def any_at_checks(self) -> bool:
+        """Whether there is one that each check asks."""
+        return not _AT_CHECKS.isdisjoint(self)
 
     def any_async(self) -> bool:
         """Whether a hook is async that a request with a good token, or a login, may ask."""

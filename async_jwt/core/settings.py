@@ -596,16 +596,18 @@ class LiveSettings:
     Args:
         config: the application's configuration; kept and read again.
 
+    Attributes:
+        config: as given.
+
     Raises:
         ConfigurationError: a value is wrong.
     """
 
     def __init__(self, config: MutableMapping[str, Any]) -> None:
-        self._config = config
+        self.config = config
         self._preset = _preset_of(config)
         self._defaults = {spec.metadata["key"]: spec.metadata[self._preset] for spec in fields(Settings)}
         self._given = frozenset(_KEYS) & config.keys()
-        self._values = config.values()  # as they stand whenever they are looked at
         self._seen: list[Any] = []
         self._copies: tuple[tuple[str, Any], ...] = ()
         self._settings: Settings
@@ -619,19 +621,19 @@ class LiveSettings:
         """
         try:
             # All values and not ours alone: walking them is faster than looking ours up.
-            unchanged = [*self._values] == self._seen
+            unchanged = [*self.config.values()] == self._seen
         except Exception:  # noqa: BLE001  # some other value of the application cannot be compared
             unchanged = False
-        if not unchanged or (self._copies and any(self._config[key] != copy for key, copy in self._copies)):
+        if not unchanged or (self._copies and any(self.config[key] != copy for key, copy in self._copies)):
             self._reload()
         return self._settings
 
     def is_default(self, key: str) -> bool:
         """Whether a key holds what was written here, and not a value of the application."""
-        return key not in self._given and self._config[key] is self._defaults[key]
+        return key not in self._given and self.config[key] is self._defaults[key]
 
     def _reload(self) -> None:
-        config = self._config
+        config = self.config
         if _preset_of(config) != self._preset:
             # Its defaults already stand in the configuration, where nobody could tell them
             # from values of the application any more.
@@ -641,7 +643,7 @@ class LiveSettings:
         settings = Settings.from_config(config)
         if settings != getattr(self, "_settings", None):  # not when another value of the app changed
             self._settings = settings
-        self._seen = [*self._values]
+        self._seen = [*config.values()]
         # A change inside one of these leaves it the same object.
         self._copies = tuple(
             (key, config[key].copy()) for key in _KEYS if isinstance(config[key], (list, set, dict))

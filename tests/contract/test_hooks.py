@@ -393,6 +393,24 @@ async def test_a_store_that_answers_no_bool_opens_no_door(harness):
     assert (await h.call(token=await h.mint())).code == "hook_error"
 
 
+async def test_a_store_that_answers_something_else_later_gives_no_token_either(harness):
+    class Odd(MemoryStore):
+        answer = True
+
+        async def check(self, ref):
+            return self.answer
+
+    h = harness(store=Odd())
+
+    @h.api.jwt_required()
+    async def view():
+        Odd.answer = 1
+        return {"token": await h.api.create_access_token("alice")}
+
+    h.view("/again", view)
+    assert (await h.call("/again", token=await h.mint())).code == "token_revoked"
+
+
 async def test_loader_attribute_documents_itself():
     assert "user of a token" in Manager.user_lookup_loader.__doc__
 

@@ -732,6 +732,16 @@ async def test_ids_that_clients_send_may_be_anything(app):
     assert await app.jwt.revoke_session("ab\ud800") is False
 
 
+async def test_outside_of_a_request_only_a_manager_reaches_anybodys_session(app):
+    pair = await app.jwt.create_token_pair("alice")
+    async with app.app.extensions["async_jwt"].in_context():
+        with pytest.raises(RuntimeError, match="authenticated request"):
+            await app.api.revoke_session(pair.sid)
+        assert await app.api.revoke_session(pair.sid, identity="bob") is False
+        assert await app.api.revoke_session(pair.sid, identity="alice") is True
+        assert await app.jwt.revoke_session((await app.jwt.create_token_pair("bob")).sid) is True
+
+
 async def test_managers_sign_anybody_out(app):
     told = []
     token_revoked.connect(lambda _, **sent: told.append(sent), app.app, weak=False)

@@ -38,6 +38,35 @@ async def test_changes_are_honoured_even_inside_a_list(harness):
     assert (await h.call(token=token)).status == 200
 
 
+async def test_a_configuration_in_the_place_of_another_counts(harness):
+    """As extensions have it that load settings."""
+    h = harness()
+    h.view("/undecided", dict)
+    token = await h.mint()
+    before = h.app.config
+    h.app.config = type(before)(before.root_path, {**before, "JWT_DEFAULT_DENY": True})
+    assert (await h.call("/undecided")).status == 401
+    assert (await h.call(token=token)).status == 200
+    h.app.config["JWT_SECRET_KEY"] = "another secret, which nobody has signed with"
+    assert (await h.call(token=token)).status == 401
+    before["JWT_SECRET_KEY"] = "of no matter any more, but long enough for us"
+    assert (await h.call(token=await h.mint())).status == 200
+
+
+async def test_a_configuration_with_values_of_its_own_counts(harness):
+    h = harness()
+
+    class Layered(type(h.app.config)):
+        def values(self):
+            return list(super().values())
+
+    h.view("/undecided", dict)
+    h.app.config = Layered(h.app.config.root_path, dict(h.app.config))
+    assert (await h.call("/undecided")).status == 200
+    h.app.config["JWT_DEFAULT_DENY"] = True
+    assert (await h.call("/undecided")).status == 401
+
+
 async def test_other_values_that_cannot_be_compared_are_no_matter(harness):
     class Odd:
         __hash__ = None

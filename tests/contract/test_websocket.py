@@ -576,6 +576,34 @@ async def test_a_view_that_goes_on_after_a_refusal_is_nobody():
     assert socket.closed["code"] == 1000
 
 
+@pytest.mark.parametrize("ends", [LookupError("no database"), None], ids=["a hook fails", "a time limit"])
+async def test_a_check_that_ends_otherwise_leaves_nobody_too(ends):
+    h = Sockets()
+    users = [object()]
+
+    @h.jwt.user_lookup_loader
+    async def load(_header, _claims):
+        if users:
+            return users.pop()
+        if ends is None:
+            await asyncio.sleep(30)
+        raise ends or LookupError
+
+    @h.app.websocket("/on")
+    @api.jwt_required
+    async def on():
+        await websocket.receive()
+        with contextlib.suppress(LookupError, TimeoutError):
+            async with asyncio.timeout(0.05):
+                await api.verify_jwt_in_request()
+        with pytest.raises(RuntimeError):
+            api.get_jwt_identity()
+        await websocket.send_json("nobody")
+
+    async with h.connect("/on", subprotocols=["bearer", await h.mint()]) as socket:
+        assert await socket.ask() == "nobody"
+
+
 async def test_a_client_that_is_gone_hides_no_refusal():
     h = Sockets()
     handled = []
