@@ -13,6 +13,7 @@ from blockbuster import BlockingError
 from async_jwt.core.run import WORKERS
 from async_jwt.errors import ConfigurationError, HookError, HookTimeoutError
 from async_jwt.manager import Manager
+from async_jwt.stores import MemoryStore
 from tests.conftest import SECRET
 from tests.contract.conftest import however_it_runs, on_a_servers_loop, on_both_kinds
 
@@ -383,8 +384,6 @@ async def test_under_compat_an_async_gate_is_strict(harness):
 
 
 async def test_a_store_that_answers_no_bool_opens_no_door(harness):
-    from async_jwt.stores import MemoryStore
-
     class Odd(MemoryStore):
         async def check(self, ref):
             return "yes"
