@@ -111,6 +111,19 @@ async def test_keep_current_revives_nobody(app):
     assert (await app.call(token=pair.access_token)).status == 401
 
 
+async def test_a_check_that_asked_nobody_spares_no_other_one_the_question(app):
+    @app.api.jwt_required(skip_revocation_check=True)
+    async def first():
+        await app.api.verify_jwt_in_request()
+        return {}
+
+    app.view("/both", first)
+    token = await app.mint()
+    assert (await app.call("/both", token=token)).status == 200
+    await app.jwt.revoke_token(token)
+    assert (await app.call("/both", token=token)).code == "token_revoked"
+
+
 @pytest.mark.parametrize("kind", ["create_access_token", "create_refresh_token", "create_token_pair"])
 @pytest.mark.parametrize("signed_out", [False, True])
 async def test_a_slow_request_does_not_outlive_a_sign_out(app, kind, signed_out):
