@@ -128,7 +128,8 @@ class Record:
     """
 
     def __init__(self) -> None:
-        self.answered = self.vouched = False
+        self.answered: bool = False
+        self.vouched: bool = False
         self.success: Success | None = None
         self.refusal: JWTExtendedException | None = None
         self.known: dict[str, _Facts] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -61,7 +62,7 @@ class Realm:
         self.sessions: SessionStore | None = store if isinstance(store, SessionStore) else None
         self.clock = clock
         self.json_default = json_default
-        self.encoder = encoder_of(json_default)
+        self.encoder: json.JSONEncoder = encoder_of(json_default)
         # The keys of a ring that was given, or of a folder, are pinned to their algorithms: they decide.
         self.has_keys_of_settings: bool = ring is None and settings.key_folder is None
         self.codec: Codec = Codec(settings, None if self.has_keys_of_settings else ALGORITHMS)
