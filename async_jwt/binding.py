@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol
+
+import anyio
 
 from async_jwt.core.authenticate import Authentication, Record
 from async_jwt.core.clock import Clock
@@ -18,6 +20,7 @@ from async_jwt.errors import ConfigurationError, JWTExtendedException, StoreUnav
 from async_jwt.keyring import KeyRing
 from async_jwt.stores.contract import Store, TokenRef
 from async_jwt.stores.memory import MemoryStore
+from async_jwt.stores.wrapped import wrapped
 
 __all__ = ["Binding", "Surroundings"]
 
@@ -41,6 +44,10 @@ class Surroundings(Protocol):
 
     def json_default(self, app: Any) -> Callable[[Any], Any]:
         """What an application's JSON makes of values that JSON does not know."""
+        ...
+
+    def reach(self, store: Store) -> Store:
+        """A store as this framework's requests reach it, on whichever event loop it lives."""
         ...
 
 
@@ -287,7 +294,7 @@ class Binding:
             settings,
             self._hooks,
             self._ring,
-            self._answering(),
+            self._surroundings.reach(_bounded(self._answering(), settings.hook_timeout)),
             self._clock,
             self._json_default,
             self.observer,
@@ -298,6 +305,23 @@ class Binding:
 
     def _json_default(self, value: Any) -> Any:
         return self._surroundings.json_default(self.app)(value)  # whose provider may be set later
+
+
+def _bounded(store: Store, limit: float | None) -> Store:
+    """A store whose calls take no longer than `JWT_HOOK_TIMEOUT`; one that never waits as it is."""
+    if limit is None or getattr(store, "awaits_nothing", False):
+        return store
+
+    def bound(name: str, call: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+        async def bounded(*args: Any, **kwargs: Any) -> Any:
+            with anyio.move_on_after(limit):
+                return await call(*args, **kwargs)
+            raise StoreUnavailableError(f"{type(store).__name__}.{name}() took longer than JWT_HOOK_TIMEOUT")
+
+        return bounded
+
+    bounded_store: Store = wrapped(store, bound)
+    return bounded_store
 
 
 def open_store(uri: str, clock: Clock) -> Store:

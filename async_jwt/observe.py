@@ -44,24 +44,11 @@ from async_jwt.core.observer import Act, Kind, kind_of, outcome_of
 from async_jwt.errors import JWTExtendedException
 from async_jwt.manager import binding_of
 from async_jwt.signals import token_issued, token_reused, token_revoked
+from async_jwt.stores.wrapped import CONNECTIONS, wrapped
 
 __all__ = ["instrument", "uninstrument"]
 
 _NAME: Final = "async_jwt"
-_CALLS: Final = frozenset(
-    {
-        "check",
-        "find_session",
-        "list_sessions",
-        "look_session",
-        "put_session",
-        "revoke_everything",
-        "revoke_session",
-        "revoke_token",
-        "revoke_user",
-        "stamp",
-    }
-)
 
 
 def instrument(
@@ -162,7 +149,9 @@ class _Telemetry:
 
     def store(self, store: Any) -> Any:
         """The same store, with each of its calls observed; one that never waits as it is."""
-        return store if getattr(store, "awaits_nothing", False) else _ObservedStore(store, self)
+        if getattr(store, "awaits_nothing", False):
+            return store
+        return wrapped(store, lambda name, call: call if name in CONNECTIONS else _observed(call, name, self))
 
     def _receivers(self) -> Iterable[tuple[Any, Callable[..., None]]]:
         return (
@@ -214,21 +203,6 @@ class _Telemetry:
             return () if telemetry is None else telemetry.observations(name)
 
         return read
-
-
-class _ObservedStore:
-    """A store whose calls are observed. All else of it is as it was."""
-
-    def __init__(self, store: Any, telemetry: _Telemetry) -> None:
-        self._store = store
-        self.start, self.close = store.start, store.close
-        for name in _CALLS:
-            call = getattr(store, name, None)
-            if call is not None:
-                setattr(self, name, _observed(call, name, telemetry))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
 
 
 def _observed(call: Callable[..., Any], name: str, telemetry: _Telemetry) -> Callable[..., Any]:

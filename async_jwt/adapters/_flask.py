@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from flask import Flask, Request, Response, current_app, request, stream_with_context
 
 from async_jwt.adapters._werkzeug import WerkzeugView, object_of, response_of
 from async_jwt.adapters.facade import Check, PublicAPI
-from async_jwt.adapters.lasting import run_lasting, share, wait_lasting
+from async_jwt.adapters.home_loop import WOULD_BLOCK
+from async_jwt.adapters.lasting import is_lasting_loop, run_lasting, share, wait_lasting
 from async_jwt.adapters.protect import answers_options, is_undecided, tell_open
 from async_jwt.binding import Binding
 from async_jwt.core.hooks import looks_async
 from async_jwt.core.realm import Realm
 from async_jwt.core.responses import Answer
-from async_jwt.core.run import in_thread, step
+from async_jwt.core.run import hop, in_thread, step
 from async_jwt.errors import ConfigurationError, JWTExtendedException
 from async_jwt.manager import EXTENSION, AsyncManager, OperationsOf
+from async_jwt.stores.contract import Store
+from async_jwt.stores.wrapped import wrapped
 
 __all__ = ["FlaskFramework", "blocking", "blocking_method", "hosted", "hosted_operations", "install"]
 
@@ -80,6 +83,12 @@ class FlaskFramework:
         default: Callable[[Any], Any] = getattr(app.json, "default", _no_default)
         return default
 
+    def reach(self, store: Store) -> Store:
+        if getattr(store, "awaits_nothing", False):
+            return store
+        hopping: Store = wrapped(store, lambda _name, call: partial(hop, call))
+        return hopping
+
     def view(self, request: Request) -> _FlaskView:
         return _FlaskView(request)
 
@@ -126,18 +135,21 @@ def _here() -> tuple[Binding | None, Realm | None]:
     return binding, None if binding is None else binding.realm()
 
 
-def _wait(awaitable: Awaitable[T]) -> T:
-    async def waited() -> T:
-        return await awaitable
-
-    return run_lasting(waited())
+_wait_watched = partial(run_lasting, watch=True)
 
 
 def run(coroutine: Coroutine[Any, Any, T], realm: Realm | None) -> T:
-    """Run one of our coroutines in a plain view: in its own thread, or on the lasting loop if it may wait."""
-    if realm is not None and realm.needs_loop:
-        return run_lasting(coroutine, watch=realm.settings.debug)
-    return step(coroutine, _wait)
+    """Run one of our coroutines in a plain view's own thread. What must be awaited hops to the lasting loop.
+
+    Raises:
+        RuntimeError: called on that loop, which would wait for itself or for plain hooks.
+    """
+    if realm is None:
+        return step(coroutine, run_lasting)
+    if realm.needs_loop and is_lasting_loop():
+        coroutine.close()
+        raise RuntimeError(WOULD_BLOCK)
+    return step(coroutine, _wait_watched if realm.settings.debug else run_lasting)
 
 
 async def host(coroutine: Coroutine[Any, Any, T], realm: Realm | None) -> T:

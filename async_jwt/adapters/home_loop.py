@@ -21,7 +21,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 from async_jwt.core.run import away_from_steps
 
-__all__ = ["WOULD_BLOCK", "HomeLoop", "home_loop"]
+__all__ = ["WOULD_BLOCK", "HomeLoop", "home_loop", "on_home_loop"]
 
 T = TypeVar("T")
 
@@ -190,6 +190,11 @@ def home_loop() -> HomeLoop:
         if _home is None or not _home.is_alive:
             _home = HomeLoop()
         return _home
+
+
+def on_home_loop() -> bool:
+    """Whether the caller runs on it. Starts none."""
+    return _home is not None and _home.is_here
 
 
 def _after_fork() -> None:

@@ -19,10 +19,11 @@ from typing import Any, Final, TypeVar
 from asgiref.sync import SyncToAsync, async_to_sync
 from flask import Flask
 
-from async_jwt.adapters.home_loop import WOULD_BLOCK, HomeLoop, home_loop
+from async_jwt.adapters.home_loop import WOULD_BLOCK, HomeLoop, home_loop, on_home_loop
 from async_jwt.binding import Binding
+from async_jwt.core.run import unstepped
 
-__all__ = ["NOTE", "run_lasting", "share", "wait_lasting"]
+__all__ = ["NOTE", "is_lasting_loop", "run_lasting", "share", "wait_lasting"]
 
 T = TypeVar("T")
 
@@ -55,6 +56,13 @@ def _home(*, watch: bool) -> HomeLoop:
     return home
 
 
+def is_lasting_loop() -> bool:
+    """Whether the caller runs on the loop that lasts, so that waiting for it would never end."""
+    if _runs_on_server():
+        return asyncio._get_running_loop() is not None  # noqa: SLF001  # the one that does not raise
+    return on_home_loop()
+
+
 def run_lasting(coroutine: Coroutine[Any, Any, T], *, watch: bool = False) -> T:
     """Run a coroutine on the loop that lasts, while this thread waits.
 
@@ -69,15 +77,12 @@ def run_lasting(coroutine: Coroutine[Any, Any, T], *, watch: bool = False) -> T:
     with _noted():
         if not _runs_on_server():
             return _home(watch=watch).run(coroutine)
-        if asyncio._get_running_loop() is not None:  # noqa: SLF001  # the one that does not raise
+        if is_lasting_loop():
             coroutine.close()
             raise RuntimeError(WOULD_BLOCK)
 
-        async def call() -> T:
-            return await coroutine
-
         # Not by hand: what runs there may need this very thread while it waits.
-        return async_to_sync(call)()
+        return async_to_sync(unstepped)(coroutine)
 
 
 async def wait_lasting(coroutine: Coroutine[Any, Any, T], *, watch: bool = False) -> T:

@@ -32,6 +32,7 @@ from async_jwt.core.responses import Answer
 from async_jwt.core.sessions import SessionInfo, SessionPage
 from async_jwt.errors import ConfigurationError, JWTExtendedException
 from async_jwt.manager import AsyncManager
+from async_jwt.stores.contract import Store
 
 __all__ = [
     "Authentication",
@@ -121,6 +122,9 @@ class _Quart:
     def json_default(self, app: Quart) -> Callable[[Any], Any]:
         default: Callable[[Any], Any] = app.json.default  # type: ignore[attr-defined]  # Quart's and Flask's have it
         return default
+
+    def reach(self, store: Store) -> Store:
+        return store
 
     def view(self, request: Request | Websocket) -> _QuartView:
         if isinstance(request, Request):

@@ -26,7 +26,7 @@ from async_jwt.keyfolder import KeyFolder
 from async_jwt.keys import Key
 from async_jwt.operations import Operations
 
-__all__ = ["Finding", "of_hooks", "of_keys", "of_settings", "of_store", "of_views"]
+__all__ = ["Finding", "of_hook_timeout", "of_hooks", "of_keys", "of_settings", "of_store", "of_views"]
 
 Level = Literal["error", "warning"]
 
@@ -397,6 +397,19 @@ def of_views(bound: Binding) -> Iterator[Finding]:
             "views",
             f"open to everybody, and not marked: {', '.join(names)}",
             "protect them, mark them with @public, or set JWT_DEFAULT_DENY = True",
+        )
+
+
+def of_hook_timeout(bound: Binding) -> Iterator[Finding]:
+    """Hooks that `JWT_HOOK_TIMEOUT` cannot interrupt: plain ones, in an application of plain views."""
+    realm = bound.realm()
+    plain = [hook.label for hook in realm.hooks.values() if not hook.is_async]
+    if realm.settings.hook_timeout is not None and plain and hasattr(bound.app, "wsgi_app"):
+        yield Finding(
+            "warning",
+            "JWT_HOOK_TIMEOUT",
+            f"it cannot interrupt plain hooks in plain views: {', '.join(plain)}",
+            "give their drivers a timeout of their own, or make the hooks async",
         )
 
 

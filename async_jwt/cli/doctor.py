@@ -6,7 +6,15 @@ import click
 
 from async_jwt.binding import Binding
 from async_jwt.cli.application import NO, Failure, binding, login_of, run
-from async_jwt.cli.diagnosis import Finding, of_hooks, of_keys, of_settings, of_store, of_views
+from async_jwt.cli.diagnosis import (
+    Finding,
+    of_hook_timeout,
+    of_hooks,
+    of_keys,
+    of_settings,
+    of_store,
+    of_views,
+)
 from async_jwt.cli.output import as_json, bad, good, show_json
 from async_jwt.core.realm import Realm
 from async_jwt.errors import ConfigurationError, HookError
@@ -53,7 +61,8 @@ def _examined(identity: str | None) -> list[Finding]:
     except Failure as problem:
         return [Finding("error", "application", problem.message, "correct it: nothing is protected")]
     realm = bound.realm()
-    found = [*of_settings(realm.settings), *of_views(bound), *run(bound, lambda: of_store(bound))]
+    found = [*of_settings(realm.settings), *of_views(bound), *of_hook_timeout(bound)]
+    found += run(bound, lambda: of_store(bound))
     try:
         found += run(bound, lambda: _of_keys(realm))
     except (ConfigurationError, HookError) as problem:

@@ -86,7 +86,7 @@ class Realm:
 
     @property
     def needs_loop(self) -> bool:
-        """Whether a plain view needs an event loop for a check."""
+        """Whether a check needs an event loop that lasts."""
         return self._waits or self.hooks.any_async()
 
     async def ask(self, name: str, *args: Any) -> Any:

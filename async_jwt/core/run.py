@@ -2,10 +2,12 @@
 
 The only place that knows. An async hook runs on the event loop that serves the request. A
 plain one may block, so it runs in a worker thread with the caller's context, unless the
-application promised otherwise (`inline=True`). Whatever comes back is awaited if it can be.
+application promised otherwise (`inline=True`). Whatever comes back is awaited until it is no
+awaitable.
 
-A plain view has no event loop. Where nothing needs one, `step` runs the same coroutines in the
-view's own thread.
+A plain view has no event loop. `step` runs the same coroutines in the view's own thread, and plain
+hooks with them. Async hooks and stores hop to an event loop, one at a time, and their answers
+come back.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import anyio
 import anyio.from_thread
@@ -25,23 +27,26 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from async_jwt.core.hooks import Hook
-from async_jwt.errors import HookTimeoutError
+from async_jwt.errors import HookError, HookTimeoutError
 
 __all__ = [
     "WORKERS",
     "Waiter",
     "away_from_steps",
+    "hop",
     "in_thread",
     "pause",
     "refuse_coroutine",
     "run_hook",
     "settled",
     "step",
+    "unstepped",
 ]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
-Waiter = Callable[[Awaitable[Any]], Any]
+Waiter = Callable[[Coroutine[Any, Any, Any]], Any]
 """Waits in a plain thread for something that needs an event loop."""
 
 WORKERS = 40
@@ -49,6 +54,9 @@ WORKERS = 40
 
 # Longer than this, in seconds, is noticed by everybody else on the event loop.
 _BLOCKING = 0.010
+
+# How many coroutines may lead to one another: `async def load(): return find(...)` makes two.
+_NESTED = 8
 
 log: logging.Logger = logging.getLogger("async_jwt.hooks")
 
@@ -73,27 +81,96 @@ async def run_hook(hook: Hook, *args: Any, limit: float | None, watch: bool = Fa
 
     Raises:
         HookTimeoutError: it took too long. An async hook was cancelled; a plain one goes on
-            in its thread and its answer is thrown away.
+            in its thread and its answer is thrown away. Nothing can interrupt a plain hook in a
+            plain view: its answer is thrown away once it comes.
+        HookError: its answer leads to one awaitable after the other.
         Exception: whatever the hook raises, unchanged.
     """
-    if limit is None or _waiter.get() is not None:  # nothing can interrupt a plain view's own thread
+    waiter = _waiter.get()
+    if waiter is not None:
+        return _run_in_view(hook, args, limit, waiter)
+    if limit is None:
         return await _run(hook, args, watch)
+    return await _limited(hook, _run(hook, args, watch), limit)
+
+
+async def _limited(hook: Hook, work: Awaitable[T], limit: float) -> T:
+    """What a hook does on an event loop, within a time limit. Raises HookTimeoutError."""
     with anyio.move_on_after(limit) as scope:
-        answer = await _run(hook, args, watch)
+        answer = await work
     # `cancel_called` too: a hook that swallows its cancellation has still run too long.
     if scope.cancelled_caught or scope.cancel_called:
-        event = {"event": "hook_timeout", "hook": hook.name}
-        log.error("%s ran longer than JWT_HOOK_TIMEOUT = %s seconds", hook.label, limit, extra=event)
-        raise HookTimeoutError(f"{hook.label} took too long")
+        raise _took_too_long(hook, limit)
+    return answer
+
+
+def _took_too_long(hook: Hook, limit: float) -> HookTimeoutError:
+    event = {"event": "hook_timeout", "hook": hook.name}
+    log.error("%s ran longer than JWT_HOOK_TIMEOUT = %s seconds", hook.label, limit, extra=event)
+    return HookTimeoutError(f"{hook.label} took too long")
+
+
+def _run_in_view(hook: Hook, args: tuple[Any, ...], limit: float | None, waiter: Waiter) -> Any:
+    """Run a hook in a plain view's thread; what it hands out to be awaited, where the waiter does."""
+    began = time.monotonic()
+    answer = hook.function(*args)
+    if inspect.isawaitable(answer):
+        hook.is_async = True
+        answer = _waited(waiter, answer, hook, None if limit is None else began + limit - time.monotonic())
+    if limit is not None and time.monotonic() - began > limit:
+        raise _took_too_long(hook, limit)  # late is not authenticated
     return answer
 
 
 async def settled(answer: Any) -> Any:
-    """What a function answered, awaited if it can be."""
+    """What a function answered, awaited until it is no awaitable.
+
+    Raises:
+        HookError: it leads to one awaitable after the other.
+    """
     if not inspect.isawaitable(answer):
         return answer
     waiter = _waiter.get()
-    return await answer if waiter is None else waiter(answer)
+    return await _settled_on_loop(answer) if waiter is None else _waited(waiter, answer)
+
+
+def _waited(
+    waiter: Waiter, answer: Awaitable[Any], hook: Hook | None = None, left: float | None = None
+) -> Any:
+    """What an awaitable leads to on the waiter's loop, within a hook's time if that is limited."""
+
+    async def wait() -> Any:
+        rest = _settled_on_loop(answer)
+        return await (rest if hook is None or left is None else _limited(hook, rest, left))
+
+    try:
+        return waiter(wait())
+    finally:
+        if inspect.iscoroutine(answer) and inspect.getcoroutinestate(answer) == inspect.CORO_CREATED:
+            answer.close()  # the waiter refused: else Python complains once more, at some later time
+
+
+async def _settled_on_loop(answer: Any) -> Any:
+    for _ in range(_NESTED):
+        answer = await answer
+        if not inspect.isawaitable(answer):
+            return answer
+    if inspect.iscoroutine(answer):
+        answer.close()
+    raise HookError(f"An answer led to more than {_NESTED} awaitables, each the result of the one before")
+
+
+async def hop(function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a coroutine function on an event loop: here, or where a plain view's waiter has one."""
+    waiter = _waiter.get()
+    if waiter is None:
+        return await function(*args, **kwargs)
+
+    async def call() -> T:
+        return await function(*args, **kwargs)
+
+    answer: T = waiter(call())
+    return answer
 
 
 def refuse_coroutine(given: Any, fix: str) -> None:
@@ -123,8 +200,7 @@ async def in_thread(function: Callable[[], T]) -> T:
 def step(coroutine: Coroutine[Any, Any, T], waiter: Waiter) -> T:
     """Run a coroutine to its end in this thread, without an event loop.
 
-    Plain hooks are called here. Nothing in it may have to wait: what a hook returns to be
-    awaited goes to `waiter`.
+    Plain hooks are called here. Nothing in it may have to wait: what has to goes to `waiter`.
 
     Args:
         coroutine: what to run.
@@ -153,16 +229,26 @@ def away_from_steps() -> Context:
     return context
 
 
+async def unstepped(awaitable: Awaitable[T]) -> T:
+    """Await something on an event loop that got a stepping thread's context as it is."""
+    token = _waiter.set(None)
+    try:
+        return await awaitable
+    finally:
+        _waiter.reset(token)
+
+
 async def _run(hook: Hook, args: tuple[Any, ...], watch: bool) -> Any:
-    if _waiter.get() is not None or hook.is_async or (hook.inline and not watch):
+    if hook.is_async or (hook.inline and not watch):
         answer = hook.function(*args)
     elif hook.inline:
         answer = _watched(hook, args)
     else:
         answer = await _in_worker(hook.function, args, _key_loaders() if hook.name == "keys" else _workers())
-    if inspect.isawaitable(answer):
-        hook.is_async = True  # from now on it is called where its awaitable is awaited
-    return await settled(answer)
+    if not inspect.isawaitable(answer):
+        return answer
+    hook.is_async = True  # from now on it is called where its awaitable is awaited
+    return await _settled_on_loop(answer)
 
 
 def _watched(hook: Hook, args: tuple[Any, ...]) -> Any:

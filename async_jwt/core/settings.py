@@ -431,7 +431,8 @@ class Settings:
         "JWT_HOOK_TIMEOUT",
         None,
         values.optional(values.positive_seconds),
-        "How long a hook may run, in seconds; None is no limit.",
+        "How long a hook may run, in seconds, and a call of a store that awaits; None is no limit. A plain "
+        "hook in a plain Flask view cannot be interrupted: its late answer is a 503.",
     )
     jwks_max_age: int = _setting(
         "JWT_JWKS_MAX_AGE",

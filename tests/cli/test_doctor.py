@@ -486,6 +486,22 @@ def test_hooks_that_return_the_wrong_thing(sound, hook, function, what):
     assert "short" not in finding["what"]
 
 
+def test_what_no_time_limit_can_interrupt(sound):
+    sound.sound(JWT_HOOK_TIMEOUT=2)
+
+    @sound.jwt.user_lookup_loader
+    def load(_header, claims):
+        return claims["sub"]
+
+    @sound.jwt.token_verification_loader
+    async def verify(_header, _claims):
+        return True
+
+    is_flask = hasattr(sound.app, "wsgi_app")
+    said = ["it cannot interrupt plain hooks in plain views: user_lookup_loader"] if is_flask else []
+    assert [finding["what"] for finding in found(sound)] == said
+
+
 def test_a_user_that_is_not_there(sound):
     sound.sound()
     sound.jwt.user_identity_loader(lambda user: user["id"])

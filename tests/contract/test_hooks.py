@@ -48,13 +48,16 @@ def shaped(shape, answer):
         if answer is RAISE:
             raise LookupError("the hook's own")
         if answer is HANG:
-            time.sleep(1.0)
+            time.sleep(0.2)
         return answer
 
     async def coroutine(*_):
         if answer is HANG:
             await asyncio.sleep(5)
         return plain()
+
+    async def nested(*_):
+        return coroutine()
 
     class Callable:
         def __call__(self, *_):
@@ -72,6 +75,7 @@ def shaped(shape, answer):
         "callable object": Callable(),
         "async callable object": AsyncCallable(),
         "def that returns a coroutine": lambda *_: coroutine(),
+        "async def that returns a coroutine": nested,
     }[shape]
 
 
@@ -83,6 +87,7 @@ SHAPES = (
     "callable object",
     "async callable object",
     "def that returns a coroutine",
+    "async def that returns a coroutine",
 )
 
 
@@ -271,7 +276,7 @@ async def test_plain_hooks_run_in_a_worker_thread_with_the_context(harness):
     assert seen["path"] == "/me"
 
 
-@on_both_kinds
+@pytest.mark.parametrize("harness", ["quart", "flask_async"], indirect=True)
 async def test_abandoned_hooks_keep_their_slots(harness):
     h = harness({"JWT_HOOK_TIMEOUT": 0.5})
     release = threading.Event()

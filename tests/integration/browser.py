@@ -5,14 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
-from functools import cache
 from pathlib import Path
 
-import pytest
 from playwright.async_api import Browser, async_playwright, expect
 
 PATIENCE = 60_000  # milliseconds; a slow machine may take seconds to paint a first page
@@ -26,25 +22,9 @@ _OPTIONS = [
 ]
 
 
-@cache
-def chromium() -> str | None:
-    """A Chromium that starts. Some distributions have a script of that name that only explains itself."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        path = shutil.which(name)
-        if path is None:
-            continue
-        tried = subprocess.run([path, "--version"], capture_output=True, timeout=60, check=False)
-        if tried.returncode == 0:
-            return path
-    return None
-
-
 @contextlib.asynccontextmanager
-async def launched(*options: str) -> AsyncIterator[Browser]:
-    """A browser, or the end of the test where there is none."""
-    path = await asyncio.to_thread(chromium)
-    if path is None:
-        pytest.skip("no Chromium on PATH: install chromium or google-chrome")
+async def launched(path: str, *options: str) -> AsyncIterator[Browser]:
+    """A browser. `path` is what the fixture `chromium` found, so that tests skip before anything starts."""
     expect.set_options(timeout=PATIENCE)
     given = [*_OPTIONS, *options]
     if hasattr(os, "geteuid") and os.geteuid() == 0:

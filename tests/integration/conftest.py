@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from examples.conftest import postgres_url  # noqa: F401  # the examples' own fixture, for these tests too
+from examples.conftest import chromium, postgres_url  # noqa: F401  # the examples' fixtures, for these tests too
 from tests.conftest import SECRET, free_port
 
 SERVERS = ["hypercorn", "uvicorn"]

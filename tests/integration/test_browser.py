@@ -72,7 +72,7 @@ class Demo:
 
 
 @pytest_asyncio.fixture
-async def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Demo]:
+async def demo(chromium: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Demo]:
     monkeypatch.setattr(live, "RECHECK_SECONDS", 0.5)
     passwords = {name: secrets.token_urlsafe(9) for name in ("ada", "grace")}
     app = create_app(
@@ -83,7 +83,7 @@ async def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         }
     )
     make_certificates(tmp_path)
-    async with served(app, 0, tmp_path / "server.pem") as url, launched() as browser:
+    async with served(app, 0, tmp_path / "server.pem") as url, launched(chromium) as browser:
         yield Demo(app, url, browser, tmp_path, passwords)
 
 

@@ -190,8 +190,8 @@ async def served(site: Site, folder: Path, *, proxied: bool = False) -> AsyncIte
 
 
 @contextlib.asynccontextmanager
-async def browsing() -> AsyncIterator[Browser]:
-    async with launched("--host-resolver-rules=MAP *.test 127.0.0.1") as browser:
+async def browsing(chromium: str) -> AsyncIterator[Browser]:
+    async with launched(chromium, "--host-resolver-rules=MAP *.test 127.0.0.1") as browser:
         yield browser
 
 
@@ -235,9 +235,9 @@ async def attack(page: Page, site: Site, host: str) -> list[Any]:
     [(False, "Lax"), (False, "None"), (True, "None")],
     ids=["TLS", "TLS, without SameSite", "behind a proxy, without SameSite"],
 )
-async def test_other_sites_get_nothing_done_and_the_own_one_all(tmp_path, proxied, samesite):
+async def test_other_sites_get_nothing_done_and_the_own_one_all(chromium, tmp_path, proxied, samesite):
     made = make_site(JWT_COOKIE_SAMESITE=samesite)
-    async with served(made, tmp_path, proxied=proxied) as site, browsing() as browser:
+    async with served(made, tmp_path, proxied=proxied) as site, browsing(chromium) as browser:
         page = await signed_in(browser, site)
         for host in (FOREIGN, SIBLING):
             assert await attack(page, site, host) == [[True, False], 1006]
@@ -267,9 +267,9 @@ async def test_other_sites_get_nothing_done_and_the_own_one_all(tmp_path, proxie
         assert await who(page, site) is None
 
 
-async def test_the_attacks_are_real(tmp_path):
+async def test_the_attacks_are_real(chromium, tmp_path):
     """Without the walls the same pages get it all done: else the tests above prove nothing."""
-    async with served(make_site(**UNPROTECTED), tmp_path) as site, browsing() as browser:
+    async with served(make_site(**UNPROTECTED), tmp_path) as site, browsing(chromium) as browser:
         page = await signed_in(browser, site)
         await attack(page, site, FOREIGN)
         assert "alice" in site.transfers
@@ -278,12 +278,12 @@ async def test_the_attacks_are_real(tmp_path):
         assert await who(page, site) == "mallory"
 
 
-async def test_cookies_that_a_sibling_tosses(tmp_path):
+async def test_cookies_that_a_sibling_tosses(chromium, tmp_path):
     toss = "([name, value]) => { document.cookie = `${name}=${value}; domain=site.test; path=/; secure`; }"
     async with (
         served(make_site(), tmp_path) as site,
         served(make_site(JWT_COOKIE_PREFIX=""), tmp_path) as plain,
-        browsing() as browser,
+        browsing(chromium) as browser,
     ):
         # With the prefix the browser itself refuses them.
         alice, mallory = await signed_in(browser, site), await signed_in(browser, site, "mallory")
