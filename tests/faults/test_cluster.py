@@ -17,6 +17,7 @@ from async_jwt.stores import TokenRef
 from async_jwt.stores.contract import bucket_of
 from async_jwt.stores.redis import RedisStore
 from async_jwt.stores.redis.cluster import _endpoint
+from async_jwt.stores.redis.deadline import Deadline
 from async_jwt.stores.redis.options import Address
 from async_jwt.testing import session_contract, store_contract
 from tests.conftest import RedisServer, free_port
@@ -284,6 +285,13 @@ async def test_what_is_on_its_way_is_read_key_by_key(cluster, prefix):
     await store.close()
 
 
+def left(seconds):
+    """What remains of a deadline."""
+    deadline = Deadline(0.25)
+    deadline.shorten(seconds)
+    return deadline
+
+
 @pytest.mark.asyncio
 async def test_generations_are_read_before_what_they_outlive(cluster, prefix, monkeypatch):
     """Key by key, a stamp must be no younger than what is found beside it."""
@@ -294,12 +302,12 @@ async def test_generations_are_read_before_what_they_outlive(cluster, prefix, mo
     node, read = store._ledger._routes._recent[1].at(bucket_of("alice")), []
     send = node.send
 
-    async def recorded(commands, until=None):
+    async def recorded(commands, deadline=None):
         read.extend(command[1] for command in commands)
-        return await send(commands, until)
+        return await send(commands, deadline)
 
     monkeypatch.setattr(node, "send", recorded)
-    values = await node._one_by_one(keys, asyncio.get_running_loop().time() + 5)
+    values = await node._one_by_one(keys, Deadline(5))
     assert values[:-1] == [None] * (len(keys) - 1)
     assert sorted(read[:2]) == sorted([keys[-1], store._layout.user("alice")])
     assert set(read) == set(keys)
@@ -391,7 +399,7 @@ async def test_nodes_that_point_at_each_other(lone_node):
         node = store._ledger._routes._recent[1].at(bucket_of("alice"))
         moved = MovedError(f"{slot_of('alice')} 127.0.0.1:{wire.port}")
         with pytest.raises(StoreUnavailableError, match="point at each other"):
-            await node._elsewhere(moved, ("PING",), asyncio.get_running_loop().time())
+            await node._elsewhere(moved, ("PING",), left(0))
         await store.close()
 
 
@@ -434,12 +442,11 @@ async def test_who_had_no_time_is_not_taken_for_dead(make_server):
     await store.start()
     line = store._ledger._routes._recent[1].at("00")
     server.freeze()
-    loop = asyncio.get_running_loop()
     with pytest.raises(StoreUnavailableError, match="too little time"):
-        await line.send([("PING",)], loop.time() + 0.05)
+        await line.send([("PING",)], left(0.05))
     assert not line.is_out
     with pytest.raises(StoreUnavailableError, match="did not answer"):
-        await line.send([("PING",)], loop.time() + 0.2)
+        await line.send([("PING",)], left(0.2))
     assert line.is_out
     server.thaw()
     await store.close()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 
 READS = frozenset({b"MGET"})
 WRITES = frozenset({b"EVALSHA", b"EVAL"})
@@ -142,3 +144,25 @@ async def one(reader: asyncio.StreamReader) -> bytes:
         parts = [await one(reader) for _ in range(max(0, int(rest)) * (2 if kind == b"%" else 1))]
         return line + b"".join(parts)
     return line
+
+
+async def _serve_until_killed(port: int, delay: float) -> None:
+    async with Wire(port).open() as wire:
+        wire.delay = delay
+        print(wire.port, flush=True)  # noqa: T201  # whoever started this reads it
+        await asyncio.Event().wait()
+
+
+@contextlib.contextmanager
+def slow_server(port: int, delay: float) -> Iterator[str]:
+    """The URL of a wire in a process of its own: a busy event loop here makes nothing slower there."""
+    command = [sys.executable, "-m", "tests.faults.wire", str(port), str(delay)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield f"redis://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.kill()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve_until_killed(int(sys.argv[1]), float(sys.argv[2])))

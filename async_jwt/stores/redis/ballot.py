@@ -7,6 +7,9 @@ from collections import Counter
 from collections.abc import Coroutine, Hashable, Sequence
 from typing import Any, TypeVar
 
+from async_jwt.errors import StoreUnavailableError
+from async_jwt.stores.redis.deadline import Deadline
+
 __all__ = ["ballot"]
 
 A = TypeVar("A", bound=Hashable)
@@ -21,21 +24,24 @@ async def ballot(questions: Sequence[Coroutine[Any, Any, A]], patience: float) -
 
     Returns:
         The one answer on which they agree; all answers that came where they do not; none.
+
+    Raises:
+        StoreUnavailableError: this process was too busy to hear them.
     """
-    loop = asyncio.get_running_loop()
-    until = loop.time() + patience
+    loop, deadline = asyncio.get_running_loop(), Deadline(patience)
     waiting: set[asyncio.Task[A]] = {loop.create_task(question) for question in questions}
     answers: Counter[A] = Counter()
     try:
         while waiting:
-            done, waiting = await asyncio.wait(
-                waiting, timeout=max(0.0, until - loop.time()), return_when=asyncio.FIRST_COMPLETED
-            )
+            done = await deadline.first_of(waiting)
+            if not done and deadline.is_missed_by_us:
+                raise StoreUnavailableError("This process was too busy to hear the answers")
             if not done:
                 break
+            waiting -= done
             said = [task.result() for task in done if task.exception() is None]
             if said and not answers:
-                until = min(until, loop.time() + patience / 4)
+                deadline.shorten(patience / 4)
             answers.update(said)
             if answers and answers.most_common(1)[0][1] * 2 > len(questions):
                 return [answers.most_common(1)[0][0]]

@@ -16,6 +16,7 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseErr
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.redis.ballot import ballot
 from async_jwt.stores.redis.breaker import Breaker
+from async_jwt.stores.redis.deadline import Deadline
 from async_jwt.stores.redis.layout import BUCKET_NAMES, Layout
 from async_jwt.stores.redis.line import Line
 from async_jwt.stores.redis.options import Address, Options, Place
@@ -63,7 +64,7 @@ class Cluster(Route):
         began = asyncio.get_running_loop().time()
         try:
             await self.together("map", self.look)
-        except StoreUnavailableError as problem:
+        except OutageError as problem:
             self._breaker.trip(problem.detail, began)
             raise OutageError(problem.detail) from problem
 
@@ -193,8 +194,7 @@ class _Node(Line):
             groups.setdefault(self._cluster.layout.bucket_in(key), []).append(key)
         return list(groups.values())
 
-    async def _elsewhere(self, problem: ResponseError, command: Command, until: float) -> Any:
-        loop = asyncio.get_running_loop()
+    async def _elsewhere(self, problem: ResponseError, command: Command, deadline: Deadline) -> Any:
         node, pause = self, _FIRST_PAUSE
         while True:
             asking = isinstance(problem, AskError) and not isinstance(problem, MovedError)
@@ -206,31 +206,32 @@ class _Node(Line):
                 node = self._cluster.node(address)
                 node.refuse_if_out()
             elif isinstance(problem, TryAgainError) and command[0] == "MGET":
-                return await self._one_by_one(list(command[1:]), until)
-            elif isinstance(problem, TryAgainError) and loop.time() + pause < until:
-                await asyncio.sleep(pause)
+                return await self._one_by_one(list(command[1:]), deadline)
+            elif isinstance(problem, TryAgainError) and pause < deadline.left:
+                async with deadline:
+                    await asyncio.sleep(pause)
                 node, pause = self, min(2 * pause, _LONGEST_PAUSE)
             else:
                 if isinstance(problem, ClusterDownError):
                     self._cluster.soon("map", self._cluster.look)
                 raise refusal(problem) from problem
-            if loop.time() >= until:
+            if deadline.is_over:
                 raise OutageError("The nodes of the Cluster point at each other")
-            reply = (await node.send([("ASKING",), command] if asking else [command], until))[-1]
+            reply = (await node.send([("ASKING",), command] if asking else [command], deadline))[-1]
             if not isinstance(reply, ResponseError):
                 return reply
             problem = reply
 
-    async def _one_by_one(self, keys: list[str], until: float) -> Values:
+    async def _one_by_one(self, keys: list[str], deadline: Deadline) -> Values:
         """Read keys of a slot that is on its way to another node: those there are together nowhere.
 
         Generations come first. Then whatever is revoked meanwhile revokes what is made under them.
         """
         found: dict[str, bytes | None] = {}
         for key in sorted(keys, key=lambda key: not self._cluster.layout.is_generation(key)):
-            (reply,) = await self.send([("MGET", key)], until)
+            (reply,) = await self.send([("MGET", key)], deadline)
             if isinstance(reply, ResponseError):
-                reply = await self._elsewhere(reply, ("MGET", key), until)
+                reply = await self._elsewhere(reply, ("MGET", key), deadline)
             (found[key],) = reply
         return [found[key] for key in keys]
 

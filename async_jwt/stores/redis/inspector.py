@@ -15,7 +15,7 @@ from async_jwt.stores.redis.line import Line
 from async_jwt.stores.redis.losses import Losses, new_epoch
 from async_jwt.stores.redis.lua import FOUND
 from async_jwt.stores.redis.options import Options
-from async_jwt.stores.redis.outage import OutageError, RefusedError, settled
+from async_jwt.stores.redis.outage import RefusedError, settled
 from async_jwt.stores.redis.route import Part, Route
 from async_jwt.stores.redis.server import Server, read_server, save_points, together
 from async_jwt.stores.redis.state import State
@@ -116,7 +116,7 @@ class Inspector:
                 line.refuse_if_out()
             values = await line.fetch_each([self._layout.bucket(name) for name in names])
             found = zip(names, values, strict=True)
-            return {name: raw for name, raw in found if not isinstance(raw, OutageError)}
+            return {name: raw for name, raw in found if not isinstance(raw, StoreUnavailableError)}
 
         found = await _some_of([read(*part) for part in parts])
         return {name: raw for values in found for name, raw in values.items()}

@@ -10,6 +10,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.redis.breaker import Breaker
+from async_jwt.stores.redis.deadline import Deadline
 from async_jwt.stores.redis.lua import Script
 from async_jwt.stores.redis.options import Options
 from async_jwt.stores.redis.outage import OutageError, RefusedError, name_of, one_of_ones_own, refusal
@@ -26,8 +27,6 @@ _Call = tuple[Sequence[str], Sequence[str]]
 
 # The part of the deadline that a server must have had, to be taken for one that does not answer.
 _FAIR = 0.5
-# Seconds that a reply which is there already may still take, on a loop that was kept from reading it.
-_GRACE = 0.02
 
 
 class Line:
@@ -83,11 +82,11 @@ class Line:
         """Read some keys now, whatever the breaker says. Raises as `read` does."""
         values = await self.fetch_each(keys)
         for value in values:
-            if isinstance(value, OutageError):
+            if isinstance(value, StoreUnavailableError):
                 raise one_of_ones_own(value)
         return cast("Values", values)
 
-    async def fetch_each(self, keys: list[str]) -> list[bytes | OutageError | None]:
+    async def fetch_each(self, keys: list[str]) -> list[bytes | StoreUnavailableError | None]:
         """Read some keys now. Raises as `read` does.
 
         In the place of one that no node of a Cluster holds, or one that does not answer, stands an error.
@@ -95,11 +94,12 @@ class Line:
         began = asyncio.get_running_loop().time()
         groups = self._groups(keys)
         commands = [("MGET", *group) for group in groups]
-        found: dict[str, bytes | OutageError | None] = {}
+        found: dict[str, bytes | StoreUnavailableError | None] = {}
         replies = await self._may_read(began, commands)
         for group, values in zip(groups, replies, strict=True):
             if isinstance(values, StoreUnavailableError):
-                found.update(dict.fromkeys(group, OutageError(values.detail)))
+                refused = isinstance(values, RefusedError)  # for its slot, which no node holds
+                found.update(dict.fromkeys(group, OutageError(values.detail) if refused else values))
             elif _are_values(values, len(group)):
                 found.update(zip(group, values, strict=True))
             else:
@@ -127,21 +127,21 @@ class Line:
 
     async def run_each(self, script: Script, calls: Sequence[_Call], *, writes: bool = True) -> list[Any]:
         """Run a script several times, on the same way there. Raises as `run` does."""
-        until = asyncio.get_running_loop().time() + self._deadline
+        deadline = Deadline(self._deadline)
         tails = [(len(keys), *keys, *arguments) for keys, arguments in calls]
-        replies = await self.send([("EVALSHA", script.digest, *tail) for tail in tails], until)
+        replies = await self.send([("EVALSHA", script.digest, *tail) for tail in tails], deadline)
         unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
             # They are run in their order, so the first one teaches the server.
             again: list[Command] = [("EVALSHA", script.digest, *tails[place]) for place in unknown]
             again[0] = ("EVAL", script.text, *tails[unknown[0]])
-            for place, reply in zip(unknown, await self.send(again, until), strict=True):
+            for place, reply in zip(unknown, await self.send(again, deadline), strict=True):
                 replies[place] = reply
         try:
             for place, reply in enumerate(replies):
                 if isinstance(reply, ResponseError):
                     again_text = ("EVAL", script.text, *tails[place])
-                    replies[place] = await self._elsewhere(reply, again_text, until)
+                    replies[place] = await self._elsewhere(reply, again_text, deadline)
         except RefusedError as problem:
             if writes:
                 self._state.writing(self.name, problem.detail)
@@ -161,22 +161,21 @@ class Line:
         return (await self.ask_each([command]))[0]
 
     async def ask_each(
-        self, commands: Sequence[Command], until: float | None = None, *, lenient: bool = False
+        self, commands: Sequence[Command], deadline: Deadline | None = None, *, lenient: bool = False
     ) -> list[Any]:
         """Send commands in one go, and read all replies. Raises as `ask` does.
 
         Args:
             commands: the commands.
-            until: when to give up, by the loop's clock; None is the deadline from now on.
+            deadline: when to give up; None begins one.
             lenient: whether what went wrong for one of them stands in the place of its reply instead.
         """
-        if until is None:
-            until = asyncio.get_running_loop().time() + self._deadline
-        replies = await self.send(commands, until) if commands else []
+        deadline = deadline or Deadline(self._deadline)
+        replies = await self.send(commands, deadline) if commands else []
         for place, reply in enumerate(replies):
             if isinstance(reply, ResponseError):
                 try:
-                    replies[place] = await self._elsewhere(reply, commands[place], until)
+                    replies[place] = await self._elsewhere(reply, commands[place], deadline)
                 except StoreUnavailableError as problem:
                     if not lenient:
                         raise
@@ -186,36 +185,39 @@ class Line:
     async def talk(self) -> Talk:
         """A connection of one's own. Raises OutageError, which says nothing about others."""
         try:
-            async with asyncio.timeout(self._deadline):
+            async with Deadline(self._deadline):
                 return await self._pool.talk(self._deadline)
         except Exception as problem:
             raise OutageError("The revocation store did not answer") from problem
 
-    async def send(self, commands: Sequence[Command], until: float | None = None) -> list[Any]:
+    async def send(self, commands: Sequence[Command], deadline: Deadline | None = None) -> list[Any]:
         """Send commands in one go; an error in a reply stands in its place.
 
         Args:
             commands: the commands.
-            until: when to give up, by the loop's clock; None is the deadline from now on.
+            deadline: when to give up; None begins one.
 
         Raises:
-            OutageError: there was no answer in time; RefusedError if the connection was refused.
+            OutageError: the server did not answer in time; RefusedError if it refused the connection.
+            StoreUnavailableError: this process was too busy to hear an answer.
         """
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        due = began + self._deadline if until is None else until
+        began = asyncio.get_running_loop().time()
+        deadline = deadline or Deadline(self._deadline)
+        given = deadline.left
         try:
-            async with asyncio.timeout(None) as limit:
-                timer = loop.call_at(due, _ring, loop, limit, due)
-                try:
-                    return await self._pool.send(commands)
-                finally:
-                    timer.cancel()
+            async with deadline:
+                return await self._pool.send(commands)
         except ResponseError as problem:
             raise refusal(problem) from problem
+        except StoreUnavailableError:  # ours: sentinels that could not be heard
+            raise
         except Exception as problem:  # a garbled reply may raise anything
-            if isinstance(problem, TimeoutError) and due - began < self._deadline * _FAIR:
+            if isinstance(problem, TimeoutError) and given < self._deadline * _FAIR:
                 raise OutageError("There was too little time for the revocation store to answer") from problem
+            if isinstance(problem, TimeoutError) and deadline.is_missed_by_us:
+                raise StoreUnavailableError(
+                    "This process was too busy to hear the revocation store's answer"
+                ) from problem
             self._breaker.trip(f"The revocation store does not answer: {name_of(problem)}", began)
             raise OutageError("The revocation store did not answer") from problem
 
@@ -237,20 +239,20 @@ class Line:
         self,
         problem: ResponseError,
         command: Command,  # noqa: ARG002
-        until: float,  # noqa: ARG002
+        deadline: Deadline,  # noqa: ARG002
     ) -> Any:
         """The reply to a command that was refused, from where it is not. Raises RefusedError, OutageError.
 
         Args:
             problem: why it was refused.
             command: the command, in a form that every server understands.
-            until: when to give up.
+            deadline: when to give up.
         """
         raise refusal(problem) from problem
 
     async def _may_read(self, began: float, commands: Sequence[Command]) -> list[Any]:
         try:
-            replies = await self.ask_each(commands, began + self._deadline, lenient=True)
+            replies = await self.ask_each(commands, lenient=True)
             for reply in replies:
                 if isinstance(reply, RefusedError) and not _is_of_a_slot(reply):
                     raise reply
@@ -262,12 +264,6 @@ class Line:
     async def _probe(self, probe: Callable[[Line], Awaitable[None]]) -> None:
         await self._pool.drop()  # a server that does not answer may have left them all open
         await probe(self)
-
-
-def _ring(loop: asyncio.AbstractEventLoop, limit: asyncio.Timeout, due: float) -> None:
-    # Late: the loop was kept from its work. Whatever has arrived meanwhile is yet to be read.
-    late = loop.time() - due > _GRACE
-    limit.reschedule(loop.time() + (_GRACE if late else 0.0))
 
 
 _ELSE = "The revocation store answers something else than what it is asked"

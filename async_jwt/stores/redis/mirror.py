@@ -198,7 +198,7 @@ class Mirror:
         values = await line.fetch_each([self._layout.bucket(name) for name in names])
         seen: dict[str, Bucket] = {}
         for name, raw, known in zip(names, values, before, strict=True):
-            if isinstance(raw, OutageError):
+            if isinstance(raw, StoreUnavailableError):
                 continue  # no node holds it
             found = self._known.look(name, raw, known)
             if isinstance(found, Loss):

@@ -16,6 +16,7 @@ from redis.driver_info import DriverInfo
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from async_jwt.stores.redis.deadline import Deadline
 from async_jwt.stores.redis.outage import OutageError, name_of, refusal
 
 __all__ = ["Command", "Pool", "Talk", "connection_of", "exchange"]
@@ -132,7 +133,7 @@ class Talk:
     async def ask(self, *command: Any) -> Any:
         """Send a command, and read the reply. Raises OutageError, RefusedError."""
         with _told():
-            async with asyncio.timeout(self._deadline):
+            async with Deadline(self._deadline):
                 (reply,) = await exchange(self._connection, [command])
         if isinstance(reply, ResponseError):
             raise refusal(reply)

@@ -8,7 +8,8 @@ from contextvars import Context
 from functools import partial
 from typing import cast
 
-from async_jwt.stores.redis.outage import OutageError, one_of_ones_own
+from async_jwt.errors import StoreUnavailableError
+from async_jwt.stores.redis.outage import one_of_ones_own
 
 __all__ = ["BATCH", "Reads"]
 
@@ -36,7 +37,9 @@ class Reads:
         flights: the commands under way.
     """
 
-    def __init__(self, fetch: Callable[[list[str]], Awaitable[Sequence[bytes | OutageError | None]]]) -> None:
+    def __init__(
+        self, fetch: Callable[[list[str]], Awaitable[Sequence[bytes | StoreUnavailableError | None]]]
+    ) -> None:
         self._fetch = fetch
         self._waiting: list[_Waiting] = []
         self.flights: set[asyncio.Task[None]] = set()
@@ -78,12 +81,14 @@ class Reads:
             return
         values = await self._fetch(list(places))
         # Mostly there is none.
-        failed = any(isinstance(value, OutageError) for value in values)
+        failed = any(isinstance(value, StoreUnavailableError) for value in values)
         for keys, future in waiting:
             if not future.done():
                 found = [values[places[key]] for key in keys]
                 problem = (
-                    next((each for each in found if isinstance(each, OutageError)), None) if failed else None
+                    next((each for each in found if isinstance(each, StoreUnavailableError)), None)
+                    if failed
+                    else None
                 )
                 if problem is None:
                     future.set_result(cast("Values", found))

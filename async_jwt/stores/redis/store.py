@@ -46,7 +46,8 @@ class RedisStore:
             well, and redis-py's `protocol`, `client_name`, `db` and `ssl_*` as query parameters
             only.
         deadline: seconds that one command may take in all: waiting for a connection, making
-            it, a retry on one that went stale, and the reply.
+            it, a retry on one that went stale, and the reply. Turns in which the event loop was busy
+            do not count; it ends after four times as long all the same.
         max_connections: how many connections each event loop may hold, to each node of a
             Cluster; further commands wait.
         prefix: what every key begins with; without braces.
