@@ -9,9 +9,33 @@ import nox
 
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["tests", "coverage", "floors", "counts", "lint", "types", "docs", "package", "demo"]
+nox.options.sessions = [
+    "tests",
+    "coverage",
+    "floors",
+    "old_flask",
+    "counts",
+    "lint",
+    "types",
+    "docs",
+    "package",
+    "demo",
+]
 
-PYTHONS = ["3.11", "3.12", "3.13"]
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+# Each with the Werkzeug of its day.
+OLD_FLASKS = {"2.0.3": "2.0.3", "2.2.5": "2.2.3", "2.3.3": "2.3.8"}
+FLASK_TESTS = [
+    "tests/contract",
+    "tests/cli",
+    "tests/unit/test_home_loop.py",
+    "tests/unit/test_werkzeug.py",
+    "tests/integration/test_beside_fje.py",
+    "tests/integration/test_flask_extensions.py",
+    "tests/integration/test_left_over.py",
+    "tests/integration/test_thread_bound.py",
+    "tests/faults/test_flask.py",
+]
 MEASURED = [
     "tests/unit",
     "tests/contract",
@@ -25,7 +49,7 @@ FLOORS = [
     "anyio==4.7.0",
     "blinker==1.8.0",
     "cryptography==43.0.0",
-    "flask==3.0.3",
+    "flask==3.0.3",  # older ones have a session of their own: no Quart of ours goes with them
     "PyJWT==2.15.1",
     "quart==0.20.0",
     "redis==8.0.0",
@@ -58,6 +82,16 @@ def floors(session: nox.Session) -> None:
     _install(session, "test")
     session.install(*FLOORS)
     session.run("pytest", *session.posargs)
+
+
+@nox.session(python="3.11")
+@nox.parametrize("flask", [*OLD_FLASKS])
+def old_flask(session: nox.Session, flask: str) -> None:
+    """The Flask half of the tests on an older Flask, without Quart."""
+    session.install("-U", "pip", silent=True)
+    pins = (f"flask[async]=={flask}", f"Werkzeug=={OLD_FLASKS[flask]}", "setuptools<81")
+    session.install("-e", ".[flask,redis,mirror,otel]", "--group", "test-flask", *pins)
+    session.run("pytest", *FLASK_TESTS, *session.posargs)
 
 
 @nox.session

@@ -196,9 +196,9 @@ class Manager:
                 self._given_store,
                 self._clock,
             )
+            self._install(app, binding)  # first: what cannot be installed leaves nothing behind
             app.extensions[self._slot] = binding
             self._apps.add(app)
-            self._install(app, binding)
         app.extensions[EXTENSION] = binding  # functions mean the manager that was initialised last
         if add_context_processor:
             app.context_processor(lambda: {"current_user": _user_of(binding)})

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import cache, partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from flask import Flask, Request, Response, current_app, request, stream_with_context
+from flask import Flask, Request, Response, current_app, request
 
+from async_jwt.adapters._older_flask import json_default, json_response, limited, streamed
 from async_jwt.adapters._werkzeug import WerkzeugView, object_of, response_of
 from async_jwt.adapters.facade import Check, PublicAPI
 from async_jwt.adapters.home_loop import WOULD_BLOCK
@@ -43,17 +44,12 @@ class _FlaskView(WerkzeugView):
 
     async def body(self) -> bytes:
         # Read from the connection, which may wait: never on a loop.
-        return await in_thread(self._request.get_data)
+        return await in_thread(lambda: limited(self._request).get_data())
 
     async def form(self, name: str) -> str | None:
-        form = await in_thread(lambda: self._request.form)
+        form = await in_thread(lambda: limited(self._request).form)
         value: str | None = form.get(name)
         return value
-
-
-def _no_default(value: Any) -> Any:
-    """For a JSON provider that has none of its own, as one over a faster library."""
-    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
 class FlaskFramework:
@@ -80,8 +76,7 @@ class FlaskFramework:
         return cast("Request | None", object_of(request))
 
     def json_default(self, app: Flask) -> Callable[[Any], Any]:
-        default: Callable[[Any], Any] = getattr(app.json, "default", _no_default)
-        return default
+        return json_default(app)
 
     def reach(self, store: Store) -> Store:
         if getattr(store, "awaits_nothing", False):
@@ -114,7 +109,7 @@ class FlaskFramework:
             run(check(binding, realm), realm)
             answer = (current_app.async_to_sync(function) if is_async else function)(*args, **kwargs)
             # The identity goes along with what is streamed.
-            return stream_with_context(answer) if streams else answer
+            return streamed(current_app, answer) if streams else answer
 
         return guarded
 
@@ -122,7 +117,7 @@ class FlaskFramework:
         return app.make_response(value)
 
     def respond(self, app: Flask, answer: Answer) -> Response:
-        response = cast("Response", app.json.response(dict(answer.body)))
+        response = json_response(app, dict(answer.body))
         response.status_code = answer.status
         response.headers.update(answer.headers)
         return response
@@ -213,7 +208,15 @@ def _hosted_method(method: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..
 
 
 def install(app: Flask, binding: Binding, api: PublicAPI) -> None:
-    """Register with an application what it must call."""
+    """Register with an application what it must call.
+
+    Raises:
+        ConfigurationError: it serves requests already, so that nothing may be registered any more.
+    """
+    if app._got_first_request:  # noqa: SLF001  # what Flask's own check asks; before 2.2 it asks in debug mode alone
+        raise ConfigurationError(
+            "Call JWTManager(app) or init_app(app) before the application serves a request"
+        )
 
     def answer(error: JWTExtendedException) -> Any:
         return run(api.answer(app, error), binding.realm())

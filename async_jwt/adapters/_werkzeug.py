@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from typing import Any
@@ -15,6 +16,8 @@ from async_jwt.core.cookies import Cookie
 from async_jwt.errors import JWTExtendedException
 
 __all__ = ["WerkzeugView", "has_cookies", "object_of", "put_cookies", "response_of", "twin_of"]
+
+_PARTITIONS = "partitioned" in inspect.signature(Response.set_cookie).parameters  # from Werkzeug 3.1 on
 
 # An `Origin` header names the page that opens a WebSocket, which came by http.
 _WEBSOCKET_SCHEMES = {"ws": "http", "wss": "https"}
@@ -124,7 +127,7 @@ def put_cookies(response: Response, cookies: Iterable[Cookie], *, uncached: bool
         uncached: whether to keep caches from storing it for somebody else.
     """
     for cookie in cookies:
-        partitioned = {"partitioned": True} if cookie.partitioned else {}
+        partitioned = {"partitioned": True} if cookie.partitioned and _PARTITIONS else {}
         response.set_cookie(
             cookie.name,
             cookie.value,
@@ -137,6 +140,9 @@ def put_cookies(response: Response, cookies: Iterable[Cookie], *, uncached: bool
             samesite=cookie.samesite,
             **partitioned,
         )
+        if cookie.partitioned and not _PARTITIONS:
+            *others, line = response.headers.getlist("Set-Cookie")
+            response.headers.setlist("Set-Cookie", [*others, f"{line}; Partitioned"])
     if uncached:
         response.headers["Cache-Control"] = "no-store"
         response.vary.add("Cookie")

@@ -98,10 +98,13 @@ def protect(blueprint: T) -> T:
     if _said(given) == _PUBLIC:
         raise ConfigurationError(f"{_name(given)} cannot be protected: it is public already")
     if _said(given) is None:
+        too_late = f"Call protect({_name(given)}) before it is registered"
+        if getattr(given, "_got_registered_once", False):  # of which Flask before 2.3 warns at most
+            raise ConfigurationError(too_late)
         try:
             given.record(_demand_manager)
         except AssertionError:  # as Quart and Flask say that it is too late
-            raise ConfigurationError(f"Call protect({_name(given)}) before it is registered") from None
+            raise ConfigurationError(too_late) from None
         setattr(given, _MARKS, _PROTECTED)
     return blueprint
 
@@ -316,7 +319,8 @@ def _demand_manager(state: Any) -> None:
         refuse()
 
     app.extensions[_PROTECTING] = True
-    name = f"{state.name_prefix}.{state.name}".lstrip(".")
+    own = getattr(state, "name", state.blueprint.name)  # Flask 2.0.0 does not say it
+    name = f"{state.name_prefix}.{own}".lstrip(".")
     sockets = getattr(app, "before_websocket_funcs", None)
     # Quart would run a plain one in a thread.
     hook = refuse if sockets is None else refuse_async

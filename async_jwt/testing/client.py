@@ -167,7 +167,9 @@ class _Credentials:
 
 
 def _flask_client(app: Any, plain: Any, credentials: _Credentials) -> Any:
-    from async_jwt.adapters._flask import run  # noqa: PLC0415  # the framework of this application
+    # The framework of this application.
+    from async_jwt.adapters._flask import run  # noqa: PLC0415
+    from async_jwt.adapters._older_flask import hold_cookie, value_of_cookie  # noqa: PLC0415
 
     making = threading.Lock()
 
@@ -177,13 +179,10 @@ def _flask_client(app: Any, plain: Any, credentials: _Credentials) -> Any:
                 if not credentials.is_made:
                     run(credentials.make(), credentials.realm)
                     for cookie in credentials.cookies:
-                        domain, alone = cookie.domain or credentials.host, cookie.domain is None
-                        self.set_cookie(
-                            cookie.name, cookie.value, domain=domain, origin_only=alone, path=cookie.path
-                        )
+                        hold_cookie(self, credentials.host, cookie)
             name, path = credentials.csrf_cookie
-            kept = self.get_cookie(name, credentials.realm.settings.cookie_domain or credentials.host, path)
-            for header, value in credentials.sent(None if kept is None else kept.value).items():
+            domain = credentials.realm.settings.cookie_domain or credentials.host
+            for header, value in credentials.sent(value_of_cookie(self, name, domain, path)).items():
                 self.environ_base[f"HTTP_{header.upper().replace('-', '_')}"] = value
             return super().open(*args, **kwargs)
 

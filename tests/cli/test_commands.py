@@ -33,6 +33,7 @@ JWTManager(app)
     [("quart", "Quart", "async def", "flask"), ("flask", "Flask", "def", "quart")],
 )
 def test_each_framework_finds_the_commands_and_needs_not_the_other(tmp_path, module, name, word, other):
+    pytest.importorskip(module)
     (tmp_path / "app.py").write_text(APPLICATION.format(module=module, name=name, word=word))
     spy = f"""
 import sys

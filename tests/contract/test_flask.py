@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import io
 import json
 import subprocess
 import sys
@@ -15,11 +16,10 @@ import flask
 import flask_jwt_extended
 import jwt as pyjwt
 import pytest
-from flask.json.provider import DefaultJSONProvider, JSONProvider
 
 from async_jwt import Key, KeyRing
 from async_jwt.adapters import flask as flask_adapter
-from async_jwt.adapters import flask_sync, quart
+from async_jwt.adapters import flask_sync
 from async_jwt.core.run import WORKERS
 from async_jwt.errors import (
     ConfigurationError,
@@ -29,6 +29,8 @@ from async_jwt.errors import (
     SignatureError,
 )
 from tests.conftest import SECRET
+from tests.contract.conftest import NEEDS_QUART
+from tests.contract.conftest import quart_adapter as quart
 from tests.unit.keys import PRIVATE_PEMS, PUBLIC_PEMS
 
 PLAIN = """
@@ -91,6 +93,7 @@ def test_async_generators_are_refused_when_decorated(adapter):
             yield b""
 
 
+@NEEDS_QUART
 @pytest.mark.parametrize("adapter", [flask_sync, flask_adapter], ids=["flask_sync", "flask"])
 def test_adapters_have_the_same_names_signatures_and_docstrings(adapter):
     assert adapter.__all__ == quart.__all__
@@ -102,6 +105,7 @@ def test_adapters_have_the_same_names_signatures_and_docstrings(adapter):
         assert inspect.iscoroutinefunction(ours) == is_async, name
 
 
+@NEEDS_QUART
 @pytest.mark.parametrize("adapter", [flask_sync, flask_adapter], ids=["flask_sync", "flask"])
 def test_managers_have_the_same_operations(adapter):
     def public(manager):
@@ -288,19 +292,19 @@ def test_a_second_check_sees_what_has_changed(compat):
         needed.append("admin")
         outcomes.append(outcome())
         needed.clear()
-        return outcomes
+        return flask.jsonify(outcomes)
 
     @app.get("/blocked")
     def blocking():
         outcomes = [outcome()]
         blocked.add(flask_sync.get_jwt()["jti"])
-        return [*outcomes, outcome()]
+        return flask.jsonify([*outcomes, outcome()])
 
     @app.get("/revoked")
     def revoking():
         outcomes = [outcome()]
         flask_sync.revoke_token()
-        return [*outcomes, outcome()]
+        return flask.jsonify([*outcomes, outcome()])
 
     def ask(path):
         bearer = {"Authorization": f"Bearer {jwt.create_access_token('alice')}"}
@@ -368,6 +372,9 @@ def test_a_clock_that_tests_replace_counts(monkeypatch):
 
 
 def test_json_providers_with_less_and_later_ones():
+    pytest.importorskip("flask.json.provider", reason="Flask 2.2 has them")
+    from flask.json.provider import DefaultJSONProvider, JSONProvider
+
     class Bare(JSONProvider):
         def dumps(self, obj, **kwargs):
             return json.dumps(obj, **kwargs)
@@ -389,6 +396,71 @@ def test_json_providers_with_less_and_later_ones():
     app.json = Later(app)
     token = jwt.create_access_token("alice", additional_claims={"what": object()})
     assert jwt.decode_token(token)["what"] == "later"
+
+
+@pytest.mark.filterwarnings("ignore:.*(json_encoder|JSONEncoder)' is deprecated:DeprecationWarning")
+def test_json_encoders_of_flask_before_2_3():
+    if not hasattr(flask.Flask, "json_encoder"):
+        pytest.skip("Flask 2.3 has none")
+
+    class Encoder(flask.json.JSONEncoder):
+        def default(self, _value):
+            return "encoded"
+
+    app = flask.Flask("tests")
+    app.config["JWT_SECRET_KEY"] = SECRET
+    jwt = flask_sync.JWTManager(app)
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        jwt.create_access_token("alice", additional_claims={"what": object()})
+    app.json_encoder = Encoder
+    token = jwt.create_access_token("alice", additional_claims={"what": object()})
+    assert jwt.decode_token(token)["what"] == "encoded"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_bodies_are_no_longer_than_the_application_allows(chunked):
+    app = flask.Flask("tests")
+    app.config.update(JWT_SECRET_KEY=SECRET, JWT_TOKEN_LOCATION="json", MAX_CONTENT_LENGTH=600)
+    jwt = flask_sync.JWTManager(app)
+
+    @app.post("/me")
+    @flask_sync.jwt_required()
+    def me():
+        return {"name": flask.request.json["name"]}
+
+    def ask(name):
+        body = {"access_token": jwt.create_access_token("alice"), "name": name}
+        if not chunked:
+            return app.test_client().post("/me", json=body)
+        stream = io.BytesIO(json.dumps(body).encode())
+        given = {"wsgi.input_terminated": True, "CONTENT_TYPE": "application/json"}
+        return app.test_client().post("/me", input_stream=stream, environ_overrides=given)
+
+    assert ask("alice").json == {"name": "alice"}
+    assert ask("a" * 600).status_code == 413
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_forms_are_no_longer_than_the_application_allows(chunked):
+    app = flask.Flask("tests")
+    config = {"JWT_TOKEN_LOCATION": "cookies", "JWT_CSRF_CHECK_FORM": True, "MAX_CONTENT_LENGTH": 100}
+    app.config.update(JWT_SECRET_KEY=SECRET, **config)
+    jwt = flask_sync.JWTManager(app)
+    app.add_url_rule(
+        "/me", "me", flask_sync.jwt_required()(lambda: flask.request.form["a"]), methods=["POST"]
+    )
+    token = jwt.create_access_token("alice")
+
+    def ask(size):
+        body = f"csrf_token={jwt.decode_token(token)['csrf']}&a={'a' * size}".encode()
+        given = {"CONTENT_TYPE": "application/x-www-form-urlencoded"}
+        given |= {"wsgi.input_terminated": True} if chunked else {"CONTENT_LENGTH": str(len(body))}
+        headers = {"Cookie": f"access_token_cookie={token}"}
+        client = app.test_client(use_cookies=False)
+        return client.post("/me", input_stream=io.BytesIO(body), environ_overrides=given, headers=headers)
+
+    assert ask(5).data == b"aaaaa"
+    assert ask(100).status_code == 413
 
 
 def test_an_application_raises_our_errors_with_what_it_has():
@@ -416,3 +488,17 @@ def test_the_manager_that_was_initialised_last_is_the_one_that_is_meant():
         assert flask_sync.decode_token(flask_sync.create_access_token("alice"))["by"] == 2
         first.init_app(app)
         assert flask_sync.decode_token(flask_sync.create_access_token("alice"))["by"] == 1
+
+
+@pytest.mark.parametrize("api", [flask_sync, flask_adapter], ids=["flask_sync", "flask"])
+def test_a_manager_that_comes_after_the_first_request_is_refused_each_time(api):
+    """Flask before 2.2 refuses in debug mode alone; what is refused must not look installed afterwards."""
+    app = flask.Flask("tests")
+    app.config.update(JWT_SECRET_KEY=SECRET, JWT_DEFAULT_DENY=True)
+    app.add_url_rule("/open", "open", dict)
+    assert app.test_client().get("/open").status_code == 200
+    jwt = api.JWTManager()
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="before the application serves a request"):
+            jwt.init_app(app)
+    assert "async_jwt" not in app.extensions

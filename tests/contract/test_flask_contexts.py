@@ -184,8 +184,8 @@ def test_streams_keep_the_identity(api):
         return flask.Response(flask.stream_with_context(api.get_jwt_identity() for _ in range(2)))
 
     client = app.test_client()
-    assert client.get("/stream", headers=bearer(app)).text == "alice alice alice "
-    assert client.get("/with-context", headers=bearer(app)).text == "alicealice"
+    assert client.get("/stream", headers=bearer(app)).get_data(as_text=True) == "alice alice alice "
+    assert client.get("/with-context", headers=bearer(app)).get_data(as_text=True) == "alicealice"
     assert client.get("/stream").status_code == 401
 
 

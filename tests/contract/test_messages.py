@@ -12,10 +12,9 @@ import pytest
 
 from async_jwt.adapters import flask as flask_adapter
 from async_jwt.adapters import flask_sync as flask_sync_adapter
-from async_jwt.adapters import quart as quart_adapter
 from async_jwt.adapters.lasting import NOTE
 from async_jwt.errors import ConfigurationError
-from tests.contract.conftest import FlaskAsyncHarness, QuartHarness, on_each_loop
+from tests.contract.conftest import NEEDS_QUART, FlaskAsyncHarness, QuartHarness, on_each_loop, quart_adapter
 
 pytestmark = pytest.mark.asyncio
 
@@ -71,6 +70,7 @@ async def test_the_preset_comes_first(harness):
     assert listed(text)
 
 
+@NEEDS_QUART
 async def test_managers_of_another_framework():
     app = QuartHarness.make_app(None)
     assert listed(await fails(lambda: flask_adapter.JWTManager(app)))
@@ -139,6 +139,7 @@ async def test_decorated_classes(harness):
     assert listed(await fails(lambda: guard(Account)))
 
 
+@NEEDS_QUART
 @pytest.mark.parametrize("harness", ["flask_sync", "flask_async"], indirect=True)
 async def test_functions_of_another_framework(harness):
     h = harness()
@@ -156,6 +157,7 @@ async def test_functions_of_another_framework(harness):
     assert listed(texts[0])
 
 
+@NEEDS_QUART
 async def test_functions_of_flask_in_quart():
     h = QuartHarness()
     texts = []

