@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar, overload
 from async_jwt.binding import Binding, Surroundings
 from async_jwt.core.clock import Clock, system_clock
 from async_jwt.core.hooks import Hooks
+from async_jwt.core.proxies import unproxied
 from async_jwt.errors import ConfigurationError
 from async_jwt.keyring import KeyRing
 from async_jwt.operations import Operations
@@ -40,6 +41,7 @@ def binding_of(app: Any) -> Binding:
     Raises:
         RuntimeError: it has none.
     """
+    app = unproxied(app)
     binding: Binding | None = app.extensions.get(EXTENSION)
     if binding is None:
         raise RuntimeError(
@@ -171,13 +173,14 @@ class Manager:
         """Set an application up: settings, error answers, start and close with the server.
 
         Args:
-            app: the application. One manager may serve many.
+            app: the application, or a proxy of it such as `current_app`. One manager may serve many.
             add_context_processor: whether its templates get `current_user`; None in views
                 that check no token.
 
         Raises:
             ConfigurationError: a setting is wrong, or it is an application of another framework.
         """
+        app = unproxied(app)
         if not self.surroundings.serves(app):
             kind = type(app)
             raise ConfigurationError(

@@ -20,6 +20,7 @@ from async_jwt.core.claims import Fresh
 from async_jwt.core.issue import Expires, Issued, Order, TokenPair, issue, subject_of
 from async_jwt.core.notify import notify
 from async_jwt.core.policy import ACCESS, REFRESH
+from async_jwt.core.proxies import unproxied
 from async_jwt.core.realm import Realm
 from async_jwt.core.rotation import NewPair, Wish, open_session, rotate, session_store
 from async_jwt.core.sessions import SessionPage, horizon, shown
@@ -84,7 +85,7 @@ class Operations:
         return await self._issued(
             binding,
             Order(
-                identity=identity,
+                identity=unproxied(identity),
                 type=ACCESS,
                 fresh=fresh,
                 expires=expires_delta,
@@ -108,7 +109,7 @@ class Operations:
         return await self._issued(
             self._binding(),
             Order(
-                identity=identity,
+                identity=unproxied(identity),
                 type=REFRESH,
                 expires=expires_delta,
                 claims=additional_claims,
@@ -145,7 +146,7 @@ class Operations:
         return await self._issued(
             self._binding(),
             Order(
-                identity=identity,
+                identity=unproxied(identity),
                 type=type,
                 expires=expires_delta,
                 claims=additional_claims,
@@ -187,7 +188,7 @@ class Operations:
             TypeError: a value cannot be written as JSON.
         """
         wish = Wish(
-            identity=identity,
+            identity=unproxied(identity),
             fresh=fresh,
             device=device,
             claims=additional_claims,
@@ -266,6 +267,7 @@ class Operations:
     @staticmethod
     async def _known_as(realm: Realm, held: Authentication, identity: Any) -> Any:
         """A user as an application's loaders know them: what it gave, its user, or the token's identity."""
+        identity = unproxied(identity)
         if identity is not None:
             if await subject_of(realm, identity) != held.identity:
                 raise ValueError("rotate_refresh_token(identity=...) is another one than the token's")
@@ -537,7 +539,7 @@ class Operations:
     @staticmethod
     async def _name_of(realm: Realm, identity: Any) -> str:
         """An identity that an application names, as stores know it."""
-        return claim_set.identity_text(await subject_of(realm, identity))
+        return claim_set.identity_text(await subject_of(realm, unproxied(identity)))
 
     def _own_ref(self, name: str) -> TokenRef:
         ref = self._binding().ref()

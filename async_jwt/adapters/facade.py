@@ -23,6 +23,7 @@ from async_jwt.core.issue import TokenPair
 from async_jwt.core.notify import notify
 from async_jwt.core.observer import Observer, kind_of
 from async_jwt.core.policy import ACCESS, Policy
+from async_jwt.core.proxies import unproxied
 from async_jwt.core.realm import Realm
 from async_jwt.core.request import RequestView
 from async_jwt.core.responses import Answer, answer_to, loader_for
@@ -547,7 +548,7 @@ class PublicAPI(Operations):
         self._unset(response, True, domain)
 
     def _set(self, response: Any, token: str, refresh: bool, max_age: int | None, domain: str | None) -> None:
-        realm = self._binding().realm()
+        realm, response = self._binding().realm(), unproxied(response)
         claims: Mapping[str, Any]
         _, claims = read_unverified(token, realm.settings.max_token_bytes)
         self._look_at_login(realm.settings)
@@ -586,7 +587,7 @@ class PublicAPI(Operations):
     def _unset(self, response: Any, refresh: bool, domain: str | None) -> None:
         settings = self._binding().realm().settings
         cookies = cookies_to_unset(settings, refresh=refresh, domain=domain)
-        _werkzeug.put_cookies(response, cookies, uncached=not settings.is_compat)
+        _werkzeug.put_cookies(unproxied(response), cookies, uncached=not settings.is_compat)
 
     def _binding(self) -> Binding:
         app = self._framework.current_app()

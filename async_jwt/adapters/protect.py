@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from async_jwt.binding import Binding
 from async_jwt.core.policy import Policy
+from async_jwt.core.proxies import unproxied
 from async_jwt.errors import ConfigurationError
 from async_jwt.manager import EXTENSION
 
@@ -62,6 +63,7 @@ def public(view: T) -> T:
     Raises:
         ConfigurationError: it is protected already, or nothing that can be marked.
     """
+    view = unproxied(view)
     if marks_of(view) or (_is_blueprint(view) and _said(view) is not None):
         raise ConfigurationError(f"{_name(view)} cannot be public: it demands a token already")
     if _is_application(view):
@@ -88,6 +90,7 @@ def protect(blueprint: T) -> T:
     Raises:
         ConfigurationError: it is no blueprint, or public or registered already.
     """
+    blueprint = unproxied(blueprint)
     if _is_application(blueprint):
         raise ConfigurationError(
             "protect() is for blueprints: set JWT_DEFAULT_DENY = True for an application"

@@ -27,6 +27,7 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from async_jwt.core.hooks import Hook
+from async_jwt.core.proxies import unproxied
 from async_jwt.errors import HookError, HookTimeoutError
 
 __all__ = [
@@ -113,7 +114,7 @@ def _took_too_long(hook: Hook, limit: float) -> HookTimeoutError:
 def _run_in_view(hook: Hook, args: tuple[Any, ...], limit: float | None, waiter: Waiter) -> Any:
     """Run a hook in a plain view's thread; what it hands out to be awaited, where the waiter does."""
     began = time.monotonic()
-    answer = hook.function(*args)
+    answer = unproxied(hook.function(*args))
     if inspect.isawaitable(answer):
         hook.is_async = True
         answer = _waited(waiter, answer, hook, None if limit is None else began + limit - time.monotonic())
@@ -128,6 +129,7 @@ async def settled(answer: Any) -> Any:
     Raises:
         HookError: it leads to one awaitable after the other.
     """
+    answer = unproxied(answer)  # of a proxy, anything seems to be true
     if not inspect.isawaitable(answer):
         return answer
     waiter = _waiter.get()
@@ -152,7 +154,7 @@ def _waited(
 
 async def _settled_on_loop(answer: Any) -> Any:
     for _ in range(_NESTED):
-        answer = await answer
+        answer = unproxied(await answer)
         if not inspect.isawaitable(answer):
             return answer
     if inspect.iscoroutine(answer):
@@ -183,6 +185,7 @@ def refuse_coroutine(given: Any, fix: str) -> None:
     Raises:
         TypeError: it is to be awaited.
     """
+    given = unproxied(given)
     if not inspect.isawaitable(given):
         return
     if inspect.iscoroutine(given):
@@ -245,6 +248,7 @@ async def _run(hook: Hook, args: tuple[Any, ...], watch: bool) -> Any:
         answer = _watched(hook, args)
     else:
         answer = await _in_worker(hook.function, args, _key_loaders() if hook.name == "keys" else _workers())
+    answer = unproxied(answer)
     if not inspect.isawaitable(answer):
         return answer
     hook.is_async = True  # from now on it is called where its awaitable is awaited

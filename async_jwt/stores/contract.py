@@ -37,6 +37,7 @@ __all__ = [
     "latest",
     "new_sid",
     "read_cursor",
+    "text_of",
 ]
 
 LONGEST_ID = 256
@@ -44,6 +45,26 @@ LONGEST_ID = 256
 
 BUCKETS = 256
 """How many buckets the identities are spread over; all keys of one identity share one."""
+
+
+def text_of(given: Any, what: str) -> str:
+    """An identity or id as stores keep it: text, and never a proxy of text or a subclass of `str`.
+
+    Args:
+        given: what a caller handed over.
+        what: what it is, for the error.
+
+    Raises:
+        ValueError: it is no text, or text that UTF-8 cannot hold.
+    """
+    if not isinstance(given, str):
+        raise ValueError(f"{what} must be text, not {type(given).__name__}")  # noqa: TRY004  # the caller's value
+    text = str(given)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} must be text that UTF-8 can hold") from None
+    return text
 
 
 def bucket_of(identity: str) -> str:

@@ -21,6 +21,7 @@ from async_jwt.stores.contract import (
     cursor_after,
     latest,
     read_cursor,
+    text_of,
 )
 
 __all__ = ["MemoryStore"]
@@ -82,7 +83,7 @@ class MemoryStore:
         self._last: dict[str, tuple[str, str | None]] = {}
 
     async def stamp(self, identity: str) -> str:
-        return self._stamp(identity)
+        return self._stamp(text_of(identity, "The identity"))
 
     async def check(self, ref: TokenRef) -> bool:
         return self._counts(ref)
@@ -117,6 +118,7 @@ class MemoryStore:
             self._end(sid, expires_at)
 
     async def revoke_user(self, identity: str, keep: TokenRef | None = None) -> None:
+        identity = text_of(identity, "The identity")
         with self._lock:
             kept = keep.sid or keep.jti if keep is not None and self._counts(keep) else None
             before = self._users.get(identity, _Cutoff())
@@ -189,6 +191,7 @@ class MemoryStore:
     async def list_sessions(
         self, identity: str, limit: int, cursor: str | None
     ) -> tuple[Sequence[Session], str | None]:
+        identity = text_of(identity, "The identity")
         with self._lock:
             used = self._used.get(identity, [])
             place = len(used) if cursor is None else bisect_left(used, read_cursor(cursor))

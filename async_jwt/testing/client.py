@@ -64,8 +64,9 @@ def jwt_client(
     """
     if location not in ("headers", "cookies"):
         raise ValueError(f'location={location!r}: a test client sends tokens in "headers" or "cookies"')
+    binding = binding_of(app)
     credentials = _Credentials(
-        binding_of(app),
+        binding,
         identity,
         kind=type,
         fresh=fresh,
@@ -75,9 +76,9 @@ def jwt_client(
         revoked=revoked,
         location=location,
     )
-    plain = app.test_client()
+    plain = binding.app.test_client()
     is_flask = hasattr(plain, "environ_base")
-    return _flask_client(app, plain, credentials) if is_flask else _quart_client(plain, credentials)
+    return _flask_client(binding.app, plain, credentials) if is_flask else _quart_client(plain, credentials)
 
 
 @dataclass(kw_only=True)

@@ -11,7 +11,15 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from async_jwt.errors import StoreUnavailableError
-from async_jwt.stores.contract import Session, SessionView, StoreStatus, TokenRef, bucket_of, bucket_of_sid
+from async_jwt.stores.contract import (
+    Session,
+    SessionView,
+    StoreStatus,
+    TokenRef,
+    bucket_of,
+    bucket_of_sid,
+    text_of,
+)
 from async_jwt.stores.redis.layout import lives
 from async_jwt.stores.redis.ledger import TRIES, Found, Ledger
 from async_jwt.stores.redis.lua import REVOKE_ONE, REVOKE_SESSION, REVOKE_USER
@@ -104,7 +112,8 @@ class RedisStore:
         self._sessions = Sessions(self._ledger, self._judge, denies_losses=self._denies_losses)
 
     async def stamp(self, identity: str) -> str:
-        found = await self._counted(self._ledger.look(TokenRef(identity, None, None, None, 0.0, None)))
+        ref = TokenRef(text_of(identity, "The identity"), None, None, None, 0.0, None)
+        found = await self._counted(self._ledger.look(ref))
         return found.stamp
 
     async def check(self, ref: TokenRef) -> bool:
@@ -134,7 +143,7 @@ class RedisStore:
         await self._to_the_end(self._done(self._ledger.write(bucket, REVOKE_SESSION, [key], arguments)))
 
     async def revoke_user(self, identity: str, keep: TokenRef | None = None) -> None:
-        await self._to_the_end(self._revoke_user(identity, keep))
+        await self._to_the_end(self._revoke_user(text_of(identity, "The identity"), keep))
 
     async def revoke_everything(self) -> None:
         await self._to_the_end(self._ledger.revoke_everything())
@@ -159,6 +168,7 @@ class RedisStore:
     async def list_sessions(
         self, identity: str, limit: int, cursor: str | None
     ) -> tuple[Sequence[Session], str | None]:
+        identity = text_of(identity, "The identity")
         return await self._counted(self._sessions.list(identity, limit, cursor))
 
     async def start(self) -> None:
