@@ -16,6 +16,7 @@ from async_jwt.core.hooks import Hooks
 from async_jwt.core.observer import Observer
 from async_jwt.core.realm import Realm
 from async_jwt.core.settings import LiveSettings
+from async_jwt.core.spelling import Unknown
 from async_jwt.errors import ConfigurationError, JWTExtendedException, StoreUnavailableError
 from async_jwt.keyring import KeyRing
 from async_jwt.stores.contract import Store, TokenRef
@@ -109,6 +110,12 @@ class Binding:
         if self._live.current() is not self._realm.settings:
             self._rebuild()
         return self._realm
+
+    @property
+    def unknown_settings(self) -> tuple[Unknown, ...]:
+        """Settings that look like ours, and that nothing reads."""
+        self.realm()
+        return self._live.unknown
 
     @property
     def store(self) -> Store:

@@ -26,11 +26,23 @@ from async_jwt.keyfolder import KeyFolder
 from async_jwt.keys import Key
 from async_jwt.operations import Operations
 
-__all__ = ["Finding", "of_hook_timeout", "of_hooks", "of_keys", "of_settings", "of_store", "of_views"]
+__all__ = [
+    "Finding",
+    "of_hook_timeout",
+    "of_hooks",
+    "of_keys",
+    "of_names",
+    "of_paths",
+    "of_settings",
+    "of_store",
+    "of_views",
+]
 
 Level = Literal["error", "warning"]
 
 _DAY = 86400.0
+# Browsers keep no cookie for longer than 400 days (RFC 6265bis).
+_LONGEST_REFRESH = 400 * _DAY
 _UNSAFE: Final = ("DELETE", "PATCH", "POST", "PUT")
 # Words of tutorials, by themselves: random letters spell them now and then, but not between dashes.
 _TUTORIALS: Final = re.compile(
@@ -64,6 +76,43 @@ def of_settings(settings: Settings) -> Iterator[Finding]:
         yield from _of_csrf(settings)
 
 
+def of_names(bound: Binding) -> Iterator[Finding]:
+    """Settings that nothing reads."""
+    for unknown in bound.unknown_settings:
+        what, _, fix = unknown.text.partition(". ")
+        yield Finding("warning", unknown.key, re.sub("^Nothing", "nothing", what), fix or "leave it out")
+
+
+def of_paths(bound: Binding) -> Iterator[Finding]:
+    """Cookie paths under which no view reads the cookie: browsers never send it there."""
+    settings, routes = bound.realm().settings, routes_of(bound)
+    if "cookies" not in settings.token_location or bound.app.config.get("APPLICATION_ROOT", "/") != "/":
+        return
+    for kind, path in (("access", settings.access_cookie_path), ("refresh", settings.refresh_cookie_path)):
+        rules = [
+            route.rule
+            for route in routes
+            for policy in route.policies
+            if policy.refresh == (kind == "refresh")
+            and "cookies" in (policy.locations or settings.token_location)
+        ]
+        if path != "/" and not any(_lies_under(rule, path) for rule in rules):
+            yield Finding(
+                "warning",
+                f"JWT_{kind.upper()}_COOKIE_PATH",
+                f"no view that takes {kind} tokens lies under {path}: browsers never send the cookie there",
+                "set it to the path of such a view, or of all of them",
+            )
+
+
+def _lies_under(rule: str, path: str) -> bool:
+    """Whether a browser sends a cookie of a path to a rule (RFC 6265 §5.1.4), or may do so."""
+    fixed, variable, _ = rule.partition("<")
+    if variable and path.startswith(fixed):
+        return True
+    return rule == path or rule.startswith(path if path.endswith("/") else f"{path}/")
+
+
 def _of_tokens(settings: Settings) -> Iterator[Finding]:
     access, refresh = _seconds(settings.access_expires), _seconds(settings.refresh_expires)
     if access == math.inf:
@@ -86,6 +135,13 @@ def _of_tokens(settings: Settings) -> Iterator[Finding]:
             "JWT_REFRESH_TOKEN_EXPIRES",
             "refresh tokens never expire",
             "set days: timedelta(days=30)",
+        )
+    elif refresh > _LONGEST_REFRESH:
+        yield Finding(
+            "warning",
+            "JWT_REFRESH_TOKEN_EXPIRES",
+            f"refresh tokens live for {refresh / _DAY:.0f} days",
+            "set the days that a device may stay unused: each use begins them anew",
         )
     elif refresh <= access:
         yield Finding(

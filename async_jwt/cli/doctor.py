@@ -11,6 +11,8 @@ from async_jwt.cli.diagnosis import (
     of_hook_timeout,
     of_hooks,
     of_keys,
+    of_names,
+    of_paths,
     of_settings,
     of_store,
     of_views,
@@ -61,7 +63,8 @@ def _examined(identity: str | None) -> list[Finding]:
     except Failure as problem:
         return [Finding("error", "application", problem.message, "correct it: nothing is protected")]
     realm = bound.realm()
-    found = [*of_settings(realm.settings), *of_views(bound), *of_hook_timeout(bound)]
+    found = [*of_settings(realm.settings), *of_names(bound), *of_paths(bound)]
+    found += [*of_views(bound), *of_hook_timeout(bound)]
     found += run(bound, lambda: of_store(bound))
     try:
         found += run(bound, lambda: _of_keys(realm))

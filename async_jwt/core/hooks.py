@@ -66,6 +66,13 @@ HOOKS: Final[Mapping[str, _Kind]] = {
 }
 """Every hook by its loader's name without `_loader`."""
 
+_TOKEN, _IDENTITY, _MESSAGE = ("jwt_header", "jwt_data"), ("identity",), ("message",)
+_ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(HOOKS, _TOKEN),
+    **dict.fromkeys(("additional_claims", "additional_headers", "encode_key", "user_identity"), _IDENTITY),
+    **dict.fromkeys(("invalid_token", "unauthorized"), _MESSAGE),
+}
+"""What each hook is called with."""
 
 # Each check asks these.
 _AT_CHECKS = frozenset(("token_in_blocklist", "token_verification", "user_lookup"))
@@ -125,12 +132,14 @@ class Hooks(dict[str, Hook]):
         """Register a hook; a later one takes the place of an earlier one.
 
         Raises:
-            ConfigurationError: it cannot be called, or is a generator function.
+            ConfigurationError: it cannot be called with what the hook gets, is a generator function, or
+                a class whose instances the hook may not return.
         """
         if not callable(function):
             raise ConfigurationError(f"{name}_loader needs a callable, not {type(function).__name__}")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigurationError(f"{name}_loader cannot take a generator function: return, do not yield")
+        _refuse_unfit(name, function)
         self[name] = Hook.of(name, function, inline=inline)
         self._deciding = tuple(hook for hook in self.values() if hook.name in _DECIDING)
 
@@ -157,6 +166,28 @@ class Hooks(dict[str, Hook]):
                     f"JWT_HOOK_TIMEOUT cannot be kept for {hook.name}_loader(inline=True): "
                     "make the hook async, or leave inline out"
                 )
+
+
+def _refuse_unfit(name: str, function: Any) -> None:
+    arguments, kind = _ARGUMENTS[name], HOOKS[name]
+    is_mapping = inspect.isclass(function) and issubclass(function, Mapping)
+    if inspect.isclass(function) and not (kind is _ANY or (kind is _CLAIMS and is_mapping)):
+        raise ConfigurationError(
+            f"{name}_loader cannot take the class {function.__name__}: the hook must return {kind.wanted}, "
+            "not an instance"
+        )
+    try:
+        # Of the outermost function: a decorator may hand on other arguments than it takes.
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return  # as some built-in functions, it does not say
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        hook = f"{getattr(function, '__name__', type(function).__name__)}{signature}"
+        raise ConfigurationError(
+            f"{name}_loader calls its hook with ({', '.join(arguments)}), which {hook} does not take"
+        ) from None
 
 
 def looks_async(function: Any) -> bool:

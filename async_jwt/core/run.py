@@ -154,8 +154,9 @@ def _waited(
 
 async def _settled_on_loop(answer: Any) -> Any:
     for _ in range(_NESTED):
-        answer = unproxied(await answer)
-        if not inspect.isawaitable(answer):
+        awaited, answer = answer, unproxied(await answer)
+        # Some objects lead to themselves, such as Tortoise's models: they are values.
+        if answer is awaited or not inspect.isawaitable(answer):
             return answer
     if inspect.iscoroutine(answer):
         answer.close()

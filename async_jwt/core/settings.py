@@ -9,11 +9,13 @@ there is no second list of keys.
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal
 
 from async_jwt.core import values
+from async_jwt.core.spelling import Unknown, unknown_settings
 from async_jwt.core.values import Lifetime
 from async_jwt.errors import ConfigurationError
 from async_jwt.keys import ALGORITHMS
@@ -22,14 +24,23 @@ __all__ = ["COMPAT_NAME", "LiveSettings", "Settings"]
 
 COMPAT_NAME: Final = "flask-jwt-extended"
 
+log: logging.Logger = logging.getLogger("async_jwt")
+
 _SAME: Any = object()
 
 
 def _setting(
-    key: str, default: object, parse: Callable[[object], Any], about: str, *, compat: Any = _SAME
+    key: str,
+    default: object,
+    parse: Callable[[object], Any],
+    about: str,
+    *,
+    compat: Any = _SAME,
+    new: bool = False,
 ) -> Any:
-    preset = default if compat is _SAME else compat
-    return field(metadata={"key": key, "default": default, "compat": preset, "parse": parse, "about": about})
+    """A setting; `new` where Flask-JWT-Extended has none of this name."""
+    metadata = {"key": key, "default": default, "parse": parse, "about": about, "new": new}
+    return field(metadata={**metadata, "compat": default if compat is _SAME else compat})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -41,6 +52,15 @@ class Settings:
         None,
         values.optional(values.one_of(COMPAT_NAME)),
         'None, or "flask-jwt-extended": start from Flask-JWT-Extended\'s defaults and answers.',
+        new=True,
+    )
+
+    ignored_settings: frozenset[str] = _setting(
+        "JWT_IGNORED_SETTINGS",
+        (),
+        values.names,
+        "Settings that look like ours and are the application's own: nothing is said of them.",
+        new=True,
     )
 
     # Tokens
@@ -91,6 +111,7 @@ class Settings:
         None,
         values.never_empty(values.path),
         "A folder of keys, as `flask jwt keys` and `quart jwt keys` make them. It then holds all keys.",
+        new=True,
     )
     min_secret_bytes: int | None = _setting(
         "JWT_MIN_SECRET_BYTES",
@@ -99,6 +120,7 @@ class Settings:
         "The least length of an HMAC secret in bytes. None is the hash's own length (RFC 7518 §3.2); "
         "0 accepts any, and RSA keys below 2048 bits.",
         compat=0,
+        new=True,
     )
     identity_claim: str = _setting(
         "JWT_IDENTITY_CLAIM",
@@ -156,6 +178,7 @@ class Settings:
         values.flag,
         "Whether `exp`, `nbf` and `iat` must be finite numbers; False takes what PyJWT takes.",
         compat=False,
+        new=True,
     )
     require_type: bool = _setting(
         "JWT_REQUIRE_TYPE",
@@ -163,6 +186,7 @@ class Settings:
         values.flag,
         "Whether a token must name its type. False: one without is an access token.",
         compat=False,
+        new=True,
     )
     accept_typ: frozenset[str] | None = _setting(
         "JWT_ACCEPT_TYP",
@@ -170,18 +194,21 @@ class Settings:
         values.optional(values.text_set),
         "The `typ` headers accepted, whatever their case; a token without one always is. None accepts any.",
         compat=None,
+        new=True,
     )
     max_token_bytes: int = _setting(
         "JWT_MAX_TOKEN_BYTES",
         8192,
         values.count,
         "The longest token accepted, in bytes.",
+        new=True,
     )
     token_cache_size: int = _setting(
         "JWT_TOKEN_CACHE_SIZE",
         1024,
         values.count,
         "How many verified tokens are remembered, of 4 KiB at most each; 0 is off.",
+        new=True,
     )
     clock_skew: float = _setting(
         "JWT_CLOCK_SKEW",
@@ -189,6 +216,7 @@ class Settings:
         values.seconds,
         "For tokens without a `gen` claim: how many seconds before a user's revocation a token made "
         "by another machine may seem to be issued after it.",
+        new=True,
     )
 
     # Where a token may sit
@@ -204,6 +232,7 @@ class Settings:
         values.flag,
         "Whether two different tokens in one request are refused; False: the first one counts.",
         compat=False,
+        new=True,
     )
     header_name: str = _setting(
         "JWT_HEADER_NAME",
@@ -223,6 +252,7 @@ class Settings:
         values.flag,
         "Whether the scheme's case must match (RFC 9110 §11.1 says that it does not matter).",
         compat=True,
+        new=True,
     )
     query_string_name: str = _setting(
         "JWT_QUERY_STRING_NAME",
@@ -284,7 +314,7 @@ class Settings:
     cookie_domain: str | None = _setting(
         "JWT_COOKIE_DOMAIN",
         None,
-        values.never_empty(values.text),
+        values.never_empty(values.domain),
         "The cookies' domain; None is this host alone.",
     )
     cookie_samesite: str | None = _setting(
@@ -299,12 +329,14 @@ class Settings:
         "",
         values.prefix,
         'A prefix of all cookie names that browsers enforce: "__Host-", "__Secure-" or "".',
+        new=True,
     )
     cookie_partitioned: bool = _setting(
         "JWT_COOKIE_PARTITIONED",
         False,
         values.flag,
         "Whether cookies are partitioned by top-level site (CHIPS).",
+        new=True,
     )
     session_cookie: bool = _setting(
         "JWT_SESSION_COOKIE",
@@ -345,12 +377,14 @@ class Settings:
         values.flag,
         "Whether Origin and Sec-Fetch-Site, where a browser sends them, must be trusted too.",
         compat=False,
+        new=True,
     )
     trusted_origins: frozenset[str] | None = _setting(
         "JWT_TRUSTED_ORIGINS",
         None,
         values.never_empty(values.origins),
         "Origins trusted besides the request's own, such as https://app.example.",
+        new=True,
     )
     access_csrf_cookie_name: str = _setting(
         "JWT_ACCESS_CSRF_COOKIE_NAME",
@@ -407,6 +441,7 @@ class Settings:
         False,
         values.flag,
         "Whether views that say nothing themselves demand an access token; `@public` opens one.",
+        new=True,
     )
     error_message_key: str = _setting(
         "JWT_ERROR_MESSAGE_KEY",
@@ -419,6 +454,7 @@ class Settings:
         "msg",
         values.one_of("msg", "problem"),
         '"msg": {"msg": ..., "code": ...} (compat: without code); "problem": RFC 9457.',
+        new=True,
     )
     invalid_token_status: int = _setting(
         "JWT_INVALID_TOKEN_STATUS",
@@ -426,6 +462,7 @@ class Settings:
         values.client_error,
         "The status that answers a token that is not accepted.",
         compat=422,
+        new=True,
     )
     hook_timeout: float | None = _setting(
         "JWT_HOOK_TIMEOUT",
@@ -433,6 +470,7 @@ class Settings:
         values.optional(values.positive_seconds),
         "How long a hook may run, in seconds, and a call of a store that awaits; None is no limit. A plain "
         "hook in a plain Flask view cannot be interrupted: its late answer is a 503.",
+        new=True,
     )
     jwks_max_age: int = _setting(
         "JWT_JWKS_MAX_AGE",
@@ -440,12 +478,14 @@ class Settings:
         values.count,
         "How long verifiers may keep the JWKS document, in seconds. Announce keys longer than that "
         "before they sign.",
+        new=True,
     )
     store_uri: str = _setting(
         "JWT_STORE_URI",
         "memory://",
         values.text,
         "The revocation store: memory://, redis://, rediss:// or unix://.",
+        new=True,
     )
 
     # Sessions
@@ -455,6 +495,7 @@ class Settings:
         values.grace,
         "How long a refresh token that was replaced still leads to its successor: seconds or a timedelta; "
         '"until_used" is until the successor is rotated in its turn; 0 is not at all.',
+        new=True,
     )
     session_max_age: float | None = _setting(
         "JWT_SESSION_MAX_AGE",
@@ -462,6 +503,7 @@ class Settings:
         values.optional(values.positive_seconds),
         "How long after its login a session ends, however much it is used: seconds or a timedelta; "
         "None is never.",
+        new=True,
     )
     max_sessions: int | None = _setting(
         "JWT_MAX_SESSIONS",
@@ -469,6 +511,7 @@ class Settings:
         values.optional(values.positive_count),
         "How many sessions a user may have; a login beyond signs the least recently used one out. "
         "None is any number.",
+        new=True,
     )
 
     shared_loop: bool = _setting(
@@ -477,6 +520,7 @@ class Settings:
         values.flag,
         "Flask: whether async views run on the event loop of the async hooks, so that they may share "
         "clients and pools. A view that blocks then holds up the others.",
+        new=True,
     )
 
     # The frameworks' own
@@ -544,7 +588,7 @@ class Settings:
             try:
                 checked[spec.name] = parse(raw)
             except ValueError as problem:
-                raise ConfigurationError(f"{meta['key']} {problem}") from None
+                raise ConfigurationError(f"{meta['key']} {problem}{_as_environment_has_it(raw)}") from None
         settings = cls(**checked)
         settings._check_together()
         return settings
@@ -581,11 +625,23 @@ class Settings:
                     )
 
 
+def _as_environment_has_it(raw: object) -> str:
+    """How to write in the environment what was given as text and is none."""
+    if not isinstance(raw, str):
+        return ""
+    if raw.lower() in ("true", "false", "null", "none", "yes", "no", "on", "off"):
+        return "; in the environment write true, false or null, which are JSON"
+    if "," in raw or raw.startswith("["):
+        return '; in the environment write a JSON list, such as ["headers", "cookies"]'
+    return ""
+
+
 _COMPAT_PARSERS: Final[dict[Any, Any]] = {
     values.lifetime: values.compat_lifetime,
     values.flag: values.compat_flag,
 }
-_KEYS: tuple[str, ...] = tuple(spec.metadata["key"] for spec in fields(Settings))
+# Whether Flask-JWT-Extended lacks each.
+_KEYS: dict[str, bool] = {spec.metadata["key"]: spec.metadata["new"] for spec in fields(Settings)}
 
 
 class LiveSettings:
@@ -599,17 +655,19 @@ class LiveSettings:
 
     Attributes:
         config: as given.
+        unknown: settings that nothing reads. The log has named them.
 
     Raises:
-        ConfigurationError: a value is wrong.
+        ConfigurationError: a value is wrong, or a name misspelled.
     """
 
     def __init__(self, config: MutableMapping[str, Any]) -> None:
         self.config = config
         self._preset = _preset_of(config)
         self._defaults = {spec.metadata["key"]: spec.metadata[self._preset] for spec in fields(Settings)}
-        self._given = frozenset(_KEYS) & config.keys()
+        self._given = _KEYS.keys() & config.keys()
         self._seen: list[Any] = []
+        self.unknown: tuple[Unknown, ...] = ()
         self._copies: tuple[tuple[str, Any], ...] = ()
         self._settings: Settings
         self._reload()
@@ -642,6 +700,7 @@ class LiveSettings:
         for key, value in self._defaults.items():
             config.setdefault(key, value)
         settings = Settings.from_config(config)
+        self._look_at_names(settings)
         if settings != getattr(self, "_settings", None):  # not when another value of the app changed
             self._settings = settings
         self._seen = [*config.values()]
@@ -649,6 +708,17 @@ class LiveSettings:
         self._copies = tuple(
             (key, config[key].copy()) for key in _KEYS if isinstance(config[key], (list, set, dict))
         )
+
+    def _look_at_names(self, settings: Settings) -> None:
+        """Refuse misspelled settings, and name those that nothing reads, once each."""
+        given = (key for key in self.config if isinstance(key, str))
+        found = tuple(unknown_settings(given, _KEYS, settings.ignored_settings, is_compat=settings.is_compat))
+        for unknown in found:
+            if unknown.is_refused:
+                raise ConfigurationError(unknown.text)
+        for unknown in set(found) - set(self.unknown):
+            log.warning("%s", unknown.text, extra={"event": "unknown_setting"})
+        self.unknown = found
 
 
 def _preset_of(config: Mapping[str, Any]) -> str:

@@ -20,12 +20,14 @@ __all__ = [
     "compat_flag",
     "compat_lifetime",
     "count",
+    "domain",
     "each",
     "flag",
     "grace",
     "lifetime",
     "locations",
     "methods",
+    "names",
     "never_empty",
     "one_of",
     "optional",
@@ -103,21 +105,28 @@ def text(value: object) -> str:
     """A non-empty string."""
     if isinstance(value, str) and value:
         return value
-    raise ValueError("must be a non-empty string")
+    raise ValueError(f"must be a non-empty string{_unquoted(value)}")
 
 
 def token(value: object) -> str:
     """A name that headers and cookies may have (RFC 9110 §5.6.2)."""
     if isinstance(value, str) and re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value):
         return value
-    raise ValueError("must be a name of ASCII letters, digits and !#$%&'*+-.^_`|~")
+    raise ValueError(f"must be a name of ASCII letters, digits and !#$%&'*+-.^_`|~{_unquoted(value)}")
 
 
 def any_text(value: object) -> str:
     """A string, maybe empty."""
     if isinstance(value, str):
         return value
-    raise ValueError("must be a string")
+    raise ValueError(f"must be a string{_unquoted(value)}")
+
+
+def _unquoted(value: object) -> str:
+    """What to say of a number in the place of text: the environment's values are read as JSON."""
+    if not isinstance(value, int | float):
+        return ""
+    return f", not {type(value).__name__}; in the environment put it into quotes, which are part of the value"
 
 
 def count(value: object) -> int:
@@ -194,6 +203,11 @@ def text_set(value: object) -> frozenset[str]:
     return frozenset(texts(value))
 
 
+def names(value: object) -> frozenset[str]:
+    """As `text_set`; maybe none."""
+    return frozenset() if isinstance(value, list | tuple | set | frozenset) and not value else text_set(value)
+
+
 def audience(value: object) -> str | tuple[str, ...]:
     """One string as it is, several as a tuple: `aud` is written in the form it was given."""
     return value if isinstance(value, str) and value else texts(value)
@@ -221,7 +235,7 @@ def secret(value: object) -> str | bytes:
     """An HMAC secret."""
     if isinstance(value, str | bytes) and value:
         return value
-    raise ValueError("must be a non-empty string or bytes")
+    raise ValueError(f"must be a non-empty string or bytes{_unquoted(value)}")
 
 
 def secrets(value: object) -> tuple[str | bytes, ...]:
@@ -246,12 +260,21 @@ def prefix(value: object) -> str:
     raise ValueError('must be "", "__Host-" or "__Secure-"')
 
 
+def domain(value: object) -> str:
+    """The host name of a cookie's Domain attribute (RFC 6265 §4.1.2.3)."""
+    host = text(value)
+    if re.fullmatch(r"\.?[^\s/:;,@*?#\[\]\\.]+(\.[^\s/:;,@*?#\[\]\\.]+)*", host):
+        return host
+    raise ValueError('must be a host name such as "example.com", without scheme, port and path')
+
+
 def origins(value: object) -> frozenset[str]:
     """Web origins, lower case (RFC 6454 §6.2)."""
     found = frozenset(origin.lower().rstrip("/") for origin in texts(value))
     for origin in found:
-        scheme, _, rest = origin.partition("://")
-        if not (scheme and rest) or "/" in rest:
+        if "*" in origin:
+            raise ValueError(f"knows no wildcards: name each origin, not {origin!r}")
+        if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/@?#,;]+", origin):
             raise ValueError(f'must hold origins such as "https://app.example"; not {origin!r}')
     # Browsers leave a scheme's own port out (RFC 6454 §6.1).
     return frozenset(re.sub(r"^(http://.*):80$|^(https://.*):443$", r"\1\2", origin) for origin in found)

@@ -73,6 +73,31 @@ PLANTED = {
         "error  keys: There is no key for HS256: set JWT_SECRET_KEY or SECRET_KEY",
         "correct it: no token is made or accepted",
     ),
+    "a setting of one's own": (
+        {"JWT_ISSUER": "me"},
+        "warning  JWT_ISSUER: nothing reads JWT_ISSUER",
+        'If it is your own, set JWT_IGNORED_SETTINGS = ["JWT_ISSUER"]',
+    ),
+    "a setting of former versions": (
+        {"JWT_USER_CLAIMS": "user"},
+        "warning  JWT_USER_CLAIMS: nothing reads JWT_USER_CLAIMS any more: additional claims stand at the top level of a token: read them with get_jwt()",
+        "leave it out",
+    ),
+    "a setting that is misspelled where nobody refuses it": (
+        {"JWT_ACCES_TOKEN_EXPIRES": 60, "JWT_COMPAT": "flask-jwt-extended", "JWT_COOKIE_SECURE": True},
+        "warning  JWT_ACCES_TOKEN_EXPIRES: JWT_ACCES_TOKEN_EXPIRES is no setting",
+        'Did you mean JWT_ACCESS_TOKEN_EXPIRES? If it is your own, set JWT_IGNORED_SETTINGS = ["JWT_ACCES_TOKEN_EXPIRES"]',
+    ),
+    "refresh tokens for a hundred years": (
+        {"JWT_REFRESH_TOKEN_EXPIRES": dt.timedelta(days=36525)},
+        "warning  JWT_REFRESH_TOKEN_EXPIRES: refresh tokens live for 36525 days",
+        "set the days that a device may stay unused: each use begins them anew",
+    ),
+    "a refresh cookie that no view gets": (
+        {**COOKIES, "JWT_REFRESH_COOKIE_PATH": "/auth"},
+        "warning  JWT_REFRESH_COOKIE_PATH: no view that takes refresh tokens lies under /auth: browsers never send the cookie there",
+        "set it to the path of such a view, or of all of them",
+    ),
     "access tokens for ever": (
         {"JWT_ACCESS_TOKEN_EXPIRES": False, "JWT_REFRESH_TOKEN_EXPIRES": False},
         "error  JWT_ACCESS_TOKEN_EXPIRES: access tokens never expire",
@@ -484,6 +509,18 @@ def test_hooks_that_return_the_wrong_thing(sound, hook, function, what):
     assert finding["level"] == "error"
     assert what in finding["what"]
     assert "short" not in finding["what"]
+
+
+def test_cookies_that_reach_their_views(sound):
+    paths = {"JWT_REFRESH_COOKIE_PATH": "/auth", "JWT_ACCESS_COOKIE_PATH": "/api/v1/"}
+    sound.sound(**COOKIES, **paths)
+    guard = sound.api.jwt_required
+    for rule, options in (("/auth/refresh", {"refresh": True}), ("/api/<version>/me", {})):
+        sound.app.add_url_rule(rule, rule, guard(**options)(lambda **_: {}))
+    assert found(sound) == []
+    sound.app.config["APPLICATION_ROOT"] = "/shop"
+    sound.app.config["JWT_REFRESH_COOKIE_PATH"] = "/shop/auth"
+    assert found(sound) == []
 
 
 def test_what_no_time_limit_can_interrupt(sound):

@@ -264,6 +264,28 @@ def test_context_variables_that_a_hop_changed_come_back(make):
     assert app.test_client().get("/me", headers=bearer).json == {"tenant": "acme"}
 
 
+def test_an_object_that_leads_to_itself_is_a_value(make):
+    """As Tortoise's models do."""
+    app, jwt = make()
+
+    class User:
+        name = "ada"
+
+        def __await__(self):
+            yield from ()
+            return self
+
+    jwt.user_lookup_loader(lambda _header, _claims: User())
+
+    @app.get("/me")
+    @flask_sync.jwt_required()
+    def me():
+        return {"user": flask_sync.current_user.name}
+
+    bearer = {"Authorization": f"Bearer {jwt.create_access_token('ada')}"}
+    assert app.test_client().get("/me", headers=bearer).json == {"user": "ada"}
+
+
 def test_an_answer_that_never_ends_in_a_value_is_a_hook_error(make):
     app, jwt = make()
 

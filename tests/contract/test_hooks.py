@@ -460,3 +460,77 @@ async def test_inline_hooks_that_raise_are_timed_as_well(harness, caplog):
 
     assert (await h.call(token=await h.mint())).status == 500
     assert "token_in_blocklist_loader(inline=True)" in caplog.text
+
+
+@on_both_kinds
+async def test_hooks_that_cannot_be_called_as_they_will_be_are_refused(harness):
+    jwt = harness().jwt
+
+    def one(header):
+        return True
+
+    async def three(self, header, claims):
+        return True
+
+    class Keyword:
+        def __call__(self, *, header, claims):
+            return True
+
+    for hook in (one, three, Keyword(), functools.partial(three, 1, 2)):
+        with pytest.raises(
+            ConfigurationError, match=r"token_verification_loader calls its hook with \(jwt_he"
+        ):
+            jwt.token_verification_loader(hook)
+    with pytest.raises(
+        ConfigurationError, match=r"with \(message\), which three\(self, header, claims\) does"
+    ):
+        jwt.unauthorized_loader(three)
+    jwt.additional_claims_loader(one)
+    jwt.token_verification_loader(functools.partial(three, 1))
+    jwt.token_verification_loader(lambda header, claims, *, more=1: True)
+
+
+@on_both_kinds
+async def test_decorators_that_hand_on_other_arguments_are_taken(harness):
+    h = harness()
+
+    def with_database(function):
+        @functools.wraps(function)
+        def call(*args):
+            return function("database", *args)
+
+        return call
+
+    @h.jwt.user_lookup_loader
+    @with_database
+    def load(database, header, claims):
+        return {"from": database}
+
+    assert (await h.call(token=await h.mint())).json["user"] == {"from": "database"}
+
+
+@on_both_kinds
+async def test_classes_whose_instances_are_no_answer_are_refused(harness):
+    jwt = harness().jwt
+
+    class Check:
+        def __init__(self, header, claims):
+            pass
+
+    class Claims(dict):
+        pass
+
+    for loader in (jwt.token_verification_loader, jwt.token_in_blocklist_loader, jwt.decode_key_loader):
+        with pytest.raises(ConfigurationError, match="cannot take the class Check"):
+            loader(Check)
+    with pytest.raises(ConfigurationError, match="cannot take the class Check: the hook must return a dict"):
+        jwt.additional_claims_loader(Check)
+    jwt.additional_claims_loader(Claims)
+    jwt.user_lookup_loader(Check)
+
+
+@on_both_kinds
+async def test_functions_that_do_not_say_what_they_take_are_taken(harness):
+    jwt = harness().jwt
+    jwt.additional_claims_loader(inline=False)(dict)
+    jwt.user_lookup_loader(max)

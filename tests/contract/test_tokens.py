@@ -158,7 +158,7 @@ async def test_values_of_the_applications_json(harness):
         ({"identity": "a", "additional_claims": {"iss": 1}}, "Issuer"),
         ({"identity": "a", "additional_claims": {"big": "x" * 9000}}, "8192"),
         ({"identity": "a", "additional_headers": {"crit": ["exp"]}}, "critical"),
-        ({"identity": "\ud800"}, "surrogates"),
+        ({"identity": "\ud800"}, "UTF-8"),
         ({"identity": "a", "additional_claims": {"x": float("nan")}}, "Out of range"),
     ],
 )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import fields
 
+import flask
+import flask_jwt_extended
 import pytest
 
-from async_jwt.core.settings import Settings
+from async_jwt.core.settings import LiveSettings, Settings
 from async_jwt.errors import ConfigurationError
 
 FJE_KEYS = """
@@ -28,6 +30,17 @@ JWT_ACCESS_CSRF_FIELD_NAME JWT_REFRESH_CSRF_FIELD_NAME
 def test_every_fje_key_is_a_setting():
     keys = {spec.metadata["key"] for spec in fields(Settings)}
     assert set(FJE_KEYS.split()) <= keys
+
+
+def test_settings_know_which_of_them_flask_jwt_extended_lacks():
+    app = flask.Flask("tests")
+    app.config["JWT_SECRET_KEY"] = "x" * 64
+    flask_jwt_extended.JWTManager(app)
+    theirs = {key for key in app.config if key.startswith("JWT_")} | {"JWT_VERIFY_SUB"}
+    for spec in fields(Settings):
+        key = spec.metadata["key"]
+        if key.startswith("JWT_"):
+            assert spec.metadata["new"] == (key not in theirs), key
 
 
 def test_compat_preset_is_fjes_defaults():
@@ -52,6 +65,16 @@ ACCEPTED = {
     "JWT_DECODE_AUDIENCE": [None, "a", ["a", "b"]],
     "JWT_TRUSTED_ORIGINS": [None, "https://a.example", ["https://a.example/", "http://b:81"]],
     "JWT_HEADER_TYPE": ["", "JWT"],
+    "JWT_COOKIE_DOMAIN": [
+        None,
+        "",
+        "example.com",
+        ".example.com",
+        "localhost",
+        "127.0.0.1",
+        "bücher.example",
+    ],
+    "JWT_IGNORED_SETTINGS": [(), [], "JWT_MINE", ["JWT_MINE", "JWT_OTHER"]],
     "JWT_HOOK_TIMEOUT": [None, 1, 0.5],
     "JWT_SECRET_KEY": [None, "", "text", b"bytes"],
     "SECRET_KEY_FALLBACKS": [None, [], ["a", b"b"], ("a",)],
@@ -81,7 +104,12 @@ REFUSED = {
     "JWT_MIN_SECRET_BYTES": [-1, True, 1.5, "16"],
     "JWT_TOKEN_CACHE_SIZE": [None, -1],
     "JWT_INVALID_TOKEN_STATUS": [200, 500, "401"],
-    "JWT_TRUSTED_ORIGINS": ["app.example", "https://a.example/path", "://x", [1]],
+    "JWT_TRUSTED_ORIGINS": [
+        *("app.example", "https://a.example/path", "://x", [1], "*", "https://*.example.com"),
+        *("https://a.example?q", "https://me@a.example", "https://a.example https://b.example"),
+    ],
+    "JWT_COOKIE_DOMAIN": ["https://app.example", "app.example:443", "app.example/", "a b", "*.example", 7],
+    "JWT_IGNORED_SETTINGS": [None, [1], 7],
     "JWT_ERROR_FORMAT": ["json", None],
     "JWT_DECODE_AUDIENCE": ["", [], 5, [1]],
     "JWT_DECODE_ISSUER": ["", [], 5],
@@ -129,3 +157,118 @@ def test_the_applications_list_is_left_alone():
     settings = Settings.from_config({"JWT_DECODE_ALGORITHMS": algorithms})
     assert settings.accepted_algorithms == ("HS256", "HS512")
     assert algorithms == ["HS512"]
+
+
+COMPAT = {"JWT_COMPAT": "flask-jwt-extended"}
+MISSPELLED = {
+    "JWT_DEFAULT_DENNY": "JWT_DEFAULT_DENY",
+    "JWT_DEFALUT_DENY": "JWT_DEFAULT_DENY",
+    "JWT_DEFAULT_DEN": "JWT_DEFAULT_DENY",
+    "JTW_DEFAULT_DENY": "JWT_DEFAULT_DENY",
+    "JWTDEFAULT_DENY": "JWT_DEFAULT_DENY",
+    "JWT_STORE_URL": "JWT_STORE_URI",
+    "JWT_HOOK_TIME_OUT": "JWT_HOOK_TIMEOUT",
+    "JWT_TRUSTED_ORIGIN": "JWT_TRUSTED_ORIGINS",
+    "JWT_REFRESH_GRACE_": "JWT_REFRESH_GRACE",
+}
+MISSPELLED_THERE = {
+    "JWT_ACCES_TOKEN_EXPIRES": "JWT_ACCESS_TOKEN_EXPIRES",
+    "JWT_SECRETKEY": "JWT_SECRET_KEY",
+    "JWT_SECERT_KEY": "JWT_SECRET_KEY",
+    "JWT_CSRF_METHOD": "JWT_CSRF_METHODS",
+    "JWT_COOKIE_SECUR": "JWT_COOKIE_SECURE",
+}
+DERIVED = ["JWT_ALGORITHMS", "JWT_ACCESS_TOKEN_EXPIRES_MINUTES", "JWT_REFRESH_TOKEN_EXPIRES_DAYS"]
+OTHER = ["JWT_ISSUER", "JWT_AUTH_URL_RULE", "JWT_COOKIE_CSRF_PROTECTION"]
+
+
+@pytest.mark.parametrize("preset", [{}, COMPAT])
+@pytest.mark.parametrize(("key", "meant"), MISSPELLED.items())
+def test_a_misspelled_setting_is_refused_with_the_right_name(key, meant, preset):
+    with pytest.raises(ConfigurationError, match=rf"{key} is no setting. Did you mean {meant}\?") as refused:
+        LiveSettings({key: True, **preset})
+    assert f'JWT_IGNORED_SETTINGS = ["{key}"]' in str(refused.value)
+    LiveSettings({key: True, "JWT_IGNORED_SETTINGS": [key], **preset})
+
+
+@pytest.mark.parametrize(("key", "meant"), MISSPELLED_THERE.items())
+def test_what_flask_jwt_extended_ignores_the_preset_names(key, meant, caplog):
+    with pytest.raises(ConfigurationError, match=meant):
+        LiveSettings({key: 1})
+    assert caplog.records == []
+    LiveSettings({key: 1, **COMPAT})
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{key} is no setting. Did you mean {meant}?")
+
+
+@pytest.mark.parametrize("key", [*DERIVED, *OTHER])
+def test_other_settings_that_nothing_reads_are_named_once(key, caplog):
+    config = {key: 1}
+    live = LiveSettings(config)
+    config["JWT_JSON_KEY"] = "token"
+    assert live.current().json_key == "token"
+    (record,) = caplog.records
+    assert (
+        record.getMessage() == f'Nothing reads {key}. If it is your own, set JWT_IGNORED_SETTINGS = ["{key}"]'
+    )
+    assert record.event == "unknown_setting"
+    assert [unknown.key for unknown in live.unknown] == [key]
+    config["JWT_IGNORED_SETTINGS"] = [key]
+    live.current()
+    assert live.unknown == ()
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "instead"),
+    [
+        ("JWT_BLACKLIST_ENABLED", "token_in_blocklist_loader"),
+        ("JWT_BLACKLIST_TOKEN_CHECKS", "token_in_blocklist_loader"),
+        ("JWT_USER_CLAIMS", "get_jwt()"),
+        ("JWT_CLAIMS_IN_REFRESH_TOKEN", "always"),
+        ("JWT_CSRF_HEADER_NAME", "JWT_ACCESS_CSRF_HEADER_NAME"),
+        ("JWT_VERIFY_AUDIENCE", "JWT_DECODE_AUDIENCE"),
+    ],
+)
+def test_settings_of_former_versions_say_what_replaced_them(key, instead, caplog):
+    for preset in ({}, COMPAT):
+        caplog.clear()
+        LiveSettings({key: True, **preset})
+        (record,) = caplog.records
+        assert record.getMessage().startswith(f"Nothing reads {key} any more: ")
+        assert instead in record.getMessage()
+
+
+def test_settings_of_others_are_none_of_our_business(caplog):
+    LiveSettings({"JSON_SORT_KEYS": True, "JSONIFY_MIMETYPE": "x", "JWKS": 1, "SECRET_KEYS": "x", 5: 1})
+    assert caplog.records == []
+
+
+def test_a_setting_that_is_misspelled_later_is_refused_then():
+    config = {}
+    live = LiveSettings(config)
+    config["JWT_DEFAULT_DENNY"] = True
+    with pytest.raises(ConfigurationError, match="JWT_DEFAULT_DENY"):
+        live.current()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "how"),
+    [
+        ("JWT_COOKIE_SECURE", "False", "in the environment write true, false or null"),
+        ("JWT_DEFAULT_DENY", "yes", "in the environment write true, false or null"),
+        ("JWT_HOOK_TIMEOUT", "None", "in the environment write true, false or null"),
+        ("JWT_TOKEN_LOCATION", "headers,cookies", 'a JSON list, such as ["headers", "cookies"]'),
+        ("JWT_TOKEN_LOCATION", "['headers']", 'a JSON list, such as ["headers", "cookies"]'),
+        ("JWT_SECRET_KEY", 12345678901234567890123456789012, "put it into quotes"),
+        ("JWT_ENCODE_ISSUER", 42, "put it into quotes"),
+        ("JWT_HEADER_NAME", 42, "put it into quotes"),
+        ("JWT_HEADER_TYPE", True, "put it into quotes"),
+        ("JWT_STORE_URI", 6379, "put it into quotes"),
+    ],
+)
+def test_what_the_environment_got_wrong_says_how_to_write_it(key, value, how):
+    with pytest.raises(ConfigurationError, match=f"^{key} ") as refused:
+        Settings.from_config({key: value})
+    assert how in str(refused.value)
+    assert "1234567890" not in str(refused.value), "it may be a secret"

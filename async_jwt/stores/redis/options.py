@@ -106,7 +106,7 @@ def read_options(url: str, given: Mapping[str, Any]) -> tuple[Place, Options]:
     if not separator or not (scheme == "unix" or (base in _BASES and kind in _KINDS)):
         raise ConfigurationError(
             f"JWT_STORE_URI must begin with one of {', '.join(_BASES)}, which +sentinel or +cluster may "
-            "follow, or with unix; and ://"
+            "follow, or with unix; and ://, such as redis://localhost:6379/0"
         )
     address, _, query = rest.partition("?")
     ours, theirs, sentinels = _sorted(query, may_name_sentinels=kind == "sentinel")
