@@ -67,9 +67,12 @@ class KeyFolder:
             ConfigurationError: it cannot be read.
         """
         try:
-            return not self.path.exists() or not self.files()
-        except OSError as problem:
+            self.path.stat()
+        except FileNotFoundError:
+            return True
+        except OSError as problem:  # which `Path.exists` hides from Python 3.14 on
             raise ConfigurationError(f"The key folder {self.path} cannot be read: {_why(problem)}") from None
+        return not self.files()
 
     def put(self, key: Key) -> Path:
         """Write a key, in the place of what has its id: whole, or not at all.
