@@ -90,5 +90,8 @@ async def _client(parts, texts, until: float) -> int:
         length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
         await reader.readexactly(int(length[1]) if length else 0)
         count += 1
+        if b"\r\nconnection: close" in head.lower():  # as Hypercorn does after a thousand requests
+            writer.close()
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     writer.close()
     return count

@@ -56,6 +56,7 @@ class Crowd:
         self.count: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.slowest = 0.0
+        self._ends = 0.0
 
     def store(self) -> RedisStore:
         return self.chance.choice(self.stores)
@@ -67,8 +68,8 @@ class Crowd:
             ref = TokenRef(name, uuid.uuid4().hex, new_sid(name), gen, 0.0, time.time() + 600)
             self.held.append(Held(ref))
 
-    async def check(self, until: float) -> None:
-        while time.monotonic() < until:
+    async def check(self) -> None:
+        while time.monotonic() < self._ends:
             if len(self.held) < WINDOW or self.chance.random() < 0.02:
                 await self.sign_in()
             if not self.held:
@@ -97,8 +98,8 @@ class Crowd:
                     self.wrong.append(f"it may be {staleness} seconds behind")
                 await asyncio.sleep(0)  # what asks nobody waits for nobody
 
-    async def revoke(self, until: float) -> None:
-        while time.monotonic() < until:
+    async def revoke(self) -> None:
+        while time.monotonic() < self._ends:
             await asyncio.sleep(self.chance.random() * 0.02)
             if not self.held:
                 continue
@@ -120,12 +121,16 @@ class Crowd:
                 held.revoked = True
                 self.count["revoked"] += 1
 
-    async def use(self, seconds: float, checkers: int = 8, revokers: int = 2) -> None:
-        """Use the store for a while."""
-        until = time.monotonic() + seconds
+    async def use(self, seconds: float = 120.0, checkers: int = 8, revokers: int = 2) -> None:
+        """Use the store for a while, or until `leave`."""
+        self._ends = time.monotonic() + seconds
         await asyncio.gather(
-            *(self.check(until) for _ in range(checkers)), *(self.revoke(until) for _ in range(revokers))
+            *(self.check() for _ in range(checkers)), *(self.revoke() for _ in range(revokers))
         )
+
+    def leave(self) -> None:
+        """Use it no more, once what is under way is answered."""
+        self._ends = 0.0
 
     async def all_hold(self) -> None:
         """What was answered as done is in force, and nobody else was signed out."""
@@ -133,6 +138,14 @@ class Crowd:
             counts = await self.store().check(held.ref)
             assert not (counts and held.revoked), "a revocation that was done is lost"
             assert counts or held.touched, "a token that nobody revoked was refused"
+
+
+async def comes(true: Callable[[], object], what: str, seconds: float = 60.0) -> None:
+    """Wait until something is so, however busy the machine is."""
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, what
+        await asyncio.sleep(0.01)
 
 
 async def answered(call: Callable[[], Awaitable[T]], seconds: float = 5.0) -> T:

@@ -16,7 +16,7 @@ from async_jwt.stores.redis.ballot import ballot
 from async_jwt.stores.redis.options import Address
 from async_jwt.stores.redis.sentinel import Sentinels
 from tests.conftest import free_port
-from tests.faults.crowd import Crowd, answered
+from tests.faults.crowd import Crowd, answered, comes
 from tests.fleets import SERVICE
 from tests.fleets import Sentinels as Fleet
 
@@ -37,13 +37,12 @@ async def token(store, name):
 @pytest.mark.parametrize(
     "way", ["dies", *(pytest.param(way, marks=pytest.mark.long_run) for way in ("steps down", "freezes"))]
 )
-async def test_a_failover_under_load(fleet, way):
+async def test_a_failover_under_load(fleet, way, is_long):
     store = RedisStore(fleet.url, poll=0.3)
     crowd = Crowd([store])
     await store.start()
-    use = asyncio.ensure_future(crowd.use(2.3))
-    await asyncio.sleep(0.3)
-    before = crowd.count["200"]
+    use = asyncio.ensure_future(crowd.use())
+    await comes(lambda: crowd.count["200"] and crowd.count["revoked"], "nobody is served")
     if way == "dies":
         fleet.primary.stop()
     elif way == "freezes":
@@ -52,15 +51,17 @@ async def test_a_failover_under_load(fleet, way):
         await asyncio.to_thread(fleet.ask_for_failover)
     await asyncio.to_thread(fleet.fail_over)
     await asyncio.sleep(0.6)
-    assert store.status().available
+    await comes(lambda: store.status().available, "the new primary is not used")
     if way == "freezes":
         fleet.primary.thaw()
-    after = crowd.count["200"], crowd.count["revoked"]
+    served, revoked = crowd.count["200"], crowd.count["revoked"]
+    await comes(lambda: crowd.count["200"] > served and crowd.count["revoked"] > revoked, "nobody is served")
+    if is_long:
+        await asyncio.sleep(1.5)
+    crowd.leave()
     await use
     assert crowd.wrong == [] or store.status().data_losses
-    assert crowd.count["200"] > after[0] > before > 0
-    assert crowd.count["revoked"] > after[1]
-    assert crowd.slowest < 1.0
+    assert not is_long or crowd.slowest < 1.0
     if not store.status().data_losses:
         await crowd.all_hold()
     assert store.status().read_only is False
@@ -84,7 +85,7 @@ async def test_a_replica_that_lagged_is_noticed(fleet, on_data_loss, caplog):
     await store.close()
 
 
-async def test_sentinels_that_are_dead_or_frozen_hold_up_nobody(tmp_path):
+async def test_sentinels_that_are_dead_or_frozen_hold_up_nobody(tmp_path, is_long):
     fleet = Fleet(tmp_path, sentinels=3)
     try:
         fleet.sentinels[0].freeze()
@@ -92,7 +93,7 @@ async def test_sentinels_that_are_dead_or_frozen_hold_up_nobody(tmp_path):
         store = RedisStore(fleet.url.replace("://", f"://{nobody},", 1))
         started = time.perf_counter()
         assert await store.check(await token(store, "alice"))
-        assert time.perf_counter() - started < 0.25
+        assert not is_long or time.perf_counter() - started < 0.25
         fleet.sentinels[1].stop()
         fleet.sentinels[2].stop()
         assert await store.check(await token(store, "alice")), "its connection is as good as before"

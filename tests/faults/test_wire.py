@@ -121,19 +121,19 @@ async def test_a_reply_too_many_reaches_nobody(shared_server):
             await asyncio.sleep(0.002)
 
 
-async def test_slower_and_slower(shared_server):
+async def test_slower_and_slower(shared_server, is_long):
     async with store_on_a_wire(shared_server) as (store, wire):
         good = await token(store, "good")
         for delay in (0.0, 0.05, 0.15, 0.4, 0.8):
             wire.delay = delay
             started = time.perf_counter()
             assert await answer(store, good) is (True if delay < DEADLINE else None)
-            assert time.perf_counter() - started < DEADLINE + 0.4
+            assert not is_long or time.perf_counter() - started < DEADLINE + 0.4
         wire.heal()
         started = time.perf_counter()
         while await answer(store, good) is None:
             await asyncio.sleep(0.005)  # as requests that come in
-        assert time.perf_counter() - started < 1.75
+        assert not is_long or time.perf_counter() - started < 1.75
 
 
 async def test_no_reply_reaches_another_request(shared_server, rounds):

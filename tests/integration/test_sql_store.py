@@ -9,11 +9,18 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.testing import store_contract
+from examples.own_store import sql_store
 from examples.own_store.sql_store import SQLStore, metadata
 from tests.conftest import free_port
 from tests.contract.conftest import QuartHarness
 
 pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """The example gives a database a second; a busy machine may need longer."""
+    monkeypatch.setattr(sql_store, "DEADLINE", 60.0)
 
 
 def database(kind, request, tmp_path):
