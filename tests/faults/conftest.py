@@ -175,7 +175,8 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSer
     server.stop()
 
 
-DURABLE = ("--save", "", "--appendonly", "yes")
+# With "everysec" a server delays its writes while the disk is busy, and loses them when it is killed.
+DURABLE = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
 
 
 @pytest.fixture

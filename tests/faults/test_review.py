@@ -18,6 +18,7 @@ from async_jwt.stores.redis import RedisStore
 from async_jwt.stores.redis.known import Known, Loss
 from async_jwt.stores.redis.layout import Bucket
 from async_jwt.stores.redis.reads import Reads
+from tests.faults.conftest import DURABLE
 from tests.faults.wire import Wire
 
 SCRIPTS = frozenset({b"EVALSHA", b"EVAL"})
@@ -213,7 +214,7 @@ async def test_evictions_that_could_not_be_dealt_with_are_not_forgotten(redis_se
 
 @pytest.mark.asyncio
 async def test_evictions_after_the_count_was_reset_or_the_server_restarted(make_server):
-    server = make_server("--save", "", "--appendonly", "yes")
+    server = make_server(*DURABLE)
     store = RedisStore(server.url, deadline=5)
     await store.start()
     for number in range(3):

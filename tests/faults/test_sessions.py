@@ -99,7 +99,7 @@ async def test_a_server_that_goes_silent_leaves_a_session_that_goes_on(shared_se
 @pytest.mark.parametrize("place", range(3))
 async def test_a_server_that_is_killed_leaves_a_session_that_goes_on(make_server, place):
     """One that writes before it answers: what was answered is never lost."""
-    server = make_server(*DURABLE, "--appendfsync", "always")
+    server = make_server(*DURABLE)
     async with Wire(server.port).open() as wire:
         store = RedisStore(wire.url, deadline=2, poll=60)
         app = rotating(store, JWT_REFRESH_GRACE=60)
