@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import anyio
 
-from async_jwt.core.authenticate import Authentication, Record
+from async_jwt.core.authenticate import Authentication, Record, Success
 from async_jwt.core.clock import Clock
 from async_jwt.core.hooks import Hooks
 from async_jwt.core.observer import Observer
@@ -156,10 +156,15 @@ class Binding:
         record = self.current_record()
         return None if record is None or record.success is None else record.success.type
 
-    def vouched(self) -> bool:
-        """Whether the request rests on that token's not being revoked."""
+    def rests_on(self) -> Success | None:
+        """The success on which rests what the current request makes for itself, or revokes."""
         record = self.current_record()
-        return record is not None and record.vouched
+        return None if record is None else record.rests_on
+
+    def may_refresh(self) -> bool:
+        """Whether the current request's revocation was checked, and it has revoked nothing since."""
+        record = self.current_record()
+        return record is not None and record.rests_on is not None and not record.has_revoked
 
     async def start(self) -> None:
         """Check what can only be checked now, and connect the store.
@@ -198,12 +203,19 @@ class Binding:
         if record is not None:
             record.refusal = error
 
-    def note_revocation(self) -> None:
-        """Told after each revocation."""
+    def note_revocation(self, *, ends_itself: bool) -> None:
+        """Note that something was revoked.
+
+        Args:
+            ends_itself: whether it was the current request's own token, which counted until then: that
+                does not stop the request from making new ones.
+        """
         record = self.current_record()
         if record is not None:
-            record.vouched = False  # what the request itself revokes does not stop it
-            record.known.clear()  # but another check finds it out
+            record.has_revoked = True
+            record.known.clear()  # another check finds it out
+            if ends_itself:
+                record.rests_on = None
         self.note_memory()
 
     def note_memory(self) -> None:

@@ -23,7 +23,7 @@ _TIMES = ("signs_from", "accepted_until")
 
 
 class KeyFolder:
-    """The keys of a folder, as a loader: `KeyRing(load=KeyFolder("/etc/app/keys"))`.
+    """The keys of a folder, as a loader: `KeyRing(load=KeyFolder("/etc/app/keys"), loaded_sign=True)`.
 
     Each file `*.jwk` is one JSON Web Key (RFC 7517 §4) with `alg` and `kid`. Two members of ours,
     `signs_from` and `accepted_until`, say when it signs and until when its tokens are accepted, in

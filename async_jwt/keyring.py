@@ -29,6 +29,9 @@ _NEVER = math.inf
 # can send one. Sooner where there are no keys at all.
 _COOL_DOWN = 5.0
 _EMPTY_COOL_DOWN = 1.0
+# How many threads wait for one call of a loader while there are keys to go on with: anybody can send
+# tokens whose key id is unknown.
+_WAITING_THREADS = 4
 
 
 class ActiveKeys:
@@ -62,7 +65,7 @@ class ActiveKeys:
         if self._signing is None:
             raise ConfigurationError(
                 "There is no key to sign with now: set JWT_PRIVATE_KEY, or give the KeyRing a private key "
-                "whose time is not over"
+                "whose time is not over; keys that it loads sign with loaded_sign=True"
             )
         return self._signing
 
@@ -107,11 +110,15 @@ class KeyRing:
         retention: how much longer the tokens of a key are accepted once another one signs,
             in seconds or as a timedelta; at least the longest lifetime of a token. None
             accepts them until the key is retired.
-        load: a function, `async` or plain, that returns the keys, such as those of a folder or
-            of a secret manager: those with a private half sign as `signing` ones do. It is
-            asked at start-up, every `refresh` seconds, and for a token that names a key
-            nobody knows. One call at a time; it is given up after `JWT_HOOK_TIMEOUT`, or 5
-            seconds.
+        load: a function, `async` or plain, that returns further keys, such as those of a folder,
+            of a secret manager, or another service's JWKS. It is called at start-up, every
+            `refresh` seconds, and for a token whose key id is unknown. One call at a time; it is
+            given up after `JWT_HOOK_TIMEOUT`, or 5 seconds. What it returns verifies, and signs
+            only with `loaded_sign`.
+        loaded_sign: whether loaded keys that hold a private half, or a secret, sign as `signing` ones do.
+            Not beside `signing` keys of your own, which nothing loaded replaces.
+        loaded_secrets: whether loaded keys may be HMAC secrets. A JWKS of others holds none: whoever
+            could put one there would make tokens.
         refresh: how long what `load` returned is used, in seconds or as a timedelta.
         clock: seconds since the epoch; for tests.
 
@@ -130,19 +137,26 @@ class KeyRing:
         *,
         retention: Seconds | None = None,
         load: Loader | None = None,
+        loaded_sign: bool = False,
+        loaded_secrets: bool = False,
         refresh: Seconds = 60.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if load is not None and (not callable(load) or inspect.isgeneratorfunction(load)):
             raise ConfigurationError("load must be a function that returns keys")
+        if loaded_sign and signing is not None:
+            raise ConfigurationError("loaded_sign=True is for rings without signing keys of their own")
         self._lock = threading.RLock()
         self._clock = clock
         self._retention = None if retention is None else _seconds("retention", retention)
         self._load = load
         self.is_loaded: bool = load is not None
+        self._loaded_sign, self._loaded_secrets = loaded_sign, loaded_secrets
         self._refresh = _seconds("refresh", refresh)
         self._due = self._asked = -_NEVER
         self._is_loading = False
+        self._load_ended = threading.Event()
+        self._waiting = 0
         # The latest act by hand: a clock that is set back undoes none.
         self._acted = -_NEVER
         self._starts: dict[Key, float] = {}
@@ -153,7 +167,8 @@ class KeyRing:
         own = _checked((signing,) if isinstance(signing, Key) else signing or ())
         for key in own:
             _refuse_public(key)
-        self._take({key: key.signs_from for key in own}, self._fixed)
+        self._own = {key: key.signs_from for key in own}
+        self._take(self._own, self._fixed)
         if not self._keys and load is None:
             raise ConfigurationError("A KeyRing needs at least one key")
 
@@ -161,6 +176,13 @@ class KeyRing:
     def is_loading(self) -> bool:
         """Whether the loader is being asked."""
         return self._is_loading
+
+    def awaited_load(self, *, holds_thread: bool) -> threading.Event | None:
+        """What is set once the loader has answered; None where enough threads wait for it already."""
+        with self._lock:
+            self._waiting += holds_thread
+            has_room = self._waiting <= _WAITING_THREADS or not self._keys
+            return self._load_ended if has_room or not holds_thread else None
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -273,7 +295,8 @@ class KeyRing:
                 return None
             if not (due or (soon and (unknown or not self._keys))):
                 return None
-            self._is_loading = True
+            self._is_loading, self._waiting = True, 0
+            self._load_ended = threading.Event()
             self._asked, self._due = now, now + min(self._refresh, _COOL_DOWN)
             return self._load
 
@@ -286,17 +309,24 @@ class KeyRing:
         loaded = _checked(keys)
         if not loaded:
             raise ConfigurationError("The loader of a KeyRing returned no key")
+        if not self._loaded_secrets and any(key.is_secret for key in loaded):
+            raise ConfigurationError(
+                "The loader of a KeyRing returned an HMAC secret: KeyRing(loaded_secrets=True) accepts those"
+            )
         with self._lock:
             known = {_identity(key): key for key in self._keys}
             # The same object for the same key: what it verified stays known.
             loaded = tuple(known.get(_identity(key), key) for key in loaded)
-            starts = {key: key.signs_from for key in loaded if key.can_sign}
-            self._take(starts, (*(key for key in loaded if not key.can_sign), *self._fixed))
+            signing = {key: key.signs_from for key in loaded if key.can_sign and self._loaded_sign}
+            self._take(
+                {**self._own, **signing}, (*(key for key in loaded if key not in signing), *self._fixed)
+            )
             self._due = now + self._refresh
 
     def end_load(self) -> None:
         """The loader was asked, with whatever outcome."""
         self._is_loading = False
+        self._load_ended.set()
 
     def _refuse_acts(self, what: str) -> None:
         if self.is_loaded:

@@ -251,6 +251,11 @@ class Key:
         """Whether this key holds the private half."""
         return self._private is not None
 
+    @property
+    def is_secret(self) -> bool:
+        """Whether it is an HMAC secret: whoever can verify with it can sign."""
+        return self._mac is not None
+
     def sign(self, message: bytes) -> bytes:
         """The signature of a message. Only for a key that `can_sign`."""
         if self._mac is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -348,13 +348,19 @@ class Operations:
                 claims = await self.decode_token(token, allow_expired=True)
             ref = self._ref_of(realm, claims)
             kind = claims.get("type")
-        if kind == REFRESH and ref.sid is not None:
-            until = latest((horizon(realm.settings, realm.clock()), ref.expires_at))
-            await realm.store.revoke_session(ref.sid, until)
-            await self._tell_revoked("session", ref.identity, ref.jti, ref.sid)
-            return
-        await realm.store.revoke_token(ref)
-        await self._tell_revoked("token", ref.identity, ref.jti, ref.sid)
+        is_session = kind == REFRESH and ref.sid is not None
+        ends_itself = await self._look_before_revoking(
+            realm,
+            lambda own: (
+                own.identity == ref.identity and (own.sid == ref.sid if is_session else own.jti == ref.jti)
+            ),
+        )
+        if is_session and ref.sid is not None:
+            await realm.store.revoke_session(ref.sid, latest((_session_end(realm), ref.expires_at)))
+        else:
+            await realm.store.revoke_token(ref)
+        scope = "session" if is_session else "token"
+        await self._tell_revoked(scope, ref.identity, ref.jti, ref.sid, ends_itself=ends_itself)
 
     async def revoke_session(self, sid: str | None = None, *, identity: Any = None) -> bool:
         """Sign a device out: revoke a session's access and refresh tokens at once.
@@ -394,8 +400,9 @@ class Operations:
             whose = None if own is None else own.identity
         if whose not in (None, holder) or not _is_text(sid):
             return False
+        ends_itself = await self._look_before_revoking(realm, lambda own: own.sid == sid)
         await realm.store.revoke_session(sid, until)
-        await self._tell_revoked("session", holder, sid=sid)
+        await self._tell_revoked("session", holder, sid=sid, ends_itself=ends_itself)
         return holder is not None
 
     async def list_sessions(
@@ -448,13 +455,18 @@ class Operations:
         keep = own if keep_current else None
         if keep is not None and ((keep.sid or keep.jti) is None or keep.identity != text):
             raise ValueError("keep_current needs a session or token of the same user to keep")
+        ends_itself = await self._look_before_revoking(
+            realm, lambda own: own.identity == text and keep is None
+        )
         await realm.store.revoke_user(text, keep)
-        await self._tell_revoked("user", text)
+        await self._tell_revoked("user", text, ends_itself=ends_itself)
 
     async def revoke_everything(self) -> None:
         """Revoke every token made until now, of everybody."""
-        await self._binding().realm().store.revoke_everything()
-        await self._tell_revoked("everything")
+        realm = self._binding().realm()
+        ends_itself = await self._look_before_revoking(realm, lambda _: True)
+        await realm.store.revoke_everything()
+        await self._tell_revoked("everything", ends_itself=ends_itself)
 
     async def _issued(self, binding: Binding, order: Order) -> str:
         realm = binding.realm()
@@ -463,6 +475,30 @@ class Operations:
         await self._tell_issued(binding, realm, issued)
         return issued.token
 
+    async def _look_before_revoking(self, realm: Realm, is_own: Callable[[TokenRef], bool]) -> bool:
+        """Look whether the current request's own token still counts, before the request revokes anything.
+
+        What was revoked meanwhile has no say over others, and must not be hidden by the request's own
+        revocation: it could make new tokens afterwards.
+
+        Args:
+            realm: the application's authentication.
+            is_own: whether the request's own token is what it revokes.
+
+        Returns:
+            Whether the request itself ends its own token, which counted until now.
+
+        Raises:
+            RevokedTokenError: the token was revoked, and the request would revoke something else.
+        """
+        held = self._binding().rests_on()
+        if held is None:
+            return False
+        counts, own = await realm.store.check(held.ref) is True, is_own(held.ref)
+        if not (counts or own):
+            raise RevokedTokenError(held.authentication.header, held.authentication.claims)
+        return counts and own
+
     @staticmethod
     async def _refuse_lost_authority(binding: Binding, realm: Realm, issued: Issued) -> None:
         """Refuse a token that a request gets for itself if it was revoked since its check.
@@ -470,12 +506,12 @@ class Operations:
         The new token's stamp is taken already, so whatever is revoked after this look
         revokes the new token as well: nobody outlives a sign-out by being slow.
         """
-        record = binding.current_record()
-        if record is None or record.success is None or not record.vouched:
+        held = binding.rests_on()
+        if held is None:
             return
-        current, ref = record.success.authentication, record.success.ref
+        current = held.authentication
         its_own = issued.claims.get(realm.settings.identity_claim) == current.identity
-        if its_own and await realm.store.check(ref) is not True:
+        if its_own and await realm.store.check(held.ref) is not True:
             raise RevokedTokenError(current.header, current.claims)
 
     async def _handed_out(self, pair: NewPair) -> TokenPair:
@@ -518,16 +554,22 @@ class Operations:
         )
 
     async def _tell_revoked(
-        self, scope: str, identity: str | None = None, jti: str | None = None, sid: str | None = None
+        self,
+        scope: str,
+        identity: str | None = None,
+        jti: str | None = None,
+        sid: str | None = None,
+        *,
+        ends_itself: bool = False,
     ) -> None:
         binding = self._binding()
-        binding.note_revocation()
+        binding.note_revocation(ends_itself=ends_itself)
         await notify(token_revoked, binding.app, scope=scope, identity=identity, jti=jti, sid=sid)
 
     @staticmethod
     async def _holder(realm: Realm, sid: Any, own: TokenRef | None) -> tuple[str | None, float | None]:
         """Whose a session is, if that is known, and when the last of its tokens expires."""
-        until = horizon(realm.settings, realm.clock())
+        until = _session_end(realm)
         if own is not None and own.sid == sid:
             return own.identity, latest((until, own.expires_at))
         if realm.sessions is not None and _is_text(sid):
@@ -538,8 +580,14 @@ class Operations:
 
     @staticmethod
     async def _name_of(realm: Realm, identity: Any) -> str:
-        """An identity that an application names, as stores know it."""
-        return claim_set.identity_text(await subject_of(realm, unproxied(identity)))
+        """An identity that an application names, as stores know it.
+
+        Raises:
+            ValueError: no token can be of such an identity: nobody would be signed out, in silence.
+        """
+        subject = await subject_of(realm, unproxied(identity))
+        claim_set.refuse_no_subject(subject, realm.settings)
+        return claim_set.identity_text(subject)
 
     def _own_ref(self, name: str) -> TokenRef:
         ref = self._binding().ref()
@@ -566,6 +614,14 @@ class OperationsAt(Operations):
 
     def _binding(self) -> Binding:
         return self._bound
+
+
+def _session_end(realm: Realm) -> float | None:
+    """Until when a session must stay revoked of which nothing more is known; None is for ever.
+
+    A store that keeps no sessions does not know how long the tokens of one live.
+    """
+    return None if realm.sessions is None else horizon(realm.settings, realm.clock())
 
 
 def _is_text(sid: Any) -> bool:

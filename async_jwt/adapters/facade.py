@@ -236,12 +236,10 @@ class PublicAPI(Operations):
         except JWTExtendedException as error:
             if isinstance(error, TokenReusedError):
                 await self._tell_reused(error)
-            if view.is_accepted:
-                record.forget()  # an open WebSocket goes on, and must not go on as who it was
+            record.forget()  # whatever an earlier check found: error handlers, sockets and streams go on
             raise await self._refusal(binding, error) from error
         except BaseException:  # a hook that failed, or a time limit around the check
-            if view.is_accepted:
-                record.forget()
+            record.forget()
             raise
         success = record.success
         if loads and success is not None:
@@ -491,7 +489,7 @@ class PublicAPI(Operations):
             for refresh in (False, True)
             for cookie in cookies_to_unset(realm.settings, refresh=refresh)
         }
-        if not binding.vouched() or _werkzeug.has_cookies(response, names):
+        if not binding.may_refresh() or _werkzeug.has_cookies(response, names):
             return response
         record, view = Record(), self._framework.view(self._framework.current_request())
         try:

@@ -119,28 +119,32 @@ class Record:
     """What this request's checks found so far.
 
     Attributes:
-        answered: whether a check has passed, be it for want of a token.
-        success: the last success; None for an anonymous request.
-        vouched: whether the revocation of its token was looked at, and the request itself has
-            revoked nothing since.
+        answered: whether the last check passed, if only because there was no token.
+        success: the last success; None for an anonymous request, and after a refusal.
+        rests_on: the last success whose revocation was checked; None once the request has revoked that
+            very token. It stays through refusals: what the request makes for itself rests on it.
+        has_revoked: whether the request revoked anything.
         refusal: why the last check failed; None after one that passed.
         known: what is known of each token, by its text.
     """
 
     def __init__(self) -> None:
         self.answered: bool = False
-        self.vouched: bool = False
         self.success: Success | None = None
+        self.rests_on: Success | None = None
+        self.has_revoked: bool = False
         self.refusal: JWTExtendedException | None = None
         self.known: dict[str, _Facts] = {}
 
-    def passes(self, success: Success | None, *, vouched: bool) -> None:
+    def passes(self, success: Success | None, *, revocation_checked: bool) -> None:
         """Note that a check has passed; None for an anonymous request."""
-        self.answered, self.success, self.vouched, self.refusal = True, success, vouched, None
+        self.answered, self.success, self.refusal = True, success, None
+        if revocation_checked:
+            self.rests_on = success
 
     def forget(self) -> None:
-        """As before the first check, but for the refusal and what is known of tokens."""
-        self.answered, self.success, self.vouched = False, None, False
+        """Note that a check did not pass: from now on nobody is authenticated."""
+        self.answered, self.success = False, None
 
 
 async def authenticate(
@@ -170,7 +174,7 @@ async def authenticate(
     except NoAuthorizationError:
         if not policy.optional:
             raise
-        record.passes(None, vouched=False)
+        record.passes(None, revocation_checked=False)
         return False
     if csrf and location == "cookies" and settings.is_compat:
         await _check_csrf_is_sent(view, policy, settings)
@@ -193,7 +197,8 @@ async def authenticate(
         own = own_of(verified)
         loads = await _ask(realm, facts, own, revocation=asks)
     facts.counts = facts.counts or asks
-    record.passes(Success(facts, location, policy, settings.identity_claim, own), vouched=facts.counts)
+    success = Success(facts, location, policy, settings.identity_claim, own)
+    record.passes(success, revocation_checked=facts.counts)
     return loads
 
 

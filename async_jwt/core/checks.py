@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from async_jwt.core.claims import PURPOSE
 from async_jwt.core.codec import Verified, own_of
 from async_jwt.core.locations import csrf_names
 from async_jwt.core.policy import ACCESS, REFRESH, Policy
@@ -94,16 +95,17 @@ def check_type(claims: Mapping[str, Any], policy: Policy, settings: Settings) ->
     kind, wanted = claims["type"], policy.types
     if wanted is not None and isinstance(kind, str) and kind in wanted:
         return
-    # As FJE's verify_type=False. Purpose tokens never count as access tokens here.
-    if wanted is None and (settings.is_compat or kind in (ACCESS, REFRESH)):
+    # As in FJE, but for tokens that `create_token` made for a purpose.
+    is_any = settings.is_compat and claims.get(PURPOSE) is not True
+    if wanted is None and (is_any or kind in (ACCESS, REFRESH)):
         return
-    if wanted == _ACCESS_ONLY and settings.is_compat and kind != REFRESH:
+    if wanted == _ACCESS_ONLY and is_any and kind != REFRESH:
         return
     if policy.refresh:
         raise WrongTokenError("Only refresh tokens are allowed")
     if wanted == _ACCESS_ONLY:
         # FJE's words: there, a token of any other type would have passed.
-        kinds = "non-refresh" if settings.is_compat else "access"
+        kinds = "non-refresh" if is_any else "access"
         raise WrongTokenError(f"Only {kinds} tokens are allowed")
     raise WrongTokenError
 

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.settings import Settings
 from async_jwt.core.tuples import made
 from async_jwt.core.values import Lifetime
@@ -24,14 +25,19 @@ from async_jwt.errors import (
 from async_jwt.stores.contract import TokenRef, adopted_sid
 
 __all__ = [
+    "PURPOSE",
     "Fresh",
     "build",
     "check_shape",
     "end_of",
     "identity_text",
     "merge",
+    "refuse_no_subject",
     "refuse_times",
 ]
+
+PURPOSE = "purpose"
+"""A claim of ours, True in tokens for a purpose where any type but "refresh" counts as access."""
 
 _INFINITY = float("inf")
 # Some thirty million years: what lies beyond is no time, and no float could count its seconds.
@@ -73,6 +79,8 @@ def build(
         "type": type,
         settings.identity_claim: identity,
     }
+    if settings.is_compat and type not in (ACCESS, REFRESH):
+        claims[PURPOSE] = True
     if settings.encode_nbf:
         claims["nbf"] = issued
     if csrf:
@@ -265,6 +273,24 @@ def refuse_times(
             raise ImmatureTokenError(f"The token is not yet valid ({name})")
     if not allow_expired:
         raise ExpiredTokenError("Signature has expired", header, claims)
+
+
+def refuse_no_subject(subject: Any, settings: Settings) -> None:
+    """Refuse what no token's identity claim can be.
+
+    Args:
+        subject: an identity as tokens hold it, out of `user_identity_loader` and JSON.
+        settings: whether it has to be text.
+
+    Raises:
+        ValueError: it is None or a float, or no text where `JWT_VERIFY_SUB` demands that.
+    """
+    needs_text = settings.verify_sub and settings.identity_claim == "sub"
+    if subject is None or isinstance(subject, float) or (needs_text and not isinstance(subject, str)):
+        raise ValueError(
+            f"No token is of an identity of type {type(subject).__name__}: pass what create_access_token() "
+            "gets, which user_identity_loader turns into what tokens hold"
+        )
 
 
 def identity_text(identity: Any) -> str:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
-import time
+from functools import partial
 from typing import Any
 
 from async_jwt.core.clock import Clock
 from async_jwt.core.hooks import Hook
-from async_jwt.core.run import pause, run_hook
+from async_jwt.core.run import in_background, is_stepped, run_hook, wait_for
 from async_jwt.core.settings import Settings
 from async_jwt.errors import ConfigurationError, HookError
 from async_jwt.keyfolder import KeyFolder
 from async_jwt.keyring import KeyRing, Loader
 from async_jwt.keys import Key
 
-__all__ = ["load_keys", "loaded", "ring_of"]
+__all__ = ["refresh", "ring_of"]
 
 # How long a loader may take where no JWT_HOOK_TIMEOUT says so, in seconds.
 _LIMIT = 5.0
+# How long a request waits for a loader, in seconds, where there are keys to go on with.
+_PATIENCE = 0.5
 
 log: logging.Logger = logging.getLogger("async_jwt.keys")
 
@@ -34,7 +36,7 @@ def ring_of(settings: Settings, *, all_verify: bool = True) -> KeyRing:
         ConfigurationError: a key is missing, weak or unfit; the text names the setting.
     """
     if settings.key_folder is not None:
-        return KeyRing(load=KeyFolder(settings.key_folder))
+        return KeyRing(load=KeyFolder(settings.key_folder), loaded_sign=True, loaded_secrets=True)
     signing: Key | None = None
     verification: list[Key] = []
     for algorithm in settings.accepted_algorithms:
@@ -119,8 +121,29 @@ async def load_keys(ring: KeyRing, loader: Loader, clock: Clock, limit: float | 
     )
 
 
-async def loaded(ring: KeyRing, limit: float | None) -> None:
-    """Wait while somebody else asks the loader, but not for ever."""
-    end = time.monotonic() + (_LIMIT if limit is None else limit)
-    while ring.is_loading and time.monotonic() < end:
-        await pause(0.01)
+async def refresh(ring: KeyRing, clock: Clock, limit: float | None, *, unknown: bool = False) -> None:
+    """Have a loader called if that is due, and wait for it: briefly, where there are keys to go on with.
+
+    A loader that hangs holds a few requests for a moment, never those whose keys are known.
+
+    Args:
+        ring: the ring.
+        clock: seconds since the epoch.
+        limit: how long the loader may take, in seconds; None is 5.
+        unknown: whether a token names a key that is not known.
+
+    Raises:
+        HookError: it failed, and there are no keys to go on with.
+    """
+    has_keys = bool(ring.keys)
+    loader = ring.claim_load(clock(), unknown=unknown)
+    if loader is not None and not has_keys:
+        await load_keys(ring, loader, clock, limit)
+        return
+    if loader is not None:
+        await in_background(partial(load_keys, ring, loader, clock, limit))
+    elif has_keys and not (unknown and ring.is_loading):
+        return
+    ended = ring.awaited_load(holds_thread=is_stepped())
+    if ended is not None:
+        await wait_for(ended, _PATIENCE if has_keys else _LIMIT if limit is None else limit)

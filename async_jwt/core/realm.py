@@ -12,7 +12,7 @@ from async_jwt.core.clock import Clock
 from async_jwt.core.codec import Codec, Decoded, Verified, encoder_of
 from async_jwt.core.compact import object_in
 from async_jwt.core.hooks import Hook, Hooks, checked
-from async_jwt.core.keyring import load_keys, loaded, ring_of
+from async_jwt.core.keyring import refresh, ring_of
 from async_jwt.core.observer import Observer
 from async_jwt.core.run import run_hook
 from async_jwt.core.settings import Settings
@@ -175,12 +175,7 @@ class Realm:
         return ring.at(self.clock())
 
     async def _load(self, *, unknown: bool = False) -> None:
-        ring, limit = self.ring, self.settings.hook_timeout
-        loader = ring.claim_load(self.clock(), unknown=unknown)
-        if loader is not None:
-            await load_keys(ring, loader, self.clock, limit)
-        elif unknown or not ring.keys:
-            await loaded(ring, limit)
+        await refresh(self.ring, self.clock, self.settings.hook_timeout, unknown=unknown)
 
     async def signing_key(self, identity: Any) -> Key:
         """The key that signs a new token of this identity (as it was handed to us)."""
@@ -199,7 +194,7 @@ class Realm:
         the token chose wrongly. One that fits none is the loader's mistake.
         """
         if isinstance(material, Key):
-            return material
+            return self._in_time(hook, material)
         memory = (algorithm, _digest(material)) if isinstance(material, str | bytes) else None
         known = None if memory is None else self._loaded.get(memory)
         if known is not None:
@@ -214,6 +209,15 @@ class Realm:
             if len(self._loaded) >= _LOADED_KEYS:
                 self._loaded.clear()
             self._loaded[memory] = key
+        return key
+
+    def _in_time(self, hook: str, key: Key) -> Key:
+        """A loader's key, whose own times hold as they do in a ring."""
+        now = self.clock()
+        if hook == "decode_key" and now >= key.accepted_until:
+            raise SignatureError("The time of this token's key is over")
+        if hook == "encode_key" and not key.signs_from <= now < key.accepted_until:
+            raise HookError(f"encode_key_loader returned {key!r}, which does not sign now: look at its times")
         return key
 
     def _fits_another(self, material: Any, algorithm: str) -> bool:

@@ -12,6 +12,7 @@ come back.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import threading
@@ -19,6 +20,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 import anyio
@@ -35,13 +37,15 @@ __all__ = [
     "Waiter",
     "away_from_steps",
     "hop",
+    "in_background",
     "in_thread",
-    "pause",
+    "is_stepped",
     "refuse_coroutine",
     "run_hook",
     "settled",
     "step",
     "unstepped",
+    "wait_for",
 ]
 
 P = ParamSpec("P")
@@ -66,6 +70,9 @@ _waiter: ContextVar[Waiter | None] = ContextVar("async_jwt_waiter", default=None
 
 # Set in a worker thread: what a hook calls there may come to other hooks, while it keeps its slot.
 _in_hook: ContextVar[bool] = ContextVar("async_jwt_in_hook", default=False)
+
+# The event loop itself holds its tasks weakly.
+_background: set[asyncio.Task[Any]] = set()
 
 _limiter: RunVar[anyio.CapacityLimiter] = RunVar("async_jwt_hook_limiter")
 _key_limiter: RunVar[anyio.CapacityLimiter] = RunVar("async_jwt_key_limiter")
@@ -226,6 +233,11 @@ def step(coroutine: Coroutine[Any, Any, T], waiter: Waiter) -> T:
     raise RuntimeError("A store that says it awaits nothing had to wait")
 
 
+def is_stepped() -> bool:
+    """Whether the caller runs in a plain view's own thread, which waiting would hold."""
+    return _waiter.get() is not None
+
+
 def away_from_steps() -> Context:
     """A copy of the context for an event loop: a stepping thread's hooks step, the loop's do not."""
     context = copy_context()
@@ -342,9 +354,29 @@ def _slots(kept: RunVar[anyio.CapacityLimiter], count: int) -> anyio.CapacityLim
         return limiter
 
 
-async def pause(seconds: float) -> None:
-    """Let others go on for a moment."""
+async def in_background(work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    """Begin something that raises nothing and that the caller need not wait for."""
+    waiter = _waiter.get()
+    if waiter is not None:  # a plain view's own thread
+        call = partial(copy_context().run, step, work(), waiter)
+        threading.Thread(target=call, name="async_jwt-background", daemon=True).start()
+        return
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        await work()  # anyio knows no task without a group, and other event loops wait
+        return
+    task = loop.create_task(work())
+    _background.add(task)
+    task.add_done_callback(_background.discard)
+
+
+async def wait_for(event: threading.Event, seconds: float) -> None:
+    """Wait until something is done that another thread may do, but not for ever."""
     if _waiter.get() is not None:
-        time.sleep(seconds)  # a plain view's own thread  # noqa: ASYNC251
-    else:
-        await anyio.sleep(seconds)
+        event.wait(seconds)  # a plain view's own thread
+        return
+    end, pause = time.monotonic() + seconds, 0.001
+    while not event.is_set() and time.monotonic() < end:
+        await anyio.sleep(pause)
+        pause = min(2 * pause, 0.02)

@@ -270,7 +270,7 @@ def test_keys_of_settings_and_of_loaders_are_listed(line):
         return [Key.generate("HS256", "loaded")]
 
     line.app.extensions.clear()
-    line.api.JWTManager(line.app, keys=KeyRing(load=load))
+    line.api.JWTManager(line.app, keys=KeyRing(loaded_sign=True, loaded_secrets=True, load=load))
     assert states(line) == {"loaded": "signs"}
     assert asked == [1]
 

@@ -210,9 +210,13 @@ async def test_compat_answers_as_flask_jwt_extended(harness):
         assert (answer.status, answer.json) == (status, {"msg": message})
         assert "WWW-Authenticate" not in answer.headers
     assert (await h.call(token=token)).status == 200
+    # As there, a type of one's own is an access token's; what `create_token` makes for a purpose is not.
+    own = await h.mint(additional_claims={"type": "reset"})
     purpose = await h.jwt.create_token("alice", type="reset")
-    assert (await h.call(token=purpose)).status == 200
-    assert (await h.call("/either", token=purpose)).status == 200
+    for path in ("/me", "/either"):
+        assert (await h.call(path, token=own)).status == 200
+        assert (await h.call(path, token=purpose)).status == 422
+    assert (await h.call("/reset", token=purpose)).status == 200
 
 
 async def test_an_outage_is_503_and_never_401(harness):

@@ -173,7 +173,7 @@ def test_plain_views_wait_for_keys_that_another_thread_loads():
         return [Key(SECRET, kid="1")]
 
     app = flask.Flask("tests")
-    jwt = flask_sync.JWTManager(app, keys=KeyRing(load=load))
+    jwt = flask_sync.JWTManager(app, keys=KeyRing(loaded_sign=True, loaded_secrets=True, load=load))
     made = []
     threads = [
         threading.Thread(target=lambda: made.append(jwt.create_access_token("alice"))) for _ in range(5)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import threading
 import time
 from contextvars import ContextVar
@@ -10,6 +12,7 @@ from contextvars import ContextVar
 import flask
 import pytest
 
+from async_jwt import Key, KeyRing
 from async_jwt.adapters import flask as flask_adapter
 from async_jwt.adapters import flask_sync
 from async_jwt.adapters.home_loop import home_loop
@@ -302,3 +305,52 @@ def test_an_answer_that_never_ends_in_a_value_is_a_hook_error(make):
     bearer = {"Authorization": f"Bearer {jwt.create_access_token('ada')}"}
     answer = app.test_client().get("/me", headers=bearer)
     assert (answer.status_code, answer.json["code"]) == (500, HookError.error_code)
+
+
+def forged(kid):
+    """A token of a key that nobody has; no key is needed to make one."""
+    parts = ({"alg": "HS256", "kid": kid}, {"sub": "ada", "type": "access", "jti": "1"})
+    texts = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
+    return ".".join([*texts, base64.urlsafe_b64encode(b"\0" * 32).decode().rstrip("=")])
+
+
+def test_tokens_of_unknown_keys_hold_few_threads_and_none_of_known_keys(clock):
+    hang, asked, waits = threading.Event(), [], []
+
+    def load():
+        asked.append(1)
+        if len(asked) > 1:
+            hang.wait(30)
+        return [Key(SECRET, kid="known")]
+
+    app = flask.Flask("tests")
+    ring = KeyRing(load=load, loaded_sign=True, loaded_secrets=True, refresh=3600, clock=clock)
+    jwt = flask_sync.JWTManager(app, keys=ring, clock=clock)
+
+    @app.get("/me")
+    @flask_sync.jwt_required()
+    def me():
+        return {}
+
+    def ask(token):
+        return app.test_client().get("/me", headers={"Authorization": f"Bearer {token}"}).status_code
+
+    class Counted(threading.Event):
+        def wait(self, timeout=None):
+            if timeout is None:  # a thread that starts
+                return super().wait()
+            waits.append(timeout)
+            return super().wait(0.05)
+
+    good = jwt.create_access_token("ada")
+    clock.now += 10
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("async_jwt.keyring.threading.Event", Counted)
+        statuses = [ask(forged(f"unknown {number}")) for number in range(32)]
+        assert statuses == [401] * 32
+        assert len(waits) == 4
+        assert max(waits) <= 0.5
+        assert ask(good) == 200
+        assert len(waits) == 4, "a known key waits for nothing"
+    hang.set()
+    assert len(asked) == 2

@@ -83,7 +83,7 @@ async def test_a_loader_serves_requests_and_its_failure_is_no_401(harness, clock
     async def load():
         return keys
 
-    h = harness(keys=KeyRing(load=load, refresh=60), clock=clock)
+    h = harness(keys=KeyRing(loaded_sign=True, loaded_secrets=True, load=load, refresh=60), clock=clock)
     token = await h.mint()
     assert (await h.call(token=token)).status == 200
     keys[:] = [es256(kid="2")]
@@ -93,7 +93,7 @@ async def test_a_loader_serves_requests_and_its_failure_is_no_401(harness, clock
     async def broken():
         raise OSError
 
-    h = harness(keys=KeyRing(load=broken), clock=clock)
+    h = harness(keys=KeyRing(loaded_sign=True, loaded_secrets=True, load=broken), clock=clock)
     answer = await h.call(token=token)
     assert (answer.status, answer.code) == (500, "hook_error")
     with pytest.raises(HookError):
@@ -121,7 +121,7 @@ async def test_the_jwks_view_is_public_cacheable_and_enough_to_verify(harness):
 
 @however_it_runs
 async def test_the_jwks_view_loads_what_it_publishes(harness):
-    h = harness(keys=KeyRing(load=lambda: [es256(kid="loaded")]))
+    h = harness(keys=KeyRing(loaded_sign=True, loaded_secrets=True, load=lambda: [es256(kid="loaded")]))
     h.view("/jwks", h.api.jwks_view)
     assert [key["kid"] for key in (await h.call("/jwks")).json["keys"]] == ["loaded"]
 

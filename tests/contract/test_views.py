@@ -180,7 +180,7 @@ async def test_two_checks_share_what_is_known_and_each_policy_is_checked_in_full
     assert (await h.call("/twice", token=await h.mint())).code == "fresh_token_required"
 
 
-async def test_swallowed_failure_leaves_the_last_success(harness):
+async def test_after_a_swallowed_failure_nobody_is_authenticated(harness):
     h = harness()
 
     async def view():
@@ -188,6 +188,9 @@ async def test_swallowed_failure_leaves_the_last_success(harness):
         with pytest.raises(JWTExtendedException) as caught:
             await h.api.verify_jwt_in_request(fresh=True)
         assert caught.value.error_code == "fresh_token_required"
+        with pytest.raises(RuntimeError, match="Nothing was checked"):
+            h.api.get_jwt_identity()
+        await h.api.verify_jwt_in_request()
         return {"who": h.api.get_jwt_identity()}
 
     h.view("/swallow", view)

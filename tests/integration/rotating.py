@@ -24,7 +24,9 @@ def load():
 
 app = Quart(__name__)
 app.config.update(JWT_JWKS_MAX_AGE=1)
-jwt = JWTManager(app, keys=KeyRing(load=load, refresh=0.5, retention=3))
+jwt = JWTManager(
+    app, keys=KeyRing(loaded_sign=True, loaded_secrets=True, load=load, refresh=0.5, retention=3)
+)
 app.add_url_rule("/.well-known/jwks.json", view_func=jwks_view)
 
 

@@ -302,7 +302,7 @@ class Source:
 @pytest.mark.anyio
 async def test_loaded_keys_are_read_at_first_use_and_again_when_due(clock):
     source = Source(es256(kid="1"))
-    realm = realm_of(KeyRing(load=source.load, refresh=60), clock)
+    realm = realm_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=source.load, refresh=60), clock)
     token = await token_of(realm)
     for _ in range(3):
         assert await realm.decode(token)
@@ -326,7 +326,7 @@ async def test_plain_loaders_run_in_a_thread(clock):
         ran.append(threading.current_thread())
         return [es256()]
 
-    assert await token_of(realm_of(KeyRing(load=load), clock))
+    assert await token_of(realm_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=load), clock))
     assert ran != [threading.current_thread()]
 
 
@@ -334,7 +334,7 @@ async def test_plain_loaders_run_in_a_thread(clock):
 async def test_an_unknown_key_id_is_looked_for_once_in_a_while_only(clock):
     mine, theirs = es256(kid="1"), es256(kid="2")
     source = Source(mine)
-    realm = realm_of(KeyRing(load=source.load, refresh=3600), clock)
+    realm = realm_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=source.load, refresh=3600), clock)
     other = realm_of(KeyRing(theirs), clock)
     token, stranger = await token_of(other), await token_of(realm_of(KeyRing(es256(kid="x")), clock))
     await token_of(realm)
@@ -367,7 +367,7 @@ async def test_an_unknown_key_id_is_looked_for_once_in_a_while_only(clock):
 @pytest.mark.parametrize("failure", [OSError("secret in the text"), "empty", "wrong"])
 async def test_keys_stay_in_use_while_their_source_fails(clock, caplog, failure):
     source = Source(es256(kid="1"))
-    realm = realm_of(KeyRing(load=source.load, refresh=60), clock)
+    realm = realm_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=source.load, refresh=60), clock)
     token = await token_of(realm)
     good = source.keys
     source.problem = failure if isinstance(failure, Exception) else None
@@ -393,7 +393,7 @@ async def test_keys_stay_in_use_while_their_source_fails(clock, caplog, failure)
 async def test_without_any_key_a_failing_source_is_an_error_each_time(clock):
     source = Source(es256())
     source.problem = OSError("secret in the text")
-    realm = realm_of(KeyRing(load=source.load), clock)
+    realm = realm_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=source.load), clock)
     for asked in (1, 2):
         with pytest.raises(HookError, match="OSError") as caught:
             await realm.decode("a.b.c")
@@ -413,7 +413,7 @@ async def test_slow_sources_are_given_up(clock):
     async def load():
         await anyio.sleep(60)
 
-    realm = realm_of(KeyRing(load=load), clock, JWT_HOOK_TIMEOUT=0.01)
+    realm = realm_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=load), clock, JWT_HOOK_TIMEOUT=0.01)
     with pytest.raises(HookError, match="HookTimeoutError"):
         await realm.active_keys()
 
@@ -421,7 +421,7 @@ async def test_slow_sources_are_given_up(clock):
 @pytest.mark.anyio
 async def test_one_request_asks_and_the_others_go_on(clock):
     source = Source(es256())
-    realm = realm_of(KeyRing(load=source.load, refresh=60), clock)
+    realm = realm_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=source.load, refresh=60), clock)
     token = await token_of(realm)
     clock.now += 60
 
@@ -438,7 +438,7 @@ async def test_one_request_asks_and_the_others_go_on(clock):
 async def test_public_keys_of_a_loader_verify_only(clock):
     key = es256(kid="1")
     public = Key(key.public_jwk() and _public(key), "ES256", kid="1")
-    realm = realm_of(KeyRing(load=lambda: [public]), clock)
+    realm = realm_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=lambda: [public]), clock)
     token = await token_of(realm_of(KeyRing(key), clock))
     assert await realm.decode(token)
     with pytest.raises(ConfigurationError, match="no key to sign with"):
@@ -454,7 +454,13 @@ def _public(key):
 @pytest.mark.anyio
 async def test_what_did_not_change_stays_known(clock):
     pem = PRIVATE_PEMS["ES256"]
-    ring = KeyRing(load=lambda: [Key(pem, "ES256")], verification=[Key(SECRET)], refresh=60)
+    ring = KeyRing(
+        loaded_sign=True,
+        loaded_secrets=True,
+        load=lambda: [Key(pem, "ES256")],
+        verification=[Key(SECRET)],
+        refresh=60,
+    )
     realm = realm_of(ring, clock)
     token, by_secret = await token_of(realm), await token_of(realm_of(KeyRing(Key(SECRET)), clock))
     assert await realm.decode(token)
@@ -471,7 +477,7 @@ async def test_what_did_not_change_stays_known(clock):
 async def test_everybody_waits_for_the_key_that_is_being_loaded(clock):
     mine, theirs = es256(kid="1"), es256(kid="2")
     source = Source(mine)
-    realm = realm_of(KeyRing(load=source.load, refresh=3600), clock)
+    realm = realm_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=source.load, refresh=3600), clock)
     await token_of(realm)
     clock.now += 10
     token = await token_of(realm_of(KeyRing(theirs), clock))
@@ -492,7 +498,7 @@ async def test_everybody_waits_for_the_key_that_is_being_loaded(clock):
 async def test_the_first_requests_share_one_load(clock):
     source = Source(es256())
     source.delay = 0.05
-    realm = realm_of(KeyRing(load=source.load), clock)
+    realm = realm_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=source.load), clock)
     made = []
 
     async def one():
@@ -515,7 +521,9 @@ async def test_a_source_that_hangs_holds_up_one_request_and_no_other_hook(clock)
             hold.wait(10)
         return [es256(kid="1")]
 
-    realm = realm_of(KeyRing(load=load, refresh=60), clock, JWT_HOOK_TIMEOUT=0.2)
+    realm = realm_of(
+        KeyRing(loaded_sign=True, loaded_secrets=True, load=load, refresh=60), clock, JWT_HOOK_TIMEOUT=0.2
+    )
     token = await token_of(realm)
     try:
         for _ in range(3):
@@ -538,7 +546,7 @@ async def test_the_time_is_read_again_after_a_load(clock):
         clock.now += 10
         return [key]
 
-    ring = KeyRing(load=load, refresh=60)
+    ring = KeyRing(loaded_sign=True, loaded_secrets=True, load=load, refresh=60)
     realm = realm_of(ring, clock)
     assert await realm.decode(token)
     clock.now += 60
@@ -549,7 +557,7 @@ async def test_the_time_is_read_again_after_a_load(clock):
 @pytest.mark.parametrize("load", ["keys", 7, lambda: (yield es256())])
 def test_a_loader_is_a_function_that_returns(load):
     with pytest.raises(ConfigurationError, match="load must be a function"):
-        KeyRing(load=load)
+        KeyRing(loaded_sign=True, loaded_secrets=True, load=load)
 
 
 # -- threads ------------------------------------------------------------------------------
