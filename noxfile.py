@@ -64,6 +64,10 @@ def _install(session: nox.Session, *groups: str) -> None:
     session.install("-e", ".[all]", *options)
 
 
+def _werkzeug(flask: str) -> tuple[str, ...]:
+    return (f"Werkzeug=={OLD_FLASKS[flask]}",) if flask in OLD_FLASKS else ()
+
+
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """All tests."""
@@ -94,9 +98,20 @@ def floors(session: nox.Session) -> None:
 def old_flask(session: nox.Session, flask: str) -> None:
     """The Flask half of the tests on an older Flask, without Quart."""
     session.install("-U", "pip", silent=True)
-    pins = (f"flask[async]=={flask}", f"Werkzeug=={OLD_FLASKS[flask]}", "setuptools<81")
+    pins = (f"flask[async]=={flask}", *_werkzeug(flask), "setuptools<81")
     session.install("-e", ".[flask,redis,mirror,otel]", "--group", "test-flask", *pins)
     session.run("pytest", *FLASK_TESTS, *(MEASURING if flask == "2.0.3" else ()), *session.posargs)
+
+
+@nox.session(python="3.11")
+@nox.parametrize(("suite", "flask"), [("fje", "3.1.3"), ("fje", "2.3.3"), ("fje", "2.0.3"), ("fab", "3.1.3")])
+def drop_in(session: nox.Session, suite: str, flask: str) -> None:
+    """Flask-JWT-Extended's and Flask-AppBuilder's own tests, with async_jwt in the place of the former."""
+    session.install("-U", "pip", silent=True)
+    session.install(
+        "-e", ".[flask]", "--group", f"drop-in-{suite}", f"flask[async]=={flask}", *_werkzeug(flask)
+    )
+    session.run("python", "-m", "tests.drop_in", suite)
 
 
 @nox.session

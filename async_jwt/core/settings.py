@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import Callable, Mapping, MutableMapping
+from copy import copy
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal
 
@@ -358,6 +359,8 @@ class Settings:
         ("POST", "PUT", "PATCH", "DELETE"),
         values.methods,
         "The methods that need it.",
+        # As there: applications that come from it add to the list.
+        compat=["POST", "PUT", "PATCH", "DELETE"],
     )
     csrf_in_cookies: bool = _setting(
         "JWT_CSRF_IN_COOKIES",
@@ -664,7 +667,10 @@ class LiveSettings:
     def __init__(self, config: MutableMapping[str, Any]) -> None:
         self.config = config
         self._preset = _preset_of(config)
-        self._defaults = {spec.metadata["key"]: spec.metadata[self._preset] for spec in fields(Settings)}
+        # Copies: an application may add to a list that it finds in its configuration.
+        self._defaults = {
+            spec.metadata["key"]: copy(spec.metadata[self._preset]) for spec in fields(Settings)
+        }
         self._given = _KEYS.keys() & config.keys()
         self._seen: list[Any] = []
         self.unknown: tuple[Unknown, ...] = ()

@@ -272,3 +272,13 @@ def test_what_the_environment_got_wrong_says_how_to_write_it(key, value, how):
         Settings.from_config({key: value})
     assert how in str(refused.value)
     assert "1234567890" not in str(refused.value), "it may be a secret"
+
+
+def test_lists_that_the_preset_fills_in_are_the_applications_own():
+    """As with Flask-JWT-Extended, whose users add to them."""
+    configs = [dict(COMPAT), dict(COMPAT)]
+    lives = [LiveSettings(config) for config in configs]
+    configs[0]["JWT_CSRF_METHODS"].append("GET")
+    assert lives[0].current().csrf_methods == {"POST", "PUT", "PATCH", "DELETE", "GET"}
+    assert lives[1].current().csrf_methods == {"POST", "PUT", "PATCH", "DELETE"}
+    assert lives[1].is_default("JWT_CSRF_METHODS")

@@ -1,0 +1,3 @@
+"""The exceptions, under the same names."""
+
+from async_jwt.errors import *
