@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import cache, partial, wraps
+from io import BufferedReader, BytesIO, RawIOBase
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from flask import Flask, Request, Response, current_app, request
@@ -42,14 +43,44 @@ class _FlaskView(WerkzeugView):
         value = self._request.headers.get(name)
         return () if value is None else (value,)
 
-    async def body(self) -> bytes:
+    async def body(self, limit: int) -> bytes | None:
         # Read from the connection, which may wait: never on a loop.
-        return await in_thread(lambda: limited(self._request).get_data())
+        return await in_thread(partial(_body_of, limited(self._request), limit))
 
     async def form(self, name: str) -> str | None:
         form = await in_thread(lambda: limited(self._request).form)
         value: str | None = form.get(name)
         return value
+
+
+def _body_of(request: Request, limit: int) -> bytes | None:
+    """A request's body, or None for one beyond the limit, of which the view reads all."""
+    length = request.content_length
+    if length is None and "stream" not in vars(request):  # it ends where its client says
+        start = request.stream.read(limit + 1)
+        length = len(start)
+        rest = request.stream if length > limit else BytesIO()
+        request.stream = cast("BytesIO", BufferedReader(_Joined(BytesIO(start), rest)))
+    return None if length is not None and length > limit else request.get_data()
+
+
+class _Joined(RawIOBase):
+    """One stream, and then another."""
+
+    def __init__(self, *streams: Any) -> None:
+        self._streams = list(streams)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while self._streams:
+            data = self._streams[0].read(len(buffer))
+            if data:
+                buffer[: len(data)] = data
+                return len(data)
+            del self._streams[0]
+        return 0
 
 
 class FlaskFramework:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import inspect
 import logging
-import re
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar, cast, overload
@@ -14,7 +13,7 @@ from async_jwt.adapters import _werkzeug
 from async_jwt.adapters.protect import DEFAULT, mark
 from async_jwt.binding import Binding, Surroundings
 from async_jwt.core.authenticate import Authentication, Record, Success, authenticate
-from async_jwt.core.checks import check_origin
+from async_jwt.core.checks import check_origin, is_insecure
 from async_jwt.core.claims import Fresh
 from async_jwt.core.codec import read_unverified
 from async_jwt.core.compact import object_in, split
@@ -566,7 +565,7 @@ class PublicAPI(Operations):
             return
         view = self._framework.view(request)
         # To themselves browsers take Secure cookies over http.
-        if settings.cookie_secure and re.match(r"http://(?!localhost\b|127\.0\.0\.1\b|\[::1\])", view.origin):
+        if settings.cookie_secure and is_insecure(view.origin):
             self._binding().note_insecure()
         checks_csrf = settings.cookie_csrf_protect and settings.csrf_check_origin
         if checks_csrf and view.method in settings.csrf_methods:

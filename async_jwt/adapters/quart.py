@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -18,6 +19,7 @@ from quart import (
     stream_with_context,
     websocket,
 )
+from werkzeug.exceptions import RequestTimeout
 from werkzeug.local import LocalProxy
 
 from async_jwt.adapters._quart_websocket import Socket, close_code, current, mix_in, refusal_in
@@ -80,8 +82,22 @@ class _QuartView(WerkzeugView):
 
     _request: Request
 
-    async def body(self) -> bytes:
-        return await self._request.get_data(True, as_text=False, parse_form_data=False)
+    async def body(self, limit: int) -> bytes | None:
+        length, body = self._request.content_length, self._request.body
+        if length is not None and length > limit:
+            return None
+        start = bytearray()
+        try:
+            async with asyncio.timeout(self._request.body_timeout):
+                async for part in body:
+                    start += part
+                    if len(start) > limit:
+                        break
+        except TimeoutError:
+            raise RequestTimeout from None
+        finally:
+            body.append(bytes(start))  # before anything else arrives: for the view
+        return None if len(start) > limit else bytes(start)
 
     async def form(self, name: str) -> str | None:
         value: str | None = (await self._request.form).get(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from async_jwt.core.request import RequestView
 from async_jwt.core.settings import Settings
 from async_jwt.errors import CSRFError, FreshTokenRequired, MissingClaimError, WrongTokenError
 
-__all__ = ["check_csrf", "check_fresh", "check_origin", "check_type"]
+__all__ = ["check_csrf", "check_fresh", "check_origin", "check_type", "is_insecure"]
 
 log: logging.Logger = logging.getLogger("async_jwt")
 
@@ -65,25 +66,54 @@ def check_origin(view: RequestView, settings: Settings) -> None:
     Raises:
         CSRFError: the origin is not trusted.
     """
-    origins = view.headers("Origin")
+    origins, sites = view.headers("Origin"), view.headers("Sec-Fetch-Site")
     if origins:
         trusted = settings.trusted_origins or frozenset()
-        if all(origin.lower() == view.origin or origin.lower() in trusted for origin in origins):
+        own = view.origin if _is_safe(view.origin, settings) else None
+        if all(origin.lower() == own or origin.lower() in trusted for origin in origins):
             return
-    elif not view.is_websocket and all(
-        site in ("same-origin", "none") for site in view.headers("Sec-Fetch-Site")
-    ):
+        # With Referrer-Policy: no-referrer the site's own forms say so (Fetch §3.2). Scripts cannot set
+        # Sec-Fetch-Site, and a page without an origin of its own, such as a sandboxed one, is cross-site.
+        if not view.is_websocket and {*origins} == {"null"} and {*sites} == {"same-origin"}:
+            return
+    elif not view.is_websocket and all(site in ("same-origin", "none") for site in sites):
         return
-    if "same-origin" in view.headers("Sec-Fetch-Site"):
-        # A browser says so of what this application knows by another name.
-        log.warning(
-            "A browser's own origin is %.200r, and this application takes itself for %s: behind a proxy that "
-            "ends TLS, have ProxyFix read its X-Forwarded headers, or set JWT_TRUSTED_ORIGINS",
-            origins[0] if origins else "",
-            view.origin,
-            extra={"event": "origin_unknown"},
-        )
+    _tell_origin(origins[0] if origins else "", view.origin, settings)
     raise CSRFError("The request comes from an origin that is not trusted")
+
+
+def _is_safe(origin: str, settings: Settings) -> bool:
+    """Whether an own origin may be one: with Secure cookies, what came by http was anybody's on the way."""
+    return not settings.cookie_secure or not is_insecure(origin)
+
+
+def is_insecure(origin: str) -> bool:
+    """Whether an origin is an http one, and not of this machine, to which browsers send Secure cookies."""
+    return re.match(r"http://(?!([\w-]+\.)*localhost(:|$)|127\.0\.0\.1(:|$)|\[::1\])", origin) is not None
+
+
+# What was said of origins: once each, and of so many, for clients send what they like.
+_told: set[tuple[str, str]] = set()
+_MOST_TOLD = 50
+
+
+def _tell_origin(origin: str, own: str, settings: Settings) -> None:
+    if (origin, own) in _told or len(_told) >= _MOST_TOLD:
+        return
+    _told.add((origin, own))
+    if origin == "null":
+        fix = "a page without an origin of its own, such as a sandboxed frame or a file, cannot be trusted"
+    elif is_insecure(own) and settings.cookie_secure:
+        fix = "behind a proxy that ends TLS, have ProxyFix read its headers, or set JWT_TRUSTED_ORIGINS"
+    else:
+        fix = "if the page is yours, set JWT_TRUSTED_ORIGINS; behind a proxy, have ProxyFix read its headers"
+    log.warning(
+        "A request from the origin %.200r was refused, and this application takes itself for %s: %s",
+        origin,
+        own,
+        fix,
+        extra={"event": "origin_unknown"},
+    )
 
 
 def check_type(claims: Mapping[str, Any], policy: Policy, settings: Settings) -> None:

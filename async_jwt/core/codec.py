@@ -165,7 +165,10 @@ class Codec:
         kid = header.get("kid")
         if not isinstance(kid, str) and "kid" in header:
             raise MalformedTokenError("Key ID header parameter must be a string")
-        if self._typ is not None and not _is_accepted_typ(header.get("typ"), self._typ):
+        typ = header.get("typ")
+        if not isinstance(typ, str) and "typ" in header:
+            raise MalformedTokenError("Type header parameter must be a string")
+        if self._typ is not None and typ is not None and not _is_accepted_typ(typ, self._typ):
             raise MalformedTokenError("The specified typ value is not allowed")
         return Header(header, nested, algorithm, kid)
 
@@ -189,9 +192,9 @@ class Codec:
         return made(Verified, (key, parameters, claims, nested or header_nested, start, end, ref))
 
 
-def _is_accepted_typ(typ: Any, accepted: frozenset[str]) -> bool:
+def _is_accepted_typ(typ: str, accepted: frozenset[str]) -> bool:
     """RFC 7515 §4.1.9: the case does not matter, and "application/" may be left out."""
-    return typ is None or (isinstance(typ, str) and typ.lower().removeprefix("application/") in accepted)
+    return typ.lower().removeprefix("application/") in accepted
 
 
 class _Memory(dict[str, "Verified | None"]):

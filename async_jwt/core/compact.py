@@ -17,7 +17,7 @@ from async_jwt.errors import MalformedTokenError
 
 __all__ = ["MAX_DEPTH", "Compact", "attach", "bytes_in", "object_in", "serialise", "split"]
 
-MAX_DEPTH = 32
+MAX_DEPTH = 64
 """How deep arrays and objects in a header or claim set may nest."""
 
 # "+", "/" and "=" belong to plain base64: they are mapped to a character that no decoder takes.

@@ -8,8 +8,10 @@ and the body only if nothing was found in them, whatever the configured order, u
 from __future__ import annotations
 
 import json
+import logging
+import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -25,6 +27,8 @@ from async_jwt.errors import (
 )
 
 __all__ = ["BEARER", "Found", "cookie_name", "csrf_names", "csrf_value", "find", "find_in_body"]
+
+log: logging.Logger = logging.getLogger("async_jwt")
 
 BEARER = "bearer"
 """The WebSocket protocol that says: the next one offered is a token. Browsers can set no header there."""
@@ -53,8 +57,18 @@ def find(view: RequestView, policy: Policy, settings: Settings) -> Found | None:
                 if not strict:
                     return found
             elif token != found[0]:
-                raise AmbiguousTokenError
+                raise AmbiguousTokenError(_two_places(found[1], location, policy))
     return found
+
+
+def _two_places(first: str, second: str, policy: Policy) -> str:
+    if first == second:
+        return f"The request carries two different tokens in {first}: send one"
+    refresh = "refresh=True, " if policy.refresh else ""
+    return (
+        f"The request carries different tokens in {first} and in {second}: send one, or have the view look "
+        f'in one place, as jwt_required({refresh}locations="{second}") does'
+    )
 
 
 @lru_cache
@@ -88,32 +102,56 @@ async def find_in_body(view: RequestView, policy: Policy, settings: Settings) ->
 def _in_headers(view: RequestView, _: Policy, settings: Settings) -> Sequence[str]:
     values = view.headers(settings.header_name)
     if len(values) == 1:
-        parts = values[0].split()
-        if len(parts) == 2 and parts[0] == settings.header_type and "," not in values[0]:
+        parts = values[0].split(" ")
+        if len(parts) == 2 and parts[0] == settings.header_type and not _ODD.search(parts[1]):
             return parts[1:]  # as nearly all are
     if not settings.strict_locations:
         values = values[:1]
     if not settings.header_type:
-        return [_bare(value, settings) for value in values if value.strip(" ,")]
-    tokens = []
-    for value in values:
-        for credential in value.split(","):
-            token = _credential(credential, settings)
-            if token is not None:
-                tokens.append(token)
+        return [_bare(value, settings) for value in values if value.strip(_BLANK + ",")]
+    tokens = [token for value in values for token in _credentials(value, settings)]
     # As FJE: several credentials of the scheme are none.
     return tokens if settings.strict_locations or len(tokens) == 1 else []
 
 
-def _credential(text: str, settings: Settings) -> str | None:
-    """The token of one ``Bearer <token>`` field (RFC 6750 §2.1), None for another scheme."""
-    parts, wanted = text.split(), settings.header_type
-    if not parts or (parts[0] != wanted and not _is_same_scheme(parts[0], wanted, settings)):
-        return None
-    if len(parts) != 2:
-        name = settings.header_name
-        raise InvalidHeaderError(f"Bad {name} header. Expected '{name}: {wanted} <JWT>'")
-    return parts[1]
+# Only these part the fields of a header (RFC 9110 §5.6.3).
+_BLANK = " \t"
+# What makes a header be read closely: another separator, a comma, or a text for no token.
+_ODD = re.compile(r"[\s,]|^(?:null|undefined)?$")
+# An element of a list: a comma in a quoted text parts nothing (RFC 9110 §5.6.1, §5.6.4).
+_ELEMENT = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*"?)+')
+_TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+
+
+def _credentials(value: str, settings: Settings) -> list[str]:
+    """The tokens of a header: each ``Bearer <token>``, and what looks like another one behind it.
+
+    Raises:
+        InvalidHeaderError: the scheme is there without a single token, or with a text for none.
+    """
+    tokens: list[str] = []
+    is_ours = False
+    for element in _ELEMENT.findall(value):
+        parts = [part for part in re.split(r"[ \t]+", element) if part]
+        if len(parts) == 1 and is_ours and settings.strict_locations and _TOKEN68.fullmatch(parts[0]):
+            tokens.append(parts[0])
+        elif parts:
+            wanted = settings.header_type
+            is_ours = parts[0] == wanted or _is_same_scheme(parts[0], wanted, settings)
+            if is_ours:
+                tokens.append(_single(parts[1:], settings))
+    return tokens
+
+
+def _single(parts: list[str], settings: Settings) -> str:
+    name, scheme = settings.header_name, settings.header_type
+    if len(parts) != 1:
+        raise InvalidHeaderError(f"Bad {name} header. Expected '{name}: {scheme} <JWT>'")
+    if parts[0] in ("null", "undefined") and not settings.is_compat:
+        raise InvalidHeaderError(
+            f"The {name} header holds '{scheme} {parts[0]}', which is no token: leave the header out"
+        )
+    return parts[0]
 
 
 def _is_same_scheme(scheme: str, wanted: str, settings: Settings) -> bool:
@@ -121,7 +159,7 @@ def _is_same_scheme(scheme: str, wanted: str, settings: Settings) -> bool:
 
 
 def _bare(value: str, settings: Settings) -> str:
-    parts = value.strip(" ,").split()
+    parts = [part for part in re.split(r"[ \t]+", value.strip(_BLANK + ",")) if part]
     if len(parts) != 1:
         name = settings.header_name
         raise InvalidHeaderError(f"Bad {name} header. Expected '{name}: <JWT>'")
@@ -174,8 +212,12 @@ _PROTOCOLS = "Sec-WebSocket-Protocol"
 async def _in_json(view: RequestView, policy: Policy, settings: Settings) -> Found | None:
     if not view.is_json:
         return None
+    text = await view.body(settings.max_json_bytes)
+    if text is None:
+        _tell_too_long(settings.max_json_bytes)
+        return None
     try:
-        body: Any = json.loads(await view.body())
+        body: Any = json.loads(text)
     except (ValueError, RecursionError):  # cut, not UTF-8, or nested without end
         return None
     token = body.get(_json_key(policy, settings)) if isinstance(body, dict) else None
@@ -184,6 +226,17 @@ async def _in_json(view: RequestView, policy: Policy, settings: Settings) -> Fou
     if not isinstance(token, str):
         raise MalformedTokenError("Invalid token type. Token must be a string")
     return token, "json"
+
+
+@cache
+def _tell_too_long(limit: int) -> None:
+    """Say so once: anybody can send such bodies."""
+    log.warning(
+        "A JSON body longer than JWT_MAX_JSON_BYTES = %d was not searched for a token: send the token in a "
+        "header, or raise the limit",
+        limit,
+        extra={"event": "json_too_long"},
+    )
 
 
 def _json_key(policy: Policy, settings: Settings) -> str:
@@ -217,7 +270,7 @@ def _reason(location: str, view: RequestView, policy: Policy, settings: Settings
 
 def _no_header(view: RequestView, settings: Settings) -> str:
     name, scheme = settings.header_name, settings.header_type
-    if not any(value.strip(" ,") for value in view.headers(name)):
+    if not any(value.strip(_BLANK + ",") for value in view.headers(name)):
         return f"Missing {name} Header"
     return f"Missing '{scheme}' type in '{name}' header. Expected '{name}: {scheme} <JWT>'"
 
@@ -238,5 +291,10 @@ async def csrf_value(view: RequestView, policy: Policy, settings: Settings) -> s
     field = settings.refresh_csrf_field_name if policy.refresh else settings.access_csrf_field_name
     values = view.headers(header)
     if values and values[0]:
-        return values[0]
+        return _as_utf8(values[0])
     return (await view.form(field)) or None if settings.csrf_check_form else None
+
+
+def _as_utf8(value: str) -> str:
+    """A header's text, which frameworks read as ISO 8859-1, in the encoding that forms and tokens have."""
+    return value.encode("latin-1", "replace").decode("utf-8", "replace")

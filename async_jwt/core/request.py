@@ -55,8 +55,11 @@ class RequestView(Protocol):
         """The protocols that a WebSocket's client offers, in order (RFC 6455 §1.9)."""
         ...
 
-    async def body(self) -> bytes:
-        """The whole body; it stays readable for the view.
+    async def body(self, limit: int) -> bytes | None:
+        """The whole body, or None for one that is longer than a limit. It stays readable for the view.
+
+        Args:
+            limit: bytes. No more than one beyond is read.
 
         Raises:
             Exception: the framework's own answer to a body that is too large or too slow.

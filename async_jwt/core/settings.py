@@ -204,6 +204,14 @@ class Settings:
         "The longest token accepted, in bytes.",
         new=True,
     )
+    max_json_bytes: int = _setting(
+        "JWT_MAX_JSON_BYTES",
+        65_536,
+        values.count,
+        "The longest JSON body that is parsed to find a token in it, in bytes. Its sender is not known yet.",
+        compat=1_048_576,
+        new=True,
+    )
     token_cache_size: int = _setting(
         "JWT_TOKEN_CACHE_SIZE",
         1024,

@@ -27,6 +27,7 @@ from async_jwt.adapters import flask as flask_adapter
 from async_jwt.adapters import flask_sync as flask_sync_adapter
 from async_jwt.adapters import home_loop as home_loop_module
 from async_jwt.adapters.home_loop import home_loop
+from async_jwt.core import checks, locations
 from async_jwt.core.hooks import looks_async
 from async_jwt.errors import ConfigurationError
 from async_jwt.observe import instrument
@@ -458,6 +459,13 @@ def harness(request: pytest.FixtureRequest) -> Any:
     if request.param == "quart" and quart is None:
         pytest.skip("Quart is not installed")
     return HARNESSES[request.param]
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_said() -> None:
+    """What is said once in a process is said once in each test."""
+    checks._told.clear()
+    locations._tell_too_long.cache_clear()
 
 
 @pytest.fixture(autouse=True)

@@ -321,3 +321,53 @@ async def test_the_originals_reading_of_an_age_of_zero_under_the_preset(harness)
     h.view("/login", h.colour(login))
     line = (await h.call("/login")).cookies["access_token_cookie"]
     assert "Max-Age" not in line  # as if it were not given: the cookie ends with the browser session
+
+
+SITE = {"JWT_TOKEN_LOCATION": ["cookies"], "JWT_COOKIE_SECURE": True}
+
+
+async def posted(h, token, **headers):
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    csrf = {"X-CSRF-TOKEN": (await h.jwt.decode_token(token))["csrf"]}
+    answer = await h.call(method="POST", cookies={"access_token_cookie": token}, headers={**csrf, **headers})
+    return answer.status
+
+
+async def test_a_form_of_ones_own_under_no_referrer(harness):
+    """Browsers say then that its origin is null, and that it is same-origin."""
+    h = harness(SITE)
+    token = await h.mint()
+    assert await posted(h, token, Origin="null", Sec_Fetch_Site="same-origin") == 200
+    for site in ("cross-site", "same-site", "none"):
+        assert await posted(h, token, Origin="null", Sec_Fetch_Site=site) == 401
+    assert await posted(h, token, Origin="null") == 401
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "secure", "status"),
+    [
+        ("app.example", "http://app.example", True, 401),
+        ("app.example", "http://app.example", False, 200),
+        ("localhost", "http://localhost", True, 200),
+        ("localhost:5000", "http://localhost:5000", True, 200),
+        ("me.localhost", "http://me.localhost", True, 200),
+        ("127.0.0.1:5000", "http://127.0.0.1:5000", True, 200),
+        ("localhost.evil.example", "http://localhost.evil.example", True, 401),
+        ("127.0.0.1.evil.example", "http://127.0.0.1.evil.example", True, 401),
+    ],
+)
+async def test_with_secure_cookies_an_http_origin_is_none(harness, host, origin, secure, status):
+    """Who is on the way can send pages of it, and the browser then sends the cookies to https."""
+    h = harness({**SITE, "JWT_COOKIE_SECURE": secure})
+    assert await posted(h, await h.mint(), Host=host, Origin=origin) == status
+
+
+async def test_csrf_values_are_compared_in_one_encoding(harness):
+    h = harness(SITE)
+    token = await h.mint(additional_claims={"csrf": "caf\u00e9"})
+    in_utf8 = "caf\u00e9".encode().decode("latin-1")  # as servers hand on the bytes of a header
+    if h.framework.__name__ == "quart":  # whose test client writes UTF-8 itself
+        assert await posted(h, token, X_CSRF_TOKEN="caf\u00e9") == 200
+    else:
+        assert await posted(h, token, X_CSRF_TOKEN=in_utf8) == 200
+        assert await posted(h, token, X_CSRF_TOKEN="caf\u00e9") == 401

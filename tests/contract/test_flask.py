@@ -502,3 +502,26 @@ def test_a_manager_that_comes_after_the_first_request_is_refused_each_time(api):
         with pytest.raises(ConfigurationError, match="before the application serves a request"):
             jwt.init_app(app)
     assert "async_jwt" not in app.extensions
+
+
+@pytest.mark.parametrize("api", [flask_sync, flask_adapter], ids=["flask_sync", "flask"])
+@pytest.mark.parametrize("size", [10, 3 * 4096])
+def test_chunked_json_in_flask_too(api, size):
+    app = flask.Flask("tests")
+    app.config.update(JWT_SECRET_KEY=SECRET, JWT_TOKEN_LOCATION=["json"], JWT_MAX_JSON_BYTES=4096)
+    flask_sync.JWTManager(app)
+
+    @app.post("/echo")
+    @api.jwt_required(optional=True)
+    def echo():
+        before = stream.tell()
+        return {"length": len(flask.request.get_data()), "who": api.get_jwt_identity(), "read": before}
+
+    with app.app_context():
+        token = flask_sync.create_access_token("alice")
+    body = json.dumps({"access_token": token, "n": "x" * size}).encode()
+    stream = io.BytesIO(body)
+    given = {"wsgi.input_terminated": True, "CONTENT_TYPE": "application/json"}
+    found = app.test_client().post("/echo", input_stream=stream, environ_overrides=given).json
+    assert (found["length"], found["who"]) == (len(body), "alice" if size == 10 else None)
+    assert found["read"] <= max(4096 + 1, len(body) if size == 10 else 0)

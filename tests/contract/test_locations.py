@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import json
 
 import pytest
+from werkzeug.datastructures import Headers
+
+from tests.contract.conftest import NEEDS_QUART, QuartHarness
 
 pytestmark = pytest.mark.asyncio
 
@@ -94,6 +99,132 @@ async def test_two_tokens_are_refused_unless_equal(harness, where, same):
     else:
         assert (answer.status, answer.code) == (400, "multiple_tokens")
         assert 'error="invalid_request"' in answer.headers["WWW-Authenticate"]
+
+
+async def test_two_places_are_named_with_the_fix(harness):
+    h = harness({"JWT_TOKEN_LOCATION": ["headers", "cookies"]})
+    access, refresh = await h.mint(), await h.mint_refresh()
+    answer = await h.call("/refresh", token=access, cookies={"refresh_token_cookie": refresh})
+    assert answer.json["msg"] == (
+        "The request carries different tokens in headers and in cookies: send one, or have the view look in "
+        'one place, as jwt_required(refresh=True, locations="cookies") does'
+    )
+    answer = await h.call(headers={"Cookie": "access_token_cookie=a; access_token_cookie=b"})
+    assert answer.json["msg"] == "The request carries two different tokens in cookies: send one"
+
+
+@pytest.mark.parametrize("text", ["null", "undefined"])
+@pytest.mark.parametrize("beside", [True, False])
+async def test_what_a_script_without_a_token_sends(harness, text, beside):
+    h = harness({"JWT_TOKEN_LOCATION": ["headers", "cookies"]})
+    cookies = {"access_token_cookie": await h.mint()} if beside else {}
+    for scheme in ("Bearer", "bearer"):
+        answer = await h.call(headers={"Authorization": f"{scheme} {text}"}, cookies=cookies)
+        assert (answer.status, answer.code) == (401, "header_invalid")
+        assert answer.json["msg"] == (
+            f"The Authorization header holds 'Bearer {text}', which is no token: leave the header out"
+        )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Bearer {good},{other}",
+        "Bearer {good}, {other}",
+        "Basic x, Bearer {good},{other}",
+        "Bearer {good} ,{other}",
+    ],
+)
+async def test_a_second_token_behind_a_comma_is_a_second_token(harness, value):
+    h = harness()
+    good, other = await h.mint(), await h.mint()
+    answer = await h.call(headers={"Authorization": value.format(good=good, other=other)})
+    assert (answer.status, answer.code) == (400, "multiple_tokens")
+    answer = await h.call(headers={"Authorization": value.format(good=good, other=good)})
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    "value", ['Digest realm="a, Bearer {}"', 'Digest realm="a\\", Bearer {}, b="', 'Digest a="Bearer {}"']
+)
+async def test_quoted_texts_of_another_scheme_hold_no_token(harness, value):
+    h = harness()
+    answer = await h.call(headers={"Authorization": value.format(await h.mint())})
+    assert answer.code == "authorization_required"
+    found = await h.call(headers={"Authorization": f'Digest realm="a, b", Bearer {await h.mint()}'})
+    assert found.status == 200
+
+
+@pytest.mark.parametrize("blank", ["\x0b", "\x0c", "\x1c", "\xa0", "\x85"])
+@pytest.mark.parametrize("shape", ["Bearer{blank}{token}", "Bearer {token}{blank}", "Bearer {blank}{token}"])
+async def test_only_spaces_and_tabs_part_a_header(harness, blank, shape):
+    h = harness()
+    value = shape.format(blank=blank, token=await h.mint())
+    answer = await h.call(headers={"Authorization": value})
+    assert answer.status == 401
+
+
+async def test_tabs_part_a_header_too(harness):
+    h = harness()
+    assert (await h.call(headers={"Authorization": f"Bearer\t{await h.mint()}"})).status == 200
+
+
+LIMIT = 4096
+
+
+def body_of(token, size):
+    text = json.dumps({"access_token": token, "n": "x" * size}).encode()
+    return text, {"Content-Type": "application/json"}
+
+
+async def test_json_bodies_are_searched_up_to_a_limit(harness, caplog):
+    h = harness({"JWT_TOKEN_LOCATION": ["headers", "json"], "JWT_MAX_JSON_BYTES": LIMIT})
+
+    @h.api.jwt_required(optional=True)
+    async def view():
+        body = h.framework.request.get_data()
+        body = await body if inspect.isawaitable(body) else body
+        return {"length": len(body), "who": h.api.get_jwt_identity()}
+
+    h.view("/echo", view, methods=["POST"])
+    token = await h.mint()
+    for size, who in ((10, "alice"), (LIMIT, None), (LIMIT, None)):
+        body, headers = body_of(token, size)
+        answer = await h.call("/echo", method="POST", data=body, headers=headers)
+        assert answer.json == {"length": len(body), "who": who}
+    body, headers = body_of(token, LIMIT)
+    answer = await h.call(method="POST", data=body, headers=headers)
+    assert (answer.status, answer.code) == (401, "authorization_required")
+    said = [record.getMessage() for record in caplog.records if "JWT_MAX_JSON_BYTES" in record.getMessage()]
+    assert len(said) <= 1, "once"
+
+
+@NEEDS_QUART
+@pytest.mark.parametrize("size", [10, 3 * LIMIT])
+async def test_chunked_json_is_read_up_to_the_limit_and_stays_readable(size):
+    h = QuartHarness({"JWT_TOKEN_LOCATION": ["json"], "JWT_MAX_JSON_BYTES": LIMIT})
+    read = []
+
+    @h.api.jwt_required(optional=True)
+    async def view():
+        read.append(arrived[0])
+        return {"length": len(await h.framework.request.get_data()), "who": h.api.get_jwt_identity()}
+
+    h.view("/echo", view, methods=["POST"])
+    body, _ = body_of(await h.mint(), size)
+    parts, arrived = [body[start : start + 1024] for start in range(0, len(body), 1024)], [0]
+
+    async with h.app.test_client().request(
+        "/echo", method="POST", headers=Headers({"Content-Type": "application/json"})
+    ) as connection:
+        for part in parts:
+            arrived[0] += len(part)
+            await connection.send(part)
+            await asyncio.sleep(0)
+        await connection.send_complete()
+    answer = await connection.as_response()
+    found = await answer.get_json()
+    assert found == {"length": len(body), "who": "alice" if size == 10 else None}
 
 
 async def test_without_strict_locations_the_first_counts(harness):

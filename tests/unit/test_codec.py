@@ -226,7 +226,7 @@ def test_only_canonical_base64url_is_read(text):
 # -- depth, memory, times ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("depth", "accepted"), [(MAX_DEPTH - 1, True), (MAX_DEPTH + 1, False)])
+@pytest.mark.parametrize(("depth", "accepted"), [(MAX_DEPTH - 1, True), (63, True), (65, False)])
 def test_depth(depth, accepted):
     deep = "[" * depth + "]" * depth
     text = serialise(b'{"alg":"HS256"}', f'{{"sub":"a","d":{deep}}}'.encode())
@@ -237,6 +237,15 @@ def test_depth(depth, accepted):
         assert not accepted
     else:
         assert accepted
+
+
+@pytest.mark.parametrize("compat", [{}, {"JWT_COMPAT": "flask-jwt-extended"}])
+@pytest.mark.parametrize("typ", [7, None, True, ["JWT"], {"a": 1}])
+def test_a_type_header_that_is_no_text_is_refused(compat, typ):
+    key = Key(SECRET)
+    text = serialise(json.dumps({"alg": "HS256", "typ": typ}).encode(), b'{"sub":"a","type":"access"}')
+    with pytest.raises(MalformedTokenError, match="must be a string"):
+        codec_for(**compat).decode(attach(text, key.sign(text)), KeyRing(key).at(NOW))
 
 
 def test_the_memory_is_bounded_by_count_and_so_by_bytes():

@@ -43,7 +43,7 @@ class View:
     def query(self, name):
         return []
 
-    async def body(self):
+    async def body(self, limit):
         return b""
 
     async def form(self, name):

@@ -8,7 +8,7 @@ from typing import Any
 from flask import current_app
 
 from async_jwt.manager import binding_of
-from flask_jwt_extended.internal_utils import JSONEncoder
+from flask_jwt_extended.internal_utils import get_json_encoder
 
 KEYS = {
     "csrf_request_methods": "JWT_CSRF_METHODS",
@@ -25,7 +25,6 @@ LOCATIONS = {
 
 
 class Config:
-    json_encoder = JSONEncoder
     exempt_methods = frozenset({"OPTIONS"})
 
     def __getattr__(self, name: str) -> Any:
@@ -33,6 +32,10 @@ class Config:
         if name in LOCATIONS:
             return LOCATIONS[name] in settings.token_location
         return current_app.config[KEYS.get(name, f"JWT_{name.upper()}")]
+
+    @property
+    def json_encoder(self) -> Any:
+        return get_json_encoder(current_app)
 
     @property
     def token_location(self) -> Any:

@@ -19,5 +19,5 @@ class JSONEncoder(json.JSONEncoder):
         return json_default(current_app)(o)
 
 
-def get_json_encoder(_: Any) -> type[json.JSONEncoder]:
-    return JSONEncoder
+def get_json_encoder(app: Any) -> type[json.JSONEncoder]:
+    return JSONEncoder if hasattr(app, "json") else app.json_encoder  # before Flask 2.2
