@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -263,7 +264,8 @@ class Key:
             mac.update(message)
             return mac.finalize()
         signature: bytes = self._implementation.sign(message, self._private)
-        return signature
+        order = _ORDERS.get(self.algorithm)
+        return signature if order is None else _with_low_s(signature, order)
 
     def verify(self, message: bytes, signature: bytes) -> bool:
         """Whether this key made the signature. Never raises for bad signatures."""
@@ -348,28 +350,64 @@ def _prepare(implementation: Algorithm, material: Any, algorithm: str) -> Any:
     return prepared
 
 
-def _is_key_text(secret: bytes, depth: int = 2) -> bool:
+def _is_key_text(secret: bytes, depth: int = 3) -> bool:
     """Whether a secret is one of the forms in which keys of pairs are handed around."""
-    text = secret.strip()
-    if re.search(rb"-----(BEGIN|END) |^(ssh-|ecdsa-|sk-)", text):
+    text = secret.strip().removeprefix(b"\xef\xbb\xbf")
+    if _KEY_TEXT.search(text) or _is_der(secret) or _is_der(text) or _is_point(secret):
         return True
-    if text.startswith(b"{"):
+    if text[:1] in (b"{", b"["):
         try:
-            return isinstance(json.loads(text), dict)  # a JSON Web Key, or a set of them
+            found = json.loads(text)
         except (ValueError, RecursionError):
-            return False
-    if _is_der(secret) or _is_der(text):
-        return True
+            return re.search(rb"[\"']kty[\"']\s*:", text) is not None  # as Python writes a JSON Web Key
+        return isinstance(found, dict) or any(isinstance(item, dict) for item in found)
     return depth > 0 and any(_is_key_text(inner, depth - 1) for inner in _unwrapped(text))
 
 
+# PEM, RFC 4716, PuTTY's files, a line of OpenSSH with or without options, and what such a line encodes.
+_KEY_TEXT = re.compile(
+    rb"----[- ]?(BEGIN|END) |^PuTTY-User-Key-File|^(ssh-|ecdsa-|sk-)"
+    rb"|(^|\s)(ssh-|ecdsa-sha2-|sk-)[\w@.-]+ +AAAA|^\0\0\0[\x07-\x2a](ssh-|ecdsa-sha2-|sk-)"
+)
+
+
 def _unwrapped(text: bytes) -> Iterator[bytes]:
-    """What a text holds if it is base64, base64url or hexadecimal digits, line breaks or not."""
-    plain = b"".join(text.replace(b"\\n", b"").split()).rstrip(b"=").translate(_TO_BASE64)
-    with suppress(binascii.Error):
-        yield binascii.a2b_base64(plain + b"=" * (-len(plain) % 4), strict_mode=True)
-    with suppress(ValueError):
-        yield bytes.fromhex(plain.decode("ascii", "replace"))
+    """What a text holds if it is encoded or quoted in one of the ways that texts are."""
+    if text[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in text[:4]:
+        with suppress(UnicodeDecodeError):
+            yield text.decode("utf-16").encode("utf-8", "replace")
+    if text.startswith(b"data:"):
+        yield text.partition(b",")[2]
+    if b"%" in text:
+        yield unquote_to_bytes(text)
+    if len(text) > 1 and text[:1] == text[-1:] and text[:1] in (b'"', b"'"):
+        with suppress(ValueError):
+            yield str(json.loads(text)).encode("utf-8", "replace")
+        yield text[1:-1]
+    lines = text.replace(b"\\n", b"\n")
+    for plain in {b"".join(lines.split()), *lines.split()}:  # in lines, or with a comment behind it
+        digits = plain.rstrip(b"=").translate(_TO_BASE64)
+        with suppress(binascii.Error):
+            yield binascii.a2b_base64(digits + b"=" * (-len(digits) % 4), strict_mode=True)
+        with suppress(ValueError):
+            yield bytes.fromhex(plain.decode("ascii", "replace").removeprefix("0x").replace(":", ""))
+
+
+def _is_point(data: bytes) -> bool:
+    """Whether it is an uncompressed point of a curve: a public key without any wrapping."""
+    for curve in _CURVES.values():
+        if data[:1] == b"\x04" and len(data) == 1 + 2 * ((curve.key_size + 7) // 8):
+            with suppress(ValueError):
+                ec.EllipticCurvePublicKey.from_encoded_point(curve, data)
+                return True
+    return False
+
+
+def _with_low_s(signature: bytes, order: int) -> bytes:
+    """The same ECDSA signature in its one form with the lower s: order - s would verify as well."""
+    half = len(signature) // 2
+    s = int.from_bytes(signature[half:], "big")
+    return signature if 2 * s <= order else signature[:half] + (order - s).to_bytes(half, "big")
 
 
 def _is_der(data: bytes) -> bool:
@@ -385,6 +423,19 @@ _CURVES: dict[str, ec.EllipticCurve] = {
     "ES384": ec.SECP384R1(),
     "ES512": ec.SECP521R1(),
     "ES256K": ec.SECP256K1(),
+}
+# The orders of the curves' base points (SEC 2 §2.4, §2.5, §2.6): not every version of cryptography says them.
+_ORDERS: dict[str, int] = {
+    "ES256": 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,
+    "ES384": int(
+        "ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973", 16
+    ),
+    "ES512": int(
+        "01fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffa"
+        "51868783bf2f966b7fcc0148f709a5d03bb5c9b8899c47aebb6fb71e91386409",
+        16,
+    ),
+    "ES256K": 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141,
 }
 _HASHES: dict[str, hashes.HashAlgorithm] = {
     "HS256": hashes.SHA256(),

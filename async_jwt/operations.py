@@ -530,7 +530,7 @@ class Operations:
         claims, binding, sid = reused.jwt_data, self._binding(), reused.sid
         identity = claims.get(binding.realm().settings.identity_claim)
         log.warning(
-            "A refresh token was used again (%s); its session %s is revoked",
+            "A refresh token was used again (%s); its session %r is revoked",
             reused.kind,
             sid,
             extra={"event": "token_reused", "kind": reused.kind, "sid": sid, "jti": claims.get("jti")},

@@ -285,7 +285,7 @@ class PublicAPI(Operations):
         # Whoever has no token yet is no news.
         level = logging.DEBUG if isinstance(error, NoAuthorizationError) else logging.INFO
         event = {"event": "token_refused", "code": error.error_code, "jti": held.get("jti")}
-        log.log(level, "A request is refused: %s (%s)", error.error_code, error, extra=event)
+        log.log(level, "A request is refused: %s (%r)", error.error_code, str(error), extra=event)
         try:
             response = await self._loaded_response(binding, error)
         except JWTExtendedException as broken:
@@ -504,11 +504,11 @@ class PublicAPI(Operations):
             if isinstance(error, TokenReusedError):
                 await self._tell_reused(error)
             event = {"event": "cookies_not_refreshed", "code": error.error_code}
-            log.debug("The cookies are not refreshed: %s (%s)", error.error_code, error, extra=event)
+            log.debug("The cookies are not refreshed: %s (%r)", error.error_code, str(error), extra=event)
             return response
         except ValueError as problem:
-            # The text says it all.
-            log.error("The cookies are not refreshed: %s", problem, extra={"event": "cookies_not_refreshed"})
+            event = {"event": "cookies_not_refreshed"}
+            log.error("The cookies are not refreshed: %r", str(problem), extra=event)  # the text says it all
             return response
         self.set_token_cookies(response, await self._handed_out(pair))
         return response

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import click
 
 from async_jwt.binding import Binding
+from async_jwt.cli.output import plain
 from async_jwt.core.issue import subject_of
 from async_jwt.core.realm import Realm
 from async_jwt.errors import ConfigurationError, JWTExtendedException, StoreUnavailableError
@@ -41,6 +42,10 @@ class Failure(click.ClickException):
     def __init__(self, message: str, exit_code: int = WRONG) -> None:
         super().__init__(message)
         self.exit_code = exit_code  # type: ignore[misc]  # as click's own do
+
+    def format_message(self) -> str:
+        """The message, without what terminals act on."""
+        return plain(super().format_message())
 
 
 class Commands(click.Group):

@@ -17,7 +17,7 @@ from async_jwt.cli.diagnosis import (
     of_store,
     of_views,
 )
-from async_jwt.cli.output import as_json, bad, good, show_json
+from async_jwt.cli.output import as_json, bad, good, plain, show_json
 from async_jwt.core.realm import Realm
 from async_jwt.errors import ConfigurationError, HookError
 from async_jwt.operations import OperationsAt
@@ -49,7 +49,7 @@ def doctor(identity: str | None, strict: bool, as_json: bool) -> None:
     else:
         for finding in found:
             title = bad("error") if finding.level == "error" else click.style("warning", fg="yellow")
-            click.echo(f"{title}  {finding.about}: {finding.what}\n  fix: {finding.fix}")
+            click.echo(f"{title}  {plain(finding.about)}: {plain(finding.what)}\n  fix: {plain(finding.fix)}")
         click.echo(_summary(found, identity))
     if any(strict or finding.level == "error" for finding in found):
         click.get_current_context().exit(NO)

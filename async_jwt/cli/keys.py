@@ -13,7 +13,7 @@ import click
 
 from async_jwt.binding import Binding
 from async_jwt.cli.application import Failure, binding, run
-from async_jwt.cli.output import as_json, duration, show_json, table, when
+from async_jwt.cli.output import as_json, duration, plain, say, show_json, table, when
 from async_jwt.core.clock import system_clock
 from async_jwt.core.sessions import horizon
 from async_jwt.errors import ConfigurationError
@@ -71,7 +71,7 @@ class _Place:
                 self.folder.put(key)
             except ConfigurationError as problem:
                 raise Failure(f"{problem}. When it can be: `keys retire {key.kid}`") from None
-        click.echo(f"{key.kid} is accepted until {when(_finite(key.accepted_until), self.now)}")
+        say(f"{key.kid} is accepted until {when(_finite(key.accepted_until), self.now)}")
 
     def retained_until(self, start: float, retain: float | None) -> float | None:
         """When the last token ends that is signed before another key starts."""
@@ -116,7 +116,7 @@ def new(folder: Path | None, algorithm: str | None, kid: str | None, source: Pat
         named = _new_kid(place.now) if chosen.startswith("HS") else None
         key = Key.from_file(source, chosen, kid=kid or named)
     file = place.folder.put(key)
-    click.echo(f"{key.kid} signs with {key.algorithm} from now on: {file}")
+    say(f"{key.kid} signs with {key.algorithm} from now on: {file}")
 
 
 @keys.command("list")
@@ -146,7 +146,13 @@ def list_(folder: Path | None, as_json: bool) -> None:
         )
         return
     rows = [
-        (key.kid or "(none)", key.algorithm, state, when(key.signs_from, now), when(key.accepted_until, now))
+        (
+            plain(key.kid or "(none)"),
+            key.algorithm,
+            state,
+            when(key.signs_from, now),
+            when(key.accepted_until, now),
+        )
         for key, state in found
     ]
     click.echo(table(("Key id", "Algorithm", "State", "Signs from", "Accepted until"), rows))
@@ -201,7 +207,7 @@ def rotate(
     if key.kid in {other.kid for other in ring.keys}:
         raise Failure(f"There is a key of the id {key.kid} already")
     place.folder.put(key)
-    click.echo(f"{key.kid} signs with {key.algorithm} from {when(start, place.now)}")
+    say(f"{key.kid} signs with {key.algorithm} from {when(start, place.now)}")
     for withdrawn in waiting:
         place.end(withdrawn, place.now)
     if former is not None:
@@ -234,7 +240,7 @@ def retire(kid: str, folder: Path | None, after: float) -> None:
         # It was to follow the one that signs, whose end was set for that.
         signing.accepted_until = math.inf
         place.folder.put(signing)
-        click.echo(f"{signing.kid} goes on, and is accepted until never")
+        say(f"{signing.kid} goes on, and is accepted until never")
 
 
 @keys.command()

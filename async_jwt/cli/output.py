@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["ago", "as_json", "bad", "duration", "good", "plain", "show_json", "table", "when"]
+__all__ = ["ago", "as_json", "bad", "duration", "good", "plain", "say", "show_json", "table", "when"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,6 +32,11 @@ def show_json(value: Any) -> None:
 def plain(text: str) -> str:
     """A text without what terminals act on: clients may have chosen it."""
     return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
+
+
+def say(text: str) -> None:
+    """Print a line of which others may have chosen a part."""
+    click.echo(plain(text))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -16,7 +16,7 @@ from async_jwt.cli.application import (
     refuse_memory,
     run,
 )
-from async_jwt.cli.output import as_json, plain, show_json, table, when
+from async_jwt.cli.output import as_json, plain, say, show_json, table, when
 from async_jwt.cli.tokens import given_token
 from async_jwt.core.sessions import SessionInfo
 from async_jwt.operations import OperationsAt
@@ -54,7 +54,7 @@ def session(sid: str) -> None:
     bound = _shared()
     if not run(bound, lambda: OperationsAt(bound).revoke_session(sid)):
         raise Failure(f"There is no session {sid}; should its tokens turn up, they are refused", NO)
-    click.echo(f"The session {sid} is revoked")
+    say(f"The session {sid} is revoked")
 
 
 @revoke.command()
@@ -67,7 +67,7 @@ def user(identity: str) -> None:
         await OperationsAt(bound).revoke_user(await login_of(bound.realm(), identity))
 
     run(bound, work, asks_hooks=True)
-    click.echo(f"All tokens of {identity} are revoked")
+    say(f"All tokens of {identity} are revoked")
 
 
 @revoke.command()
@@ -105,7 +105,7 @@ def sessions(identity: str, as_json: bool) -> None:
         return
     rows = [
         (
-            session.sid,
+            plain(session.sid),
             plain(session.device or ""),
             _when(session.created_at, now),
             _when(session.last_used_at, now),

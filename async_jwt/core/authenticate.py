@@ -268,5 +268,5 @@ async def _ask(realm: Realm, facts: _Facts, own: Decoded, *, revocation: bool) -
     facts.user = await realm.ask("user_lookup", *own)
     if facts.user is None:
         identity = own[1][realm.settings.identity_claim]
-        raise UserLookupError(f"user_lookup returned None for {identity}", *own)
+        raise UserLookupError(f"user_lookup returned None for {identity!r}", *own)
     return True

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Mapping, MutableMapping
 from copy import copy
 from dataclasses import dataclass, field, fields
+from operator import is_
 from typing import Any, Final, Literal
 
 from async_jwt.core import values
@@ -692,11 +693,10 @@ class LiveSettings:
         Raises:
             ConfigurationError: a value was changed to a wrong one.
         """
-        try:
-            # All values and not ours alone: walking them is faster than looking ours up.
-            unchanged = [*self.config.values()] == self._seen
-        except Exception:  # noqa: BLE001  # some other value of the application cannot be compared
-            unchanged = False
+        values = self.config.values()
+        # All values and not ours alone: walking them is faster than looking ours up. The same objects, for
+        # equal ones may differ: False is not 0.
+        unchanged = len(values) == len(self._seen) and all(map(is_, values, self._seen))
         if not unchanged or (self._copies and any(self.config[key] != copy for key, copy in self._copies)):
             self._reload()
         return self._settings

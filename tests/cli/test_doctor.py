@@ -491,7 +491,7 @@ def test_a_ring_of_ones_own(quart_line):
         (
             "user_lookup",
             lambda header, claims: None,
-            "the token of this user is refused with 401 user_not_found: user_lookup returned None for alice",
+            "the token of this user is refused with 401 user_not_found: user_lookup returned None for 'alice'",
         ),
         ("user_lookup", lambda header, claims: {}["gone"], "a hook raised KeyError"),
         (

@@ -459,3 +459,22 @@ def test_a_folder_holds_all_keys(line, folder, key):
 def test_what_is_no_folder(line, value):
     with pytest.raises(ConfigurationError, match="JWT_KEY_FOLDER must be a path"):
         line.make(secret=None, JWT_KEY_FOLDER=value)
+
+
+def test_ids_that_others_chose_do_nothing_to_a_terminal(line, folder):
+    """A key folder may be filled by others; what is printed is text."""
+    odd = "\x1b[2J\x1b]0;owned\x07"
+    KeyFolder(folder).put(Key.generate("ES256", odd))
+    for arguments in (("list",), ("retire", odd), ("retire", f"{odd}2"), ("rotate", "--now")):
+        result = line("keys", *arguments, "--folder", str(folder))
+        assert "\x1b" not in result.output, arguments
+        assert "\\x1b[2J" in result.output, arguments
+
+
+def test_sessions_and_findings_do_nothing_to_a_terminal(line, redis_url):
+    odd = "\x1b]0;owned\x07"
+    line.make(JWT_STORE_URI=f"{redis_url}?prefix=terminal:", **{f"JWT_{odd}": 1})
+    for arguments in (("revoke", "session", odd), ("revoke", "user", odd), ("doctor",)):
+        output = line(*arguments).output
+        assert "\x1b" not in output
+        assert "\\x1b" in output

@@ -334,3 +334,15 @@ async def test_a_refusal_is_not_its_own_cause(harness):
         causes.append(error)
         error = error.__cause__
     assert len(causes) >= 2
+
+
+@pytest.mark.parametrize("compat", [{}, {"JWT_COMPAT": "flask-jwt-extended"}])
+async def test_a_users_name_forges_no_line_in_the_log(harness, caplog, compat):
+    caplog.set_level("DEBUG", "async_jwt")
+    h = harness(compat)
+    h.jwt.user_lookup_loader(lambda _header, _claims: None)
+    name = "eve\n12:00:00 CRITICAL async_jwt.store The revocation store lost data\x1b[2J\x1b]0;owned\x07"
+    answer = await h.call(token=await h.mint(name))
+    assert answer.status == 401
+    for record in caplog.records:
+        assert record.getMessage().isprintable(), record.getMessage()

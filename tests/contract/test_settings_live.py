@@ -141,3 +141,17 @@ async def test_start_and_close_with_the_server(harness):
     async with h.serving():
         assert Noting.events == ["start"]
     assert Noting.events == ["start", "close"]
+
+
+async def test_equal_values_of_another_type_are_a_change(harness):
+    """False is never, and zero is refused."""
+    h = harness({"JWT_ACCESS_TOKEN_EXPIRES": False, "JWT_REFRESH_GRACE": 0})
+    assert "exp" not in await h.jwt.decode_token(await h.mint())
+    h.app.config["JWT_ACCESS_TOKEN_EXPIRES"] = 0
+    with pytest.raises(ConfigurationError, match="must not be zero"):
+        await h.mint()
+    h.app.config["JWT_ACCESS_TOKEN_EXPIRES"] = False
+    await h.mint()
+    h.app.config["JWT_REFRESH_GRACE"] = False
+    with pytest.raises(ConfigurationError, match="JWT_REFRESH_GRACE"):
+        await h.mint()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import secrets
+from urllib.parse import quote
+
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from async_jwt import Key, KeyRing
 from async_jwt.core.keyring import ring_of as settings_ring
 from async_jwt.core.settings import Settings
 from async_jwt.errors import ConfigurationError
-from async_jwt.keys import ALGORITHMS
+from async_jwt.keys import _ORDERS, ALGORITHMS
 from tests.conftest import SECRET
 from tests.unit.keys import PRIVATE, PRIVATE_PEMS, PUBLIC_PEMS
 
@@ -128,3 +134,76 @@ def test_ring_of_settings_asymmetric():
 def test_wrong_keys_name_their_setting(config, name):
     with pytest.raises(ConfigurationError, match=name):
         ring_of(**config)
+
+
+def forms_of_public_keys():
+    """How public keys are handed around: none of them is a secret."""
+    pair = rsa.generate_private_key(65537, 2048).public_key()
+    point = ec.generate_private_key(ec.SECP256R1()).public_key()
+    pem = pair.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    der = pair.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    ssh = pair.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    blob = ssh.split()[1]
+    body = b"".join(pem.split(b"\n")[1:-2])
+    raw = point.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    jwk = json.dumps(Key(pair, "RS256").public_jwk())
+    return {
+        "a line of OpenSSH with options": b'command="x" ' + ssh,
+        "its blob": base64.b64decode(blob),
+        "its blob in base64": blob,
+        "RFC 4716": b"---- BEGIN SSH2 PUBLIC KEY ----\n" + blob + b"\n---- END SSH2 PUBLIC KEY ----",
+        "PuTTY": b"PuTTY-User-Key-File-3: ssh-rsa\nEncryption: none\n" + blob,
+        "a JWK": jwk,
+        "a JWK in a JSON string": json.dumps(jwk),
+        "a list of JWKs": f"[{jwk}]",
+        "a JWK as Python writes it": repr(json.loads(jwk)),
+        "a JWK with a byte order mark": "\ufeff" + jwk,
+        "PEM in UTF-16": pem.decode().encode("utf-16"),
+        "PEM, percent-encoded": quote(pem),
+        "a PEM body in quotes": b'"' + body + b'"',
+        "a PEM body, percent-encoded": quote(body, safe=""),
+        "a data URL": b"data:application/x-pem-file;base64," + base64.b64encode(pem),
+        "DER with a comment": base64.b64encode(der) + b" prod-key",
+        "hexadecimal with 0x": "0x" + der.hex(),
+        "hexadecimal with colons": der.hex(":"),
+        "a point": raw,
+        "a point in hexadecimal": raw.hex(),
+    }
+
+
+PUBLIC_FORMS = forms_of_public_keys()
+
+
+@pytest.mark.parametrize("form", PUBLIC_FORMS)
+def test_public_keys_are_no_secrets_in_whatever_form(form):
+    with pytest.raises(ConfigurationError, match="HS256"):
+        Key(PUBLIC_FORMS[form], "HS256")
+
+
+def test_random_secrets_are_never_taken_for_keys():
+    for length in (32, 33, 48, 64, 65, 97, 133):
+        for _ in range(100):
+            secret = secrets.token_bytes(length)
+            for text in (secret, secret.hex(), base64.b64encode(secret), secrets.token_urlsafe(length)):
+                assert Key(text, "HS256").can_sign
+    for text in (
+        '["a", "list", "of texts that are no keys"]',
+        "{not JSON, and no key in it either}",
+        "%zz" * 20,
+    ):
+        assert Key(text, "HS256").can_sign
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "ES384", "ES512", "ES256K"])
+def test_our_own_ecdsa_signatures_have_the_lower_s(algorithm):
+    """Each has a twin that verifies as well; ours is always the same one of the two."""
+    key = Key.generate(algorithm)
+    order = _ORDERS[algorithm]
+    for number in range(40):
+        message = str(number).encode()
+        signature = key.sign(message)
+        half = len(signature) // 2
+        s = int.from_bytes(signature[half:], "big")
+        assert 2 * s <= order
+        assert key.verify(message, signature)
+        assert key.verify(message, signature[:half] + (order - s).to_bytes(half, "big"))

@@ -255,11 +255,11 @@ def _count(value: object, name: str) -> int:
 def _flag(value: object, name: str) -> bool:
     flags = {"true": True, "1": True, "false": False, "0": False}
     if str(value).lower() not in flags:
-        raise ConfigurationError(f"JWT_STORE_URI: {name} must be true or false, and not {value!r}")
+        raise ConfigurationError(f"JWT_STORE_URI: {name} must be true or false")
     return flags[str(value).lower()]
 
 
 def _choice(value: object, name: str, choices: tuple[C, ...]) -> C:
     if value not in choices:
-        raise ConfigurationError(f"JWT_STORE_URI: {name} must be {' or '.join(choices)}, and not {value!r}")
+        raise ConfigurationError(f"JWT_STORE_URI: {name} must be {' or '.join(choices)}")
     return value
