@@ -26,7 +26,7 @@ from async_jwt.core.rotation import NewPair, Wish, open_session, rotate, session
 from async_jwt.core.sessions import SessionPage, horizon, shown
 from async_jwt.errors import JWTExtendedException, PageError, RevokedTokenError, TokenReusedError
 from async_jwt.signals import token_issued, token_reused, token_revoked
-from async_jwt.stores.contract import LONGEST_ID, TokenRef, latest
+from async_jwt.stores.contract import LONGEST_ID, TokenRef, latest, refuse_odd_texts
 
 __all__ = ["Operations", "OperationsAt"]
 
@@ -599,7 +599,9 @@ class Operations:
     def _ref_of(realm: Realm, claims: Mapping[str, Any]) -> TokenRef:
         # A token without `jti` reads as one with None, which no token may hold.
         held = {name: value for name, value in claims.items() if (name, value) != ("jti", None)}
-        return claim_set.check_shape(held, realm.settings)[-1]
+        ref = claim_set.check_shape(held, realm.settings)[-1]
+        refuse_odd_texts(ref)  # a claim set need not come out of a token
+        return ref
 
 
 class OperationsAt(Operations):

@@ -15,7 +15,7 @@ and changes nothing about the request. No signal carries a token, a key or a CSR
 The kind of `token_reused` is that of `TokenReusedError`.
 
 The sender of `store_state_changed` is the store, and its state one of `available`, `unavailable`,
-`revoking`, `not_revoking` and `data_lost`.
+`revoking`, `not_revoking`, `misconfigured`, `configured` and `data_lost`.
 """
 
 from __future__ import annotations

@@ -37,11 +37,15 @@ __all__ = [
     "latest",
     "new_sid",
     "read_cursor",
+    "refuse_odd_texts",
     "text_of",
 ]
 
 LONGEST_ID = 256
 """How long the id of a session, or a cursor, can be that clients send."""
+
+LONGEST_TEXT = 65_536
+"""How many characters an identity, a `jti` or a `sid` may have."""
 
 BUCKETS = 256
 """How many buckets the identities are spread over; all keys of one identity share one."""
@@ -55,11 +59,13 @@ def text_of(given: Any, what: str) -> str:
         what: what it is, for the error.
 
     Raises:
-        ValueError: it is no text, or text that UTF-8 cannot hold.
+        ValueError: it is no text, longer than `LONGEST_TEXT`, or text that UTF-8 cannot hold.
     """
     if not isinstance(given, str):
         raise ValueError(f"{what} must be text, not {type(given).__name__}")  # noqa: TRY004  # the caller's value
     text = str(given)
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"{what} must be text of {LONGEST_TEXT} characters at most")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -123,6 +129,13 @@ class TokenRef(NamedTuple):
     issued_at: float
     expires_at: float | None
     is_plain: bool = False
+
+
+def refuse_odd_texts(ref: TokenRef) -> None:
+    """Refuse a token whose identity or ids cannot be kept. Raises ValueError."""
+    for text, what in ((ref.identity, "The identity"), (ref.jti, "The jti"), (ref.sid, "The sid")):
+        if text is not None and not (text.isascii() and len(text) <= LONGEST_TEXT):
+            text_of(text, what)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from async_jwt.stores.contract import (
     cursor_after,
     latest,
     read_cursor,
+    refuse_odd_texts,
     text_of,
 )
 
@@ -110,10 +111,12 @@ class MemoryStore:
     async def revoke_token(self, ref: TokenRef) -> None:
         if ref.jti is None:
             raise ValueError("A token without a jti cannot be revoked by itself: revoke its session or user")
+        refuse_odd_texts(ref)
         with self._lock:
             self._revoke(f"j:{ref.jti}", ref.expires_at)
 
     async def revoke_session(self, sid: str, expires_at: float | None) -> None:
+        sid = text_of(sid, "The sid")
         with self._lock:
             self._end(sid, expires_at)
 

@@ -68,8 +68,8 @@ class Crowd:
             ref = TokenRef(name, uuid.uuid4().hex, new_sid(name), gen, 0.0, time.time() + 600)
             self.held.append(Held(ref))
 
-    async def check(self) -> None:
-        while time.monotonic() < self._ends:
+    async def check(self, until: float | None = None) -> None:
+        while time.monotonic() < (until or self._ends):
             if len(self.held) < WINDOW or self.chance.random() < 0.02:
                 await self.sign_in()
             if not self.held:
@@ -98,8 +98,8 @@ class Crowd:
                     self.wrong.append(f"it may be {staleness} seconds behind")
                 await asyncio.sleep(0)  # what asks nobody waits for nobody
 
-    async def revoke(self) -> None:
-        while time.monotonic() < self._ends:
+    async def revoke(self, until: float | None = None) -> None:
+        while time.monotonic() < (until or self._ends):
             await asyncio.sleep(self.chance.random() * 0.02)
             if not self.held:
                 continue

@@ -208,6 +208,15 @@ ON_THE_WIRE = {
 }
 
 
+# What the server answers, and no patience mends.
+MISCONFIGURED = {
+    "password changed",
+    "NOPERM: nothing allowed",
+    "NOAUTH",
+    "WRONGPASS",
+    "an error nobody knows",
+    "another type of reply",
+}
 # What a node of a Cluster cannot be, or where it takes its time for reasons of its own.
 NOT_OF_NODES = {
     "connections refused",
@@ -294,7 +303,10 @@ async def test_fault(server, name, where, caplog, record_property):
     assert "good" not in caplog.text
     assert states.count("unavailable") == states.count("available")
     assert states.count("not_revoking") == states.count("revoking")
+    assert states.count("misconfigured") == states.count("configured")
     if good == FAILS:
-        assert "unavailable" in states
+        assert {"unavailable", "misconfigured"} & {*states}
+    if name in MISCONFIGURED:
+        assert "unavailable" not in states
     if where == "server":
         record_property("fault", row(name, first, statistics.median(checks), recovery))

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from async_jwt.errors import StoreUnavailableError
+from async_jwt.stores import TokenRef
 from async_jwt.stores.redis import RedisStore
 from tests.contract.conftest import QuartHarness
+from tests.faults.crowd import comes
+from tests.faults.wire import READS, Wire
 
 pytestmark = pytest.mark.asyncio
 
@@ -70,4 +73,86 @@ async def test_allow_is_no_way_around_a_revocation_that_is_known(durable_server)
     token = await app.mint()
     await app.jwt.revoke_user("alice")
     assert (await app.call(token=token)).status == 401
+    await store.close()
+
+
+REFUSALS = {
+    "NOPERM": (b"-NOPERM this user has no permissions\r\n", "give its user the rights"),
+    "WRONGTYPE": (
+        b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n",
+        "another prefix",
+    ),
+    "NOAUTH": (b"-NOAUTH Authentication required.\r\n", "the user and the password"),
+    "unknown command": (b"-ERR unknown command 'MGET'\r\n", "Redis 6.2 or newer"),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_what_a_server_refuses_is_no_outage_that_lets_pass(durable_server, caplog, refusal):
+    reply, fix = REFUSALS[refusal]
+    async with Wire(durable_server.port).open() as wire:
+        store = RedisStore(f"{wire.url}?on_outage=allow&deadline=5")
+        app = QuartHarness(store=store)
+        token = await app.mint()
+        assert (await app.call(token=token)).status == 200
+        caplog.clear()
+        wire.says = (READS, reply)
+        for _ in range(3):
+            answer = await app.call(token=token)
+            assert (answer.status, answer.code) == (503, "store_unavailable")
+        assert not store.status().available
+        assert "MGET" in store.status().problem
+        (record,) = caplog.records
+        assert record.event == "store_misconfigured"
+        assert fix in record.getMessage()
+        wire.heal()
+        assert (await app.call(token=token)).status == 200, "no breaker is to be waited for"
+        assert store.status().available
+        await store.close()
+
+
+async def test_a_server_that_came_back_to_refuse_is_no_outage_either(durable_server):
+    """While the breaker is open, its probe finds a server that answers."""
+    async with Wire(durable_server.port).open() as wire:
+        store = RedisStore(f"{wire.url}?on_outage=allow&deadline=0.2")
+        app = QuartHarness(store=store)
+        token = await app.mint()
+        wire.swallows = True
+        assert (await app.call(token=token)).status == 200, "an outage, and allowed"
+        wire.heal()
+        wire.says = (READS, REFUSALS["NOPERM"][0])
+        wire.drop()
+        await comes(
+            lambda: (store.status().problem or "").startswith("The revocation store refuses"), "no probe"
+        )
+        assert (await app.call(token=token)).status == 503
+        wire.heal()
+        assert (await app.call(token=token)).status == 200
+        await store.close()
+
+
+async def test_one_clients_text_opens_no_breaker(durable_server):
+    store = RedisStore(f"{durable_server.url}?on_outage=allow&deadline=5")
+    app = QuartHarness({"PROPAGATE_EXCEPTIONS": True}, store=store)
+    token, revoked = await app.mint(), await app.mint("eve")
+    await app.jwt.revoke_user("eve")
+    for claim, text in (("jti", "\ud800"), ("sid", "\ud800"), ("sub", "\ud800"), ("jti", "x" * 70_000)):
+        claims = {"sub": "mallory", "type": "access", "jti": "1", claim: text}
+        with pytest.raises(ValueError, match="must be text"):
+            await app.jwt.revoke_token(claims)
+        ref = TokenRef("mallory", "1", None, None, 0.0, None)
+        ref = ref._replace(**{"identity" if claim == "sub" else claim: text})
+        for call in (store.check, store.look_session, store.revoke_token):
+            with pytest.raises(ValueError, match="must be text"):
+                await call(ref)
+    for call in (store.find_session, lambda sid: store.revoke_session(sid, None)):
+        with pytest.raises(ValueError, match="must be text"):
+            await call("\ud800")
+    assert store.status().available
+    assert (await app.call(token=token)).status == 200
+    assert (await app.call(token=revoked)).status == 401
+    line = store._ledger._routes._recent[1].at("00")
+    with pytest.raises(ValueError, match="UTF-8"):
+        await line.ask("GET", "\ud800")
+    assert not line.is_out
     await store.close()

@@ -9,7 +9,7 @@ from contextvars import Context
 from typing import Any
 
 from async_jwt.errors import StoreUnavailableError
-from async_jwt.stores.redis.outage import OutageError
+from async_jwt.stores.redis.outage import OutageError, RefusedError
 
 __all__ = ["Breaker"]
 
@@ -98,6 +98,8 @@ class Breaker:
     async def _ask(self) -> None:
         try:
             await self._probe()
+        except RefusedError:
+            pass  # it answers: what it refuses is no outage
         except StoreUnavailableError:
             return
         for probe in self.stop() - {asyncio.current_task()}:

@@ -6,14 +6,28 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar, cast
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    DataError,
+    NoScriptError,
+    ResponseError,
+)
 
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.redis.breaker import Breaker
 from async_jwt.stores.redis.deadline import Deadline
 from async_jwt.stores.redis.lua import Script
 from async_jwt.stores.redis.options import Options
-from async_jwt.stores.redis.outage import OutageError, RefusedError, name_of, one_of_ones_own, refusal
+from async_jwt.stores.redis.outage import (
+    OutageError,
+    RefusedError,
+    is_not_now,
+    misconfiguration,
+    name_of,
+    one_of_ones_own,
+    refusal,
+)
 from async_jwt.stores.redis.pool import Command, Pool, Talk
 from async_jwt.stores.redis.reads import Reads, Values
 from async_jwt.stores.redis.state import State
@@ -103,8 +117,8 @@ class Line:
             elif _are_values(values, len(group)):
                 found.update(zip(group, values, strict=True))
             else:
-                self._breaker.trip(_ELSE, began)
-                raise OutageError(_ELSE)
+                raise self._misconfigured("MGET", "another type of reply")
+        self._state.misconfigured(self.name, None)
         if self._state.is_out and not self._breaker.is_open:
             self._state.answered(self)  # what another loop saw, which has ended since
         return [found[key] for key in keys]
@@ -199,6 +213,7 @@ class Line:
 
         Raises:
             OutageError: the server did not answer in time; RefusedError if it refused the connection.
+            ValueError: a command cannot be written.
             StoreUnavailableError: this process was too busy to hear an answer.
         """
         began = asyncio.get_running_loop().time()
@@ -209,6 +224,11 @@ class Line:
                 return await self._pool.send(commands)
         except ResponseError as problem:
             raise refusal(problem) from problem
+        except (AuthenticationError, AuthorizationError) as problem:
+            kind = name_of(problem)
+            raise self._misconfigured(commands[0][0], kind) from problem
+        except (UnicodeError, DataError) as problem:  # before a byte was sent: the caller's text
+            raise ValueError("The revocation store takes text that UTF-8 can hold") from problem
         except StoreUnavailableError:  # ours: sentinels that could not be heard
             raise
         except Exception as problem:  # a garbled reply may raise anything
@@ -257,16 +277,21 @@ class Line:
                 if isinstance(reply, RefusedError) and not _is_of_a_slot(reply):
                     raise reply
         except RefusedError as problem:
+            if not is_not_now(problem.kind):
+                raise self._misconfigured("MGET", problem.kind) from problem
             self._breaker.trip(problem.detail, began)  # whoever cannot read cannot check
             raise OutageError(problem.detail) from problem
         return replies
 
+    def _misconfigured(self, command: Any, kind: str) -> RefusedError:
+        """A refusal that is no outage: the server answers, and everybody is refused until it is put right."""
+        problem = misconfiguration(command, kind)
+        self._state.misconfigured(self.name, problem)
+        return RefusedError(problem, kind)
+
     async def _probe(self, probe: Callable[[Line], Awaitable[None]]) -> None:
         await self._pool.drop()  # a server that does not answer may have left them all open
         await probe(self)
-
-
-_ELSE = "The revocation store answers something else than what it is asked"
 
 
 def _is_of_a_slot(problem: RefusedError) -> bool:

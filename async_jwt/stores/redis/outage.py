@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from redis.exceptions import ResponseError
 
 from async_jwt.errors import StoreUnavailableError
 
-__all__ = ["OutageError", "RefusedError", "name_of", "one_of_ones_own", "refusal", "settled"]
+__all__ = [
+    "OutageError",
+    "RefusedError",
+    "is_not_now",
+    "misconfiguration",
+    "name_of",
+    "one_of_ones_own",
+    "refusal",
+    "settled",
+]
 
 T = TypeVar("T")
 
@@ -29,6 +38,31 @@ class RefusedError(StoreUnavailableError):
     def __init__(self, detail: str, kind: str = "") -> None:
         super().__init__(detail)
         self.kind = kind
+
+
+_NOT_NOW = frozenset(
+    {"BUSY", "BusyLoadingError", "ClusterDownError", "LOADING", "MasterDownError", "TryAgainError"}
+)
+_FIXES = {
+    "AuthenticationError": "correct the user and the password in JWT_STORE_URI",
+    "AuthorizationError": "correct the user and the password in JWT_STORE_URI",
+    "NoPermissionError": "give its user the rights that the operations guide lists",
+    "WRONGTYPE": "something else writes at its keys: set another prefix, or give it a database of its own",
+    "MovedError": "it is a node of a Cluster: write redis+cluster:// in JWT_STORE_URI",
+}
+
+
+def is_not_now(kind: str) -> bool:
+    """Whether a server's error says that it will answer later, not that something is set up wrongly."""
+    return kind in _NOT_NOW
+
+
+def misconfiguration(command: Any, kind: str) -> str:
+    """What to say of a check that a server refuses: the command, why, and the fix."""
+    fix = _FIXES.get(
+        kind, "Redis 6.2 or newer, or Valkey, is needed, and nothing between that changes commands"
+    )
+    return f"The revocation store refuses {command} ({kind}): {fix}"
 
 
 def one_of_ones_own(problem: BaseException | None) -> StoreUnavailableError:

@@ -40,6 +40,7 @@ class State:
         self.is_out: bool = False
         self._said_junk = False
         self._write_problems: dict[str, str] = {}  # by the server's name
+        self._read_problems: dict[str, str] = {}
         self._refused = 0
         self._let_through = 0
         self._losses = 0
@@ -51,9 +52,9 @@ class State:
         """As it stands."""
         server = self._server
         return StoreStatus(
-            available=not self.is_out,
+            available=not self.is_out and not self._read_problems,
             since=self._since,
-            problem=self._why if self.is_out else next(iter(self._write_problems.values()), None),
+            problem=self._problem(),
             refused=self._refused,
             let_through=self._let_through,
             data_losses=self._losses,
@@ -62,6 +63,11 @@ class State:
             read_only=None if server is None else server.read_only,
             clock_ahead=None if server is None else server.clock_ahead,
         )
+
+    def _problem(self) -> str | None:
+        if self.is_out:
+            return self._why
+        return next(iter([*self._read_problems.values(), *self._write_problems.values()]), None)
 
     def refuse(self) -> None:
         """A call was not answered."""
@@ -109,6 +115,29 @@ class State:
                 "requests are refused with 503 until the key is removed",
                 extra={"event": "store_junk"},
             )
+
+    def misconfigured(self, name: str, problem: str | None) -> None:
+        """Note that a server refuses checks for a reason of ours, or no longer (None).
+
+        The first and the last are logged and told.
+        """
+        if problem is None and not self._read_problems:
+            return  # as nearly always
+        before = bool(self._read_problems)
+        if problem is not None:
+            self._read_problems[name] = problem
+        else:
+            self._read_problems.pop(name, None)
+        if bool(self._read_problems) == before:
+            return
+        self._since = system_clock()
+        if problem is not None:
+            event = {"event": "store_misconfigured"}
+            log.error("%s. Until then, requests are refused with 503", problem, extra=event)
+            self._tell("misconfigured", problem)
+        else:
+            log.warning("The revocation store accepts checks again", extra={"event": "store_configured"})
+            self._tell("configured", "")
 
     def writing(self, name: str, problem: str | None) -> None:
         """A server refused to change something, or changed it (None). Told of the first and the last."""

@@ -18,6 +18,7 @@ from async_jwt.stores.contract import (
     TokenRef,
     bucket_of,
     bucket_of_sid,
+    refuse_odd_texts,
     text_of,
 )
 from async_jwt.stores.redis.layout import lives
@@ -117,6 +118,7 @@ class RedisStore:
         return found.stamp
 
     async def check(self, ref: TokenRef) -> bool:
+        refuse_odd_texts(ref)
         answer = self._ledger.mirrored(ref)
         if answer is not None:
             return answer
@@ -132,12 +134,14 @@ class RedisStore:
     async def revoke_token(self, ref: TokenRef) -> None:
         if ref.jti is None:
             raise ValueError("A token without a jti cannot be revoked by itself: revoke its session or user")
+        refuse_odd_texts(ref)
         bucket, key = bucket_of(ref.identity), self._layout.token(ref.identity, ref.jti)
         await self._to_the_end(
             self._done(self._ledger.write(bucket, REVOKE_ONE, [key], [lives(ref.expires_at), ref.jti]))
         )
 
     async def revoke_session(self, sid: str, expires_at: float | None) -> None:
+        sid = text_of(sid, "The sid")
         bucket, key = bucket_of_sid(sid), self._layout.session(sid)
         arguments = [lives(expires_at), self._layout.base(bucket), sid]
         await self._to_the_end(self._done(self._ledger.write(bucket, REVOKE_SESSION, [key], arguments)))
@@ -149,10 +153,11 @@ class RedisStore:
         await self._to_the_end(self._ledger.revoke_everything())
 
     async def look_session(self, ref: TokenRef) -> SessionView:
+        refuse_odd_texts(ref)
         return await self._counted(self._sessions.look(ref))
 
     async def find_session(self, sid: str) -> Session | None:
-        return await self._counted(self._sessions.find(sid))
+        return await self._counted(self._sessions.find(text_of(sid, "The sid")))
 
     async def put_session(
         self,
