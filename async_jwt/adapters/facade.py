@@ -31,10 +31,15 @@ from async_jwt.core.run import refuse_coroutine
 from async_jwt.core.settings import Settings
 from async_jwt.errors import (
     ConfigurationError,
+    ExpiredTokenError,
     HookError,
+    ImmatureTokenError,
+    JWTDecodeError,
     JWTExtendedException,
     NoAuthorizationError,
+    RevokedTokenError,
     TokenReusedError,
+    UserLookupError,
 )
 from async_jwt.manager import EXTENSION
 from async_jwt.operations import Operations
@@ -236,7 +241,9 @@ class PublicAPI(Operations):
             if isinstance(error, TokenReusedError):
                 await self._tell_reused(error)
             record.forget()  # whatever an earlier check found: error handlers, sockets and streams go on
-            raise await self._refusal(binding, error) from error
+            may_take = record.location == "cookies" and not view.is_websocket
+            dead = _dead_cookies(error, policy) if may_take else ()
+            raise await self._refusal(binding, error, dead) from error
         except BaseException:  # a hook that failed, or a time limit around the check
             record.forget()
             raise
@@ -278,8 +285,16 @@ class PublicAPI(Operations):
         """
         return await self._refusal(app.extensions[EXTENSION], error)
 
-    async def _refusal(self, binding: Binding, error: JWTExtendedException) -> JWTExtendedException:
-        """The error as one that carries its response."""
+    async def _refusal(
+        self, binding: Binding, error: JWTExtendedException, dead: Collection[bool] = ()
+    ) -> JWTExtendedException:
+        """The error as one that carries its response, which takes dead cookies away.
+
+        Args:
+            binding: the application.
+            error: why the request is refused.
+            dead: the cookies that can no longer be of use: False for the access token's, True for the other.
+        """
         binding.note_refusal(error)
         held: Mapping[str, Any] = getattr(error, "jwt_data", {})
         # Whoever has no token yet is no news.
@@ -293,6 +308,7 @@ class PublicAPI(Operations):
         if response is None:
             settings = binding.realm().settings
             response = self._framework.respond(binding.app, answer_to(error, settings))
+        self._take_away(response, dead, binding.realm().settings)
         held = getattr(error, "jwt_data", {})
         identity = held.get(binding.realm().settings.identity_claim)
         await notify(
@@ -554,6 +570,14 @@ class PublicAPI(Operations):
         )
         _werkzeug.put_cookies(response, cookies, uncached=not realm.settings.is_compat)
 
+    @staticmethod
+    def _take_away(response: Any, dead: Collection[bool], settings: Settings) -> None:
+        """Take cookies away that would only be refused again, unless the response sets some itself."""
+        cookies = [cookie for refresh in dead for cookie in cookies_to_unset(settings, refresh=refresh)]
+        names = [cookie.name for cookie in cookies]
+        if cookies and not settings.is_compat and not _werkzeug.has_cookies(response, names):
+            _werkzeug.put_cookies(response, cookies, uncached=True)
+
     def _look_at_login(self, settings: Settings) -> None:
         """Refuse to sign a browser in because another site sent it here, as somebody whom that site chose.
 
@@ -614,6 +638,16 @@ async def _observed(realm: Realm, view: RequestView, policy: Policy, record: Rec
         if found is not None:
             act.details = {"location": found.location, "type": kind_of(found.type)}
         return loads
+
+
+def _dead_cookies(error: JWTExtendedException, policy: Policy) -> tuple[bool, ...]:
+    """Which token cookies a refusal makes useless. A browser that kept them would be refused for ever."""
+    if isinstance(error, TokenReusedError):
+        return False, True  # its session is over
+    is_dead = isinstance(error, RevokedTokenError | UserLookupError | JWTDecodeError)
+    # An expired one may have been replaced by another tab meanwhile, and leaves the browser by its Max-Age.
+    may_change = isinstance(error, ImmatureTokenError | ExpiredTokenError)
+    return (policy.refresh,) if is_dead and not may_change else ()
 
 
 def _are_one_session(access: TokenRef, refresh: TokenRef) -> bool:

@@ -125,6 +125,7 @@ class Record:
             very token. It stays through refusals: what the request makes for itself rests on it.
         has_revoked: whether the request revoked anything.
         refusal: why the last check failed; None after one that passed.
+        location: where the last check found a token; None where it found none.
         known: what is known of each token, by its text.
     """
 
@@ -134,6 +135,7 @@ class Record:
         self.rests_on: Success | None = None
         self.has_revoked: bool = False
         self.refusal: JWTExtendedException | None = None
+        self.location: str | None = None
         self.known: dict[str, _Facts] = {}
 
     def passes(self, success: Success | None, *, revocation_checked: bool) -> None:
@@ -169,6 +171,7 @@ async def authenticate(
         Exception: a hook of the application failed.
     """
     settings, hooks = realm.settings, realm.hooks
+    record.location = None
     try:
         token, location = find(view, policy, settings) or await find_in_body(view, policy, settings)
     except NoAuthorizationError:
@@ -176,6 +179,7 @@ async def authenticate(
             raise
         record.passes(None, revocation_checked=False)
         return False
+    record.location = location
     if csrf and location == "cookies" and settings.is_compat:
         await _check_csrf_is_sent(view, policy, settings)
     facts, now = record.known.get(token), realm.clock()

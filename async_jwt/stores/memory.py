@@ -297,6 +297,10 @@ def _outlives(ref: TokenRef, cutoff: _Cutoff, made_under: int | None) -> bool:
 def _parse(stamp: str) -> tuple[int, int] | None:
     """The generations of everybody and of the user in a stamp; None for one of no store."""
     parts = stamp.split(".")
-    if len(parts) == 3 and all(part.isascii() and part.isdigit() and len(part) < 20 for part in parts[1:]):
+    if (
+        len(parts) == 3
+        and parts[0] == "m"
+        and all(part.isascii() and part.isdigit() and len(part) < 20 for part in parts[1:])
+    ):
         return int(parts[1]), int(parts[2])
     return None

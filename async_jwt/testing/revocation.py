@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import time
 from typing import Any, Final
 
@@ -186,6 +187,20 @@ async def stamps_of_nobody_open_no_door(store: Store) -> None:
         )
 
 
+async def stamps_of_another_state_open_no_door(store: Store) -> None:
+    """The stamp of another store, or of a later state than this store's, outlives no revocation.
+
+    A database that was emptied begins with low generations again: tokens of before must not count as newer.
+    """
+    token = await new_token(store)
+    await store.revoke_user(token.identity)
+    stamp = await store.stamp(token.identity)
+    epoch, dot, rest = stamp.partition(".")
+    others = (f"other{dot}{rest}", f"other{dot}{re.sub('[0-9]', '9', rest)}", f"x{epoch}{dot}{rest}")
+    for other in others:
+        await expect_dead(store, token._replace(gen=other), "a token of a revoked user, of another store")
+
+
 async def revocations_are_never_shortened(store: Store) -> None:
     """Revoking again, for less long, changes nothing."""
     sid, other = new_sid("somebody"), new_sid("somebody")
@@ -314,6 +329,7 @@ store_contract: Final[tuple[Promise, ...]] = (
     nothing_dead_is_kept_alive,
     tokens_without_a_stamp_go_by_their_time,
     stamps_of_nobody_open_no_door,
+    stamps_of_another_state_open_no_door,
     revocations_are_never_shortened,
     any_text_is_a_name,
     revocations_at_the_same_time_all_hold,

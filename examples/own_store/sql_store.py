@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -60,6 +61,8 @@ def _name(kind: str, text: str | None) -> str:
 
 
 EVERYBODY = _name("everybody", "")
+EPOCH = _name("epoch", "")
+"""The row whose `keep` names this database's time."""
 
 
 class SQLStore:
@@ -72,7 +75,7 @@ class SQLStore:
         self._insert = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[engine.dialect.name]
 
     async def start(self) -> None:
-        await self._do(lambda db: db.run_sync(metadata.create_all))
+        await self._do(self._begin)
 
     async def close(self) -> None:
         if self._tasks:
@@ -82,7 +85,7 @@ class SQLStore:
     async def stamp(self, identity: str) -> str:
         found = await self._do(lambda db: self._cutoffs(db, identity))
         generations = [found[name].generation if name in found else 0 for name in _both(identity)]
-        return "sql.{}.{}".format(*generations)
+        return f"{found[EPOCH].keep}.{generations[0]}.{generations[1]}"
 
     async def check(self, ref: TokenRef) -> bool:
         return await self._do(lambda db: self._counts(db, ref))
@@ -101,14 +104,29 @@ class SQLStore:
     async def revoke_everything(self) -> None:
         await self._do(lambda db: self._raise(db, "", EVERYBODY, None))
 
+    async def _begin(self, db: AsyncConnection) -> None:
+        """Make the tables, and name this database's time: generations of another one say nothing here."""
+        await db.run_sync(metadata.create_all)
+        values = {
+            "generation": 0,
+            "raised_at": 0.0,
+            "keep": secrets.token_urlsafe(9),
+            "kept_from": 0,
+            "kept_since": 0.0,
+        }
+        await db.execute(self._insert(cutoffs).values(name=EPOCH, **values).on_conflict_do_nothing())
+
     async def _counts(self, db: AsyncConnection, ref: TokenRef) -> bool:
         own = {_name("jti", ref.jti), _name("sid", ref.sid)} - {""}
         if own and (await db.execute(sa.select(revoked.c.name).where(revoked.c.name.in_(own)))).first():
             return False
         found = await self._cutoffs(db, ref.identity)
+        epoch = found.pop(EPOCH).keep
         parts = (ref.gen or "").split(".")
-        if ref.gen is not None and not (len(parts) == 3 and all(map(_is_number, parts[1:]))):
-            return not found  # a stamp that is none
+        if ref.gen is not None and not (
+            len(parts) == 3 and parts[0] == epoch and all(map(_is_number, parts[1:]))
+        ):
+            return not found  # a stamp that is none, or of another store or database
         for place, name in enumerate(_both(ref.identity), start=1):
             cutoff = found.get(name)
             if cutoff is None:
@@ -122,7 +140,8 @@ class SQLStore:
         return True
 
     async def _cutoffs(self, db: AsyncConnection, identity: str) -> dict[str, sa.Row]:
-        rows = await db.execute(sa.select(cutoffs).where(cutoffs.c.name.in_(_both(identity))))
+        names = (*_both(identity), EPOCH)
+        rows = await db.execute(sa.select(cutoffs).where(cutoffs.c.name.in_(names)))
         return {row.name: row for row in rows}
 
     async def _raise(self, db: AsyncConnection, identity: str, name: str, keep: TokenRef | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from async_jwt.errors import JWTDecodeError
@@ -371,3 +373,70 @@ async def test_csrf_values_are_compared_in_one_encoding(harness):
     else:
         assert await posted(h, token, X_CSRF_TOKEN=in_utf8) == 200
         assert await posted(h, token, X_CSRF_TOKEN="caf\u00e9") == 401
+
+
+def taken_away(answer):
+    """The cookies that an answer takes from a browser."""
+    return {name for name, line in answer.cookies.items() if "Expires=Thu, 01 Jan 1970" in line}
+
+
+async def test_dead_cookies_are_taken_away(harness, clock):
+    """A browser that keeps them sends them again, and is refused again."""
+    h = harness({**SITE, "JWT_COOKIE_CSRF_PROTECT": False, "JWT_REFRESH_GRACE": 0}, clock=clock)
+    h.jwt.user_lookup_loader(lambda _header, claims: None if claims["sub"] == "gone" else claims["sub"])
+
+    @h.api.jwt_required(refresh=True)
+    async def rotate():
+        return {"token": (await h.api.rotate_refresh_token()).refresh_token}
+
+    h.view("/rotate", rotate)
+    revoked, gone = await h.mint(), await h.mint("gone")
+    await h.jwt.revoke_token(revoked)
+    for token in ("garbage", revoked, gone, f"{revoked[:-4]}AAAA"):
+        answer = await h.call(cookies={"access_token_cookie": token})
+        assert (answer.status, taken_away(answer)) == (401, {"access_token_cookie"}), token
+        assert answer.headers["Cache-Control"] == "no-store"
+    answer = await h.call("/refresh", cookies={"refresh_token_cookie": "garbage"})
+    assert taken_away(answer) == {"refresh_token_cookie"}
+    pair = await h.jwt.create_token_pair("alice")
+    jar = {"refresh_token_cookie": pair.refresh_token}
+    assert (await h.call("/rotate", cookies=jar)).status == 200
+    answer = await h.call("/rotate", cookies=jar)
+    assert answer.code == "token_reused"
+    assert taken_away(answer) == {"access_token_cookie", "refresh_token_cookie"}
+
+
+async def test_cookies_that_may_be_of_use_again_stay(harness, clock):
+    """A refresh of another tab may have replaced an expired one before this answer arrives."""
+    h = harness({**SITE, "JWT_TOKEN_LOCATION": ["cookies", "headers"]}, clock=clock)
+    expired = await h.mint(expires_delta=timedelta(seconds=5))
+    clock.now += 60
+    token, refresh = await h.mint(), await h.mint_refresh()
+    early = await h.mint(additional_claims={"nbf": 2_000_000_000})
+    for call in (
+        {"method": "POST", "cookies": {"access_token_cookie": token}},  # no CSRF value
+        {"path": "/fresh", "cookies": {"access_token_cookie": token}},
+        {"cookies": {"access_token_cookie": refresh}},  # of another type
+        {"cookies": {"access_token_cookie": early}},
+        {"cookies": {"access_token_cookie": expired}},
+        {"token": "garbage"},  # in the header
+        {},
+    ):
+        answer = await h.call(**call)
+        assert answer.status in (401, 403)
+        assert answer.cookies == {}
+
+
+async def test_loaders_that_set_cookies_themselves_and_the_preset_are_left_alone(harness):
+    h = harness(SITE)
+
+    @h.jwt.invalid_token_loader
+    def invalid(_message):
+        response = h.framework.Response("mine", 401)
+        response.set_cookie("access_token_cookie", "mine")
+        return response
+
+    answer = await h.call(cookies={"access_token_cookie": "garbage"})
+    assert answer.cookies["access_token_cookie"].startswith("access_token_cookie=mine")
+    h = harness({"JWT_COMPAT": "flask-jwt-extended", "JWT_TOKEN_LOCATION": ["cookies"]})
+    assert (await h.call(cookies={"access_token_cookie": "garbage"})).cookies == {}

@@ -75,6 +75,26 @@ async def comes(store, ref, answer, seconds=5.0):
         await asyncio.sleep(0.002)
 
 
+async def test_forged_messages_let_nobody_in(redis_server):
+    """Who may publish on the channel names a later generation, and a session that is kept."""
+    async with mirrored(redis_server.url, deadline=5) as store:
+        server = RedisStore(redis_server.url, deadline=5)
+        ref, place = await token(server, "mallory"), bucket_of("mallory")
+        await server.revoke_user("mallory")
+        await comes(store, ref, False)
+        for number in range(200):
+            state = redis_server.does("GET", f"async_jwt:{{{place}}}:all").decode().split(" ")
+            epoch, generation, at, count, mark, former = state
+            forged = f"{10**18} {time.time():.6f} 0 0 {ref.sid}"
+            later = " ".join([epoch, generation, at, str(int(count) + 1), f"{mark}x", former])
+            message = json.dumps([place, "u", "mallory", "", forged, mark, later])
+            redis_server.does("PUBLISH", "async_jwt:feed", message)
+            await asyncio.sleep(0.001 * (number % 4))
+            assert await store.check(ref) is False
+        assert await store.check(await token(server, "mallory"))
+        await server.close()
+
+
 @pytest.mark.parametrize("most", [100_000, 1], ids=["one by one", "filter"])
 @pytest.mark.parametrize("where", ["redis_url", "cluster"])
 async def test_it_keeps_all_promises(where, most, request, is_long):

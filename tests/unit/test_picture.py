@@ -204,3 +204,47 @@ def test_tokens_of_no_store_have_to_be_asked_for():
 def test_what_is_no_entry(raw):
     with pytest.raises(ValueError):  # noqa: PT011  # of several kinds
         Entry.read(raw)
+
+
+def test_what_the_channel_says_can_revoke_and_never_the_contrary():
+    picture, place = drawn(100), bucket_of("mallory")
+    sid = place + "session"
+    token = ref("mallory", "one", sid)
+    dead = told("mallory", "u", "mallory", bucket(1), "5 1.0 5 1.0 ")
+    assert picture.apply(dead, 0.0)
+    assert says(picture, token) is False
+    # The same user, with a later generation and a session that is kept: forged, and asked for.
+    forged = told("mallory", "u", "mallory", bucket(2), f"9 1.0 0 0 {sid}")
+    assert not picture.hear(forged, 1.0)
+    assert says(picture, token) is None
+    picture.confirm(place, 0.5)
+    assert says(picture, token) is None, "the look began before it was said"
+    picture.confirm(place, 2.0)
+    assert says(picture, token) is False
+    assert picture.heard[place] == bucket(1)
+
+
+def test_the_channel_brings_no_generation_and_no_history():
+    picture, place = drawn(100), bucket_of("mallory")
+    token = ref("mallory", "one")
+    for state in (
+        bucket(1, generation=7),
+        bucket(1)._replace(raised_at=5.0),
+        bucket(1)._replace(former=("other",)),
+        bucket(1, epoch="other"),
+    ):
+        assert not picture.hear(told("mallory", "j", "one", state), 0.0)
+        assert says(picture, token) is True
+    assert not picture.hear(told("mallory", "a", "", bucket(1)), 0.0)
+    assert picture.hear(told("mallory", "j", "one", bucket(1)), 0.0)
+    assert says(picture, token) is False
+    picture.lacks(place)
+    assert not picture.hear(told("mallory", "j", "two", bucket(2)), 0.0)
+
+
+def test_the_channel_fills_no_memory():
+    picture, place = drawn(1000), bucket_of("mallory")
+    for number in range(101):
+        assert not picture.hear(Entry(place, "u", f"user {number}", -1.0, "9 1.0 0 0 ", "0", bucket(1)), 0.0)
+    assert place not in picture.heard, "the server is asked about all of it"
+    assert len(picture._doubted[place]) == 100

@@ -145,7 +145,7 @@ class Mirror:
             return
         with suppress(ValueError):  # somebody else speaks there
             entry = Entry.read(raw)
-            if not picture.apply(entry, time.monotonic()):
+            if not picture.hear(entry, time.monotonic()):
                 heard = picture.heard.get(entry.bucket)
                 if heard is not None and heard.epoch == entry.state.epoch and self._wake is not None:
                     self._wake.set()  # something was not heard
@@ -207,6 +207,8 @@ class Mirror:
             seen[name] = found
         if picture is not None:
             await self._catch_up(line, picture, seen, heard)
+            for name in seen:
+                picture.confirm(name, began)
         for name, bucket in seen.items():
             now = self._known.before(name)
             if now is not None and now.epoch == bucket.epoch:  # else a later reply said something else

@@ -22,6 +22,8 @@ _PERHAPS = 0.001
 _GROWTH = 8
 # How many states of a bucket are remembered.
 _HISTORY = 16
+# How many users of one bucket the channel can make doubtful: of more, the server is asked about all.
+_MOST_DOUBTED = 100
 # How many entries are dropped at once when their time has come.
 _SWEEP = 5000
 
@@ -86,6 +88,8 @@ class Picture:
         self._ends: dict[str, int] = {}
         self._minutes: dict[int, list[str]] = {}
         self._users: dict[str, User | None] = {}
+        # By bucket: users of whom the channel alone says that they were revoked, and when it said so.
+        self._doubted: dict[str, dict[str, float]] = {}
         # The last one takes what comes; how many it has, and may have.
         self._filters: tuple[Bloom, ...] = ()
         self._in_last = 0
@@ -167,6 +171,41 @@ class Picture:
             self.heard[entry.bucket] = state  # last: from now on it counts
         return True
 
+    def hear(self, entry: Entry, now: float) -> bool:
+        """Take what the channel says: whoever may publish there could have said it.
+
+        It can revoke a token or a session, and have the server asked about a user. Generations, and what is
+        kept, come from the server alone.
+
+        Args:
+            entry: what.
+            now: as in `add`.
+
+        Returns:
+            Whether all of it is known now. If not, the servers are to be asked for it.
+        """
+        heard, state = self.heard.get(entry.bucket), entry.state
+        if heard is None:
+            return False
+        if entry.kind == "u":
+            doubted = self._doubted.setdefault(entry.bucket, {})
+            if len(doubted) < _MOST_DOUBTED:
+                doubted[entry.id] = now
+            else:
+                self.lacks(entry.bucket)
+            return False
+        if entry.kind == "a" or state._replace(revocations=0, mark="") != heard._replace(
+            revocations=0, mark=""
+        ):
+            return False
+        return self.apply(entry, now)
+
+    def confirm(self, name: str, began: float) -> None:
+        """Forget whom the channel made doubtful before a look at the server began, which heard it all."""
+        doubted = self._doubted.get(name)
+        if doubted:
+            self._doubted[name] = {who: at for who, at in doubted.items() if at >= began}
+
     def says(self, ref: TokenRef, name: str, bucket: Bucket) -> bool | None:
         """Whether a token counts; None if that has to be asked for.
 
@@ -175,6 +214,8 @@ class Picture:
             name: the bucket of its identity.
             bucket: that bucket's state.
         """
+        if ref.identity in self._doubted.get(name, ()):
+            return None
         # In this order: it becomes a filter before these are emptied.
         ends, users, filters = self._ends, self._users, self._filters
         token = None if ref.jti is None else f"j{name}{ref.jti}"
