@@ -173,6 +173,11 @@ class KeyRing:
             raise ConfigurationError("A KeyRing needs at least one key")
 
     @property
+    def has_loader(self) -> bool:
+        """Whether its keys may change by themselves: `load` was given."""
+        return self._load is not None
+
+    @property
     def is_loading(self) -> bool:
         """Whether the loader is being asked."""
         return self._is_loading

@@ -56,12 +56,17 @@ class _FlaskView(WerkzeugView):
 def _body_of(request: Request, limit: int) -> bytes | None:
     """A request's body, or None for one beyond the limit, of which the view reads all."""
     length = request.content_length
-    if length is None and "stream" not in vars(request):  # it ends where its client says
-        start = request.stream.read(limit + 1)
+    if length is None:  # it ends where its client says
+        start = bytearray()
+        while len(start) <= limit and (part := request.stream.read(limit + 1 - len(start))):
+            start += part  # some streams read less at a time
         length = len(start)
         rest = request.stream if length > limit else BytesIO()
         request.stream = cast("BytesIO", BufferedReader(_Joined(BytesIO(start), rest)))
-    return None if length is not None and length > limit else request.get_data()
+    if length > limit:
+        return None
+    body = request.get_data()
+    return body if len(body) <= limit else None  # of a chunked one that was read before
 
 
 class _Joined(RawIOBase):

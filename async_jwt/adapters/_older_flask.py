@@ -70,7 +70,9 @@ def limited(request: Request) -> Request:
         return request
     length = request.content_length
     if length is None:  # it ends where its client says
-        start = request.stream.read(limit + 1)
+        start = bytearray()
+        while len(start) <= limit and (part := request.stream.read(limit + 1 - len(start))):
+            start += part  # some streams read less at a time
         request.stream, length = BytesIO(start), len(start)
     if length > limit:
         raise RequestEntityTooLarge

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Iterable, Sequence
+from copy import copy
 from functools import cache
 from typing import Any
 
@@ -111,6 +112,13 @@ def response_of(error: JWTExtendedException) -> Any | None:
     """The answer that an error carries, if it is a twin."""
     # An application's own subclass may have such an attribute as well.
     return getattr(error, "response", None) if getattr(error, "is_twin", False) else None
+
+
+def copy_of(response: Response) -> Response:
+    """The same answer, whose headers are its own."""
+    copied = copy(response)
+    copied.headers = response.headers.copy()
+    return copied
 
 
 def has_cookies(response: Response, names: Collection[str]) -> bool:

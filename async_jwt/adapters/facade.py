@@ -38,6 +38,7 @@ from async_jwt.errors import (
     JWTExtendedException,
     NoAuthorizationError,
     RevokedTokenError,
+    SignatureError,
     TokenReusedError,
     UserLookupError,
 )
@@ -242,7 +243,7 @@ class PublicAPI(Operations):
                 await self._tell_reused(error)
             record.forget()  # whatever an earlier check found: error handlers, sockets and streams go on
             may_take = record.location == "cookies" and not view.is_websocket
-            dead = _dead_cookies(error, policy) if may_take else ()
+            dead = _dead_cookies(error, policy, realm) if may_take and realm is not None else ()
             raise await self._refusal(binding, error, dead) from error
         except BaseException:  # a hook that failed, or a time limit around the check
             record.forget()
@@ -308,7 +309,7 @@ class PublicAPI(Operations):
         if response is None:
             settings = binding.realm().settings
             response = self._framework.respond(binding.app, answer_to(error, settings))
-        self._take_away(response, dead, binding.realm().settings)
+        response = self._without(response, dead, binding.realm().settings)
         held = getattr(error, "jwt_data", {})
         identity = held.get(binding.realm().settings.identity_claim)
         await notify(
@@ -571,12 +572,15 @@ class PublicAPI(Operations):
         _werkzeug.put_cookies(response, cookies, uncached=not realm.settings.is_compat)
 
     @staticmethod
-    def _take_away(response: Any, dead: Collection[bool], settings: Settings) -> None:
-        """Take cookies away that would only be refused again, unless the response sets some itself."""
+    def _without(response: Any, dead: Collection[bool], settings: Settings) -> Any:
+        """A response that takes dead cookies away, unless it sets them itself."""
         cookies = [cookie for refresh in dead for cookie in cookies_to_unset(settings, refresh=refresh)]
         names = [cookie.name for cookie in cookies]
-        if cookies and not settings.is_compat and not _werkzeug.has_cookies(response, names):
-            _werkzeug.put_cookies(response, cookies, uncached=True)
+        if not cookies or settings.is_compat or _werkzeug.has_cookies(response, names):
+            return response
+        response = _werkzeug.copy_of(response)  # a loader may answer with one object each time
+        _werkzeug.put_cookies(response, cookies, uncached=True)
+        return response
 
     def _look_at_login(self, settings: Settings) -> None:
         """Refuse to sign a browser in because another site sent it here, as somebody whom that site chose.
@@ -640,13 +644,15 @@ async def _observed(realm: Realm, view: RequestView, policy: Policy, record: Rec
         return loads
 
 
-def _dead_cookies(error: JWTExtendedException, policy: Policy) -> tuple[bool, ...]:
+def _dead_cookies(error: JWTExtendedException, policy: Policy, realm: Realm) -> tuple[bool, ...]:
     """Which token cookies a refusal makes useless. A browser that kept them would be refused for ever."""
     if isinstance(error, TokenReusedError):
         return False, True  # its session is over
     is_dead = isinstance(error, RevokedTokenError | UserLookupError | JWTDecodeError)
     # An expired one may have been replaced by another tab meanwhile, and leaves the browser by its Max-Age.
     may_change = isinstance(error, ImmatureTokenError | ExpiredTokenError)
+    if isinstance(error, SignatureError):  # its key may be known a moment later
+        may_change = realm.loads_keys or "decode_key" in realm.hooks
     return (policy.refresh,) if is_dead and not may_change else ()
 
 

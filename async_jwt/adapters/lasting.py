@@ -58,9 +58,9 @@ def _home(*, watch: bool) -> HomeLoop:
 
 def is_lasting_loop() -> bool:
     """Whether the caller runs on the loop that lasts, so that waiting for it would never end."""
-    if _runs_on_server():
-        return asyncio._get_running_loop() is not None  # noqa: SLF001  # the one that does not raise
-    return on_home_loop()
+    if asyncio._get_running_loop() is None:  # noqa: SLF001  # the one that does not raise
+        return False
+    return _runs_on_server() or on_home_loop()
 
 
 def run_lasting(coroutine: Coroutine[Any, Any, T], *, watch: bool = False) -> T:

@@ -101,13 +101,9 @@ def protect(blueprint: T) -> T:
     if _said(given) == _PUBLIC:
         raise ConfigurationError(f"{_name(given)} cannot be protected: it is public already")
     if _said(given) is None:
-        too_late = f"Call protect({_name(given)}) before it is registered"
-        if getattr(given, "_got_registered_once", False):  # of which Flask before 2.3 warns at most
-            raise ConfigurationError(too_late)
-        try:
-            given.record(_demand_manager)
-        except AssertionError:  # as Quart and Flask say that it is too late
-            raise ConfigurationError(too_late) from None
+        if given._got_registered_once:  # noqa: SLF001  # of which Flask before 2.3 warns at most
+            raise ConfigurationError(f"Call protect({_name(given)}) before it is registered")
+        given.record(_demand_manager)
         setattr(given, _MARKS, _PROTECTED)
     return blueprint
 

@@ -115,6 +115,10 @@ async def load_keys(ring: KeyRing, loader: Loader, clock: Clock, limit: float | 
         return
     if not ring.keys:
         raise HookError(f"The keys could not be loaded: {failure}")
+    _tell_not_loaded(failure)
+
+
+def _tell_not_loaded(failure: str) -> None:
     event = {"event": "keys_not_loaded"}
     log.error(
         "The keys could not be loaded again (%s): those loaded before stay in use", failure, extra=event
@@ -141,7 +145,11 @@ async def refresh(ring: KeyRing, clock: Clock, limit: float | None, *, unknown: 
         await load_keys(ring, loader, clock, limit)
         return
     if loader is not None:
-        await in_background(partial(load_keys, ring, loader, clock, limit))
+        try:
+            await in_background(partial(load_keys, ring, loader, clock, limit))
+        except RuntimeError as problem:  # no thread can be started now: a later request tries again
+            ring.end_load()
+            _tell_not_loaded(str(problem))
     elif has_keys and not (unknown and ring.is_loading):
         return
     ended = ring.awaited_load(holds_thread=is_stepped())

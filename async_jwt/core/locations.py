@@ -149,7 +149,7 @@ def _single(parts: list[str], settings: Settings) -> str:
         raise InvalidHeaderError(f"Bad {name} header. Expected '{name}: {scheme} <JWT>'")
     if parts[0] in ("null", "undefined") and not settings.is_compat:
         raise InvalidHeaderError(
-            f"The {name} header holds '{scheme} {parts[0]}', which is no token: leave the header out"
+            f"The {name} header holds '{scheme} {parts[0]}', which is not a token: leave the header out"
         )
     return parts[0]
 

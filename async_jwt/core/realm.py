@@ -86,8 +86,13 @@ class Realm:
 
     @property
     def needs_loop(self) -> bool:
-        """Whether a check needs an event loop that lasts."""
-        return self._waits or self.hooks.any_async()
+        """Whether a check needs an event loop that lasts: keys are loaded in the background, too."""
+        return self._waits or self.loads_keys or self.hooks.any_async()
+
+    @property
+    def loads_keys(self) -> bool:
+        """Whether the ring asks a loader for keys."""
+        return self.settings.key_folder is not None or (self._ring is not None and self._ring.has_loader)
 
     async def ask(self, name: str, *args: Any) -> Any:
         """What a registered hook answers; None where there is no such hook.

@@ -355,10 +355,14 @@ def _slots(kept: RunVar[anyio.CapacityLimiter], count: int) -> anyio.CapacityLim
 
 
 async def in_background(work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-    """Begin something that raises nothing and that the caller need not wait for."""
+    """Begin something that raises nothing and that the caller need not wait for.
+
+    Raises:
+        RuntimeError: no thread can be started.
+    """
     waiter = _waiter.get()
     if waiter is not None:  # a plain view's own thread
-        call = partial(copy_context().run, step, work(), waiter)
+        call = partial(copy_context().run, lambda: step(work(), waiter))
         threading.Thread(target=call, name="async_jwt-background", daemon=True).start()
         return
     try:

@@ -68,21 +68,32 @@ def _judged(key: str, known: Mapping[str, bool], *, is_compat: bool) -> Unknown 
         return Unknown(key, f"Nothing reads {key} any more: {_FORMER[key]}")
     near = None if _is_derived(key, known) else _nearest(key, known)
     if near is not None:
-        return Unknown(key, f"{key} is no setting. Did you mean {near}? {own}", known[near] or not is_compat)
+        return Unknown(
+            key, f"{key} is not a setting. Did you mean {near}? {own}", known[near] or not is_compat
+        )
     return Unknown(key, f"Nothing reads {key}. {own}") if key.startswith("JWT_") else None
 
 
 def _is_derived(key: str, known: Collection[str]) -> bool:
-    """Whether it is a known name and more, as applications name their own: JWT_ALGORITHMS, ..._MINUTES."""
-    if key.endswith("S") and key[:-1] in known:
+    """Whether it is a known name and more, as applications name theirs: JWT_ALGORITHMS, JWT_SECRET_KEY2."""
+    if (key.endswith("S") and key[:-1] in known) or key.rstrip("0123456789") in known:
         return True
     return any(key.startswith(f"{name}_") and key[len(name) + 1 :].strip("_") for name in known)
 
 
 def _nearest(key: str, known: Collection[str]) -> str | None:
     near = [name for name in known if abs(len(name) - len(key)) <= _ERRORS]
-    distance, name = min(((_distance(key, name), name) for name in near), default=(_ERRORS + 1, ""))
+    distances = ((_distance(key, name), name) for name in near if not _has_another_word(key, name))
+    distance, name = min(distances, default=(_ERRORS + 1, ""))
     return name if distance <= _ERRORS else None
+
+
+def _has_another_word(key: str, name: str) -> bool:
+    """Whether a whole word differs, which is no typing error: KID and KEY, MIN and MAX."""
+    words = list(zip(key.split("_"), name.split("_"), strict=False))
+    if key.count("_") != name.count("_"):
+        return False  # one between two words was typed or left out
+    return any(2 * _distance(one, other) >= max(len(one), len(other), 1) for one, other in words)
 
 
 def _distance(one: str, other: str) -> int:

@@ -85,7 +85,7 @@ PLANTED = {
     ),
     "a setting that is misspelled where nobody refuses it": (
         {"JWT_ACCES_TOKEN_EXPIRES": 60, "JWT_COMPAT": "flask-jwt-extended", "JWT_COOKIE_SECURE": True},
-        "warning  JWT_ACCES_TOKEN_EXPIRES: JWT_ACCES_TOKEN_EXPIRES is no setting",
+        "warning  JWT_ACCES_TOKEN_EXPIRES: JWT_ACCES_TOKEN_EXPIRES is not a setting",
         'Did you mean JWT_ACCESS_TOKEN_EXPIRES? If it is your own, set JWT_IGNORED_SETTINGS = ["JWT_ACCES_TOKEN_EXPIRES"]',
     ),
     "refresh tokens for a hundred years": (

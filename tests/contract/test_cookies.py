@@ -6,7 +6,9 @@ from datetime import timedelta
 
 import pytest
 
+from async_jwt import Key, KeyRing
 from async_jwt.errors import JWTDecodeError
+from tests.conftest import SECRET
 
 pytestmark = pytest.mark.asyncio
 
@@ -440,3 +442,25 @@ async def test_loaders_that_set_cookies_themselves_and_the_preset_are_left_alone
     assert answer.cookies["access_token_cookie"].startswith("access_token_cookie=mine")
     h = harness({"JWT_COMPAT": "flask-jwt-extended", "JWT_TOKEN_LOCATION": ["cookies"]})
     assert (await h.call(cookies={"access_token_cookie": "garbage"})).cookies == {}
+
+
+async def test_cookies_whose_key_may_be_known_a_moment_later_stay(harness):
+    """Where a ring loads its keys, or a loader returned none."""
+    strange = await harness({"JWT_SECRET_KEY": "of another deployment, " * 2}).mint()
+    ring = KeyRing(load=lambda: [Key(SECRET, "HS256")], loaded_sign=True, loaded_secrets=True)
+    answer = await harness(SITE, keys=ring).call(cookies={"access_token_cookie": strange})
+    assert (answer.code, answer.cookies) == ("token_invalid", {})
+    h = harness(SITE)
+    answer = await h.call(cookies={"access_token_cookie": strange})
+    assert taken_away(answer) == {"access_token_cookie", "csrf_access_token"}
+    h.jwt.decode_key_loader(lambda _header, _claims: None)
+    assert (await h.call(cookies={"access_token_cookie": strange})).cookies == {}
+
+
+async def test_a_response_that_loaders_share_keeps_no_cookies(harness):
+    h = harness({"JWT_TOKEN_LOCATION": ["cookies", "headers"], "JWT_COOKIE_CSRF_PROTECT": False})
+    denied = h.framework.Response("denied", 401)
+    h.jwt.invalid_token_loader(lambda _message: denied)
+    h.jwt.unauthorized_loader(lambda _message: denied)
+    assert taken_away(await h.call(cookies={"access_token_cookie": "garbage"})) == {"access_token_cookie"}
+    assert (await h.call()).cookies == {}

@@ -29,7 +29,7 @@ from async_jwt.errors import (
     SignatureError,
 )
 from tests.conftest import SECRET
-from tests.contract.conftest import NEEDS_QUART
+from tests.contract.conftest import NEEDS_QUART, FlaskASGIHarness
 from tests.contract.conftest import quart_adapter as quart
 from tests.unit.keys import PRIVATE_PEMS, PUBLIC_PEMS
 
@@ -525,3 +525,83 @@ def test_chunked_json_in_flask_too(api, size):
     found = app.test_client().post("/echo", input_stream=stream, environ_overrides=given).json
     assert (found["length"], found["who"]) == (len(body), "alice" if size == 10 else None)
     assert found["read"] <= max(4096 + 1, len(body) if size == 10 else 0)
+
+
+@pytest.mark.parametrize(
+    ("size", "status", "who"), [(10, 200, "alice"), (8_000, 200, None), (20_000, 413, None)]
+)
+def test_a_chunked_json_body_is_searched_up_to_a_limit_and_stays_readable(size, status, who):
+    """WSGI servers that know where it ends say so (`wsgi.input_terminated`)."""
+    app = flask.Flask("tests")
+    app.config.update(
+        JWT_SECRET_KEY=SECRET,
+        JWT_TOKEN_LOCATION=["json"],
+        JWT_MAX_JSON_BYTES=4096,
+        MAX_CONTENT_LENGTH=10_000,
+    )
+    jwt = flask_sync.JWTManager(app)
+
+    @app.post("/echo")
+    @flask_sync.jwt_required(optional=True)
+    def echo():
+        return {"length": len(flask.request.get_data()), "who": flask_sync.get_jwt_identity()}
+
+    class Halting(io.BytesIO):
+        def read(self, size=-1):
+            return super().read(min(size, 1000) if size >= 0 else size)
+
+    body = json.dumps({"access_token": jwt.create_access_token("alice"), "n": "x" * size}).encode()
+    answer = app.test_client().post(
+        "/echo",
+        input_stream=Halting(body),
+        content_type="application/json",
+        environ_overrides={"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"},
+    )
+    assert answer.status_code == status
+    assert status != 200 or answer.json == {"length": len(body), "who": who}
+
+
+@pytest.mark.parametrize(("size", "who"), [(10, "alice"), (8_000, None)])
+def test_a_json_body_that_was_read_before_the_check_is_searched_up_to_the_same_limit(size, who):
+    app = flask.Flask("tests")
+    app.config.update(JWT_SECRET_KEY=SECRET, JWT_TOKEN_LOCATION=["json"], JWT_MAX_JSON_BYTES=4096)
+    jwt = flask_sync.JWTManager(app)
+    app.before_request(lambda: None if flask.request.get_data() else "empty")
+
+    @app.post("/echo")
+    @flask_sync.jwt_required(optional=True)
+    def echo():
+        flask_sync.verify_jwt_in_request(optional=True)  # twice
+        return {"length": len(flask.request.get_data()), "who": flask_sync.get_jwt_identity()}
+
+    body = json.dumps({"access_token": jwt.create_access_token("alice"), "n": "x" * size}).encode()
+    for chunked in (False, True):
+        given = {"input_stream": io.BytesIO(body)} if chunked else {"data": body}
+        answer = app.test_client().post(
+            "/echo",
+            content_type="application/json",
+            environ_overrides={"wsgi.input_terminated": True},
+            **given,
+        )
+        assert answer.json == {"length": len(body), "who": who}
+
+
+@pytest.mark.asyncio
+async def test_a_plain_hook_that_turns_out_to_wait_is_refused_on_the_servers_loop():
+    """The loop could never run what it waits for; that a plain function waits is known when it was called."""
+    h = FlaskASGIHarness()
+
+    async def find():
+        await asyncio.sleep(0)
+        return "ada"
+
+    h.jwt.user_lookup_loader(lambda _header, _claims: find())
+
+    async def view():
+        with pytest.raises(RuntimeError, match="await the function of the same name"):
+            flask_sync.verify_jwt_in_request()
+        await flask_adapter.verify_jwt_in_request()
+        return {"user": flask_adapter.get_current_user()}
+
+    h.view("/both", view)
+    assert (await h.call("/both", token=await h.mint())).json == {"user": "ada"}

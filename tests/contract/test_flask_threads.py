@@ -354,3 +354,23 @@ def test_tokens_of_unknown_keys_hold_few_threads_and_none_of_known_keys(clock):
         assert len(waits) == 4, "a known key waits for nothing"
     hang.set()
     assert len(asked) == 2
+
+
+def test_what_leads_to_too_many_others_need_be_no_coroutine(make):
+    app, jwt = make()
+
+    class Again:
+        def __await__(self):
+            yield from asyncio.sleep(0).__await__()
+            return Again()
+
+    jwt.user_lookup_loader(lambda *_: Again())
+
+    @app.get("/me")
+    @flask_sync.jwt_required()
+    def me():
+        return {}
+
+    bearer = {"Authorization": f"Bearer {jwt.create_access_token('ada')}"}
+    answer = app.test_client().get("/me", headers=bearer)
+    assert (answer.status_code, answer.json["code"]) == (500, HookError.error_code)

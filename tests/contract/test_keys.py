@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
 import logging
 import socket
+import threading
+import time
 
 import jwt as pyjwt
 import pytest
@@ -16,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from async_jwt import Key, KeyRing
 from async_jwt.errors import HookError
 from tests.conftest import SECRET
-from tests.contract.conftest import however_it_runs, on_both_kinds
+from tests.contract.conftest import FlaskSyncHarness, however_it_runs, on_both_kinds
 from tests.unit.keys import PRIVATE, PRIVATE_PEMS, PUBLIC_PEMS
 from tests.unit.test_keyring import _forms as key_texts
 
@@ -370,3 +373,49 @@ async def test_own_tokens_and_those_of_another_issuer_in_one_application(harness
         await h.jwt.revoke_user("auth0|7")
     for revoked in (token, stamped):
         assert (await h.call(token=revoked)).code == "token_revoked"
+
+
+async def test_a_slow_loader_replaces_the_keys_whatever_loop_the_view_runs_on(harness, clock):
+    """Flask gives each async view an event loop that ends with it."""
+    old, new = es256(kid="old"), es256(kid="new")
+    answers = [[old], [new]]
+    ended = threading.Event()
+
+    def load():
+        if len(answers) == 1:
+            time.sleep(0.8)  # longer than a request waits
+            ended.set()
+            return answers[0]
+        return answers.pop(0)
+
+    h = harness(keys=KeyRing(load=load, loaded_sign=True, refresh=60), clock=clock)
+    token = await h.mint()
+    assert (await h.call(token=token)).status == 200
+    clock.now += 61
+    await h.call(token=token)
+    assert await asyncio.to_thread(ended.wait, 10)
+    await asyncio.sleep(0.1)
+    assert (await h.call(token=token)).code == "token_invalid"
+
+
+async def test_a_thread_that_cannot_be_started_holds_up_no_later_load(clock, monkeypatch, caplog):
+    old, new = es256(kid="old"), es256(kid="new")
+    answers = [[new], [old]]
+    h = FlaskSyncHarness(keys=KeyRing(load=answers.pop, loaded_sign=True, refresh=60), clock=clock)
+    token = await h.mint()
+    start = threading.Thread.start
+
+    def fail(thread):
+        if thread.name == "async_jwt-background":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    clock.now += 61
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        assert (await h.call(token=token)).status == 200
+    assert "can't start new thread" in caplog.text
+    clock.now += 61
+    await h.call(token=token)
+    assert answers == []
+    assert (await h.call(token=token)).code == "token_invalid"

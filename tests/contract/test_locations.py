@@ -122,7 +122,7 @@ async def test_what_a_script_without_a_token_sends(harness, text, beside):
         answer = await h.call(headers={"Authorization": f"{scheme} {text}"}, cookies=cookies)
         assert (answer.status, answer.code) == (401, "header_invalid")
         assert answer.json["msg"] == (
-            f"The Authorization header holds 'Bearer {text}', which is no token: leave the header out"
+            f"The Authorization header holds 'Bearer {text}', which is not a token: leave the header out"
         )
 
 
@@ -278,3 +278,38 @@ async def test_missing_tokens_name_every_place(harness):
     assert answer.json["msg"] == 'Missing "access_token" key in json data.'
     answer = await harness().call(headers={"Authorization": "Basic abc"})
     assert answer.json["msg"].startswith("Missing 'Bearer' type")
+
+
+@NEEDS_QUART
+@pytest.mark.parametrize(("size", "who"), [(10, "alice"), (3 * LIMIT, None)])
+async def test_a_body_whose_length_is_known_to_be_too_long_is_not_waited_for(size, who):
+    h = QuartHarness({"JWT_TOKEN_LOCATION": ["json"], "JWT_MAX_JSON_BYTES": LIMIT})
+
+    @h.api.jwt_required(optional=True)
+    async def view():
+        return {"length": len(await h.framework.request.get_data()), "who": h.api.get_jwt_identity()}
+
+    h.view("/echo", view, methods=["POST"])
+    body, headers = body_of(await h.mint(), size)
+    headers["Content-Length"] = str(len(body))
+    answer = await h.call("/echo", method="POST", data=body, headers=headers)
+    assert answer.json == {"length": len(body), "who": who}
+
+
+@NEEDS_QUART
+async def test_a_body_that_never_ends_is_a_408():
+    h = QuartHarness({"JWT_TOKEN_LOCATION": ["json"]})
+    h.app.config["BODY_TIMEOUT"] = 0.05
+    async with h.app.test_client().request(
+        "/me", method="POST", headers=Headers({"Content-Type": "application/json"})
+    ) as connection:
+        await connection.send(b'{"access_token": ')
+        await asyncio.sleep(0.2)
+    assert (await connection.as_response()).status_code == 408
+
+
+async def test_empty_elements_of_a_header_are_none(harness):
+    h = harness()
+    token = await h.mint()
+    assert (await h.call(headers={"Authorization": f"Bearer {token}, , "})).status == 200
+    assert (await h.call(headers={"Authorization": f" , Bearer {token}"})).status == 200

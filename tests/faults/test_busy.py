@@ -114,7 +114,7 @@ async def test_a_reply_that_came_while_the_loop_was_away_is_read():
     """The last slice is over, and what arrived meanwhile is one turn away."""
     loop = asyncio.get_running_loop()
     deadline = Deadline(0.05)
-    deadline.shorten(0.004)
+    deadline.shorten(0.002)
     async with deadline:
         arrived = loop.create_future()
         await asyncio.sleep(0)

@@ -190,4 +190,19 @@ async def test_a_ballot():
     assert await ballot([says(None), says(None)], 60) == []
     assert await ballot([says(60, 60)], 0.01) == []
     assert await ballot([says(1), says(2, 60)], 0.1) == [1]
+
+
+async def test_answers_that_this_process_was_too_busy_to_hear_are_no_vote(fleet, monkeypatch):
+    store = RedisStore(fleet.url, on_outage="allow")
+    monkeypatch.setattr("async_jwt.stores.redis.deadline.LONGEST", 0)
+    for sentinel in fleet.sentinels:
+        sentinel.freeze()
+    with pytest.raises(StoreUnavailableError, match="too busy"):
+        await store.check(TokenRef("alice", "jti", None, None, 0.0, None))
+    assert store.status().available
+    for sentinel in fleet.sentinels:
+        sentinel.thaw()
+    monkeypatch.undo()
+    assert await store.check(await token(store, "alice"))
+    await store.close()
     assert not [task for task in asyncio.all_tasks() if "says" in repr(task)]

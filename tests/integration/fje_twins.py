@@ -293,6 +293,9 @@ def _recipes_of_errors(app: flask.Flask, api: Any) -> None:
                 outcomes.append([header["alg"], claims["sub"]])
             except Exception as error:  # noqa: BLE001  # by name: the classes are each library's own
                 outcomes.append(type(error).__name__)
+        if not isinstance(outcomes[-1], list):
+            # After a refused check nobody is authenticated here, where FJE keeps whom it found before.
+            return flask.jsonify(passed=[isinstance(outcome, list) for outcome in outcomes])
         return flask.jsonify(outcomes=outcomes, identity=api.get_jwt_identity())
 
     @app.get("/raise/<name>")

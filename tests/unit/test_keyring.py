@@ -863,3 +863,20 @@ def test_the_text_of_a_public_key_is_no_secret(form):
 )
 def test_secrets_that_only_look_alike(secret):
     assert Key(secret).can_sign
+
+
+def test_a_ring_has_one_source_of_signing_keys(clock):
+    with pytest.raises(ConfigurationError, match="loaded_sign=True is for rings without signing keys"):
+        KeyRing(es256(kid="own"), load=list, loaded_sign=True)
+
+
+@pytest.mark.anyio
+async def test_loaded_secrets_are_refused_unless_they_are_accepted_aloud(clock):
+    """Whoever can write to where keys are loaded from could choose a secret that he knows."""
+    secret = Key(SECRET, "HS256", kid="loaded")
+    token = await token_of(realm_of(KeyRing(secret), clock))
+    own = es256(kid="own")
+    with pytest.raises(SignatureError):
+        await realm_of(KeyRing(own, load=lambda: [secret]), clock).decode(token)
+    ring = KeyRing(own, load=lambda: [secret], loaded_secrets=True)
+    assert await realm_of(ring, clock).decode(token)

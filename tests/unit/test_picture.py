@@ -199,6 +199,7 @@ def test_tokens_of_no_store_have_to_be_asked_for():
         b'["ab","j","x","nan","","0","e 0 -1 1 1 "]',
         b"\xff",
         json.dumps(["ab", "j", "x", "", ""]).encode(),
+        pytest.param(b"[" * 200_000, id="nested without end"),
     ],
 )
 def test_what_is_no_entry(raw):

@@ -180,12 +180,17 @@ MISSPELLED_THERE = {
 }
 DERIVED = ["JWT_ALGORITHMS", "JWT_ACCESS_TOKEN_EXPIRES_MINUTES", "JWT_REFRESH_TOKEN_EXPIRES_DAYS"]
 OTHER = ["JWT_ISSUER", "JWT_AUTH_URL_RULE", "JWT_COOKIE_CSRF_PROTECTION"]
+# A whole word that differs is no typing error, nor is a number.
+OTHER += ["JWT_PUBLIC_KID", "JWT_PRIVATE_KID", "JWT_SECRET_KID", "JWT_PUBLIC_PEM", "JWT_VERIFY_AUD"]
+OTHER += ["JWT_SECRET_KEY2", "JWT_PUBLIC_KEY2", "JWT_JWKS_MIN_AGE", "JWT_MIN_TOKEN_BYTES"]
 
 
 @pytest.mark.parametrize("preset", [{}, COMPAT])
 @pytest.mark.parametrize(("key", "meant"), MISSPELLED.items())
 def test_a_misspelled_setting_is_refused_with_the_right_name(key, meant, preset):
-    with pytest.raises(ConfigurationError, match=rf"{key} is no setting. Did you mean {meant}\?") as refused:
+    with pytest.raises(
+        ConfigurationError, match=rf"{key} is not a setting. Did you mean {meant}\?"
+    ) as refused:
         LiveSettings({key: True, **preset})
     assert f'JWT_IGNORED_SETTINGS = ["{key}"]' in str(refused.value)
     LiveSettings({key: True, "JWT_IGNORED_SETTINGS": [key], **preset})
@@ -198,7 +203,7 @@ def test_what_flask_jwt_extended_ignores_the_preset_names(key, meant, caplog):
     assert caplog.records == []
     LiveSettings({key: 1, **COMPAT})
     (record,) = caplog.records
-    assert record.getMessage().startswith(f"{key} is no setting. Did you mean {meant}?")
+    assert record.getMessage().startswith(f"{key} is not a setting. Did you mean {meant}?")
 
 
 @pytest.mark.parametrize("key", [*DERIVED, *OTHER])

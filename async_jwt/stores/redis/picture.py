@@ -52,7 +52,10 @@ class Entry(NamedTuple):
     @classmethod
     def read(cls, raw: bytes) -> Entry:
         """Read one. Raises ValueError for what is none."""
-        fields = json.loads(raw)
+        try:
+            fields = json.loads(raw)
+        except RecursionError:
+            raise ValueError("That is no entry of a feed") from None
         if (
             not isinstance(fields, list)
             or len(fields) != 7
