@@ -13,7 +13,7 @@ import atexit
 import os
 import threading
 from collections.abc import Awaitable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
@@ -72,14 +72,24 @@ class HomeLoop:
                 awaitable.close()
             raise RuntimeError(WOULD_BLOCK)
         context = away_from_steps()
-        future = self._submit(awaitable, context)
+        tasks: list[asyncio.Task[_Outcome[T]]] = []
+        waiting = threading.Lock()  # a fraction of what a Future costs
+        waiting.acquire()
+
+        def start() -> None:
+            tasks.append(self._task_of(awaitable, context))
+            tasks[0].add_done_callback(lambda _: waiting.release())
+
+        self._loop.call_soon_threadsafe(start)
         try:
-            outcome = future.result()
+            waiting.acquire()
         except BaseException:  # this thread is being stopped
-            future.cancel()
+            self._loop.call_soon_threadsafe(lambda: tasks[0].cancel())  # noqa: PLW0108  # it may not be there yet
             raise
+        if tasks[0].cancelled():
+            raise CancelledError
         _give_back(context)
-        return outcome.get()
+        return tasks[0].result().get()
 
     async def wait(self, awaitable: Awaitable[T]) -> T:
         """Run something on the loop while a coroutine of another loop waits.
@@ -100,13 +110,16 @@ class HomeLoop:
         future: Future[_Outcome[T]] = Future()
 
         def start() -> None:
-            name = getattr(awaitable, "__qualname__", None)  # for asyncio's debug log
-            task = self._loop.create_task(_outcome(awaitable), context=context, name=name)
+            task = self._task_of(awaitable, context)
             task.add_done_callback(lambda done: _settle(future, done))
             future.add_done_callback(lambda ended: self._cancel(task) if ended.cancelled() else None)
 
         self._loop.call_soon_threadsafe(start)
         return future
+
+    def _task_of(self, awaitable: Awaitable[T], context: Context) -> asyncio.Task[_Outcome[T]]:
+        name = getattr(awaitable, "__qualname__", None)  # for asyncio's debug log
+        return self._loop.create_task(_outcome(awaitable), context=context, name=name)
 
     def _cancel(self, task: asyncio.Task[Any]) -> None:
         if not self._loop.is_closed():

@@ -67,8 +67,10 @@ class Realm:
         self.has_keys_of_settings: bool = ring is None and settings.key_folder is None
         self.codec: Codec = Codec(settings, None if self.has_keys_of_settings else ALGORITHMS)
         self._ring = ring
+        self.loads_keys: bool = settings.key_folder is not None or (ring is not None and ring.has_loader)
         # To wait, or to keep a time limit.
-        self._waits = settings.hook_timeout is not None or not getattr(store, "awaits_nothing", False)
+        waits = settings.hook_timeout is not None or not getattr(store, "awaits_nothing", False)
+        self._waits: bool = waits or self.loads_keys
         # By digest: nobody shall find the loaders' secrets here.
         self._loaded: dict[tuple[str, bytes], Key] = {}
 
@@ -87,12 +89,7 @@ class Realm:
     @property
     def needs_loop(self) -> bool:
         """Whether a check needs an event loop that lasts: keys are loaded in the background, too."""
-        return self._waits or self.loads_keys or self.hooks.any_async()
-
-    @property
-    def loads_keys(self) -> bool:
-        """Whether the ring asks a loader for keys."""
-        return self.settings.key_folder is not None or (self._ring is not None and self._ring.has_loader)
+        return self._waits or self.hooks.any_async()
 
     async def ask(self, name: str, *args: Any) -> Any:
         """What a registered hook answers; None where there is no such hook.

@@ -82,9 +82,9 @@ class Deadline:
         return set()
 
     def _wind(self) -> None:
-        self._since = self._loop.time()
+        self._since = now = self._loop.time()
         # What has ended already is still given one turn: a reply may be there.
-        self._timer = self._loop.call_later(min(self._slice, max(0.0, self.left)), self._look)
+        self._timer = self._loop.call_at(now + min(self._slice, max(0.0, self.left)), self._look)
 
     def _count(self) -> bool:
         """Take off what the server had since. Returns whether the loop was kept away."""
