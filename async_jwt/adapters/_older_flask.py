@@ -55,7 +55,7 @@ def json_response(app: Flask, body: dict[str, Any]) -> Response:
 def streamed(app: Flask, answer: Iterator[Any]) -> Any:
     """What a view that is a generator answers: the request's context goes along."""
     stream = stream_with_context(answer)
-    # Before 2.2 a view may not return a generator, and a context of one that nobody reads stays pushed.
+    # Before 2.2 a view may not return a generator, and the context of an unread one stays pushed.
     return stream if _HAS_PROVIDERS else app.response_class(stream)
 
 
@@ -66,7 +66,7 @@ def limited(request: Request) -> Request:
         RequestEntityTooLarge: it is longer.
     """
     limit = None if _LIMITS_BODIES else request.max_content_length
-    if limit is None or "stream" in vars(request):  # which somebody else reads
+    if limit is None or "stream" in vars(request):  # other code reads it already
         return request
     length = request.content_length
     if length is None:  # it ends where its client says

@@ -1,4 +1,4 @@
-"""Proxies such as `current_app` and `current_user`: what stands behind them is what we keep."""
+"""Proxies such as `current_app` and `current_user`: the library keeps the objects behind them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def unproxied(value: T) -> T:
     Raises:
         RuntimeError: the proxy has no object here, such as `current_app` outside of a context.
     """
-    # Asked of the class: an object that answers every attribute is no proxy.
+    # Look at the class: an object that answers every attribute is not a proxy.
     while hasattr(type(value), "_get_current_object"):
         proxy: Any = value
         value = proxy._get_current_object()  # noqa: SLF001  # Werkzeug documents it for this

@@ -42,6 +42,7 @@ class Realm:
         encoder: writes the JSON of tokens.
         sessions: the store, if it keeps sessions too.
         has_keys_of_settings: whether the keys are those that single settings hold.
+        loads_keys: whether the ring calls a loader for keys.
     """
 
     def __init__(

@@ -123,7 +123,7 @@ def any_text(value: object) -> str:
 
 
 def _unquoted(value: object) -> str:
-    """What to say of a number in the place of text: the environment's values are read as JSON."""
+    """What to say of a number where text is expected: the environment's values are read as JSON."""
     if not isinstance(value, int | float):
         return ""
     return f", not {type(value).__name__}; in the environment put it into quotes, which are part of the value"

@@ -248,10 +248,17 @@ async def _locations(tour: Tour, client: httpx.AsyncClient, name: str, password:
     )
     await tour.ask(
         client,
-        "a token of 100 kB",
+        "a token of 30 kB",
         "POST /api/beacon",
         "401 token_invalid",
-        json={"access_token": token + "A" * 100_000},
+        json={"access_token": token + "A" * 30_000},
+    )
+    await tour.ask(
+        client,
+        "a body of 100 kB, which is searched for none",
+        "POST /api/beacon",
+        "401 authorization_required",
+        json={"access_token": token, "filler": "A" * 100_000},
     )
     await tour.ask(
         client, "a JSON body that is an array", "POST /api/beacon", "401 authorization_required", json=[token]
