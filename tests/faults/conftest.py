@@ -38,8 +38,18 @@ class World:
         self.done: list[str] = []
 
     async def settle(self) -> None:
-        """Two users with a token each, one of whom is signed out."""
+        """Two users with a token each, one of whom is signed out, however often a busy machine's server pauses."""
         await self.app.jwt.start()
+        end = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(StoreUnavailableError):
+                await self._settle()
+                if await self.statuses() == {200}:
+                    return
+            assert time.monotonic() < end, "the server does not answer"
+            await asyncio.sleep(0.05)
+
+    async def _settle(self) -> None:
         self.good = await self.app.mint("good")
         self.ref = TokenRef("good", "jti", None, await self.store.stamp("good"), 0.0, None)
         self.revoked = await self.app.mint("revoked")
@@ -48,7 +58,6 @@ class World:
         await self.app.jwt.revoke_user("revoked")
         await self.app.jwt.revoke_token(self.ended)
         await self.app.jwt.store.revoke_session(self.kept.sid, None)
-        assert await self.statuses() == {200}
 
     def dead(self) -> list[str]:
         return [self.revoked, self.ended, self.kept.access_token]

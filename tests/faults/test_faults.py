@@ -273,6 +273,7 @@ async def test_fault(server, name, where, caplog, record_property):
 
     async with world_of(server) as world:
         caplog.clear()
+        changes.clear()
         async with fault(world):
             first = await world.burst()
             bursts, checks = [first], []
