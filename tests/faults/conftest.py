@@ -38,7 +38,7 @@ class World:
         self.done: list[str] = []
 
     async def settle(self) -> None:
-        """Two users with a token each, one of whom is signed out, however often a busy machine's server pauses."""
+        """Two users with a token each, one signed out, however often a busy machine's server pauses."""
         await self.app.jwt.start()
         end = time.monotonic() + 60
         while True:
