@@ -180,9 +180,10 @@ async def test_tabs_refresh_at_once_and_devices_are_signed_out(demo):
     with refusals(demo.app) as codes:
         await phone.get_by_role("button", name="Send a protected POST").click()
         await expect(phone.locator("#answer")).to_contain_text("401")
+        assert set(codes) == {"token_revoked"}
+        assert "__Host-access_token_cookie" not in await cookies_of(phone), "it is of no use any more"
         await phone.goto(f"{demo.url}/account")
         await expect(phone.get_by_role("heading")).to_have_text("Log in")
-    assert set(codes) == {"token_revoked"}
 
     thief = await demo.device()
     await thief.add_cookies(
