@@ -254,7 +254,7 @@ class Key:
 
     @property
     def is_secret(self) -> bool:
-        """Whether it is an HMAC secret: whoever can verify with it can sign."""
+        """Whether it is an HMAC secret, which signs as well as verifies."""
         return self._mac is not None
 
     def sign(self, message: bytes) -> bytes:

@@ -131,7 +131,7 @@ def _run_in_view(hook: Hook, args: tuple[Any, ...], limit: float | None, waiter:
 
 
 async def settled(answer: Any) -> Any:
-    """What a function answered, awaited until it is no awaitable.
+    """Await what a function returned until the result is not awaitable.
 
     Raises:
         HookError: it leads to one awaitable after the other.

@@ -89,7 +89,7 @@ def _nearest(key: str, known: Collection[str]) -> str | None:
 
 
 def _has_another_word(key: str, name: str) -> bool:
-    """Whether a whole word differs, which is no typing error: KID and KEY, MIN and MAX."""
+    """Whether a whole word differs (KID and KEY, MIN and MAX): people choose it, they do not mistype it."""
     words = list(zip(key.split("_"), name.split("_"), strict=False))
     if key.count("_") != name.count("_"):
         return False  # one between two words was typed or left out

@@ -59,7 +59,7 @@ def text_of(given: Any, what: str) -> str:
         what: what it is, for the error.
 
     Raises:
-        ValueError: it is no text, longer than `LONGEST_TEXT`, or text that UTF-8 cannot hold.
+        ValueError: it is not text, it is longer than `LONGEST_TEXT`, or text that UTF-8 cannot hold.
     """
     if not isinstance(given, str):
         raise ValueError(f"{what} must be text, not {type(given).__name__}")  # noqa: TRY004  # the caller's value

@@ -99,7 +99,7 @@ class Breaker:
         try:
             await self._probe()
         except RefusedError:
-            pass  # it answers: what it refuses is no outage
+            pass  # the server answers, so a refusal is not an outage
         except StoreUnavailableError:
             return
         for probe in self.stop() - {asyncio.current_task()}:

@@ -284,7 +284,7 @@ class Line:
         return replies
 
     def _misconfigured(self, command: Any, kind: str) -> RefusedError:
-        """A refusal that is no outage: the server answers, and everybody is refused until it is put right."""
+        """A refusal that is not an outage: the server answers, and refuses until its set-up is corrected."""
         problem = misconfiguration(command, kind)
         self._state.misconfigured(self.name, problem)
         return RefusedError(problem, kind)

@@ -22,7 +22,7 @@ _PERHAPS = 0.001
 _GROWTH = 8
 # How many states of a bucket are remembered.
 _HISTORY = 16
-# How many users of one bucket the channel can make doubtful: of more, the server is asked about all.
+# How many users of one bucket the channel can make doubtful. Beyond that, the server is asked about each one.
 _MOST_DOUBTED = 100
 # How many entries are dropped at once when their time has come.
 _SWEEP = 5000
