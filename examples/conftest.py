@@ -1,6 +1,8 @@
 """The examples' own tests, with the fixtures that every application may use."""
 
+import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -13,10 +15,12 @@ pytest_plugins = ["async_jwt.pytest_plugin"]
 
 
 def free_port():
-    """A port that nobody listens at."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    """A port that nobody listens at, and below those that systems give to outgoing connections."""
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 @pytest.fixture(scope="session")

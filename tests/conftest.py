@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -81,9 +83,15 @@ def clock() -> Clock:
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    """A port that nobody listens at, and below those that systems give to outgoing connections.
+
+    One of the latter may be taken between this call and a server's start, or while a server is down.
+    """
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 def _server_binary() -> str | None:
@@ -109,14 +117,18 @@ class RedisServer:
         self.start()
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(400):
+        log = self.folder / "server.log"
+        with log.open("ab") as out:
+            self._process = subprocess.Popen(self._command, stdout=out, stderr=out)
+        give_up = time.monotonic() + 60
+        while self._process.poll() is None and time.monotonic() < give_up:
             try:
                 if self.does("PING"):
                     return
             except redis.ConnectionError:
                 time.sleep(0.01)
-        raise RuntimeError("the Redis-protocol server did not start")
+        self.stop()
+        raise RuntimeError(f"the Redis-protocol server did not start:\n{log.read_text('utf-8', 'replace')}")
 
     def does(self, *command: object, **options: Any) -> Any:
         """What it replies to a command."""
