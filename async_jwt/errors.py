@@ -277,8 +277,9 @@ class TokenReusedError(RevokedTokenError):
 
     Attributes:
         kind: which one came again: "predecessor", the one before the current one, after its
-            grace; "older", one before that; "revoked_session", one older than the last two of
-            a session that was revoked.
+            grace; "older", one before that; "late_repeats", the one before the current one within its
+            grace, but late, as at each step before (`JWT_REFRESH_LATE_LIMIT`); "revoked_session", one
+            older than the last two of a session that was revoked.
         sid: its session's id.
     """
 

@@ -12,6 +12,7 @@ Metrics:
 | `async_jwt.store.duration`    | histogram, seconds | call, outcome             |
 | `async_jwt.tokens.issued`     | counter            | type                      |
 | `async_jwt.tokens.reused`     | counter            | kind                      |
+| `async_jwt.tokens.repeated`   | counter            |                           |
 | `async_jwt.revocations`       | counter            | scope                     |
 | `async_jwt.store.available`   | gauge: 1 or 0      |                           |
 | `async_jwt.store.refused`     | counter            |                           |
@@ -43,7 +44,7 @@ from async_jwt.binding import Binding
 from async_jwt.core.observer import Act, Kind, kind_of, outcome_of
 from async_jwt.errors import JWTExtendedException
 from async_jwt.manager import binding_of
-from async_jwt.signals import token_issued, token_reused, token_revoked
+from async_jwt.signals import token_issued, token_repeated, token_reused, token_revoked
 from async_jwt.stores.wrapped import CONNECTIONS, wrapped
 
 __all__ = ["instrument", "uninstrument"]
@@ -109,6 +110,9 @@ class _Telemetry:
         self._reused = meter.create_counter(
             "async_jwt.tokens.reused", "{token}", "Replays of refresh tokens."
         )
+        self._repeated = meter.create_counter(
+            "async_jwt.tokens.repeated", "{token}", "Refresh tokens that came late, twice in a row or more."
+        )
         self._revoked = meter.create_counter("async_jwt.revocations", "{revocation}", "Revocations stored.")
         self._watch_status(meter)
         for signal, receiver in self._receivers():
@@ -156,6 +160,7 @@ class _Telemetry:
     def _receivers(self) -> Iterable[tuple[Any, Callable[..., None]]]:
         return (
             (token_issued, self._note_issued),
+            (token_repeated, self._note_repeated),
             (token_reused, self._note_reused),
             (token_revoked, self._note_revoked),
         )
@@ -165,6 +170,9 @@ class _Telemetry:
 
     def _note_reused(self, _: Any, *, kind: str, **__: Any) -> None:
         self._reused.add(1, {**self._app, "kind": kind})
+
+    def _note_repeated(self, _: Any, **__: Any) -> None:
+        self._repeated.add(1, self._app)
 
     def _note_revoked(self, _: Any, *, scope: str, **__: Any) -> None:
         self._revoked.add(1, {**self._app, "scope": scope})

@@ -25,7 +25,7 @@ from async_jwt.core.realm import Realm
 from async_jwt.core.rotation import NewPair, Wish, open_session, rotate, session_store
 from async_jwt.core.sessions import SessionPage, horizon, shown
 from async_jwt.errors import JWTExtendedException, PageError, RevokedTokenError, TokenReusedError
-from async_jwt.signals import token_issued, token_reused, token_revoked
+from async_jwt.signals import token_issued, token_repeated, token_reused, token_revoked
 from async_jwt.stores.contract import LONGEST_ID, TokenRef, latest, refuse_odd_texts
 
 __all__ = ["Operations", "OperationsAt"]
@@ -262,6 +262,8 @@ class Operations:
         except TokenReusedError as reused:
             await self._tell_reused(reused)
             raise
+        if pair.late_streak > 1:  # a single answer may be lost
+            await self._tell_repeated(held, ref, pair.late_streak)
         return await self._handed_out(pair)
 
     @staticmethod
@@ -540,6 +542,23 @@ class Operations:
         )
         if reused.kind != "revoked_session":
             await notify(token_revoked, binding.app, scope="session", identity=identity, jti=None, sid=sid)
+
+    async def _tell_repeated(self, held: Authentication, ref: TokenRef, in_a_row: int) -> None:
+        """Tell of a refresh token that came again late, as those before it did."""
+        log.warning(
+            "A refresh token came again late, for the %dth time in a row; its session is %r",
+            in_a_row,
+            ref.sid,
+            extra={"event": "token_repeated", "in_a_row": in_a_row, "sid": ref.sid, "jti": ref.jti},
+        )
+        await notify(
+            token_repeated,
+            self._binding().app,
+            in_a_row=in_a_row,
+            identity=held.identity,
+            jti=ref.jti,
+            sid=ref.sid,
+        )
 
     @staticmethod
     async def _tell_issued(binding: Binding, realm: Realm, issued: Issued) -> None:

@@ -9,6 +9,8 @@ and changes nothing about the request. No signal carries a token, a key or a CSR
 | `token_refused`       | when a request was refused           | code, detail, identity, jti        |
 | `token_revoked`       | after a revocation was stored        | scope, identity, jti, sid          |
 | `token_reused`        | when a replaced refresh token came   | kind, identity, jti, sid           |
+| `token_repeated`      | when one came late within its grace, | in_a_row, identity, jti, sid       |
+|                       | at two steps in a row or more        |                                    |
 | `user_loaded`         | each time that a check loaded a user | user, identity                     |
 | `store_state_changed` | when a Redis store's state changed   | state, detail                      |
 
@@ -28,6 +30,7 @@ __all__ = [
     "store_state_changed",
     "token_issued",
     "token_refused",
+    "token_repeated",
     "token_reused",
     "token_revoked",
     "user_loaded",
@@ -38,6 +41,7 @@ _signals: Final = Namespace()
 token_issued: Final = _signals.signal("token-issued")
 token_refused: Final = _signals.signal("token-refused")
 token_reused: Final = _signals.signal("token-reused")
+token_repeated: Final = _signals.signal("token-repeated")
 token_revoked: Final = _signals.signal("token-revoked")
 user_loaded: Final = _signals.signal("user-loaded")
 store_state_changed: Final = _signals.signal("store-state-changed")

@@ -478,7 +478,9 @@ class PublicAPI(Operations):
         same session, and pass all checks; the user is looked up again. The new access token is fresh
         for as long as the old one would have been. Nothing happens where the view itself set or took
         away a token cookie, where the request revoked anything, or where the refresh token is
-        refused. Requests of several tabs at once need a grace.
+        refused. One that was replaced meanwhile, by a faster request of the same browser, is no
+        replay here: within `JWT_REFRESH_LATE_AFTER` it leads to its successor, and after that to
+        nothing. Requests of several tabs at once need a grace.
 
         Args:
             response: the response.
@@ -509,17 +511,15 @@ class PublicAPI(Operations):
             return response
         record, view = Record(), self._framework.view(self._framework.current_request())
         try:
-            await authenticate(realm, view, _REFRESH_COOKIE, record, csrf=False)
+            await authenticate(realm, view, _REFRESH_COOKIE, record, came_along=True)
             success = record.success
             if success is None or not _are_one_session(ref, success.ref):
                 return response
             renewing = success.authentication
             known_as = await self._known_as(realm, renewing, identity)
             wish = Wish(identity=known_as, fresh=_as_fresh_as(held.claims))
-            pair = await rotate(realm, renewing, success.ref, wish)
+            pair = await rotate(realm, renewing, success.ref, wish, came_along=True)
         except JWTExtendedException as error:
-            if isinstance(error, TokenReusedError):
-                await self._tell_reused(error)
             event = {"event": "cookies_not_refreshed", "code": error.error_code}
             log.debug("The cookies are not refreshed: %s (%r)", error.error_code, str(error), extra=event)
             return response

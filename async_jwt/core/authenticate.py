@@ -150,7 +150,7 @@ class Record:
 
 
 async def authenticate(
-    realm: Realm, view: RequestView, policy: Policy, record: Record, *, csrf: bool = True
+    realm: Realm, view: RequestView, policy: Policy, record: Record, *, came_along: bool = False
 ) -> bool:
     """Check a request against a policy, and note in its record what that found.
 
@@ -160,8 +160,8 @@ async def authenticate(
         policy: what the view demands.
         record: what earlier checks of the same request found; it is added to. Its
             `success` is None for an anonymous request that the policy lets through.
-        csrf: whether to look at the CSRF value. Another token of the request has stood for it
-            where not.
+        came_along: whether the token merely came along with a request that another one stands for: then
+            its CSRF value is not looked at, and a replay revokes nothing.
 
     Returns:
         Whether this check loaded a user.
@@ -180,7 +180,7 @@ async def authenticate(
         record.passes(None, revocation_checked=False)
         return False
     record.location = location
-    if csrf and location == "cookies" and settings.is_compat:
+    if not came_along and location == "cookies" and settings.is_compat:
         await _check_csrf_is_sent(view, policy, settings)
     facts, now = record.known.get(token), realm.clock()
     if facts is None or view.is_accepted or not 0 <= now - facts.found_at < _FACTS_HOLD:
@@ -189,14 +189,14 @@ async def authenticate(
         now = realm.clock()  # a key may have been waited for
     verified, own, loads = facts.verified, None, False
     realm.codec.check_times(verified, now)
-    if csrf and location == "cookies":
+    if not came_along and location == "cookies":
         await _check_csrf(verified.claims, view, policy, settings)
     checks.check_type(verified.claims, policy, settings)
     if policy.fresh:
         checks.check_fresh(verified, now)
     asks = not policy.skip_revocation_check and (not facts.counts or settings.is_compat)
     if asks:
-        await _check_revocation(realm, verified)
+        await _check_revocation(realm, verified, replay_revokes=not came_along)
     if hooks.any_at_checks():
         own = own_of(verified)
         loads = await _ask(realm, facts, own, revocation=asks)
@@ -229,11 +229,11 @@ def _needs_csrf(view: RequestView, settings: Settings) -> bool:
     return settings.cookie_csrf_protect and view.method in settings.csrf_methods
 
 
-async def _check_revocation(realm: Realm, verified: Verified) -> None:
+async def _check_revocation(realm: Realm, verified: Verified, *, replay_revokes: bool) -> None:
     ref = verified.ref
     if verified.claims["type"] == REFRESH and realm.sessions is not None:
         seen = await realm.sessions.look_session(ref)
-        await refuse_replay(realm.sessions, seen, ref, *own_of(verified))
+        await refuse_replay(realm.sessions, seen, ref, *own_of(verified), revokes=replay_revokes)
         return
     counts = await realm.store.check(ref)
     if counts is False:
@@ -243,9 +243,15 @@ async def _check_revocation(realm: Realm, verified: Verified) -> None:
 
 
 async def refuse_replay(
-    store: SessionStore, seen: SessionView, ref: TokenRef, header: _Claims, claims: _Claims
+    store: SessionStore,
+    seen: SessionView,
+    ref: TokenRef,
+    header: _Claims,
+    claims: _Claims,
+    *,
+    revokes: bool,
 ) -> Move:
-    """What becomes of a refresh token, as `move_of` says. A replay revokes its session first.
+    """What becomes of a refresh token, as `move_of` says. A replay revokes its session first, if it shall.
 
     Raises:
         RevokedTokenError: it does not count; TokenReusedError if it is a replay.
@@ -254,7 +260,7 @@ async def refuse_replay(
     try:
         return move_of(seen, ref, header, claims)
     except TokenReusedError:
-        if seen.session is not None:
+        if seen.session is not None and revokes:
             await store.revoke_session(seen.session.sid, seen.session.ends_at)
         raise
 

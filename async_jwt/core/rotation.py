@@ -18,7 +18,15 @@ from async_jwt.core.cookies import cookies_to_set
 from async_jwt.core.issue import Draft, Expires, Issued, Order, draft_of, end_by, identity_of, sign
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.realm import Realm
-from async_jwt.core.sessions import Move, device_label, extras_of, read_extras, time_limit
+from async_jwt.core.sessions import (
+    Move,
+    device_label,
+    extras_of,
+    read_extras,
+    repeated,
+    streak_before,
+    time_limit,
+)
 from async_jwt.core.settings import Settings
 from async_jwt.errors import (
     ConfigurationError,
@@ -26,6 +34,7 @@ from async_jwt.errors import (
     RevokedTokenError,
     SessionUnknownError,
     StoreUnavailableError,
+    TokenReusedError,
 )
 from async_jwt.stores.contract import Session, SessionStore, SessionView, TokenRef, latest, new_sid
 
@@ -68,6 +77,7 @@ class NewPair:
         refresh: the refresh token.
         is_new: whether the refresh token was made now, rather than once more.
         ended: the ids of sessions that `JWT_MAX_SESSIONS` ended.
+        late_streak: at a late repeat that was counted now, how many there are in a row; else 0.
     """
 
     sid: str
@@ -75,6 +85,7 @@ class NewPair:
     refresh: Issued
     is_new: bool = True
     ended: tuple[str, ...] = ()
+    late_streak: int = 0
 
 
 def session_store(realm: Realm) -> SessionStore:
@@ -128,7 +139,9 @@ async def open_session(realm: Realm, wish: Wish, approve: Callable[[Issued], Awa
     raise _overrun()
 
 
-async def rotate(realm: Realm, held: Authentication, ref: TokenRef, wish: Wish) -> NewPair:
+async def rotate(
+    realm: Realm, held: Authentication, ref: TokenRef, wish: Wish, *, came_along: bool = False
+) -> NewPair:
     """Put a successor in the place of a refresh token, or give the one that it has once more.
 
     Args:
@@ -136,9 +149,11 @@ async def rotate(realm: Realm, held: Authentication, ref: TokenRef, wish: Wish) 
         held: the refresh token that was presented.
         ref: the same, as stores know it.
         wish: what its successors shall be.
+        came_along: whether it merely came along with a request, which may have taken long. Then one
+            that was replaced a while ago proves nothing: nothing is counted or revoked.
 
     Raises:
-        TokenReusedError: it was replaced before; its session is revoked.
+        TokenReusedError: it was replaced before; its session is revoked, unless it came along.
         RevokedTokenError: it, its session or its user was revoked.
         SessionUnknownError: the store does not know its session.
         ExpiredTokenError: its session is older than `JWT_SESSION_MAX_AGE`.
@@ -150,7 +165,9 @@ async def rotate(realm: Realm, held: Authentication, ref: TokenRef, wish: Wish) 
         seen = await store.look_session(ref)
         if (done := maker.done(seen)) is not None:
             return done
-        move = await refuse_replay(store, seen, ref, held.header, held.claims)
+        move = await refuse_replay(store, seen, ref, held.header, held.claims, revokes=not came_along)
+        if move is Move.LATE and came_along:
+            raise TokenReusedError(held.header, held.claims, "predecessor", ref.sid)
         if move is Move.UNKNOWN:
             raise SessionUnknownError(held.header, held.claims)
         now = realm.clock()
@@ -158,11 +175,25 @@ async def rotate(realm: Realm, held: Authentication, ref: TokenRef, wish: Wish) 
         limit = time_limit(before, settings)
         if limit is not None and int(limit) <= now:
             raise ExpiredTokenError(None, held.header, held.claims)
-        if move is Move.AGAIN:
-            return await maker.again(store, before, seen)
+        if move in (Move.AGAIN, Move.LATE):
+            same = await maker.again(store, before, seen)
+            if move is Move.AGAIN or before.repeated_late:
+                return same
+            streak = await _count_late(store, before, seen, held, settings.refresh_late_limit)
+            if streak:
+                return replace(same, late_streak=streak)
+            continue
         drafts = await maker.drafts(before)
         device = before.device if wish.device is None else device_label(wish.device)
-        after = replace(before, device=device, last_used_at=now, stamp=seen.stamp, previous_jti=ref.jti)
+        after = replace(
+            before,
+            device=device,
+            last_used_at=now,
+            stamp=seen.stamp,
+            previous_jti=ref.jti,
+            late_streak=streak_before(before),
+            repeated_late=False,
+        )
         pair = await maker.put(store, drafts, after, seen)
         if pair is not None:
             return pair
@@ -245,6 +276,7 @@ class _Maker:
             seen,
             successor=None if session.previous_jti is None else kept,
             keep_for=None if grace == "until_used" else grace,
+            late_after=settings.refresh_late_after,
             limit=settings.max_sessions,
         )
         if ended is None:
@@ -265,6 +297,24 @@ class _Maker:
         key = await realm.signing_key(self._wish.identity)
         refresh = sign(realm, Draft(REFRESH, claims, headers, key), seen.stamp)
         return NewPair(session.sid, access, refresh, is_new=False)
+
+
+async def _count_late(
+    store: SessionStore, before: Session, seen: SessionView, held: Authentication, limit: int | None
+) -> int:
+    """Count that a session's last step was repeated late.
+
+    Returns:
+        How many steps in a row were; 0 if the session has changed meanwhile.
+
+    Raises:
+        TokenReusedError: they are as many as the limit; the session is revoked.
+    """
+    after = repeated(before)
+    if limit is not None and after.late_streak >= limit:
+        await store.revoke_session(before.sid, before.ends_at)
+        raise TokenReusedError(held.header, held.claims, "late_repeats", before.sid)
+    return 0 if await store.put_session(after, seen) is None else after.late_streak
 
 
 @dataclass(frozen=True, slots=True, repr=False)

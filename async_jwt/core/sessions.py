@@ -4,6 +4,9 @@ A session has one refresh token at a time. Presenting it to `rotate_refresh_toke
 successor in its place (RFC 9700 §2.2.2). For a while, the grace, the one that was replaced
 leads to the same successor: a client that never got the answer, or asked twice, is no thief.
 Whoever presents it later, or an older one, holds a copy (§4.14.2).
+
+A copy can also follow: its holder presents each token within its grace, after the owner did. Tabs repeat at
+once, and an answer is lost now and then; so tokens that come late at several steps in a row are a replay.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -31,7 +34,9 @@ __all__ = [
     "move_of",
     "next_move",
     "read_extras",
+    "repeated",
     "shown",
+    "streak_before",
     "time_limit",
 ]
 
@@ -53,8 +58,8 @@ class SessionInfo:
         sid: the session's id, which `revoke_session` takes.
         device: what `create_token_pair` was told of the device.
         created_at: when the user signed in on it; in UTC.
-        last_used_at: when it was last refreshed, or signed in.
-        expires_at: when it ends unless it is refreshed; None for never.
+        last_used_at: when it was last refreshed, in whole minutes; `created_at` before the first time.
+        expires_at: when it ends unless it is refreshed, in whole minutes; None for never.
         current: whether it is the session of the request that asks.
     """
 
@@ -85,7 +90,9 @@ class Move(Enum):
     ADVANCE = "advance"
     """It is the current one, or the first of a session to be: a successor takes its place."""
     AGAIN = "again"
-    """It was replaced, and its grace lasts: it leads to the successor that it has."""
+    """It was replaced just now: it leads to the successor that it has."""
+    LATE = "late"
+    """It was replaced a while ago, and its grace lasts: it leads to its successor, and that is counted."""
     UNKNOWN = "unknown"
     """The store does not know its session."""
     PREDECESSOR = "predecessor"
@@ -111,7 +118,9 @@ def next_move(seen: SessionView, jti: str | None, *, is_adopted: bool) -> Move:
         return Move.ADVANCE
     if session.previous_jti != jti:
         return Move.OLDER
-    return Move.PREDECESSOR if seen.successor is None else Move.AGAIN
+    if seen.successor is None:
+        return Move.PREDECESSOR
+    return Move.LATE if seen.is_late else Move.AGAIN
 
 
 def move_of(seen: SessionView, ref: TokenRef, header: Mapping[str, Any], claims: Mapping[str, Any]) -> Move:
@@ -137,6 +146,16 @@ def move_of(seen: SessionView, ref: TokenRef, header: Mapping[str, Any], claims:
     if move in (Move.PREDECESSOR, Move.OLDER):
         raise TokenReusedError(header, claims, move.value, ref.sid)
     return move
+
+
+def repeated(session: Session) -> Session:
+    """A session whose last step was repeated late, for the first time."""
+    return replace(session, late_streak=session.late_streak + 1, repeated_late=True)
+
+
+def streak_before(session: Session | None) -> int:
+    """How many late repeats a session's next step goes on counting from: none after a step without one."""
+    return session.late_streak if session is not None and session.repeated_late else 0
 
 
 def time_limit(session: Session, settings: Settings) -> float | None:
@@ -194,18 +213,26 @@ def device_label(device: str | None) -> str | None:
 def shown(session: Session, current: str | None) -> SessionInfo:
     """A session as an application sees it.
 
+    What tells when it was last refreshed is shown in whole minutes: whoever holds a copy of a refresh token
+    shall not learn here when to follow.
+
     Args:
         session: the session.
         current: the id of the session that asks.
     """
+    expires = session.expires_at
     return SessionInfo(
         session.sid,
         session.device,
         _moment(session.created_at),
-        _moment(session.last_used_at),
-        None if session.expires_at is None or session.expires_at > _LATEST else _moment(session.expires_at),
+        _moment(max(session.created_at, _minute(session.last_used_at))),
+        None if expires is None or expires > _LATEST else _moment(_minute(expires)),
         session.sid == current,
     )
+
+
+def _minute(seconds: float) -> float:
+    return seconds // 60 * 60
 
 
 def _moment(seconds: float) -> dt.datetime:

@@ -509,6 +509,22 @@ class Settings:
         '"until_used" is until the successor is rotated in its turn; 0 is not at all.',
         new=True,
     )
+    refresh_late_after: float = _setting(
+        "JWT_REFRESH_LATE_AFTER",
+        2,
+        values.seconds,
+        "How long after its replacement a refresh token that comes again, within its grace, is late: seconds "
+        "or a timedelta, by the store's clock.",
+        new=True,
+    )
+    refresh_late_limit: int | None = _setting(
+        "JWT_REFRESH_LATE_LIMIT",
+        5,
+        values.optional(values.positive_count),
+        "How many refresh tokens of a session, one after another, come again late until that is a replay. "
+        "None never takes it for one.",
+        new=True,
+    )
     session_max_age: float | None = _setting(
         "JWT_SESSION_MAX_AGE",
         None,

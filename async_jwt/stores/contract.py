@@ -243,6 +243,8 @@ class Session:
         refresh_jti: its refresh token.
         previous_jti: the refresh token that this one replaced; None for the first.
         extras: claims and headers that all of its tokens carry, as JSON.
+        late_streak: how many of its last steps, one after another, were each repeated late.
+        repeated_late: whether its last step was.
     """
 
     sid: str
@@ -256,6 +258,8 @@ class Session:
     refresh_jti: str
     previous_jti: str | None = None
     extras: str = field(default="", repr=False)
+    late_streak: int = 0
+    repeated_late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +271,8 @@ class SessionView:
         stamp: the stamp for a token made at that moment.
         session: the session; None if the store knows none, or it was revoked.
         successor: what `put_session` was told to keep for a while.
+        is_late: whether the step that `successor` was kept at is longer ago than `late_after`, by
+            the store's clock.
         was_replaced: of a token of a revoked session: whether it is neither the session's last
             refresh token nor the one before that.
         version: the store's own: what `put_session` compares.
@@ -276,6 +282,7 @@ class SessionView:
     stamp: str
     session: Session | None = None
     successor: str | None = field(default=None, repr=False)
+    is_late: bool = False
     was_replaced: bool = False
     version: Any = field(default=None, repr=False)
 
@@ -325,15 +332,20 @@ class SessionStore(Store, Protocol):
         *,
         successor: str | None = None,
         keep_for: float | None = None,
+        late_after: float = 0.0,
         limit: int | None = None,
     ) -> tuple[str, ...] | None:
         """Put a session in the place of what was seen of it, in one atomic step.
+
+        Where its refresh token is the one that was seen, there is no step: what was kept, for how
+        long and since when, stays as it is.
 
         Args:
             session: the session as it shall be; a new one where none was seen.
             seen: what `look_session` returned for the token that it replaces.
             successor: what to show as `successor` from now on.
             keep_for: for how many seconds; None as long as the session is remembered.
+            late_after: from how many seconds on whoever looks is late.
             limit: how many sessions one user may have: the least recently used ones beyond are
                 revoked, never the one that is put. Of very many beyond, some are left to later steps.
 

@@ -9,7 +9,7 @@ import heapq
 import threading
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from async_jwt.core.clock import Clock, system_clock
@@ -49,6 +49,7 @@ class _Kept:
     session: Session
     successor: str | None
     successor_until: float
+    late_from: float
 
 
 class MemoryStore:
@@ -145,13 +146,15 @@ class MemoryStore:
             if kept is not None and kept.session.identity != ref.identity:
                 kept = None
             last = self._last.get(ref.sid or "")
+            now = self.clock()
             return SessionView(
-                self._counts(ref),
-                self._stamp(ref.identity),
-                None if kept is None else kept.session,
-                kept.successor if kept is not None and self.clock() < kept.successor_until else None,
-                last is not None and ref.jti not in last,
-                (ref.jti, kept),
+                counts=self._counts(ref),
+                stamp=self._stamp(ref.identity),
+                session=None if kept is None else kept.session,
+                successor=kept.successor if kept is not None and now < kept.successor_until else None,
+                is_late=kept is not None and now > kept.late_from,
+                was_replaced=last is not None and ref.jti not in last,
+                version=(ref.jti, kept),
             )
 
     async def find_session(self, sid: str) -> Session | None:
@@ -165,6 +168,7 @@ class MemoryStore:
         *,
         successor: str | None = None,
         keep_for: float | None = None,
+        late_after: float = 0.0,
         limit: int | None = None,
     ) -> tuple[str, ...] | None:
         with self._lock:
@@ -179,8 +183,14 @@ class MemoryStore:
             ):
                 return None
             self._forget(session.sid)
-            until = _FOREVER if keep_for is None else self.clock() + keep_for
-            self._sessions[session.sid] = _Kept(session, successor, until)
+            if before is not None and before.session.refresh_jti == session.refresh_jti:
+                kept = replace(before, session=session)
+            else:
+                now = self.clock()
+                kept = _Kept(
+                    session, successor, now + (_FOREVER if keep_for is None else keep_for), now + late_after
+                )
+            self._sessions[session.sid] = kept
             used = self._used.setdefault(session.identity, [])
             insort(used, (session.last_used_at, session.sid))
             if before is None or before.session.ends_at is None:

@@ -129,6 +129,31 @@ async def what_is_kept_is_kept_for_its_time(store: SessionStore) -> None:
             )
 
 
+async def a_look_tells_late_from_prompt(store: SessionStore) -> None:
+    """`is_late` goes by the step and the store's clock; what is put without a step changes neither."""
+    first = await _signed_in(store, any_name())
+    seen = await store.look_session(_ref(first))
+    step = _next(first)
+    put = await store.put_session(step, seen, successor="x", keep_for=0.6, late_after=HOUR)
+    expect(put == (), "a step is done")
+    expect(not (await store.look_session(_ref(first))).is_late, "who comes within `late_after` is not late")
+    seen = await store.look_session(_ref(step))
+    last = _next(step)
+    put = await store.put_session(last, seen, successor="y", keep_for=0.6, late_after=0.05)
+    expect(put == (), "a step is done")
+    await asyncio.sleep(0.15)
+    seen = await store.look_session(_ref(step))
+    expect(seen.is_late and seen.successor == "y", "who comes after it is late")
+    counted = replace(last, late_streak=3, repeated_late=True)
+    expect(await store.put_session(counted, seen) == (), "a session is put without a step")
+    expect(await store.put_session(counted, seen) is None, "of those who saw the same one is done")
+    seen = await store.look_session(_ref(step))
+    expect(seen.session == counted, "it is found as it was put")
+    expect(seen.is_late and seen.successor == "y", "what was kept at its step is kept still")
+    await asyncio.sleep(0.6)
+    expect((await store.look_session(_ref(step))).successor is None, "and for no longer than it was")
+
+
 async def a_revoked_session_is_gone(store: SessionStore) -> None:
     """It is neither found nor listed, and says whether a token of it had been replaced."""
     identity = any_name()
@@ -279,6 +304,7 @@ session_contract: Final[tuple[Promise, ...]] = (
     a_new_session_is_declined_after_a_sign_out,
     a_stamp_seen_is_a_stamp,
     what_is_kept_is_kept_for_its_time,
+    a_look_tells_late_from_prompt,
     a_revoked_session_is_gone,
     a_session_is_revoked_for_as_long_as_it_lives,
     signing_out_everywhere_ends_all_sessions,

@@ -8,6 +8,7 @@ import functools
 import inspect
 import json
 import threading
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -459,6 +460,24 @@ def harness(request: pytest.FixtureRequest) -> Any:
     if request.param == "quart" and quart is None:
         pytest.skip("Quart is not installed")
     return HARNESSES[request.param]
+
+
+@pytest.fixture(params=["memory", "redis"])
+def make_app(request: pytest.FixtureRequest, harness: Any) -> Iterator[Callable[..., Any]]:
+    """Makes applications of one adapter on one of the stores."""
+    made = []
+
+    def make(config: dict[str, Any] | None = None, **manager: Any) -> Any:
+        uri = "memory://"
+        if request.param == "redis":
+            uri = f"{request.getfixturevalue('redis_url')}?prefix=test-{uuid.uuid4().hex}:&deadline=5"
+        app = harness({"JWT_STORE_URI": uri, **(config or {})}, **manager)
+        made.append(app)
+        return app
+
+    yield make
+    for app in made:
+        app.end()
 
 
 @pytest.fixture(autouse=True)

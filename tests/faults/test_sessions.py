@@ -303,7 +303,7 @@ async def test_what_a_store_is_asked(shared_server):
     shared_server.does("FLUSHALL")
     async with Wire(shared_server.port).open() as wire:
         store = RedisStore(wire.url, deadline=5, poll=60)
-        app = rotating(store)
+        app = rotating(store, JWT_REFRESH_LATE_AFTER=0.3)
         first, other = [await app.jwt.create_token_pair("alice") for _ in range(2)]
         await app.jwt.list_sessions("alice")
         await app.jwt.revoke_session(other.sid)
@@ -315,6 +315,9 @@ async def test_what_a_store_is_asked(shared_server):
 
         assert await asked(app.jwt.create_token_pair("alice")) == {b"MGET": 1, b"EVALSHA": 1}
         assert await asked(app.call("/rotate", token=first.refresh_token)) == {b"MGET": 2, b"EVALSHA": 1}
+        assert await asked(app.call("/rotate", token=first.refresh_token)) == {b"MGET": 3}
+        await asyncio.sleep(0.35)
+        assert await asked(app.call("/rotate", token=first.refresh_token)) == {b"MGET": 3, b"EVALSHA": 1}
         assert await asked(app.call("/rotate", token=first.refresh_token)) == {b"MGET": 3}
         assert await asked(app.jwt.list_sessions("alice")) == {b"EVALSHA": 1}
         assert await asked(app.jwt.revoke_session(first.sid)) == {b"MGET": 1, b"EVALSHA": 1}
@@ -480,7 +483,7 @@ async def test_junk_where_a_successor_was_is_no_answer(shared_server):
     session = Session(sid, "alice", None, 1.0, 1.0, None, time.time() + 60, gen, "first")
     assert await store.put_session(session, seen, successor="kept", keep_for=60) is not None
     assert (await store.look_session(first)).successor == "kept"
-    _, key = store._ledger.layout.live_session(sid)
+    _, key, _ = store._ledger.layout.live_session(sid)
     shared_server.does("SET", key, b"\xff")
     with pytest.raises(StoreUnavailableError, match="holds no successor"):
         await store.look_session(first)

@@ -44,6 +44,7 @@ class _Seen(NamedTuple):
     generation: int
     user: str
     session: str
+    refresh_jti: str | None
 
 
 class Sessions:
@@ -67,7 +68,7 @@ class Sessions:
         has_one = ref.sid is not None and bucket_of_sid(ref.sid) == bucket_of(ref.identity)
         more = self._layout.live_session(ref.sid) if ref.sid is not None and has_one else ()
         counts, found = await self._standing(ref, more)
-        raw, kept = found.more or (None, None)
+        raw, kept, prompt = found.more or (None, None, None)
         session = self._read(ref.sid or "", raw)
         if session is not None and session.identity != ref.identity:
             session, raw = None, None  # as if it were not there; nothing is put in its place
@@ -75,17 +76,19 @@ class Sessions:
             session = None
         last = () if found.ended is None else found.ended.decode("utf-8", "replace").split(",")
         return SessionView(
-            counts,
-            found.stamp,
-            session,
-            None if kept is None or session is None else _successor(kept),
-            len(last) > 1 and (ref.jti is None or digest_of(ref.jti) not in last),
-            _Seen(
+            counts=counts,
+            stamp=found.stamp,
+            session=session,
+            successor=None if kept is None or session is None else _successor(kept),
+            is_late=prompt is None,
+            was_replaced=len(last) > 1 and (ref.jti is None or digest_of(ref.jti) not in last),
+            version=_Seen(
                 ref.jti,
                 found.bucket.epoch,
                 found.bucket.generation,
                 found.user_text,
                 "" if raw is None else raw.decode("utf-8", "replace"),
+                None if session is None else session.refresh_jti,
             ),
         )
 
@@ -93,7 +96,7 @@ class Sessions:
         """See `SessionStore.find_session`."""
         sid.encode("utf-8")  # what is no text shall spoil no command that others share
         name = bucket_of_sid(sid)
-        key, _ = self._layout.live_session(sid)
+        key, *_ = self._layout.live_session(sid)
         _, (raw,) = await self._ledger.read(name, [key])
         return self._read(sid, raw)
 
@@ -103,6 +106,7 @@ class Sessions:
         seen: SessionView,
         successor: str | None,
         keep_for: float | None,
+        late_after: float,
         limit: int | None,
     ) -> tuple[str, ...] | None:
         """See `SessionStore.put_session`."""
@@ -118,6 +122,7 @@ class Sessions:
             layout.sessions(identity),
         ]
         remembered = lives(session.ends_at)
+        is_step = session.refresh_jti != before.refresh_jti
         arguments = [
             before.epoch,
             str(before.generation),
@@ -126,7 +131,8 @@ class Sessions:
             _write(session),
             remembered,
             successor or "",
-            remembered if keep_for is None else str(max(1, math.ceil(keep_for * 1000))),
+            remembered if keep_for is None else _milliseconds(keep_for),
+            _milliseconds(late_after) if is_step else "",
             repr(session.last_used_at),
             sid,
             "" if limit is None else str(limit),
@@ -187,6 +193,10 @@ class Sessions:
             return Session(sid, **json.loads(text))
         except (ValueError, TypeError):
             raise StoreUnavailableError("The revocation store holds no session where one should be") from None
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(max(1, math.ceil(seconds * 1000)))
 
 
 def _successor(raw: bytes) -> str:

@@ -1,10 +1,12 @@
 -- Puts a session in the place of what was seen of it.
 -- KEYS: its bucket, its user, the token that it follows, what says that it was revoked, the session, what is
---       kept of its refresh token, the user's sessions, the bucket's feed
+--       kept of its refresh token, what says that its last step was just now, the user's sessions, the
+--       bucket's feed
 -- ARGV: the bucket's epoch and generation, the user and the session as they were seen; the session as it
 --       shall be, and for how many milliseconds, '' for ever; likewise what to keep of its refresh token, ''
---       for nothing; when it was used; its id; how many a user may have, '' for any number; what the bucket's
---       keys begin with
+--       for nothing; for how many milliseconds its step was just now, '' where it is no step, and what is
+--       kept stays as it is; when it was used; its id; how many a user may have, '' for any number; what the
+--       bucket's keys begin with
 -- Returns the bucket's value, how many sessions went beyond the limit, and their ids; '' without doing
 -- anything where the bucket is gone, 0 where something is not as it was seen
 local values = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5])
@@ -15,15 +17,20 @@ if bucket.epoch ~= ARGV[1] or string.format('%.0f', bucket.gen) ~= ARGV[2] or (v
   return 0
 end
 
-local all, sid, base = KEYS[7], ARGV[10], ARGV[12]
+local all, sid, base = KEYS[8], ARGV[11], ARGV[13]
 put(KEYS[5], ARGV[5], ARGV[6])
-redis.call('UNLINK', KEYS[6])
-if ARGV[7] ~= '' then put(KEYS[6], ARGV[7], ARGV[8]) end
+if ARGV[9] ~= '' then
+  redis.call('UNLINK', KEYS[6])
+  if ARGV[7] ~= '' then
+    put(KEYS[6], ARGV[7], ARGV[8])
+    put(KEYS[7], '1', ARGV[9])
+  end
+end
 
 clear_for_list(all)
 -- The list lives as long as the session in it that lives longest.
 local left = redis.call('PTTL', all)
-redis.call('ZADD', all, ARGV[9], sid)
+redis.call('ZADD', all, ARGV[10], sid)
 if ARGV[6] == '' then
   redis.call('PERSIST', all)
 elseif left ~= -1 and tonumber(ARGV[6]) > left then
@@ -40,13 +47,13 @@ drop_ended(redis.call('ZRANDMEMBER', all, 3))
 
 -- Never so many at once that others would have to wait for it.
 local reply = { values[1], 0 }
-local limit = tonumber(ARGV[11])
+local limit = tonumber(ARGV[12])
 if limit and redis.call('ZCARD', all) > limit then
   drop_ended(redis.call('ZRANGE', all, 0, 999))
   local beyond = math.max(math.min(redis.call('ZCARD', all) - limit, 100), 0)
   for _, other in ipairs(redis.call('ZRANGE', all, 0, beyond)) do
     if other ~= sid and reply[2] < beyond then
-      reply[1] = count(bucket, KEYS[1], KEYS[8], 's', other, revoke_session(base, other, 1), '')
+      reply[1] = count(bucket, KEYS[1], KEYS[9], 's', other, revoke_session(base, other, 1), '')
       reply[2] = reply[2] + 1
       table.insert(reply, other)
     end
