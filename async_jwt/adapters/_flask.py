@@ -10,8 +10,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from flask import Flask, Request, Response, current_app, request
 
+from async_jwt.adapters._flask_apis import Say, say_of
+from async_jwt.adapters._handlers import handler_before_ours, register
 from async_jwt.adapters._older_flask import json_default, json_response, limited, streamed
-from async_jwt.adapters._werkzeug import WerkzeugView, object_of, response_of
+from async_jwt.adapters._werkzeug import Form, WerkzeugView, object_of, response_of, twin_of
 from async_jwt.adapters.facade import Check, PublicAPI
 from async_jwt.adapters.home_loop import WOULD_BLOCK
 from async_jwt.adapters.lasting import is_lasting_loop, run_lasting, share, wait_lasting
@@ -19,7 +21,7 @@ from async_jwt.adapters.protect import answers_options, is_undecided, tell_open
 from async_jwt.binding import Binding
 from async_jwt.core.hooks import looks_async
 from async_jwt.core.realm import Realm
-from async_jwt.core.responses import Answer
+from async_jwt.core.responses import Answer, name_of
 from async_jwt.core.run import hop, in_thread, step
 from async_jwt.errors import ConfigurationError, JWTExtendedException
 from async_jwt.manager import EXTENSION, AsyncManager, OperationsOf
@@ -158,6 +160,25 @@ class FlaskFramework:
         response.headers.update(answer.headers)
         return response
 
+    def has_handler(self, app: Flask, error: JWTExtendedException, *, is_compat: bool) -> bool:
+        found = handler_before_ours(app, request.blueprints, error, is_compat=is_compat)
+        kind = type(error)
+        said = say_of(app, kind, name_of(kind, is_compat=is_compat))
+        return found is not None or said in (Say.NAMED, Say.HANDLED)
+
+    def twin(
+        self, app: Flask, error: JWTExtendedException, response: Response, *, is_compat: bool
+    ) -> JWTExtendedException:
+        name = name_of(type(error), is_compat=is_compat)
+        said, form = say_of(app, type(error), name), Form.HTTP
+        if said is Say.NAMED:
+            form = Form.NAMED
+        elif said is Say.HANDLED:
+            form = Form.BARE
+        elif said and handler_before_ours(app, request.blueprints, error, is_compat=is_compat) is not None:
+            form = Form.ELSEWHERE
+        return twin_of(error, response, form, name)
+
 
 def _here() -> tuple[Binding | None, Realm | None]:
     """What the current application has. None where it has none: a coroutine that needs it says so."""
@@ -255,9 +276,13 @@ def install(app: Flask, binding: Binding, api: PublicAPI) -> None:
         )
 
     def answer(error: JWTExtendedException) -> Any:
-        return run(api.answer(app, error), binding.realm())
+        realm = binding.realm()
+        handler = handler_before_ours(app, (), error, is_compat=realm.settings.is_compat)
+        if handler is not None:
+            return app.ensure_sync(handler)(error)
+        return run(api.answer(app, error), realm)
 
-    app.register_error_handler(JWTExtendedException, answer)
+    register(app, answer)
     share(app, binding)
     _around_views(app, binding, api)
 

@@ -25,11 +25,6 @@ _LIMITS_BODIES: Final = "max_content_length" in inspect.signature(get_input_stre
 _FINDS_COOKIES: Final = hasattr(Client, "get_cookie")  # 2.3
 
 
-def _no_default(value: Any) -> Any:
-    """For a JSON provider that has none of its own, as one over a faster library."""
-    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
-
-
 def _encoder_of(app: Any) -> type[Any] | None:
     """The class that an application's JSON is written with, where Flask still asks for one."""
     # Flask 2.2 warns of the public name.
@@ -43,7 +38,11 @@ def json_default(app: Flask) -> Callable[[Any], Any]:
     if kind is not None and (not _HAS_PROVIDERS or "default" in vars(kind)):
         own: Callable[[Any], Any] = kind().default
         return own
-    default: Callable[[Any], Any] = getattr(app.json, "default", _no_default)
+    from flask.json.provider import DefaultJSONProvider  # noqa: PLC0415  # from Flask 2.2 on
+
+    # A provider over a faster library need have none.
+    providers = (app.json, app.json_provider_class, DefaultJSONProvider)
+    default: Callable[[Any], Any] = next(each for each in providers if hasattr(each, "default")).default
     return default
 
 

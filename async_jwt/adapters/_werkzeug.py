@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection, Iterable, Sequence
 from copy import copy
+from enum import Enum
 from functools import cache
 from typing import Any
 
@@ -16,7 +17,7 @@ from werkzeug.sansio.response import Response
 from async_jwt.core.cookies import Cookie
 from async_jwt.errors import JWTExtendedException
 
-__all__ = ["WerkzeugView", "has_cookies", "object_of", "put_cookies", "response_of", "twin_of"]
+__all__ = ["Form", "WerkzeugView", "has_cookies", "object_of", "put_cookies", "response_of", "twin_of"]
 
 _PARTITIONS = "partitioned" in inspect.signature(Response.set_cookie).parameters  # from Werkzeug 3.1 on
 
@@ -76,12 +77,30 @@ def object_of(proxy: Any) -> Any | None:
         return None
 
 
+class Form(Enum):
+    """What an error looks like that carries its answer, to whoever handles errors."""
+
+    HTTP = "http"
+    """An `HTTPException` with its answer: extensions that bypass the application's handlers render it."""
+    ELSEWHERE = "elsewhere"
+    """One that nobody can render: whoever tries gets it raised, and asks the application's handlers."""
+    NAMED = "named"
+    """An `HTTPException` without an answer: it gets one by the name of its class."""
+    BARE = "bare"
+    """No `HTTPException`, as Flask-JWT-Extended's errors are."""
+
+
 @cache
-def _twin_class(kind: type[JWTExtendedException]) -> type[JWTExtendedException]:
+def _twin_class(kind: type[JWTExtendedException], form: Form, name: str) -> type[JWTExtendedException]:
     # The class keeps HTTPException's `code = None`, so that frameworks look for a handler
     # by class: an application's handler for our class, then ours, then one for HTTPException.
-    body = {"__module__": kind.__module__, "__doc__": kind.__doc__, "data": property(_data), "is_twin": True}
-    return type(kind.__name__, (kind, HTTPException), body)
+    body: dict[str, Any] = {"__module__": kind.__module__, "__doc__": kind.__doc__, "is_twin": True}
+    if form is Form.HTTP:
+        body["data"] = property(_data)
+    elif form is Form.ELSEWHERE:
+        body["get_response"] = _raised
+    bases = (kind,) if form is Form.BARE else (kind, HTTPException)
+    return type(name, bases, body)
 
 
 def _data(twin: Any) -> Any:
@@ -93,25 +112,37 @@ def _data(twin: Any) -> Any:
     return response.get_data(as_text=True) if data is None else data
 
 
-def twin_of(error: JWTExtendedException, response: Response) -> JWTExtendedException:
-    """The same error as an `HTTPException` that carries its answer.
+def _raised(twin: Any, *_: Any) -> Any:
+    raise twin
 
-    Extensions that bypass the application's error handlers render it as well.
+
+def twin_of(
+    error: JWTExtendedException, response: Response, form: Form = Form.HTTP, name: str | None = None
+) -> JWTExtendedException:
+    """The same error as one that carries its answer.
+
+    Args:
+        error: the error.
+        response: its answer.
+        form: what it looks like.
+        name: what its class is called; None is the error's.
     """
-    kind = _twin_class(type(error))  # type: ignore[arg-type]  # classes are hashable
+    kind = _twin_class(type(error), form, name or type(error).__name__)  # type: ignore[arg-type]  # classes are hashable
     twin = kind.__new__(kind, *error.args)
     twin.__dict__.update(error.__dict__)
     answered: Any = twin
-    answered.response = response
-    answered.code = response.status_code
-    answered.description = error.message
+    answered.answer = response
+    answered.response = None if form is Form.NAMED else response
+    if form is not Form.BARE:
+        answered.code = response.status_code
+        answered.description = error.message
     return twin
 
 
 def response_of(error: JWTExtendedException) -> Any | None:
     """The answer that an error carries, if it is a twin."""
     # An application's own subclass may have such an attribute as well.
-    return getattr(error, "response", None) if getattr(error, "is_twin", False) else None
+    return getattr(error, "answer", None) if getattr(error, "is_twin", False) else None
 
 
 def copy_of(response: Response) -> Response:

@@ -91,6 +91,16 @@ class Framework(Surroundings, Protocol):
         """A response from an answer of ours."""
         ...
 
+    def has_handler(self, app: Any, error: JWTExtendedException, *, is_compat: bool) -> bool:
+        """Whether a handler of the application or an extension answers an error in a loader's stead."""
+        ...
+
+    def twin(
+        self, app: Any, error: JWTExtendedException, response: Any, *, is_compat: bool
+    ) -> JWTExtendedException:
+        """The same error as one that carries its response, in the form that its handlers take."""
+        ...
+
 
 class PublicAPI(Operations):
     """Everything an application calls, as methods of one object.
@@ -244,9 +254,15 @@ class PublicAPI(Operations):
             record.forget()  # whatever an earlier check found: error handlers, sockets and streams go on
             may_take = record.location == "cookies" and not view.is_websocket
             dead = _dead_cookies(error, policy, realm) if may_take and realm is not None else ()
-            raise await self._refusal(binding, error, dead) from error
-        except BaseException:  # a hook that failed, or a time limit around the check
+            try:
+                refusal = await self._refusal(binding, error, dead)
+            except RuntimeError as problem:
+                _explain(problem, view)
+                raise
+            raise refusal from error
+        except BaseException as problem:  # a hook that failed, or a time limit around the check
             record.forget()
+            _explain(problem, view)
             raise
         success = record.success
         if loads and success is not None:
@@ -302,16 +318,17 @@ class PublicAPI(Operations):
         level = logging.DEBUG if isinstance(error, NoAuthorizationError) else logging.INFO
         event = {"event": "token_refused", "code": error.error_code, "jti": held.get("jti")}
         log.log(level, "A request is refused: %s (%r)", error.error_code, str(error), extra=event)
-        try:
-            response = await self._loaded_response(binding, error)
-        except JWTExtendedException as broken:
-            error, response = broken, None
+        settings, response = binding.realm().settings, None
+        if not self._framework.has_handler(binding.app, error, is_compat=settings.is_compat):
+            try:
+                response = await self._loaded_response(binding, error)
+            except JWTExtendedException as broken:
+                error = broken
         if response is None:
-            settings = binding.realm().settings
             response = self._framework.respond(binding.app, answer_to(error, settings))
-        response = self._without(response, dead, binding.realm().settings)
+        response = self._without(response, dead, settings)
         held = getattr(error, "jwt_data", {})
-        identity = held.get(binding.realm().settings.identity_claim)
+        identity = held.get(settings.identity_claim)
         await notify(
             token_refused,
             binding.app,
@@ -320,7 +337,7 @@ class PublicAPI(Operations):
             identity=identity,
             jti=held.get("jti"),
         )
-        return _werkzeug.twin_of(error, response)
+        return self._framework.twin(binding.app, error, response, is_compat=settings.is_compat)
 
     async def _loaded_response(self, binding: Binding, error: JWTExtendedException) -> Any | None:
         realm = binding.realm()
@@ -642,6 +659,15 @@ async def _observed(realm: Realm, view: RequestView, policy: Policy, record: Rec
         if found is not None:
             act.details = {"location": found.location, "type": kind_of(found.type)}
         return loads
+
+
+def _explain(problem: BaseException, view: RequestView) -> None:
+    """Say why a hook failed that reads the request where there is none."""
+    if view.is_websocket and isinstance(problem, RuntimeError) and "request context" in str(problem):
+        problem.add_note(
+            "A WebSocket has no request: let the loader read what it is given, or `websocket` where "
+            "has_websocket_context() says that there is one."
+        )
 
 
 def _dead_cookies(error: JWTExtendedException, policy: Policy, realm: Realm) -> tuple[bool, ...]:

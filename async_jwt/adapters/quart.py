@@ -19,18 +19,20 @@ from quart import (
     stream_with_context,
     websocket,
 )
+from quart.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import RequestTimeout
 from werkzeug.local import LocalProxy
 
+from async_jwt.adapters._handlers import handler_before_ours, register
 from async_jwt.adapters._quart_websocket import Socket, close_code, current, mix_in, refusal_in
-from async_jwt.adapters._werkzeug import WerkzeugView, object_of, response_of
+from async_jwt.adapters._werkzeug import WerkzeugView, object_of, response_of, twin_of
 from async_jwt.adapters.facade import Check, PublicAPI
 from async_jwt.adapters.protect import answers_options, is_undecided, protect, public, tell_open
 from async_jwt.binding import Binding, Surroundings
 from async_jwt.core.authenticate import Authentication
 from async_jwt.core.hooks import looks_async
 from async_jwt.core.issue import TokenPair
-from async_jwt.core.responses import Answer
+from async_jwt.core.responses import Answer, name_of
 from async_jwt.core.sessions import SessionInfo, SessionPage
 from async_jwt.errors import ConfigurationError, JWTExtendedException
 from async_jwt.manager import AsyncManager
@@ -136,7 +138,9 @@ class _Quart:
     current_request = staticmethod(current)
 
     def json_default(self, app: Quart) -> Callable[[Any], Any]:
-        default: Callable[[Any], Any] = app.json.default  # type: ignore[attr-defined]  # Quart's and Flask's have it
+        # A provider over a faster library need have none.
+        providers = (app.json, app.json_provider_class, DefaultJSONProvider)
+        default: Callable[[Any], Any] = next(each for each in providers if hasattr(each, "default")).default
         return default
 
     def reach(self, store: Store) -> Store:
@@ -197,6 +201,20 @@ class _Quart:
         response.headers.update(answer.headers)
         return response
 
+    def has_handler(self, app: Quart, error: JWTExtendedException, *, is_compat: bool) -> bool:
+        blueprints = () if (served := current()) is None else served.blueprints
+        return handler_before_ours(app, blueprints, error, is_compat=is_compat) is not None
+
+    def twin(
+        self,
+        app: Quart,  # noqa: ARG002  # no extension of Quart answers errors itself
+        error: JWTExtendedException,
+        response: Response,
+        *,
+        is_compat: bool,
+    ) -> JWTExtendedException:
+        return twin_of(error, response, name=name_of(type(error), is_compat=is_compat))
+
 
 # Quart 0.23 gives it the context that it also gives to `dispatch_request`; before, it takes its app alone.
 _OPTIONS_TAKE = len(inspect.signature(Quart.make_default_options_response).parameters) - 1
@@ -242,6 +260,10 @@ class JWTManager(AsyncManager):
 
     def _install(self, app: Quart, binding: Binding) -> None:
         async def answer(error: JWTExtendedException) -> Any:
+            is_compat = binding.realm().settings.is_compat
+            handler = handler_before_ours(app, (), error, is_compat=is_compat)
+            if handler is not None:
+                return await app.ensure_async(handler)(error)
             return await _api.answer(app, error)
 
         async def end_socket(response: Any) -> Any:
@@ -263,7 +285,7 @@ class JWTManager(AsyncManager):
         mix_in(app)
         _around_views(app, binding)
         app.after_websocket(end_socket)
-        app.register_error_handler(JWTExtendedException, answer)
+        register(app, answer)
         app.before_serving(binding.start)
         app.before_serving(tell)
         app.after_serving(binding.close)

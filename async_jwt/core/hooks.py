@@ -101,6 +101,7 @@ class Hook:
         inline: whether the application promised that it never blocks.
         is_async: whether it is called on the event loop. A hint only: whatever a hook
             returns is awaited if it can be.
+        takes_error: whether it answers an error and has a last parameter `error`, which gets it.
         warned: whether it was named in the log for an answer that counts by its truth.
     """
 
@@ -108,6 +109,7 @@ class Hook:
     function: Callable[..., Any]
     inline: bool
     is_async: bool
+    takes_error: bool = False
     warned: bool = False
 
     @property
@@ -116,9 +118,11 @@ class Hook:
         return "The loader of the KeyRing" if self.name == "keys" else f"{self.name}_loader"
 
     @classmethod
-    def of(cls, name: str, function: Callable[..., Any], *, inline: bool = False) -> Hook:
+    def of(
+        cls, name: str, function: Callable[..., Any], *, inline: bool = False, takes_error: bool = False
+    ) -> Hook:
         """A hook of a function, which is looked at for whether it is async."""
-        return cls(name, function, inline, looks_async(function))
+        return cls(name, function, inline, looks_async(function), takes_error)
 
 
 class Hooks(dict[str, Hook]):
@@ -139,8 +143,10 @@ class Hooks(dict[str, Hook]):
             raise ConfigurationError(f"{name}_loader needs a callable, not {type(function).__name__}")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigurationError(f"{name}_loader cannot take a generator function: return, do not yield")
-        _refuse_unfit(name, function)
-        self[name] = Hook.of(name, function, inline=inline)
+        signature = _signature_of(function)
+        takes_error = signature is not None and _takes_error(name, signature)
+        _refuse_unfit(name, function, None if takes_error else signature)
+        self[name] = Hook.of(name, function, inline=inline, takes_error=takes_error)
         self._deciding = tuple(hook for hook in self.values() if hook.name in _DECIDING)
 
     def any_at_checks(self) -> bool:
@@ -168,7 +174,27 @@ class Hooks(dict[str, Hook]):
                 )
 
 
-def _refuse_unfit(name: str, function: Any) -> None:
+def _signature_of(function: Any) -> inspect.Signature | None:
+    try:
+        # Of the outermost function: a decorator may hand on other arguments than it takes.
+        return inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return None  # as some built-in functions, it does not say
+
+
+def _takes_error(name: str, signature: inspect.Signature) -> bool:
+    """Whether a hook that answers errors has one parameter more than usual, called `error`."""
+    place = len(_ARGUMENTS[name])
+    parameters = list(signature.parameters.values())
+    return (
+        name not in _DECIDING
+        and len(parameters) > place
+        and parameters[place].name == "error"
+        and parameters[place].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    )
+
+
+def _refuse_unfit(name: str, function: Any, signature: inspect.Signature | None) -> None:
     arguments, kind = _ARGUMENTS[name], HOOKS[name]
     is_mapping = inspect.isclass(function) and issubclass(function, Mapping)
     if inspect.isclass(function) and not (kind is _ANY or (kind is _CLAIMS and is_mapping)):
@@ -176,11 +202,8 @@ def _refuse_unfit(name: str, function: Any) -> None:
             f"{name}_loader cannot take the class {function.__name__}: the hook must return {kind.wanted}, "
             "not an instance"
         )
-    try:
-        # Of the outermost function: a decorator may hand on other arguments than it takes.
-        signature = inspect.signature(function, follow_wrapped=False)
-    except (TypeError, ValueError):
-        return  # as some built-in functions, it does not say
+    if signature is None:
+        return
     try:
         signature.bind(*arguments)
     except TypeError:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+from async_jwt.core.hooks import Hook
 from async_jwt.core.settings import Settings
 from async_jwt.errors import (
     AmbiguousTokenError,
@@ -24,7 +26,7 @@ from async_jwt.errors import (
     WrongTokenError,
 )
 
-__all__ = ["RETRY_AFTER", "Answer", "answer_to", "loader_for", "message_of"]
+__all__ = ["RETRY_AFTER", "Answer", "answer_to", "before_loaders", "loader_for", "message_of", "name_of"]
 
 RETRY_AFTER = 1
 """Seconds after which a client may ask again during an outage."""
@@ -46,6 +48,56 @@ _LOADERS: tuple[tuple[type[JWTExtendedException], tuple[str, ...]], ...] = (
 )
 
 
+# Of PyJWT's classes, those that Flask-JWT-Extended registers handlers for.
+_REGISTERED = frozenset(
+    {
+        "DecodeError",
+        "ExpiredSignatureError",
+        "InvalidAudienceError",
+        "InvalidIssuerError",
+        "InvalidTokenError",
+        "MissingRequiredClaimError",
+    }
+)
+
+
+@cache
+def before_loaders(kind: type[JWTExtendedException], *, is_compat: bool) -> tuple[type, ...]:
+    """The classes of an error whose handlers of the application answer before a loader does.
+
+    Those that are as specific as the ones that Flask-JWT-Extended registers, PyJWT's included. Under the
+    compat preset a refused token is PyJWT's error alone; without it `JWTExtendedException` counts too.
+
+    Args:
+        kind: the error's class.
+        is_compat: whether the compat preset is on.
+    """
+    own = [each for each in kind.__mro__ if issubclass(each, JWTExtendedException)]
+    theirs = _of_pyjwt(kind)
+    registered = next((place for place, each in enumerate(theirs) if each.__name__ in _REGISTERED), -1)
+    general = [JWTExtendedException]
+    own = [each for each in own if each is not JWTExtendedException]
+    if is_compat:
+        general, own = [], [each for each in own if not (theirs and each is JWTDecodeError)]
+    return (*own, *theirs[: registered + 1], *general)
+
+
+def name_of(kind: type[JWTExtendedException], *, is_compat: bool) -> str:
+    """What an error's class is called: under the compat preset as Flask-JWT-Extended's users know it."""
+    if not is_compat:
+        # Some of ours are known by their base alone.
+        return next(
+            each for each in kind.__mro__ if not each.__module__.startswith("async_jwt.stores")
+        ).__name__
+    if issubclass(kind, RevokedTokenError):
+        return RevokedTokenError.__name__
+    return next((each.__name__ for each in _of_pyjwt(kind)), name_of(kind, is_compat=False))
+
+
+def _of_pyjwt(kind: type) -> list[type]:
+    return [each for each in kind.__mro__ if each.__module__.partition(".")[0] == "jwt"]
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a client gets for an error."""
@@ -56,7 +108,7 @@ class Answer:
 
 
 def loader_for(
-    error: JWTExtendedException, settings: Settings, hooks: Container[str]
+    error: JWTExtendedException, settings: Settings, hooks: Mapping[str, Hook]
 ) -> tuple[str, tuple[Any, ...]] | None:
     """The registered hook that answers an error, and what it is called with; None if none does.
 
@@ -66,10 +118,12 @@ def loader_for(
     name = next((name for name in names if name in hooks), None)
     if name is None:
         return None
+    arguments: tuple[Any, ...]
     if name in ("unauthorized", "invalid_token"):
-        return name, (message_of(error, settings),)
-    # These classes all carry what the token held (an app may raise them bare).
-    return name, (getattr(error, "jwt_header", {}), getattr(error, "jwt_data", {}))
+        arguments = (message_of(error, settings),)
+    else:  # these classes all carry what the token held (an app may raise them bare)
+        arguments = getattr(error, "jwt_header", {}), getattr(error, "jwt_data", {})
+    return name, (*arguments, error) if hooks[name].takes_error else arguments
 
 
 def message_of(error: JWTExtendedException, settings: Settings) -> str:

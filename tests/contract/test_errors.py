@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import jwt as pyjwt
 import pytest
 
 from async_jwt import errors
 from async_jwt.errors import (
     ConfigurationError,
+    CSRFError,
     JWTDecodeError,
     JWTExtendedException,
     NoAuthorizationError,
@@ -346,3 +348,94 @@ async def test_a_users_name_forges_no_line_in_the_log(harness, caplog, compat):
     assert answer.status == 401
     for record in caplog.records:
         assert record.getMessage().isprintable(), record.getMessage()
+
+
+# -- who answers -------------------------------------------------------------------------
+
+OWN = "the application's"
+
+
+async def handled(error):
+    return {"by": OWN, "class": type(error).__name__}, 418
+
+
+def answering(harness, config, *, loader, registered):
+    """An application with an error handler, or several, and perhaps a loader."""
+    h = harness({"JWT_ERROR_MESSAGE_KEY": "msg", **config})
+    if loader:
+
+        @h.jwt.expired_token_loader
+        async def expired(header, claims):
+            return {"by": "the loader"}, 410
+
+    for kind in registered:
+        h.app.errorhandler(kind)(handled)
+    return h
+
+
+async def expired_token(h):
+    with frozen_clock(h.app, 1_000):
+        return await h.mint(expires_delta=1)
+
+
+PRESET = {"JWT_COMPAT": "flask-jwt-extended"}
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "wins", "name"),
+    [
+        ({}, errors.ExpiredTokenError, True, "ExpiredTokenError"),
+        ({}, JWTDecodeError, True, "ExpiredTokenError"),
+        ({}, pyjwt.ExpiredSignatureError, True, "ExpiredTokenError"),
+        ({}, JWTExtendedException, True, "ExpiredTokenError"),
+        ({}, pyjwt.InvalidTokenError, False, ""),
+        ({}, pyjwt.PyJWTError, False, ""),
+        ({}, Exception, False, ""),
+        (PRESET, errors.ExpiredTokenError, True, "ExpiredSignatureError"),
+        (PRESET, pyjwt.ExpiredSignatureError, True, "ExpiredSignatureError"),
+        (PRESET, JWTDecodeError, False, ""),
+        (PRESET, JWTExtendedException, False, ""),
+        (PRESET, Exception, False, ""),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+@pytest.mark.parametrize("loader", [False, True])
+async def test_who_answers_a_refusal(harness, config, kind, wins, name, loader):
+    h = answering(harness, config, loader=loader, registered=[kind])
+    answer = await h.call(token=await expired_token(h))
+    if wins:
+        assert (answer.status, answer.json) == (418, {"by": OWN, "class": name})
+    elif loader:
+        assert (answer.status, answer.json) == (410, {"by": "the loader"})
+    else:
+        assert (answer.status, answer.json["msg"]) == (401, "Token has expired")
+
+
+async def test_loaders_that_answer_get_the_error_if_they_ask_for_it(harness):
+    h = harness({"JWT_TOKEN_LOCATION": ["headers", "cookies"]})
+
+    def unauthorized(message, error):
+        return {"msg": message, "csrf": isinstance(error, CSRFError)}, 401
+
+    async def expired(header, claims, error):
+        return {"sub": claims["sub"], "code": error.error_code}, 401
+
+    h.jwt.unauthorized_loader(unauthorized)
+    h.jwt.expired_token_loader(expired)
+    assert (await h.call()).json["csrf"] is False
+    cookies = {"access_token_cookie": await h.mint()}
+    assert (await h.call(method="POST", cookies=cookies)).json["csrf"] is True
+    assert (await h.call(token=await expired_token(h))).json == {"sub": "alice", "code": "token_expired"}
+
+
+async def test_a_message_that_is_called_error_stays_the_message(harness):
+    """As most of Flask-JWT-Extended's users write it."""
+    h = harness()
+    h.jwt.unauthorized_loader(lambda error: ({"msg": error}, 401))
+    assert (await h.call()).json == {"msg": "Missing Authorization Header"}
+
+
+async def test_other_hooks_get_no_error(harness):
+    h = harness()
+    with pytest.raises(ConfigurationError, match="user_lookup_loader calls its hook with"):
+        h.jwt.user_lookup_loader(lambda header, claims, error: None)

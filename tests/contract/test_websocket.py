@@ -9,7 +9,7 @@ import functools
 import logging
 
 import pytest
-from quart import Blueprint, Quart, Websocket, abort, copy_current_websocket_context, websocket
+from quart import Blueprint, Quart, Websocket, abort, copy_current_websocket_context, request, websocket
 
 from async_jwt.adapters import quart as api
 from async_jwt.adapters.protect import routes_of
@@ -356,6 +356,20 @@ def checking(h):
             await websocket.receive()
             await api.verify_jwt_in_request()
             await websocket.send_json(str(api.current_user))
+
+
+@pytest.mark.parametrize("loader", ["unauthorized", "user_lookup"])
+async def test_a_loader_that_reads_the_request_is_told_that_there_is_none(loader, caplog):
+    h = Sockets()
+
+    async def reads(*_):
+        return {"path": request.path}
+
+    getattr(h.jwt, f"{loader}_loader")(reads)
+    headers = {} if loader == "unauthorized" else {"Authorization": f"Bearer {await h.mint()}"}
+    socket = await h.refused(headers=headers)
+    assert socket.status == 500
+    assert "A WebSocket has no request: let the loader read" in caplog.text
 
 
 async def test_an_open_socket_is_asked_everything_anew(clock):
