@@ -96,8 +96,7 @@ class Binding:
         self.observer: Observer | None = None
         self._realm: Realm
         self._rebuild()
-        self._warned = False
-        self._warned_of_http = False
+        self._told: set[str] = set()
 
     def realm(self) -> Realm:
         """The application's authentication under its settings as they stand now.
@@ -218,11 +217,18 @@ class Binding:
                 record.rests_on = None
         self.note_memory()
 
+    def is_news(self, what: str) -> bool:
+        """Whether something is yet to be said: each is said once."""
+        if what in self._told:
+            return False
+        self._told.add(what)
+        return True
+
     def note_memory(self) -> None:
         """Says once, where nobody chose the store, that other processes do not know what it holds."""
-        if self._warned or self._given_store is not None or not self._live.is_default("JWT_STORE_URI"):
+        is_chosen = self._given_store is not None or not self._live.is_default("JWT_STORE_URI")
+        if is_chosen or not self.is_news("memory"):
             return
-        self._warned = True
         log.warning(
             "Revocations and sessions are kept in this process's memory: other processes do not know of "
             'them, and a restart forgets them. Set JWT_STORE_URI = "redis://..." (or "memory://" if '
@@ -232,8 +238,7 @@ class Binding:
 
     def note_insecure(self) -> None:
         """Says once that browsers throw Secure cookies away that came over http."""
-        if not self._warned_of_http:
-            self._warned_of_http = True
+        if self.is_news("http"):
             log.warning(
                 "Token cookies are Secure, and were set in an answer over http, where browsers throw them "
                 "away: serve https; behind a proxy that ends TLS, have ProxyFix read its X-Forwarded "

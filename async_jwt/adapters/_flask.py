@@ -13,6 +13,7 @@ from flask import Flask, Request, Response, current_app, request
 from async_jwt.adapters._flask_apis import Say, say_of
 from async_jwt.adapters._handlers import handler_before_ours, register
 from async_jwt.adapters._older_flask import json_default, json_response, limited, streamed
+from async_jwt.adapters._unchecked import is_accepted, is_unchecked, refuse_misplaced, unchecked
 from async_jwt.adapters._werkzeug import Form, WerkzeugView, object_of, response_of, twin_of
 from async_jwt.adapters.facade import Check, PublicAPI
 from async_jwt.adapters.home_loop import WOULD_BLOCK
@@ -293,21 +294,31 @@ def _around_views(app: Flask, binding: Binding, api: PublicAPI) -> None:
     And have what a view itself raises carry its answer, as what a decorator raises does.
     """
     dispatch = app.dispatch_request
-    tell = cache(lambda: tell_open(binding))  # at the first request: Flask does not say when it starts
+
+    @cache
+    def begin() -> None:  # at the first request: Flask does not say when it starts
+        refuse_misplaced(binding)
+        tell_open(binding)
 
     @wraps(dispatch)
     def checked(*args: Any) -> Any:
-        tell()
+        begin()
         if is_undecided(binding, request):
             if answers_options(request):
                 return app.make_default_options_response()
             realm = binding.realm()
             run(api.verify_undecided(binding, realm), realm)
         try:
-            return dispatch(*args)
+            answer = dispatch(*args)
         except JWTExtendedException as error:
             if response_of(error) is not None:
                 raise
             raise run(api.answered(app, error), binding.realm()) from error
+        if is_unchecked(binding, request):
+            answer = app.make_response(answer)
+            if is_accepted(answer.status_code):
+                answer.close()
+                raise unchecked(request)
+        return answer
 
     app.dispatch_request = checked  # type: ignore[method-assign]

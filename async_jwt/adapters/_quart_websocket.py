@@ -5,12 +5,14 @@ An application's request and WebSocket classes are mixed with those here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 from quart import Quart, Request, Websocket, has_request_context, has_websocket_context, request, websocket
 from werkzeug.datastructures import Headers
 
+from async_jwt.adapters._unchecked import unchecked
 from async_jwt.adapters._werkzeug import object_of
 from async_jwt.core.locations import BEARER
 from async_jwt.errors import JWTExtendedException
@@ -29,6 +31,8 @@ class Socket(Websocket):
 
     is_accepted = False
     is_closed = False
+    may_open: Callable[[], bool] | None = None
+    """Whether it may be accepted: not where its view demands a token and nobody asked for it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -46,6 +50,8 @@ class Socket(Websocket):
         self, headers: dict[str, str] | Headers | None = None, subprotocol: str | None = None
     ) -> None:
         # Quart accepts before each message that it takes or sends.
+        if not self.is_accepted and self.may_open is not None and not self.may_open():
+            raise unchecked(self)
         if not self.is_accepted and subprotocol is None and BEARER in self.offered:
             # Browsers fail a handshake that answers none of the protocols they offered.
             subprotocol = BEARER

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar, cast, overload
 
 from async_jwt.adapters import _werkzeug
+from async_jwt.adapters._unchecked import mark_wrapped
 from async_jwt.adapters.protect import DEFAULT, mark
 from async_jwt.binding import Binding, Surroundings
 from async_jwt.core.authenticate import Authentication, Record, Success, authenticate
@@ -215,6 +216,7 @@ class PublicAPI(Operations):
             raise ConfigurationError(f"jwt_required decorates functions, not {type(view).__name__}")
         guarded = self._framework.guard(view, partial(self._verify, policy))
         mark(guarded, policy)
+        mark_wrapped(view)
         return guarded
 
     async def verify_undecided(self, binding: Binding, realm: Realm) -> None:

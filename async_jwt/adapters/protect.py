@@ -7,6 +7,7 @@ blueprints decide, the inner one first, then the application (`JWT_DEFAULT_DENY`
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,15 +21,35 @@ from async_jwt.manager import EXTENSION
 
 __all__ = [
     "DEFAULT",
+    "MARKS",
+    "Marks",
     "Route",
     "answers_options",
     "is_undecided",
     "mark",
+    "noted_of_view",
     "protect",
     "public",
     "routes_of",
     "tell_open",
 ]
+
+# Where marks stand. `functools.wraps` takes a function's marks along to what wraps it.
+MARKS: Final = "__async_jwt__"
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What was noted of a view or a blueprint. A class of ours: some objects have any attribute.
+
+    Attributes:
+        said: "public", or "protected" of a blueprint; "" where there are policies.
+        policies: what a view demands.
+    """
+
+    said: str = ""
+    policies: tuple[Policy, ...] = ()
+
 
 T = TypeVar("T")
 State = Literal["protected", "optional", "public", "static", "open"]
@@ -38,8 +59,6 @@ log: logging.Logger = logging.getLogger("async_jwt")
 DEFAULT: Final = Policy.of()
 """What is demanded where a view is protected and does not say how: an access token."""
 
-# Where marks stand. `functools.wraps` takes a function's marks along to what wraps it.
-_MARKS: Final = "__async_jwt__"
 _PUBLIC: Final = "public"
 _PROTECTED: Final = "protected"
 # In an application's extensions: that a blueprint of it was protected.
@@ -69,7 +88,7 @@ def public(view: T) -> T:
     if _is_application(view):
         raise ConfigurationError("public() opens views and blueprints, not an application")
     try:
-        setattr(view, _MARKS, _PUBLIC)
+        setattr(view, MARKS, Marks(_PUBLIC))
     except AttributeError:
         raise ConfigurationError(f"public() cannot mark {_name(view)}: mark its function") from None
     return view
@@ -104,25 +123,31 @@ def protect(blueprint: T) -> T:
         if given._got_registered_once:  # noqa: SLF001  # of which Flask before 2.3 warns at most
             raise ConfigurationError(f"Call protect({_name(given)}) before it is registered")
         given.record(_demand_manager)
-        setattr(given, _MARKS, _PROTECTED)
+        setattr(given, MARKS, Marks(_PROTECTED))
     return blueprint
 
 
 def mark(view: Any, policy: Policy) -> None:
-    """Note what a view demands.
-
-    Raises:
-        ConfigurationError: it is public already.
-    """
-    if getattr(view, _MARKS, None) == _PUBLIC:
-        raise ConfigurationError(f"{_name(view)} cannot demand a token: it is public already")
-    setattr(view, _MARKS, (*marks_of(view), policy))
+    """Note what a view demands. That what it wraps is public elsewhere does not count for it."""
+    setattr(view, MARKS, Marks(policies=(*marks_of(view), policy)))
 
 
 def marks_of(view: Any) -> tuple[Policy, ...]:
     """What a view was noted to demand."""
-    marks = getattr(view, _MARKS, ())
-    return marks if isinstance(marks, tuple) else ()
+    marks = _noted(view)
+    return () if marks is None else marks.policies
+
+
+def noted_of_view(view: Any, method: str) -> Marks | None:
+    """What was noted of a view, or of what it calls for a method; None for nothing."""
+    while isinstance(view, functools.partial) and _noted(view) is None:
+        view = view.func
+    return _noted(view) or _noted_of_class(getattr(view, "view_class", None), method)
+
+
+def _noted(given: Any) -> Marks | None:
+    marks = getattr(given, MARKS, None)
+    return marks if isinstance(marks, Marks) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +184,7 @@ def is_undecided(binding: Binding, request: Any) -> bool:
     if rule is None or request.routing_exception is not None:
         return False  # 404, 405 or a redirect: there is no view
     view = app.view_functions.get(rule.endpoint)
-    if getattr(view, _MARKS, None) or _said_by_view(view, request.method):
+    if noted_of_view(view, request.method) is not None:
         return False
     if app.extensions[EXTENSION] is not binding or _is_static(app, rule.endpoint, view):
         return False  # the manager that was initialised last is asked
@@ -213,12 +238,12 @@ def tell_open(binding: Binding) -> None:
 def _demand(
     app: Any, endpoint: str, view: Any, method: str, websocket: bool, default_deny: bool
 ) -> tuple[State, tuple[Policy, ...], str]:
-    said = _said_by_view(view, method)
-    own = said if isinstance(said, tuple) else ()
+    noted = noted_of_view(view, method)
+    own, said = ((), None) if noted is None else (noted.policies, noted.said)
     hooked = tuple(_hooked(app, endpoint, websocket=websocket))
     policies, by = (*hooked, *own), "view" if own else "before_request" if hooked else ""
-    is_static = not said and _is_static(app, endpoint, view)
-    if not said and not is_static and not hooked:
+    is_static = noted is None and _is_static(app, endpoint, view)
+    if noted is None and not is_static and not hooked:
         around, who = _said_around(app, endpoint, default_deny=default_deny)
         if around == _PROTECTED:
             return "protected", (DEFAULT,), who
@@ -230,27 +255,25 @@ def _demand(
     return "public" if said == _PUBLIC else "static" if is_static else "open", (), ""
 
 
-def _said_by_view(view: Any, method: str) -> Any:
-    """What a view says itself: policies, that it is public, or nothing."""
-    while isinstance(view, functools.partial) and not hasattr(view, _MARKS):
-        view = view.func
-    return getattr(view, _MARKS, None) or _said_by_class(getattr(view, "view_class", None), method)
-
-
-def _said_by_class(kind: Any, method: str) -> Any:
-    if kind is None:
+def _noted_of_class(kind: Any, method: str) -> Marks | None:
+    if not inspect.isclass(kind):
         return None
     name = method.lower()
-    handler = getattr(kind, name, None)
-    if handler is None and name == "head":
-        handler = getattr(kind, "get", None)
+    handler = None
+    if any(each.__name__ == "MethodView" and _is_of_framework(each) for each in kind.__mro__):
+        handler = getattr(kind, name, None)
+        if handler is None and name == "head":
+            handler = getattr(kind, "get", None)
     # As Flask-RESTful and its kin have them: of all methods, or by method.
     wrappers = getattr(kind, "method_decorators", ())
     wrappers = wrappers.get(name, ()) if isinstance(wrappers, Mapping) else wrappers
     policies = tuple(policy for wrapper in wrappers for policy in marks_of(wrapper))
-    inner = getattr(handler, _MARKS, None) or getattr(kind.dispatch_request, _MARKS, None)
+    if policies:
+        return Marks(policies=policies)
     # Of this class alone: what derives of one that is public has methods of its own.
-    return policies or inner or kind.__dict__.get(_MARKS)
+    own = kind.__dict__.get(MARKS)
+    inner = _noted(handler) or _noted(getattr(kind, "dispatch_request", None))
+    return inner or (own if isinstance(own, Marks) else None)
 
 
 def _said_around(app: Any, endpoint: str, *, default_deny: bool) -> tuple[str | None, str]:
@@ -262,8 +285,8 @@ def _said_around(app: Any, endpoint: str, *, default_deny: bool) -> tuple[str | 
 
 
 def _said(blueprint: Any) -> str | None:
-    said: str | None = getattr(blueprint, _MARKS, None)
-    return said
+    marks = _noted(blueprint)
+    return None if marks is None else marks.said
 
 
 def _blueprints_of(endpoint: str) -> Iterator[str]:
@@ -288,7 +311,11 @@ def _is_static(app: Any, endpoint: str, view: Any) -> bool:
     holder = app.blueprints.get(owner) if owner else app
     if name != "static" or not getattr(holder, "has_static_folder", False):
         return False
-    module: str = getattr(view, "__module__", None) or ""
+    return _is_of_framework(view)
+
+
+def _is_of_framework(given: Any) -> bool:
+    module: str = getattr(given, "__module__", None) or ""
     return module.partition(".")[0] in _FRAMEWORKS
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import AsyncIterator, Callable, Sequence
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, ClassVar, Final, cast
 
 from quart import (
@@ -25,6 +25,7 @@ from werkzeug.local import LocalProxy
 
 from async_jwt.adapters._handlers import handler_before_ours, register
 from async_jwt.adapters._quart_websocket import Socket, close_code, current, mix_in, refusal_in
+from async_jwt.adapters._unchecked import is_accepted, is_unchecked, refuse_misplaced, unchecked
 from async_jwt.adapters._werkzeug import WerkzeugView, object_of, response_of, twin_of
 from async_jwt.adapters.facade import Check, PublicAPI
 from async_jwt.adapters.protect import answers_options, is_undecided, protect, public, tell_open
@@ -223,6 +224,22 @@ _framework = _Quart()
 _api = PublicAPI(_framework)
 
 
+async def _checked_answer(app: Quart, answer: Any) -> Any:
+    """What a view answered that no check stands before: a refusal or a redirection, or it is not sent.
+
+    Raises:
+        ConfigurationError: it hands something out.
+    """
+    response = await app.make_response(answer)
+    if not is_accepted(response.status_code):
+        return response
+    if isinstance(response, Response):
+        async with response.response:  # which ends what it would have streamed
+            raise unchecked(request)
+    response.close()
+    raise unchecked(request)
+
+
 def _around_views(app: Quart, binding: Binding) -> None:
     """Check what is protected by default once all that comes before a view is done, as decorators do.
 
@@ -230,23 +247,33 @@ def _around_views(app: Quart, binding: Binding) -> None:
     """
     dispatch_request, dispatch_websocket = app.dispatch_request, app.dispatch_websocket
 
+    @cache
+    def begin() -> None:
+        refuse_misplaced(binding)
+
     @wraps(dispatch_request)
     async def checked_request(*args: Any) -> Any:
+        begin()
         if is_undecided(binding, request):
             if answers_options(request):
                 return await app.make_default_options_response(*args[:_OPTIONS_TAKE])
             await _api.verify_undecided(binding, binding.realm())
         try:
-            return await dispatch_request(*args)
+            answer = await dispatch_request(*args)
         except JWTExtendedException as error:
             if response_of(error) is not None:
                 raise
             raise await _api.answered(app, error) from error
+        return await _checked_answer(app, answer) if is_unchecked(binding, request) else answer
 
     @wraps(dispatch_websocket)
     async def checked_websocket(*args: Any) -> Any:
+        begin()
         if is_undecided(binding, websocket):
             await _api.verify_undecided(binding, binding.realm())
+        socket = current()
+        if isinstance(socket, Socket):
+            socket.may_open = lambda: not is_unchecked(binding, socket)
         return await dispatch_websocket(*args)
 
     app.dispatch_request = checked_request  # type: ignore[method-assign, assignment]
@@ -280,6 +307,7 @@ class JWTManager(AsyncManager):
             return response
 
         async def tell() -> None:
+            refuse_misplaced(binding)
             tell_open(binding)
 
         mix_in(app)

@@ -120,6 +120,7 @@ class Record:
 
     Attributes:
         answered: whether the last check passed, if only because there was no token.
+        demanded: whether any check has passed that demands a token.
         success: the last success; None for an anonymous request, and after a refusal.
         rests_on: the last success whose revocation was checked; None once the request has revoked that
             very token. It stays through refusals: what the request makes for itself rests on it.
@@ -131,6 +132,7 @@ class Record:
 
     def __init__(self) -> None:
         self.answered: bool = False
+        self.demanded: bool = False
         self.success: Success | None = None
         self.rests_on: Success | None = None
         self.has_revoked: bool = False
@@ -203,6 +205,8 @@ async def authenticate(
     facts.counts = facts.counts or asks
     success = Success(facts, location, policy, settings.identity_claim, own)
     record.passes(success, revocation_checked=facts.counts)
+    if not policy.optional:
+        record.demanded = True
     return loads
 
 

@@ -43,7 +43,7 @@ __all__ = [
 DEVICE_LENGTH = 200
 """How many characters of a device's label are kept."""
 
-# The last second that has a date.
+# From here on a minute more need have no date.
 _LATEST = dt.datetime(9999, 12, 31, tzinfo=dt.UTC).timestamp()
 
 # What each token has of its own, whatever its session carries.
@@ -226,7 +226,7 @@ def shown(session: Session, current: str | None) -> SessionInfo:
         session.device,
         _moment(session.created_at),
         _moment(max(session.created_at, _minute(session.last_used_at))),
-        None if expires is None or expires > _LATEST else _moment(_minute(expires)),
+        None if expires is None or expires > _LATEST else _moment(-_minute(-expires)),
         session.sid == current,
     )
 

@@ -439,7 +439,6 @@ async def test_contradictions_are_refused(harness):
         "cannot be public: it demands a token already": lambda: h.api.public(
             h.api.jwt_required()(lambda: None)
         ),
-        "cannot demand a token: it is public already": lambda: h.api.jwt_required(h.api.public(lambda: None)),
         "a Shop cannot be public": lambda: h.api.public(h.api.protect(Shop(next(names), "x"))),
         "a Shop cannot be protected": lambda: h.api.protect(h.api.public(Shop(next(names), "x"))),
         "public() cannot mark str.upper": lambda: h.api.public("text".upper),

@@ -502,7 +502,7 @@ async def test_a_session_slides_and_ends(harness, clock):
         assert (await claims(app, token))["exp"] == begun + expected
         (session,) = (await app.jwt.list_sessions("alice")).sessions
         # To the minute: what is shown tells nobody when to come with a copied refresh token.
-        assert session.expires_at.timestamp() == (begun + expected) // 60 * 60
+        assert session.expires_at.timestamp() == -(-(begun + expected) // 60) * 60
         assert session.created_at.timestamp() == begun
         assert session.last_used_at.timestamp() == clock.now // 60 * 60
     assert (await claims(app, answer["access"]))["exp"] == begun + 2500

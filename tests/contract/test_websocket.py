@@ -372,6 +372,36 @@ async def test_a_loader_that_reads_the_request_is_told_that_there_is_none(loader
     assert "A WebSocket has no request: let the loader read" in caplog.text
 
 
+async def test_a_socket_whose_guard_never_ran_is_not_accepted(caplog):
+    h = Sockets()
+
+    @api.jwt_required
+    async def guarded():
+        raise AssertionError
+
+    @functools.wraps(guarded)
+    async def instead():
+        await websocket.send("secret")
+
+    h.app.add_websocket("/cached", "cached", instead)
+    socket = await h.refused("/cached", headers={"Authorization": f"Bearer {await h.mint()}"})
+    assert (socket.status, b"secret" in socket.body) == (500, False)
+    assert "The view 'cached' answered and its jwt_required never ran" in caplog.text
+
+
+async def test_a_guard_above_a_sockets_route_refuses_it(caplog):
+    h = Sockets()
+
+    @api.jwt_required
+    @h.app.websocket("/wrong")
+    async def view():
+        await websocket.send("secret")
+
+    socket = await h.refused("/wrong")
+    assert (socket.status, b"secret" in socket.body) == (500, False)
+    assert "registered without it: view" in caplog.text
+
+
 async def test_an_open_socket_is_asked_everything_anew(clock):
     store = Unreachable()
     h = Sockets(clock=clock, store=store)
@@ -520,7 +550,7 @@ async def test_the_code_is_1008_however_the_check_is_reached(handler):  # noqa: 
 
     views = {
         "bare": bare,
-        "verifying": verifying,
+        "verifying": api.public(verifying),
         "guarded": api.jwt_required(verifying),
         "early": api.jwt_required(fresh=True)(verifying),
         "object": api.jwt_required(functools.update_wrapper(functools.partial(View()), View)),
