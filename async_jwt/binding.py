@@ -145,6 +145,12 @@ class Binding:
         record = self.current_record()
         return None if record is None or record.success is None else record.success.ref
 
+    def began_at(self) -> float:
+        """When the current request began to be served, as far as its checks tell."""
+        record = self.current_record()
+        began_at = None if record is None else record.began_at
+        return self._clock() if began_at is None else began_at
+
     @property
     def in_request(self) -> bool:
         """Whether a request is being served."""

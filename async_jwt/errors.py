@@ -273,13 +273,14 @@ class RevokedTokenError(_TokenContextError):
 class TokenReusedError(RevokedTokenError):
     """A refresh token that was replaced came again: somebody else may hold it (RFC 9700 §4.14.2).
 
-    Its session is revoked.
+    Its session is revoked, but for the kind "overtaken", which nobody but `refresh_expiring_cookies` sees.
 
     Attributes:
         kind: which one came again: "predecessor", the one before the current one, after its
             grace; "older", one before that; "late_repeats", the one before the current one within its
             grace, but late, as at each step before (`JWT_REFRESH_LATE_LIMIT`); "revoked_session", one
-            older than the last two of a session that was revoked.
+            older than the last two of a session that was revoked; "overtaken", one that came along with a
+            request which began before it was replaced, which revokes nothing.
         sid: its session's id.
     """
 

@@ -258,12 +258,11 @@ class Operations:
             refresh_expires=refresh_expires_delta,
         )
         try:
-            pair = await rotate(binding.realm(), held, ref, wish)
+            pair = await rotate(binding.realm(), held, ref, wish, began_at=binding.began_at())
         except TokenReusedError as reused:
             await self._tell_reused(reused)
             raise
-        if pair.late_streak > 1:  # a single answer may be lost
-            await self._tell_repeated(held, ref, pair.late_streak)
+        await self._tell_repeated(held, ref, pair.late_streak)
         return await self._handed_out(pair)
 
     @staticmethod
@@ -545,6 +544,8 @@ class Operations:
 
     async def _tell_repeated(self, held: Authentication, ref: TokenRef, in_a_row: int) -> None:
         """Tell of a refresh token that came again late, as those before it did."""
+        if in_a_row < 2:  # a single answer may be lost
+            return
         log.warning(
             "A refresh token came again late, for the %dth time in a row; its session is %r",
             in_a_row,

@@ -11,6 +11,7 @@ from flask import Flask, request
 
 from async_jwt.adapters import flask as ours_async
 from async_jwt.adapters import flask_sync as ours
+from async_jwt.adapters.protect import public
 from benchmarks import asgi, least, wsgi
 from benchmarks.report import Row
 from benchmarks.timing import Timed, compare, compare_added, measure
@@ -22,10 +23,12 @@ PLAIN, ASYNC, OVER_ASGI = "Flask, plain views", "Flask, async views", "Flask, ov
 COOKIES = {"JWT_TOKEN_LOCATION": ["cookies"]}
 
 
+@public
 def view() -> str:
     return "ok"
 
 
+@public
 async def async_view() -> str:
     return "ok"
 

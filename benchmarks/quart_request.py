@@ -20,6 +20,7 @@ GROUP = "Quart"
 COOKIES = {"JWT_TOKEN_LOCATION": ["cookies"]}
 
 
+@ours.public
 async def view() -> str:
     return "ok"
 

@@ -25,6 +25,7 @@ def quart_app() -> Quart:
     # At the default of 100 connections, 128 requests at once fail with 500.
     client = redis.asyncio.Redis.from_url(STORE, max_connections=256)
 
+    @ours.public
     async def view() -> str:
         return "ok"
 
@@ -53,6 +54,7 @@ def mirror_app() -> Quart:
     app.config.update(JWT_SECRET_KEY=SECRET, JWT_STORE_URI=f"{STORE}?mirror=true")
     ours.JWTManager(app)
 
+    @ours.public
     async def view() -> str:
         return "ok"
 
@@ -69,6 +71,7 @@ def flask_app() -> Flask:
     app.config.update(JWT_SECRET_KEY=SECRET, JWT_STORE_URI=STORE)
     flask_sync.JWTManager(app)
 
+    @flask_sync.public
     def view() -> str:
         return "ok"
 

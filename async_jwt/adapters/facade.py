@@ -497,9 +497,8 @@ class PublicAPI(Operations):
         same session, and pass all checks; the user is looked up again. The new access token is fresh
         for as long as the old one would have been. Nothing happens where the view itself set or took
         away a token cookie, where the request revoked anything, or where the refresh token is
-        refused. One that was replaced meanwhile, by a faster request of the same browser, is no
-        replay here: within `JWT_REFRESH_LATE_AFTER` it leads to its successor, and after that to
-        nothing. Requests of several tabs at once need a grace.
+        refused. One that was replaced while this request was served, by a faster one of the same
+        browser, is no replay. Requests of several tabs at once need a grace.
 
         Args:
             response: the response.
@@ -529,16 +528,19 @@ class PublicAPI(Operations):
         if not binding.may_refresh() or _werkzeug.has_cookies(response, names):
             return response
         record, view = Record(), self._framework.view(self._framework.current_request())
+        began_at = binding.began_at()
         try:
-            await authenticate(realm, view, _REFRESH_COOKIE, record, came_along=True)
+            await authenticate(realm, view, _REFRESH_COOKIE, record, came_along_at=began_at)
             success = record.success
             if success is None or not _are_one_session(ref, success.ref):
                 return response
             renewing = success.authentication
             known_as = await self._known_as(realm, renewing, identity)
             wish = Wish(identity=known_as, fresh=_as_fresh_as(held.claims))
-            pair = await rotate(realm, renewing, success.ref, wish, came_along=True)
+            pair = await rotate(realm, renewing, success.ref, wish, began_at=began_at, came_along=True)
         except JWTExtendedException as error:
+            if isinstance(error, TokenReusedError) and error.kind != "overtaken":
+                await self._tell_reused(error)
             event = {"event": "cookies_not_refreshed", "code": error.error_code}
             log.debug("The cookies are not refreshed: %s (%r)", error.error_code, str(error), extra=event)
             return response
@@ -546,6 +548,7 @@ class PublicAPI(Operations):
             event = {"event": "cookies_not_refreshed"}
             log.error("The cookies are not refreshed: %r", str(problem), extra=event)  # the text says it all
             return response
+        await self._tell_repeated(renewing, success.ref, pair.late_streak)
         self.set_token_cookies(response, await self._handed_out(pair))
         return response
 

@@ -158,6 +158,13 @@ def _of_tokens(settings: Settings) -> Iterator[Finding]:
             "set the few seconds by which clocks differ",
         )
     grace = settings.refresh_grace
+    if isinstance(grace, float | int) and 0 < grace <= settings.refresh_late_after:
+        yield Finding(
+            "warning",
+            "JWT_REFRESH_LATE_AFTER",
+            "it is as long as JWT_REFRESH_GRACE: whoever follows with a copied refresh token is never late",
+            "make it shorter than JWT_REFRESH_GRACE",
+        )
     if isinstance(grace, float | int) and grace > 120:
         yield Finding(
             "warning",

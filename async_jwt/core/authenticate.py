@@ -16,7 +16,7 @@ from async_jwt.core.locations import csrf_value, find, find_in_body
 from async_jwt.core.policy import REFRESH, Policy
 from async_jwt.core.realm import Realm
 from async_jwt.core.request import RequestView
-from async_jwt.core.sessions import Move, move_of
+from async_jwt.core.sessions import Move, move_of, was_overtaken
 from async_jwt.core.settings import Settings
 from async_jwt.errors import (
     CSRFError,
@@ -28,7 +28,7 @@ from async_jwt.errors import (
     UserClaimsVerificationError,
     UserLookupError,
 )
-from async_jwt.stores.contract import SessionStore, SessionView, TokenRef
+from async_jwt.stores.contract import SessionView, TokenRef
 
 __all__ = ["Authentication", "Record", "Success", "authenticate", "refuse_replay"]
 
@@ -119,6 +119,7 @@ class Record:
     """What this request's checks found so far.
 
     Attributes:
+        began_at: when the first check began, or the last one of an open WebSocket; None before it.
         answered: whether the last check passed, if only because there was no token.
         demanded: whether any check has passed that demands a token.
         success: the last success; None for an anonymous request, and after a refusal.
@@ -131,6 +132,7 @@ class Record:
     """
 
     def __init__(self) -> None:
+        self.began_at: float | None = None
         self.answered: bool = False
         self.demanded: bool = False
         self.success: Success | None = None
@@ -140,9 +142,15 @@ class Record:
         self.location: str | None = None
         self.known: dict[str, _Facts] = {}
 
-    def passes(self, success: Success | None, *, revocation_checked: bool) -> None:
-        """Note that a check has passed; None for an anonymous request."""
+    def begins(self, now: float, *, anew: bool) -> None:
+        """Note that a check begins; `anew` where what came before it has no part in it."""
+        if self.began_at is None or anew:
+            self.began_at = now
+
+    def passes(self, success: Success | None, *, revocation_checked: bool, demands: bool = False) -> None:
+        """Note that a check has passed, perhaps one that demands a token; None for an anonymous request."""
         self.answered, self.success, self.refusal = True, success, None
+        self.demanded = self.demanded or demands
         if revocation_checked:
             self.rests_on = success
 
@@ -152,7 +160,7 @@ class Record:
 
 
 async def authenticate(
-    realm: Realm, view: RequestView, policy: Policy, record: Record, *, came_along: bool = False
+    realm: Realm, view: RequestView, policy: Policy, record: Record, *, came_along_at: float | None = None
 ) -> bool:
     """Check a request against a policy, and note in its record what that found.
 
@@ -162,8 +170,9 @@ async def authenticate(
         policy: what the view demands.
         record: what earlier checks of the same request found; it is added to. Its
             `success` is None for an anonymous request that the policy lets through.
-        came_along: whether the token merely came along with a request that another one stands for: then
-            its CSRF value is not looked at, and a replay revokes nothing.
+        came_along_at: when the request began to be served, if its token merely came along and another
+            one stands for it. Then its CSRF value is not looked at, and one that was replaced meanwhile is
+            no replay.
 
     Returns:
         Whether this check loaded a user.
@@ -182,31 +191,31 @@ async def authenticate(
         record.passes(None, revocation_checked=False)
         return False
     record.location = location
-    if not came_along and location == "cookies" and settings.is_compat:
+    stands_for_request = came_along_at is None
+    if stands_for_request and location == "cookies" and settings.is_compat:
         await _check_csrf_is_sent(view, policy, settings)
     facts, now = record.known.get(token), realm.clock()
     if facts is None or view.is_accepted or not 0 <= now - facts.found_at < _FACTS_HOLD:
         facts = _Facts(token, realm.verify_at_once(token, now) or await realm.verify(token), now)
         record.known[token] = facts
         now = realm.clock()  # a key may have been waited for
+    record.begins(now, anew=view.is_accepted)
     verified, own, loads = facts.verified, None, False
     realm.codec.check_times(verified, now)
-    if not came_along and location == "cookies":
+    if stands_for_request and location == "cookies":
         await _check_csrf(verified.claims, view, policy, settings)
     checks.check_type(verified.claims, policy, settings)
     if policy.fresh:
         checks.check_fresh(verified, now)
     asks = not policy.skip_revocation_check and (not facts.counts or settings.is_compat)
     if asks:
-        await _check_revocation(realm, verified, replay_revokes=not came_along)
+        await _check_revocation(realm, verified, came_along_at)
     if hooks.any_at_checks():
         own = own_of(verified)
         loads = await _ask(realm, facts, own, revocation=asks)
     facts.counts = facts.counts or asks
     success = Success(facts, location, policy, settings.identity_claim, own)
-    record.passes(success, revocation_checked=facts.counts)
-    if not policy.optional:
-        record.demanded = True
+    record.passes(success, revocation_checked=facts.counts, demands=not policy.optional)
     return loads
 
 
@@ -233,11 +242,11 @@ def _needs_csrf(view: RequestView, settings: Settings) -> bool:
     return settings.cookie_csrf_protect and view.method in settings.csrf_methods
 
 
-async def _check_revocation(realm: Realm, verified: Verified, *, replay_revokes: bool) -> None:
+async def _check_revocation(realm: Realm, verified: Verified, came_along_at: float | None) -> None:
     ref = verified.ref
     if verified.claims["type"] == REFRESH and realm.sessions is not None:
         seen = await realm.sessions.look_session(ref)
-        await refuse_replay(realm.sessions, seen, ref, *own_of(verified), revokes=replay_revokes)
+        await refuse_replay(realm, seen, ref, *own_of(verified), came_along_at=came_along_at)
         return
     counts = await realm.store.check(ref)
     if counts is False:
@@ -247,25 +256,31 @@ async def _check_revocation(realm: Realm, verified: Verified, *, replay_revokes:
 
 
 async def refuse_replay(
-    store: SessionStore,
+    realm: Realm,
     seen: SessionView,
     ref: TokenRef,
     header: _Claims,
     claims: _Claims,
     *,
-    revokes: bool,
+    came_along_at: float | None,
 ) -> Move:
-    """What becomes of a refresh token, as `move_of` says. A replay revokes its session first, if it shall.
+    """What becomes of a refresh token, as `move_of` says. A replay revokes its session first.
+
+    Not so one that came along with a request which began before the token was replaced, or just after.
 
     Raises:
-        RevokedTokenError: it does not count; TokenReusedError if it is a replay.
+        RevokedTokenError: it does not count; TokenReusedError if it was replaced.
         StoreUnavailableError: the session could not be revoked.
     """
     try:
         return move_of(seen, ref, header, claims)
-    except TokenReusedError:
-        if seen.session is not None and revokes:
-            await store.revoke_session(seen.session.sid, seen.session.ends_at)
+    except TokenReusedError as reused:
+        if seen.session is None or realm.sessions is None:
+            raise
+        if came_along_at is not None and was_overtaken(seen, realm.clock() - came_along_at, realm.settings):
+            reused.kind = "overtaken"
+        else:
+            await realm.sessions.revoke_session(seen.session.sid, seen.session.ends_at)
         raise
 
 

@@ -26,6 +26,7 @@ from async_jwt.core.sessions import (
     repeated,
     streak_before,
     time_limit,
+    was_overtaken,
 )
 from async_jwt.core.settings import Settings
 from async_jwt.errors import (
@@ -140,7 +141,13 @@ async def open_session(realm: Realm, wish: Wish, approve: Callable[[Issued], Awa
 
 
 async def rotate(
-    realm: Realm, held: Authentication, ref: TokenRef, wish: Wish, *, came_along: bool = False
+    realm: Realm,
+    held: Authentication,
+    ref: TokenRef,
+    wish: Wish,
+    *,
+    began_at: float,
+    came_along: bool = False,
 ) -> NewPair:
     """Put a successor in the place of a refresh token, or give the one that it has once more.
 
@@ -149,11 +156,13 @@ async def rotate(
         held: the refresh token that was presented.
         ref: the same, as stores know it.
         wish: what its successors shall be.
-        came_along: whether it merely came along with a request, which may have taken long. Then one
-            that was replaced a while ago proves nothing: nothing is counted or revoked.
+        began_at: when the request began to be served, in seconds since the epoch. What comes late is
+            counted from there: a request may take long.
+        came_along: whether the token merely came along with a request that another one stands for: if
+            it was replaced meanwhile it is refused, and is no replay.
 
     Raises:
-        TokenReusedError: it was replaced before; its session is revoked, unless it came along.
+        TokenReusedError: it was replaced before; its session is revoked, unless the kind is "overtaken".
         RevokedTokenError: it, its session or its user was revoked.
         SessionUnknownError: the store does not know its session.
         ExpiredTokenError: its session is older than `JWT_SESSION_MAX_AGE`.
@@ -161,13 +170,13 @@ async def rotate(
     """
     store, settings = session_store(realm), realm.settings
     maker = _Maker(realm, wish, held)
+    pair: NewPair | None
     for _ in range(_TRIES):
         seen = await store.look_session(ref)
         if (done := maker.done(seen)) is not None:
             return done
-        move = await refuse_replay(store, seen, ref, held.header, held.claims, revokes=not came_along)
-        if move is Move.LATE and came_along:
-            raise TokenReusedError(held.header, held.claims, "predecessor", ref.sid)
+        since = began_at if came_along else None
+        move = await refuse_replay(realm, seen, ref, held.header, held.claims, came_along_at=since)
         if move is Move.UNKNOWN:
             raise SessionUnknownError(held.header, held.claims)
         now = realm.clock()
@@ -175,13 +184,12 @@ async def rotate(
         limit = time_limit(before, settings)
         if limit is not None and int(limit) <= now:
             raise ExpiredTokenError(None, held.header, held.claims)
-        if move in (Move.AGAIN, Move.LATE):
-            same = await maker.again(store, before, seen)
-            if move is Move.AGAIN or before.repeated_late:
-                return same
-            streak = await _count_late(store, before, seen, held, settings.refresh_late_limit)
-            if streak:
-                return replace(same, late_streak=streak)
+        if move is Move.AGAIN:
+            pair = await maker.again(store, before, seen)
+            if not was_overtaken(seen, now - began_at, settings):
+                pair = await _counted(store, before, seen, held, settings.refresh_late_limit, pair)
+            if pair is not None:
+                return pair
             continue
         drafts = await maker.drafts(before)
         device = before.device if wish.device is None else device_label(wish.device)
@@ -276,7 +284,6 @@ class _Maker:
             seen,
             successor=None if session.previous_jti is None else kept,
             keep_for=None if grace == "until_used" else grace,
-            late_after=settings.refresh_late_after,
             limit=settings.max_sessions,
         )
         if ended is None:
@@ -299,22 +306,26 @@ class _Maker:
         return NewPair(session.sid, access, refresh, is_new=False)
 
 
-async def _count_late(
-    store: SessionStore, before: Session, seen: SessionView, held: Authentication, limit: int | None
-) -> int:
-    """Count that a session's last step was repeated late.
-
-    Returns:
-        How many steps in a row were; 0 if the session has changed meanwhile.
+async def _counted(
+    store: SessionStore,
+    before: Session,
+    seen: SessionView,
+    held: Authentication,
+    limit: int | None,
+    pair: NewPair,
+) -> NewPair | None:
+    """A pair that is handed out late, once that is counted; None if the session has changed meanwhile.
 
     Raises:
-        TokenReusedError: they are as many as the limit; the session is revoked.
+        TokenReusedError: so many in a row are a replay; the session is revoked.
     """
-    after = repeated(before)
+    after = before if before.repeated_late else repeated(before)
+    if after is not before and await store.put_session(after, seen) is None:
+        return None
     if limit is not None and after.late_streak >= limit:
         await store.revoke_session(before.sid, before.ends_at)
         raise TokenReusedError(held.header, held.claims, "late_repeats", before.sid)
-    return 0 if await store.put_session(after, seen) is None else after.late_streak
+    return pair if after is before else replace(pair, late_streak=after.late_streak)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -38,6 +38,7 @@ __all__ = [
     "shown",
     "streak_before",
     "time_limit",
+    "was_overtaken",
 ]
 
 DEVICE_LENGTH = 200
@@ -90,9 +91,7 @@ class Move(Enum):
     ADVANCE = "advance"
     """It is the current one, or the first of a session to be: a successor takes its place."""
     AGAIN = "again"
-    """It was replaced just now: it leads to the successor that it has."""
-    LATE = "late"
-    """It was replaced a while ago, and its grace lasts: it leads to its successor, and that is counted."""
+    """It was replaced, and its grace lasts: it leads to the successor that it has."""
     UNKNOWN = "unknown"
     """The store does not know its session."""
     PREDECESSOR = "predecessor"
@@ -118,9 +117,7 @@ def next_move(seen: SessionView, jti: str | None, *, is_adopted: bool) -> Move:
         return Move.ADVANCE
     if session.previous_jti != jti:
         return Move.OLDER
-    if seen.successor is None:
-        return Move.PREDECESSOR
-    return Move.LATE if seen.is_late else Move.AGAIN
+    return Move.PREDECESSOR if seen.successor is None else Move.AGAIN
 
 
 def move_of(seen: SessionView, ref: TokenRef, header: Mapping[str, Any], claims: Mapping[str, Any]) -> Move:
@@ -146,6 +143,17 @@ def move_of(seen: SessionView, ref: TokenRef, header: Mapping[str, Any], claims:
     if move in (Move.PREDECESSOR, Move.OLDER):
         raise TokenReusedError(header, claims, move.value, ref.sid)
     return move
+
+
+def was_overtaken(seen: SessionView, waited: float, settings: Settings) -> bool:
+    """Whether a refresh token that was replaced came before its successor was made, or just after.
+
+    Args:
+        seen: the token and its session at one moment.
+        waited: for how many seconds its request has been served by then.
+        settings: the settings.
+    """
+    return seen.age - waited <= settings.refresh_late_after
 
 
 def repeated(session: Session) -> Session:

@@ -271,8 +271,8 @@ class SessionView:
         stamp: the stamp for a token made at that moment.
         session: the session; None if the store knows none, or it was revoked.
         successor: what `put_session` was told to keep for a while.
-        is_late: whether the step that `successor` was kept at is longer ago than `late_after`, by
-            the store's clock.
+        age: of a token that is not the session's current one: how many seconds ago, by the store's
+            clock, the current one took its predecessor's place. Else 0.
         was_replaced: of a token of a revoked session: whether it is neither the session's last
             refresh token nor the one before that.
         version: the store's own: what `put_session` compares.
@@ -282,7 +282,7 @@ class SessionView:
     stamp: str
     session: Session | None = None
     successor: str | None = field(default=None, repr=False)
-    is_late: bool = False
+    age: float = 0.0
     was_replaced: bool = False
     version: Any = field(default=None, repr=False)
 
@@ -332,7 +332,6 @@ class SessionStore(Store, Protocol):
         *,
         successor: str | None = None,
         keep_for: float | None = None,
-        late_after: float = 0.0,
         limit: int | None = None,
     ) -> tuple[str, ...] | None:
         """Put a session in the place of what was seen of it, in one atomic step.
@@ -345,7 +344,6 @@ class SessionStore(Store, Protocol):
             seen: what `look_session` returned for the token that it replaces.
             successor: what to show as `successor` from now on.
             keep_for: for how many seconds; None as long as the session is remembered.
-            late_after: from how many seconds on whoever looks is late.
             limit: how many sessions one user may have: the least recently used ones beyond are
                 revoked, never the one that is put. Of very many beyond, some are left to later steps.
 

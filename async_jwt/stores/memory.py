@@ -49,7 +49,7 @@ class _Kept:
     session: Session
     successor: str | None
     successor_until: float
-    late_from: float
+    stepped_at: float
 
 
 class MemoryStore:
@@ -145,14 +145,14 @@ class MemoryStore:
             kept = self._sessions.get(ref.sid or "")
             if kept is not None and kept.session.identity != ref.identity:
                 kept = None
-            last = self._last.get(ref.sid or "")
-            now = self.clock()
+            last, now = self._last.get(ref.sid or ""), self.clock()
+            is_replaced = kept is not None and ref.jti not in (None, kept.session.refresh_jti)
             return SessionView(
                 counts=self._counts(ref),
                 stamp=self._stamp(ref.identity),
                 session=None if kept is None else kept.session,
                 successor=kept.successor if kept is not None and now < kept.successor_until else None,
-                is_late=kept is not None and now > kept.late_from,
+                age=max(0.0, now - kept.stepped_at) if kept is not None and is_replaced else 0.0,
                 was_replaced=last is not None and ref.jti not in last,
                 version=(ref.jti, kept),
             )
@@ -168,7 +168,6 @@ class MemoryStore:
         *,
         successor: str | None = None,
         keep_for: float | None = None,
-        late_after: float = 0.0,
         limit: int | None = None,
     ) -> tuple[str, ...] | None:
         with self._lock:
@@ -187,9 +186,8 @@ class MemoryStore:
                 kept = replace(before, session=session)
             else:
                 now = self.clock()
-                kept = _Kept(
-                    session, successor, now + (_FOREVER if keep_for is None else keep_for), now + late_after
-                )
+                until = _FOREVER if keep_for is None else now + keep_for
+                kept = _Kept(session, successor, until, now)
             self._sessions[session.sid] = kept
             used = self._used.setdefault(session.identity, [])
             insort(used, (session.last_used_at, session.sid))

@@ -93,6 +93,11 @@ PLANTED = {
         "warning  JWT_REFRESH_TOKEN_EXPIRES: refresh tokens live for 36525 days",
         "set the days that a device may stay unused: each use begins them anew",
     ),
+    "repeats that are never late": (
+        {"JWT_REFRESH_LATE_AFTER": 10},
+        "warning  JWT_REFRESH_LATE_AFTER: it is as long as JWT_REFRESH_GRACE: whoever follows with a copied refresh token is never late",
+        "make it shorter than JWT_REFRESH_GRACE",
+    ),
     "a refresh cookie that no view gets": (
         {**COOKIES, "JWT_REFRESH_COOKIE_PATH": "/auth"},
         "warning  JWT_REFRESH_COOKIE_PATH: no view that takes refresh tokens lies under /auth: browsers never send the cookie there",

@@ -32,6 +32,7 @@ class View:
     origin: str = "http://localhost"
     is_json: bool = False
     is_websocket: bool = False
+    is_accepted: bool = False
     sent: dict = field(default_factory=dict)
 
     def headers(self, name):

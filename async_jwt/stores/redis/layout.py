@@ -11,8 +11,6 @@ that a check needs are strings, so that one MGET reads them.
 | `async_jwt:{ab}:sid:<sid>`       | digests of its last two refresh tokens  | a minute past its end |
 | `async_jwt:{ab}:session:<sid>`   | a session, see `sessions`               | a minute past its end |
 | `async_jwt:{ab}:next:<sid>`      | claims and headers of its refresh token | the grace             |
-| `async_jwt:{ab}:prompt:<sid>`    | 1                                       | while a repeat of its |
-|                                  |                                         | last step is prompt   |
 | `async_jwt:{ab}:sessions:<user>` | a sorted set: when each sid was used    | as its longest sid    |
 | `async_jwt:{ab}:feed`            | a stream: what was revoked of late, if  | an hour after the     |
 |                                  | anybody mirrors it                      | last one who did      |
@@ -206,10 +204,10 @@ class Layout:
         """What the keys of a bucket begin with."""
         return self._bases[bucket]
 
-    def live_session(self, sid: str) -> tuple[str, str, str]:
-        """A session, what is kept of its refresh token, and what says that its last step was just now."""
+    def live_session(self, sid: str) -> tuple[str, str]:
+        """A session, and what is kept of its refresh token."""
         base = self._bases[bucket_of_sid(sid)]
-        return f"{base}session:{sid}", f"{base}next:{sid}", f"{base}prompt:{sid}"
+        return f"{base}session:{sid}", f"{base}next:{sid}"
 
     def sessions(self, identity: str) -> str:
         """A user's sessions."""

@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import NamedTuple
 
 __all__ = [
+    "CLOCK",
     "DROP_SESSIONS",
     "FOUND",
     "LIST_SESSIONS",
@@ -35,6 +36,7 @@ def _load(name: str) -> Script:
     return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
 
 
+CLOCK = _load("clock")
 DROP_SESSIONS = _load("drop_sessions")
 FOUND = _load("found")
 LIST_SESSIONS = _load("list_sessions")

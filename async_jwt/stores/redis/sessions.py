@@ -1,8 +1,8 @@
 """Sessions on the server: one text each, and a list of each user's.
 
-A session is written as digests of its user, and of its refresh token and the one before, and then as
-JSON: the scripts read the digests and leave the rest alone. What is kept of its refresh token for the grace
-has a key of its own, which the server drops when the grace is over.
+A session is written as digests of its user, and of its refresh token and the one before, then when the
+one took the other's place by the server's clock, and then as JSON, which the scripts leave alone. What is
+kept of its refresh token for the grace has a key of its own, which the server drops when the grace is over.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Awaitable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, NamedTuple, Protocol
 
 from async_jwt.core.clock import system_clock
@@ -26,7 +26,7 @@ from async_jwt.stores.contract import (
 )
 from async_jwt.stores.redis.layout import Bucket, User, digest_of, lives
 from async_jwt.stores.redis.ledger import Found, Ledger
-from async_jwt.stores.redis.lua import DROP_SESSIONS, LIST_SESSIONS, PUT_SESSION
+from async_jwt.stores.redis.lua import CLOCK, DROP_SESSIONS, LIST_SESSIONS, PUT_SESSION
 from async_jwt.stores.redis.verdict import Verdict, judge
 
 __all__ = ["Sessions"]
@@ -68,7 +68,7 @@ class Sessions:
         has_one = ref.sid is not None and bucket_of_sid(ref.sid) == bucket_of(ref.identity)
         more = self._layout.live_session(ref.sid) if ref.sid is not None and has_one else ()
         counts, found = await self._standing(ref, more)
-        raw, kept, prompt = found.more or (None, None, None)
+        raw, kept = found.more or (None, None)
         session = self._read(ref.sid or "", raw)
         if session is not None and session.identity != ref.identity:
             session, raw = None, None  # as if it were not there; nothing is put in its place
@@ -80,7 +80,7 @@ class Sessions:
             stamp=found.stamp,
             session=session,
             successor=None if kept is None or session is None else _successor(kept),
-            is_late=prompt is None,
+            age=await self._age(ref, session, raw),
             was_replaced=len(last) > 1 and (ref.jti is None or digest_of(ref.jti) not in last),
             version=_Seen(
                 ref.jti,
@@ -96,7 +96,7 @@ class Sessions:
         """See `SessionStore.find_session`."""
         sid.encode("utf-8")  # what is no text shall spoil no command that others share
         name = bucket_of_sid(sid)
-        key, *_ = self._layout.live_session(sid)
+        key, _ = self._layout.live_session(sid)
         _, (raw,) = await self._ledger.read(name, [key])
         return self._read(sid, raw)
 
@@ -106,7 +106,6 @@ class Sessions:
         seen: SessionView,
         successor: str | None,
         keep_for: float | None,
-        late_after: float,
         limit: int | None,
     ) -> tuple[str, ...] | None:
         """See `SessionStore.put_session`."""
@@ -122,17 +121,18 @@ class Sessions:
             layout.sessions(identity),
         ]
         remembered = lives(session.ends_at)
-        is_step = session.refresh_jti != before.refresh_jti
+        head, body = _write(session)
         arguments = [
             before.epoch,
             str(before.generation),
             before.user,
             before.session,
-            _write(session),
+            head,
+            body,
             remembered,
             successor or "",
-            remembered if keep_for is None else _milliseconds(keep_for),
-            _milliseconds(late_after) if is_step else "",
+            remembered if keep_for is None else str(max(1, math.ceil(keep_for * 1000))),
+            "" if session.refresh_jti == before.refresh_jti else "1",
             repr(session.last_used_at),
             sid,
             "" if limit is None else str(limit),
@@ -175,6 +175,13 @@ class Sessions:
                 return page, following
             size = _MANY
 
+    async def _age(self, ref: TokenRef, session: Session | None, raw: bytes | None) -> float:
+        """How long ago a session's current refresh token took the place of one that is asked about."""
+        if session is None or raw is None or ref.jti in (None, session.refresh_jti):
+            return 0.0
+        _, now = await self._ledger.ask(bucket_of(ref.identity), CLOCK, [], [])
+        return max(0, int(now) - int(raw.split(b" ", 3)[2])) / 1e6
+
     def _counts(self, session: Session, bucket: Bucket, user: User) -> bool:
         ref = TokenRef(
             session.identity, session.refresh_jti, session.sid, session.stamp, session.last_used_at, None
@@ -189,14 +196,13 @@ class Sessions:
         if raw is None:
             return None
         try:
-            _, _, text = raw.decode("utf-8").split(" ", 2)
-            return Session(sid, **json.loads(text))
+            _, _, stepped_at, text = raw.decode("utf-8").split(" ", 3)
+            int(stepped_at)
+            held = json.loads(text)
+            # A process of another version may know more of them.
+            return Session(sid, **{name: held[name] for name in held if name in _FIELDS})
         except (ValueError, TypeError):
             raise StoreUnavailableError("The revocation store holds no session where one should be") from None
-
-
-def _milliseconds(seconds: float) -> str:
-    return str(max(1, math.ceil(seconds * 1000)))
 
 
 def _successor(raw: bytes) -> str:
@@ -210,8 +216,11 @@ def _successor(raw: bytes) -> str:
 _MANY = 1000
 
 
-def _write(session: Session) -> str:
-    fields: dict[str, Any] = asdict(session)
-    del fields["sid"]
+_FIELDS = frozenset(field.name for field in fields(Session)) - {"sid"}
+
+
+def _write(session: Session) -> tuple[str, str]:
+    held: dict[str, Any] = asdict(session)
+    del held["sid"]
     last = ",".join(digest_of(jti or "") for jti in (session.refresh_jti, session.previous_jti))
-    return f"{digest_of(session.identity)} {last} {json.dumps(fields)}"
+    return f"{digest_of(session.identity)} {last}", json.dumps(held)

@@ -166,12 +166,9 @@ class RedisStore:
         *,
         successor: str | None = None,
         keep_for: float | None = None,
-        late_after: float = 0.0,
         limit: int | None = None,
     ) -> tuple[str, ...] | None:
-        return await self._to_the_end(
-            self._sessions.put(session, seen, successor, keep_for, late_after, limit)
-        )
+        return await self._to_the_end(self._sessions.put(session, seen, successor, keep_for, limit))
 
     async def list_sessions(
         self, identity: str, limit: int, cursor: str | None

@@ -1,12 +1,11 @@
 -- Puts a session in the place of what was seen of it.
 -- KEYS: its bucket, its user, the token that it follows, what says that it was revoked, the session, what is
---       kept of its refresh token, what says that its last step was just now, the user's sessions, the
---       bucket's feed
+--       kept of its refresh token, the user's sessions, the bucket's feed
 -- ARGV: the bucket's epoch and generation, the user and the session as they were seen; the session as it
---       shall be, and for how many milliseconds, '' for ever; likewise what to keep of its refresh token, ''
---       for nothing; for how many milliseconds its step was just now, '' where it is no step, and what is
---       kept stays as it is; when it was used; its id; how many a user may have, '' for any number; what the
---       bucket's keys begin with
+--       shall be, its digests and its JSON, and for how many milliseconds, '' for ever; likewise what to keep
+--       of its refresh token, '' for nothing; whether that is a new one, '' for the one that was seen, of
+--       which all is kept as it is; when it was used; its id; how many a user may have, '' for any number;
+--       what the bucket's keys begin with
 -- Returns the bucket's value, how many sessions went beyond the limit, and their ids; '' without doing
 -- anything where the bucket is gone, 0 where something is not as it was seen
 local values = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5])
@@ -17,24 +16,25 @@ if bucket.epoch ~= ARGV[1] or string.format('%.0f', bucket.gen) ~= ARGV[2] or (v
   return 0
 end
 
-local all, sid, base = KEYS[8], ARGV[11], ARGV[13]
-put(KEYS[5], ARGV[5], ARGV[6])
-if ARGV[9] ~= '' then
+local all, sid, base = KEYS[7], ARGV[12], ARGV[14]
+local _, stepped_at = now()
+stepped_at = string.format('%.0f', stepped_at)
+if ARGV[10] == '' then
+  stepped_at = string.match(values[5] or '', '^%S+ %S+ (%d+) ') or stepped_at
+else
   redis.call('UNLINK', KEYS[6])
-  if ARGV[7] ~= '' then
-    put(KEYS[6], ARGV[7], ARGV[8])
-    put(KEYS[7], '1', ARGV[9])
-  end
+  if ARGV[8] ~= '' then put(KEYS[6], ARGV[8], ARGV[9]) end
 end
+put(KEYS[5], ARGV[5] .. ' ' .. stepped_at .. ' ' .. ARGV[6], ARGV[7])
 
 clear_for_list(all)
 -- The list lives as long as the session in it that lives longest.
 local left = redis.call('PTTL', all)
-redis.call('ZADD', all, ARGV[10], sid)
-if ARGV[6] == '' then
+redis.call('ZADD', all, ARGV[11], sid)
+if ARGV[7] == '' then
   redis.call('PERSIST', all)
-elseif left ~= -1 and tonumber(ARGV[6]) > left then
-  redis.call('PEXPIRE', all, ARGV[6])
+elseif left ~= -1 and tonumber(ARGV[7]) > left then
+  redis.call('PEXPIRE', all, ARGV[7])
 end
 
 -- Sessions that have ended by their time are still listed. Each step looks at a few, so they stay few.
@@ -47,13 +47,13 @@ drop_ended(redis.call('ZRANDMEMBER', all, 3))
 
 -- Never so many at once that others would have to wait for it.
 local reply = { values[1], 0 }
-local limit = tonumber(ARGV[12])
+local limit = tonumber(ARGV[13])
 if limit and redis.call('ZCARD', all) > limit then
   drop_ended(redis.call('ZRANGE', all, 0, 999))
   local beyond = math.max(math.min(redis.call('ZCARD', all) - limit, 100), 0)
   for _, other in ipairs(redis.call('ZRANGE', all, 0, beyond)) do
     if other ~= sid and reply[2] < beyond then
-      reply[1] = count(bucket, KEYS[1], KEYS[9], 's', other, revoke_session(base, other, 1), '')
+      reply[1] = count(bucket, KEYS[1], KEYS[8], 's', other, revoke_session(base, other, 1), '')
       reply[2] = reply[2] + 1
       table.insert(reply, other)
     end
