@@ -499,7 +499,7 @@ async def test_a_node_that_belongs_to_nobody_yet(tmp_path):
 @pytest.mark.asyncio
 async def test_a_server_that_is_no_cluster(redis_server):
     store = RedisStore(f"redis+cluster://127.0.0.1:{redis_server.port}")
-    with pytest.raises(StoreUnavailableError, match="who holds what"):
+    with pytest.raises(StoreUnavailableError, match="it is no node of a Cluster"):
         await store.stamp("alice")
     await store.close()
 

@@ -111,6 +111,36 @@ async def test_what_a_server_refuses_is_no_outage_that_lets_pass(durable_server,
         await store.close()
 
 
+@pytest.mark.parametrize(
+    ("place", "command", "fix"),
+    [
+        ("redis+cluster://{}", "CLUSTER SLOTS", "it is no node of a Cluster: write redis://"),
+        ("redis+cluster://u:wrong@{}", "CLUSTER SLOTS", "correct the user and the password"),
+        ("redis+cluster://u:right@{}", "CLUSTER SLOTS", "give its user the rights"),
+        ("redis+sentinel://{}/shop", "SENTINEL MASTER", "the ports of sentinels"),
+        (
+            "redis+sentinel://{}/shop?sentinel_username=u&sentinel_password=wrong",
+            "SENTINEL MASTER",
+            "correct",
+        ),
+    ],
+)
+async def test_so_it_is_where_others_say_which_server_to_ask(shared_server, caplog, place, command, fix):
+    shared_server.does("ACL", "SETUSER", "u", "reset", "on", ">right", "~*", "+@all", "-cluster")
+    url = place.format(f"127.0.0.1:{shared_server.port}")
+    store = RedisStore(url, on_outage="allow", deadline=5)
+    app = QuartHarness(store=store)
+    token = await QuartHarness().mint()
+    for _ in range(3):
+        assert (await app.call(token=token)).status == 503
+    assert f"refuses {command}" in store.status().problem
+    (record,) = caplog.records
+    assert record.event == "store_misconfigured"
+    assert fix in record.getMessage()
+    await store.close()
+    shared_server.does("ACL", "DELUSER", "u")
+
+
 async def test_a_server_that_came_back_to_refuse_is_no_outage_either(durable_server):
     """While the breaker is open, its probe finds a server that answers."""
     async with Wire(durable_server.port).open() as wire:

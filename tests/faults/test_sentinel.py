@@ -14,6 +14,7 @@ from async_jwt.stores import TokenRef
 from async_jwt.stores.redis import RedisStore
 from async_jwt.stores.redis.ballot import ballot
 from async_jwt.stores.redis.options import Address
+from async_jwt.stores.redis.outage import RefusedError
 from async_jwt.stores.redis.sentinel import Sentinels
 from tests.conftest import free_port
 from tests.faults.crowd import Crowd, answered, comes
@@ -28,6 +29,14 @@ def fleet(tmp_path):
     fleet = Fleet(tmp_path)
     yield fleet
     fleet.stop()
+
+
+async def test_a_service_that_no_sentinel_knows_is_no_outage(fleet):
+    store = RedisStore(fleet.url.replace(f"/{SERVICE}", "/shops"), on_outage="allow", deadline=5)
+    for _ in range(2):
+        with pytest.raises(RefusedError, match="refuses SENTINEL MASTER"):
+            await store.check(TokenRef("alice", "1", None, None, 0.0, None))
+    await store.close()
 
 
 async def token(store, name):

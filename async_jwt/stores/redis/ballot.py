@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.redis.deadline import Deadline
+from async_jwt.stores.redis.outage import refuses_for_good
 
 __all__ = ["ballot"]
 
@@ -27,10 +28,12 @@ async def ballot(questions: Sequence[Coroutine[Any, Any, A]], patience: float) -
 
     Raises:
         StoreUnavailableError: this process was too busy to hear them.
+        RedisError: nobody answered, and somebody refused to for good, such as for a wrong password.
     """
     loop, deadline = asyncio.get_running_loop(), Deadline(patience)
     waiting: set[asyncio.Task[A]] = {loop.create_task(question) for question in questions}
     answers: Counter[A] = Counter()
+    failures: list[BaseException | None] = []
     try:
         while waiting:
             done = await deadline.first_of(waiting)
@@ -40,6 +43,7 @@ async def ballot(questions: Sequence[Coroutine[Any, Any, A]], patience: float) -
                 break
             waiting -= done
             said = [task.result() for task in done if task.exception() is None]
+            failures += [task.exception() for task in done]
             if said and not answers:
                 deadline.shorten(patience / 4)
             answers.update(said)
@@ -50,4 +54,7 @@ async def ballot(questions: Sequence[Coroutine[Any, Any, A]], patience: float) -
             task.cancel()
         if waiting:
             await asyncio.wait(waiting)
+    refusal = next((problem for problem in failures if refuses_for_good(problem)), None)
+    if refusal is not None and not answers:
+        raise refusal
     return list(answers)

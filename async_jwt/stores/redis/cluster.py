@@ -11,7 +11,14 @@ from contextlib import suppress
 from typing import Any
 
 from redis.crc import key_slot
-from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MovedError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.redis.ballot import ballot
@@ -20,7 +27,7 @@ from async_jwt.stores.redis.deadline import Deadline
 from async_jwt.stores.redis.layout import BUCKET_NAMES, Layout
 from async_jwt.stores.redis.line import Line
 from async_jwt.stores.redis.options import Address, Options, Place
-from async_jwt.stores.redis.outage import OutageError, refusal
+from async_jwt.stores.redis.outage import CLUSTER_SLOTS, OutageError, refusal, refused_for_good
 from async_jwt.stores.redis.pool import Command, Pool, connection_of
 from async_jwt.stores.redis.reads import Values
 from async_jwt.stores.redis.route import Caretaker, Part, Route
@@ -139,9 +146,15 @@ class Cluster(Route):
             await self._caretaker.learn_of(self, node)
 
     async def look(self) -> None:
-        """Look which node holds which bucket. Raises OutageError where nobody says."""
+        """Look which node holds which bucket. Raises OutageError where nobody says, RefusedError for good."""
         asked = dict.fromkeys([*self._nodes, *self._place.hosts])
-        maps = await ballot([self._slots(address) for address in asked], self._options.deadline / 2)
+        try:
+            maps = await ballot([self._slots(address) for address in asked], self._options.deadline / 2)
+        except RedisError as problem:
+            refused = refused_for_good(CLUSTER_SLOTS, problem)
+            self._state.misconfigured(CLUSTER_SLOTS, refused.detail)
+            raise refused from problem
+        self._state.misconfigured(CLUSTER_SLOTS, None)
         if not maps:
             raise OutageError("No node of the Cluster says who holds what")
         out = {address for address, node in self._nodes.items() if node.is_out}
@@ -163,7 +176,7 @@ class Cluster(Route):
                 owner = Address(_endpoint(host, more) or address.host, port)
                 owners.update((slot, owner) for slot in _SLOTS.values() if first <= slot <= last)
             if not owners:
-                raise ResponseError("This node knows of none that holds a slot")
+                raise OutageError("This node knows of none that holds a slot")
             return tuple(owners.get(slot) for slot in _SLOTS.values())
         finally:
             if node is None:

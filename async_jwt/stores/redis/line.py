@@ -278,7 +278,7 @@ class Line:
                     raise reply
         except RefusedError as problem:
             if not is_not_now(problem.kind):
-                raise self._misconfigured("MGET", problem.kind) from problem
+                raise self._misconfigured(problem.command or "MGET", problem.kind) from problem
             self._breaker.trip(problem.detail, began)  # whoever cannot read cannot check
             raise OutageError(problem.detail) from problem
         return replies

@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Iterable
 from typing import Any, TypeVar
 
-from redis.exceptions import ResponseError
+from redis.exceptions import AuthenticationError, AuthorizationError, ResponseError
 
 from async_jwt.errors import StoreUnavailableError
 
 __all__ = [
+    "CLUSTER_SLOTS",
+    "SENTINEL_MASTER",
     "OutageError",
     "RefusedError",
     "is_not_now",
@@ -18,6 +20,8 @@ __all__ = [
     "name_of",
     "one_of_ones_own",
     "refusal",
+    "refused_for_good",
+    "refuses_for_good",
     "settled",
 ]
 
@@ -33,12 +37,16 @@ class RefusedError(StoreUnavailableError):
 
     Attributes:
         kind: the name of its error.
+        command: what it refused, where that is not the command that was to be sent.
     """
 
-    def __init__(self, detail: str, kind: str = "") -> None:
+    def __init__(self, detail: str, kind: str = "", command: str = "") -> None:
         super().__init__(detail)
         self.kind = kind
+        self.command = command
 
+
+CLUSTER_SLOTS, SENTINEL_MASTER = "CLUSTER SLOTS", "SENTINEL MASTER"
 
 _NOT_NOW = frozenset(
     {"BUSY", "BusyLoadingError", "ClusterDownError", "LOADING", "MasterDownError", "TryAgainError"}
@@ -52,15 +60,28 @@ _FIXES = {
 }
 
 
+_FIXES_BY_COMMAND = {
+    CLUSTER_SLOTS: "it is no node of a Cluster: write redis:// in JWT_STORE_URI",
+    SENTINEL_MASTER: "name the service in JWT_STORE_URI as the sentinels do, and the ports of sentinels",
+}
+
+
 def is_not_now(kind: str) -> bool:
     """Whether a server's error says that it will answer later, not that something is set up wrongly."""
     return kind in _NOT_NOW
 
 
+def refuses_for_good(problem: BaseException | None) -> bool:
+    """Whether a server answered with an error that says that something is set up wrongly."""
+    if not isinstance(problem, ResponseError | AuthenticationError | AuthorizationError):
+        return False
+    return not is_not_now(name_of(problem))
+
+
 def misconfiguration(command: Any, kind: str) -> str:
     """What to say of a check that a server refuses: the command, why, and the fix."""
-    fix = _FIXES.get(
-        kind, "Redis 6.2 or newer, or Valkey, is needed, and nothing between that changes commands"
+    fix = _FIXES.get(kind) or _FIXES_BY_COMMAND.get(
+        command, "Redis 6.2 or newer, or Valkey, is needed, and nothing between that changes commands"
     )
     return f"The revocation store refuses {command} ({kind}): {fix}"
 
@@ -68,7 +89,9 @@ def misconfiguration(command: Any, kind: str) -> str:
 def one_of_ones_own(problem: BaseException | None) -> StoreUnavailableError:
     """An error for one of several who waited for the same thing."""
     if isinstance(problem, StoreUnavailableError):
-        return type(problem)(problem.detail)
+        twin = type(problem)(problem.detail)
+        twin.__dict__.update(problem.__dict__)
+        return twin
     return StoreUnavailableError("The revocation store was closed, or failed")
 
 
@@ -76,6 +99,12 @@ def refusal(problem: ResponseError) -> RefusedError:
     """A server's error as ours."""
     kind = name_of(problem)
     return RefusedError(f"The revocation store refused: {kind}", kind)
+
+
+def refused_for_good(command: str, problem: Exception) -> RefusedError:
+    """What to raise where those refuse who say which server to ask."""
+    kind = name_of(problem)
+    return RefusedError(misconfiguration(command, kind), kind, command)
 
 
 def name_of(problem: Exception) -> str:

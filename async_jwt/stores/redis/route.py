@@ -165,7 +165,7 @@ class OneServer(Route):
     async def relocate(self) -> None:
         if self._sentinels is None:
             return
-        with suppress(RedisError):  # whoever needs them next is told
+        with suppress(RedisError, StoreUnavailableError):  # whoever needs them next is told
             await self._turn_to(await self._sentinels.primary())
 
     async def _connect(self) -> AbstractConnection:

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from async_jwt.stores.redis.ballot import ballot
 from async_jwt.stores.redis.options import Address, Place
+from async_jwt.stores.redis.outage import SENTINEL_MASTER, refused_for_good
 from async_jwt.stores.redis.pool import connection_of, exchange
 
 __all__ = ["Sentinels"]
@@ -42,8 +43,12 @@ class Sentinels:
 
         Raises:
             RedisConnectionError: none of them says.
+            RefusedError: they refuse to, for a reason of ours.
         """
-        votes = await ballot([self._ask(sentinel) for sentinel in self._place.hosts], self._patience)
+        try:
+            votes = await ballot([self._ask(sentinel) for sentinel in self._place.hosts], self._patience)
+        except RedisError as problem:
+            raise refused_for_good(SENTINEL_MASTER, problem) from problem
         if not votes:
             raise RedisConnectionError("No sentinel names a primary")
         return max(votes).address
