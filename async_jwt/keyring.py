@@ -32,6 +32,8 @@ _EMPTY_COOL_DOWN = 1.0
 # How many threads wait for one call of a loader while there are keys to go on with: anybody can send
 # tokens whose key id is unknown.
 _WAITING_THREADS = 4
+# Seconds by which a load's own limit ends it first, and how many that never ended there may be.
+_MARGIN, _MOST_LOADS = 1.0, 4
 
 
 class ActiveKeys:
@@ -42,11 +44,20 @@ class ActiveKeys:
         accepted: the keys whose tokens are accepted, the preferred first.
         since: the first moment that this holds for, in seconds since the epoch.
         until: the first moment at which something changes.
+        foreign: the keys of others, whose tokens say nothing of our store.
     """
 
-    __slots__ = ("_any", "_by_kid", "_signing", "_unnamed", "accepted", "since", "until")
+    __slots__ = ("_any", "_by_kid", "_signing", "_unnamed", "accepted", "foreign", "since", "until")
 
-    def __init__(self, signing: Key | None, accepted: tuple[Key, ...], since: float, until: float) -> None:
+    def __init__(
+        self,
+        signing: Key | None,
+        accepted: tuple[Key, ...],
+        since: float,
+        until: float,
+        foreign: frozenset[Key] = frozenset(),
+    ) -> None:
+        self.foreign = foreign
         self._signing = signing
         self.accepted: tuple[Key, ...] = accepted
         self.since: float = since
@@ -97,6 +108,13 @@ class ActiveKeys:
 
     def __repr__(self) -> str:
         return f"<ActiveKeys signing={self._signing!r} accepted={len(self.accepted)}>"
+
+
+class Load:
+    """One call of a ring's loader, which may hang."""
+
+    def __init__(self, loader: Loader) -> None:
+        self.loader = loader
 
 
 class KeyRing:
@@ -155,6 +173,8 @@ class KeyRing:
         self._refresh = _seconds("refresh", refresh)
         self._due = self._asked = -_NEVER
         self._is_loading = False
+        self._loads: list[Load] = []
+        self._latest: Load | None = None
         self._load_ended = threading.Event()
         self._waiting = 0
         # The latest act by hand: a clock that is set back undoes none.
@@ -282,13 +302,15 @@ class KeyRing:
                     self._starts[key] = _NEVER  # it never came to sign, and follows nobody
             self._active = _NONE
 
-    def claim_load(self, now: float, *, unknown: bool = False) -> Loader | None:
+    def claim_load(self, now: float, limit: float, *, unknown: bool = False) -> Load | None:
         """What the caller is to ask for keys now, if anything; nobody else is told to meanwhile.
 
-        The caller says with `replace` what was answered, and with `end_load` that it is over.
+        The caller says with `replace` what was answered, and with `end_load` that it is over. A load
+        that takes longer than its limit is given up, and what it answers later is thrown away.
 
         Args:
             now: seconds since the epoch.
+            limit: how long the loader may take, in seconds.
             unknown: whether a token named a key that is not known.
         """
         with self._lock:
@@ -296,17 +318,22 @@ class KeyRing:
             # must not keep old keys for ever.
             due = now >= self._due or now < self._asked - _COOL_DOWN
             soon = now >= self._asked + (_COOL_DOWN if self._keys else _EMPTY_COOL_DOWN)
-            if self._load is None or self._is_loading:
+            hangs = self._is_loading and not self._asked <= now <= self._asked + limit + _MARGIN
+            if self._load is None or (self._is_loading and (not hangs or len(self._loads) >= _MOST_LOADS)):
                 return None
             if not (due or (soon and (unknown or not self._keys))):
                 return None
+            self._load_ended.set()
             self._is_loading, self._waiting = True, 0
             self._load_ended = threading.Event()
             self._asked, self._due = now, now + min(self._refresh, _COOL_DOWN)
-            return self._load
+            load = Load(self._load)
+            self._loads.append(load)
+            self._latest = load
+            return load
 
-    def replace(self, keys: Iterable[Key], now: float) -> None:
-        """Put what `load` returned in the place of what it returned before.
+    def replace(self, keys: Iterable[Key], now: float, load: Load) -> None:
+        """Put what a load returned in the place of what another one returned before.
 
         Raises:
             ConfigurationError: these keys cannot make a ring.
@@ -319,6 +346,8 @@ class KeyRing:
                 "The loader of a KeyRing returned an HMAC secret: KeyRing(loaded_secrets=True) accepts those"
             )
         with self._lock:
+            if load is not self._latest:
+                return  # it was given up, and another one was begun
             known = {_identity(key): key for key in self._keys}
             # The same object for the same key: what it verified stays known.
             loaded = tuple(known.get(_identity(key), key) for key in loaded)
@@ -328,10 +357,13 @@ class KeyRing:
             )
             self._due = now + self._refresh
 
-    def end_load(self) -> None:
+    def end_load(self, load: Load) -> None:
         """The loader was asked, with whatever outcome."""
-        self._is_loading = False
-        self._load_ended.set()
+        with self._lock:
+            self._loads.remove(load)
+            if load is self._latest:
+                self._is_loading = False
+                self._load_ended.set()
 
     def _refuse_acts(self, what: str) -> None:
         if self.is_loaded:
@@ -380,7 +412,9 @@ class KeyRing:
             signing = min(planned, key=self._starts.__getitem__, default=None)
         changes = [*self._starts.values(), *ends.values()]
         since = max((change for change in changes if change <= now), default=-_NEVER)
-        return ActiveKeys(signing, accepted, since, min((c for c in changes if c > now), default=_NEVER))
+        until = min((c for c in changes if c > now), default=_NEVER)
+        foreign = frozenset(accepted) - self._starts.keys() - {*self._fixed} if self._own else frozenset()
+        return ActiveKeys(signing, accepted, since, until, foreign if self.is_loaded else frozenset())
 
     def _own_end(self, key: Key) -> float:
         return min(key.accepted_until, self._ends.get(key, _NEVER))

@@ -365,9 +365,14 @@ def _is_key_text(secret: bytes, depth: int = 3) -> bool:
 
 
 # PEM, RFC 4716, PuTTY's files, a line of OpenSSH with or without options, and what such a line encodes.
+_KEY_TYPE = rb"(ssh-|ecdsa-|sk-ssh-|sk-ecdsa-)"
 _KEY_TEXT = re.compile(
-    rb"----[- ]?(BEGIN|END) |^PuTTY-User-Key-File|^(ssh-|ecdsa-|sk-)"
-    rb"|(^|\s)(ssh-|ecdsa-sha2-|sk-)[\w@.-]+ +AAAA|^\0\0\0[\x07-\x2a](ssh-|ecdsa-sha2-|sk-)"
+    rb"----[- ]?(BEGIN|END) |^PuTTY-User-Key-File|^"
+    + _KEY_TYPE
+    + rb"|(^|\s)"
+    + _KEY_TYPE
+    + rb"[\w@.-]+ +AAAA"
+    rb"|^\0\0\0[\x07-\x2a]" + _KEY_TYPE
 )
 
 

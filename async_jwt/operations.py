@@ -17,7 +17,7 @@ from async_jwt.core import claims as claim_set
 from async_jwt.core.authenticate import Authentication
 from async_jwt.core.checks import check_csrf
 from async_jwt.core.claims import Fresh
-from async_jwt.core.issue import Expires, Issued, Order, TokenPair, issue, subject_of
+from async_jwt.core.issue import Expires, Issued, Order, TokenPair, holder_of, issue, subject_of
 from async_jwt.core.notify import notify
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.proxies import unproxied
@@ -399,7 +399,8 @@ class Operations:
             whose: str | None = await self._name_of(realm, identity)
         else:
             whose = None if own is None else own.identity
-        if whose not in (None, holder) or not _is_text(sid):
+        is_own = own is not None and own.sid == sid
+        if whose not in (None, holder) or not (is_own or _is_text(sid)):
             return False
         ends_itself = await self._look_before_revoking(realm, lambda own: own.sid == sid)
         await realm.store.revoke_session(sid, until)
@@ -511,7 +512,7 @@ class Operations:
         if held is None:
             return
         current = held.authentication
-        its_own = issued.claims.get(realm.settings.identity_claim) == current.identity
+        its_own = holder_of(realm, issued.claims) == held.ref.identity
         if its_own and await realm.store.check(held.ref) is not True:
             raise RevokedTokenError(current.header, current.claims)
 

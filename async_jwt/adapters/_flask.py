@@ -23,7 +23,7 @@ from async_jwt.binding import Binding
 from async_jwt.core.hooks import looks_async
 from async_jwt.core.realm import Realm
 from async_jwt.core.responses import Answer, name_of
-from async_jwt.core.run import hop, in_thread, step
+from async_jwt.core.run import holding, hop, in_thread, step
 from async_jwt.errors import ConfigurationError, JWTExtendedException
 from async_jwt.manager import EXTENSION, AsyncManager, OperationsOf
 from async_jwt.stores.contract import Store
@@ -207,9 +207,13 @@ def run(coroutine: Coroutine[Any, Any, T], realm: Realm | None) -> T:
 
 async def host(coroutine: Coroutine[Any, Any, T], realm: Realm | None) -> T:
     """Run one of our coroutines for an async view: where its connections last, if it has any."""
-    if realm is not None and realm.needs_loop:
-        return await wait_lasting(coroutine, watch=realm.settings.debug)
-    return await coroutine
+    token = holding.set(True)
+    try:
+        if realm is not None and realm.needs_loop:
+            return await wait_lasting(coroutine, watch=realm.settings.debug)
+        return await coroutine
+    finally:
+        holding.reset(token)
 
 
 def blocking(function: Callable[P, Awaitable[T]]) -> Callable[P, T]:

@@ -37,6 +37,7 @@ from async_jwt.errors import (
     ImmatureTokenError,
     JWTDecodeError,
     JWTExtendedException,
+    MalformedTokenError,
     NoAuthorizationError,
     RevokedTokenError,
     SignatureError,
@@ -302,7 +303,18 @@ class PublicAPI(Operations):
 
         Extensions with an error handling of their own know no other.
         """
-        return await self._refusal(app.extensions[EXTENSION], error)
+        binding: Binding = app.extensions[EXTENSION]
+        record = binding.current_record()
+        own = None if record is None else record.success
+        dead: tuple[bool, ...] = ()
+        if record is not None and own is not None and isinstance(error, RevokedTokenError):
+            held = own.authentication
+            if error.jwt_data.get("jti") == held.claims.get("jti"):  # nobody is authenticated any more
+                dead = (
+                    _dead_cookies(error, held.policy, binding.realm()) if held.location == "cookies" else ()
+                )
+                record.forget()
+        return await self._refusal(binding, error, dead)
 
     async def _refusal(
         self, binding: Binding, error: JWTExtendedException, dead: Collection[bool] = ()
@@ -675,16 +687,29 @@ def _explain(problem: BaseException, view: RequestView) -> None:
         )
 
 
+# Seconds that a new user may take to be found everywhere, such as in replicas of a database.
+_SETTLES = 60
+
+
 def _dead_cookies(error: JWTExtendedException, policy: Policy, realm: Realm) -> tuple[bool, ...]:
     """Which token cookies a refusal makes useless. A browser that kept them would be refused for ever."""
     if isinstance(error, TokenReusedError):
         return False, True  # its session is over
-    is_dead = isinstance(error, RevokedTokenError | UserLookupError | JWTDecodeError)
-    # An expired one may have been replaced by another tab meanwhile, and leaves the browser by its Max-Age.
-    may_change = isinstance(error, ImmatureTokenError | ExpiredTokenError)
+    return (policy.refresh,) if _is_dead(error, realm) else ()
+
+
+def _is_dead(error: JWTExtendedException, realm: Realm) -> bool:
+    if isinstance(error, RevokedTokenError | MalformedTokenError):
+        return True
+    if realm.settings.cookie_domain is not None:
+        return False  # others of the domain may accept what is none of ours
+    if isinstance(error, UserLookupError):
+        issued = error.jwt_data.get("iat")
+        return isinstance(issued, int | float) and realm.clock() - issued > _SETTLES
     if isinstance(error, SignatureError):  # its key may be known a moment later
-        may_change = realm.loads_keys or "decode_key" in realm.hooks
-    return (policy.refresh,) if is_dead and not may_change else ()
+        return not (realm.loads_keys or "decode_key" in realm.hooks)
+    # An expired one may have been replaced by another tab meanwhile, and leaves the browser by its Max-Age.
+    return isinstance(error, JWTDecodeError) and not isinstance(error, ImmatureTokenError | ExpiredTokenError)
 
 
 def _are_one_session(access: TokenRef, refresh: TokenRef) -> bool:

@@ -108,7 +108,7 @@ def _tell_origin(origin: str, own: str, settings: Settings) -> None:
     else:
         fix = "if the page is yours, set JWT_TRUSTED_ORIGINS; behind a proxy, have ProxyFix read its headers"
     log.warning(
-        "A request from the origin %.200r was refused, and this application takes itself for %s: %s",
+        "A request from the origin %.200r was refused, and this application takes itself for %.200r: %s",
         origin,
         own,
         fix,

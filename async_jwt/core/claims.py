@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.settings import Settings
 from async_jwt.core.tuples import made
 from async_jwt.core.values import Lifetime
@@ -36,8 +35,8 @@ __all__ = [
     "refuse_times",
 ]
 
-PURPOSE = "purpose"
-"""A claim of ours, True in tokens for a purpose where any type but "refresh" counts as access."""
+PURPOSE = "async_jwt_purpose"
+"""A claim of ours, True in tokens for a purpose: under the preset any type but "refresh" counts as access."""
 
 _INFINITY = float("inf")
 # Some thirty million years: what lies beyond is no time, and no float could count its seconds.
@@ -79,8 +78,6 @@ def build(
         "type": type,
         settings.identity_claim: identity,
     }
-    if settings.is_compat and type not in (ACCESS, REFRESH):
-        claims[PURPOSE] = True
     if settings.encode_nbf:
         claims["nbf"] = issued
     if csrf:

@@ -99,7 +99,9 @@ class Codec:
         verified = memory[token] if isinstance(token, str) else None
         if verified is None:
             parts, header = self.inspect(token)
-            verified = self._verify(parts, header, keys.candidates(header.algorithm, header.kid))
+            verified = self._verify(
+                parts, header, keys.candidates(header.algorithm, header.kid), keys.foreign
+            )
             memory.put(token, verified)
         return verified
 
@@ -172,7 +174,9 @@ class Codec:
             raise MalformedTokenError("The specified typ value is not allowed")
         return Header(header, nested, algorithm, kid)
 
-    def _verify(self, parts: Compact, header: Header, keys: Sequence[Key]) -> Verified:
+    def _verify(
+        self, parts: Compact, header: Header, keys: Sequence[Key], foreign: Collection[Key] = ()
+    ) -> Verified:
         parameters, header_nested, algorithm, _ = header
         signing_input, encoded_header, payload, encoded = parts
         signature = bytes_in(encoded, "crypto")
@@ -186,7 +190,7 @@ class Codec:
         if key.issuer is not None and claims.get("iss") != key.issuer:
             raise IssuerError("Invalid issuer")
         start, end, ref = claim_set.check_shape(claims, self._settings)
-        if key.issuer is not None:
+        if key.issuer is not None or key in foreign:
             ref = ref._replace(gen=None)  # another issuer's `gen` is no stamp of our store's
         self.trust(encoded_header, header)
         return made(Verified, (key, parameters, claims, nested or header_nested, start, end, ref))

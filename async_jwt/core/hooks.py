@@ -6,11 +6,13 @@ unawaited coroutine, None or a text can open no door.
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
 import inspect
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Final
 
 from async_jwt.errors import ConfigurationError, HookError
@@ -89,6 +91,10 @@ _DECIDING = frozenset(
         "user_lookup",
     }
 )
+
+
+# What stands for an answer that nobody has waited for, and is true.
+_UNFINISHED = (concurrent.futures.Future, GeneratorType, AsyncGeneratorType)
 
 
 @dataclass(slots=True)
@@ -234,7 +240,7 @@ def checked(hook: Hook, value: Any, *, truth_counts: bool) -> Any:
         HookError: it is not.
     """
     kind = HOOKS[hook.name]
-    if kind.accepts(value):
+    if kind.accepts(value) and not (isinstance(value, _UNFINISHED) and hook.name in _DECIDING):
         return value
     problem = f"{hook.name}_loader returned {type(value).__name__}; it must return {kind.wanted}"
     if kind is _GATE and truth_counts and not hook.is_async:

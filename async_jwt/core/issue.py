@@ -10,14 +10,14 @@ from typing import Any, Literal
 from async_jwt.core import claims as claim_set
 from async_jwt.core.codec import encode
 from async_jwt.core.compact import object_in
-from async_jwt.core.policy import REFRESH
+from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.realm import Realm
 from async_jwt.core.run import refuse_coroutine
-from async_jwt.core.sessions import time_limit
+from async_jwt.core.sessions import horizon, time_limit
 from async_jwt.core.values import Lifetime, lifetime
 from async_jwt.errors import JWTDecodeError, SubjectError
 from async_jwt.keys import Key
-from async_jwt.stores.contract import TokenRef
+from async_jwt.stores.contract import Session, SessionStore, TokenRef, adopted_sid
 
 __all__ = [
     "Draft",
@@ -27,7 +27,7 @@ __all__ = [
     "TokenPair",
     "draft_of",
     "end_by",
-    "identity_of",
+    "holder_of",
     "issue",
     "sign",
     "subject_of",
@@ -109,7 +109,7 @@ async def issue(realm: Realm, order: Order) -> Issued:
     draft = await draft_of(realm, order)
     if order.requester is not None:
         await _join(realm, draft, order.requester)
-    return sign(realm, draft, await realm.store.stamp(identity_of(realm, draft)))
+    return sign(realm, draft, await realm.store.stamp(holder_of(realm, draft.claims)))
 
 
 def end_by(claims: dict[str, Any], limit: float | None) -> None:
@@ -122,11 +122,12 @@ def end_by(claims: dict[str, Any], limit: float | None) -> None:
 async def _join(realm: Realm, draft: Draft, requester: TokenRef) -> None:
     """Make a requester's own token one of their session, which it does not outlive."""
     claims, settings = draft.claims, realm.settings
-    if requester.sid is None or requester.identity != identity_of(realm, draft):
+    if requester.sid is None or requester.identity != holder_of(realm, draft.claims):
         return
     sid = claims.setdefault("sid", requester.sid)
     if realm.sessions is None:
         return
+    await _remember(realm, realm.sessions, requester)
     end, its_end = claims.get("exp"), requester.expires_at
     is_shorter = its_end is None or (isinstance(end, int | float) and end + settings.expiry_leeway <= its_end)
     if is_shorter and settings.session_max_age is None:
@@ -136,6 +137,25 @@ async def _join(realm: Realm, draft: Draft, requester: TokenRef) -> None:
         if session.ends_at is not None:
             end_by(claims, session.ends_at - settings.expiry_leeway)
         end_by(claims, time_limit(session, settings))
+
+
+async def _remember(realm: Realm, store: SessionStore, requester: TokenRef) -> None:
+    """Keep the session that a refresh token begins which lives longer than usual.
+
+    Whoever signs it out with a token that was made of it could not say until when.
+    """
+    now, ends = realm.clock(), requester.expires_at
+    usual = horizon(realm.settings, now)
+    if usual is None or (ends is not None and ends <= usual):
+        return
+    jti, sid = requester.jti, requester.sid
+    if jti is None or sid is None or sid != adopted_sid(requester.identity, jti):
+        return
+    seen = await store.look_session(requester)
+    if seen.session is None and seen.counts is True:
+        since = min(max(0.0, requester.issued_at), now)
+        session = Session(sid, requester.identity, None, since, now, ends, ends, seen.stamp, jti)
+        await store.put_session(session, seen)  # declined, somebody else has just done so
 
 
 async def subject_of(realm: Realm, identity: Any) -> Any:
@@ -192,14 +212,18 @@ def _lifetime(realm: Realm, order: Order) -> Lifetime | None:
         raise ValueError(f"expires_delta {problem}") from None
 
 
-def identity_of(realm: Realm, draft: Draft) -> str:
-    """Whose token it is, as stores know them."""
-    return claim_set.identity_text(_as_json(realm, draft.claims.get(realm.settings.identity_claim)))
+def holder_of(realm: Realm, claims: Mapping[str, Any]) -> str:
+    """Whose a token with these claims is, as stores know them."""
+    return claim_set.identity_text(_as_json(realm, claims.get(realm.settings.identity_claim)))
 
 
 def sign(realm: Realm, draft: Draft, stamp: str) -> Issued:
     """Sign a token that was made under a stamp. Raises what `issue` does."""
     draft.claims.setdefault("gen", stamp)
+    if draft.type not in (ACCESS, REFRESH):
+        draft.claims[claim_set.PURPOSE] = (
+            True  # for all who share the key, whatever the application's claims say
+        )
     token = encode(draft.headers, draft.claims, draft.key, realm.encoder)
     if not realm.settings.is_compat:
         try:

@@ -8,11 +8,11 @@ from typing import Any
 
 from async_jwt.core.clock import Clock
 from async_jwt.core.hooks import Hook
-from async_jwt.core.run import in_background, is_stepped, run_hook, wait_for
+from async_jwt.core.run import holds_thread, in_background, run_hook, wait_for
 from async_jwt.core.settings import Settings
 from async_jwt.errors import ConfigurationError, HookError
 from async_jwt.keyfolder import KeyFolder
-from async_jwt.keyring import KeyRing, Loader
+from async_jwt.keyring import KeyRing, Load
 from async_jwt.keys import Key
 
 __all__ = ["refresh", "ring_of"]
@@ -88,29 +88,29 @@ def _setting_names(algorithm: str) -> str:
     return "JWT_PRIVATE_KEY to sign, JWT_PUBLIC_KEY to verify"
 
 
-async def load_keys(ring: KeyRing, loader: Loader, clock: Clock, limit: float | None) -> None:
+async def load_keys(ring: KeyRing, load: Load, clock: Clock, limit: float) -> None:
     """Ask a ring's loader. What it had goes on being used where that fails.
 
     Args:
         ring: the ring.
-        loader: its loader, as the caller claimed it.
+        load: its loader, as the caller claimed it.
         clock: seconds since the epoch.
-        limit: how long the loader may take, in seconds; None is 5.
+        limit: how long the loader may take, in seconds.
 
     Raises:
         HookError: it failed, and there are no keys to go on with.
     """
     failure = None
     try:
-        keys = await run_hook(Hook.of("keys", loader), limit=_LIMIT if limit is None else limit)
-        ring.replace(keys, clock())
+        keys = await run_hook(Hook.of("keys", load.loader), limit=limit)
+        ring.replace(keys, clock(), load)
     except ConfigurationError as problem:
         failure = str(problem)  # ours: it names the file, and quotes no key
     except Exception as problem:  # noqa: BLE001  # whatever it is
         # Its kind alone, and not even as a cause: its text may quote a key.
         failure = type(problem).__name__
     finally:
-        ring.end_load()
+        ring.end_load(load)
     if failure is None:
         return
     if not ring.keys:
@@ -128,7 +128,7 @@ def _tell_not_loaded(failure: str) -> None:
 async def refresh(ring: KeyRing, clock: Clock, limit: float | None, *, unknown: bool = False) -> None:
     """Have a loader called if that is due, and wait for it: briefly, where there are keys to go on with.
 
-    A loader that hangs holds a few requests for a moment, never those whose keys are known.
+    A loader that hangs holds the request that asked it for a moment, and a few whose keys are unknown.
 
     Args:
         ring: the ring.
@@ -139,19 +139,19 @@ async def refresh(ring: KeyRing, clock: Clock, limit: float | None, *, unknown: 
     Raises:
         HookError: it failed, and there are no keys to go on with.
     """
-    has_keys = bool(ring.keys)
-    loader = ring.claim_load(clock(), unknown=unknown)
-    if loader is not None and not has_keys:
-        await load_keys(ring, loader, clock, limit)
+    has_keys, limit = bool(ring.keys), _LIMIT if limit is None else limit
+    load = ring.claim_load(clock(), limit, unknown=unknown)
+    if load is not None and not has_keys:
+        await load_keys(ring, load, clock, limit)
         return
-    if loader is not None:
+    if load is not None:
         try:
-            await in_background(partial(load_keys, ring, loader, clock, limit))
+            await in_background(partial(load_keys, ring, load, clock, limit))
         except RuntimeError as problem:  # no thread can be started now: a later request tries again
-            ring.end_load()
+            ring.end_load(load)
             _tell_not_loaded(str(problem))
     elif has_keys and not (unknown and ring.is_loading):
         return
-    ended = ring.awaited_load(holds_thread=is_stepped())
+    ended = ring.awaited_load(holds_thread=holds_thread())
     if ended is not None:
-        await wait_for(ended, _PATIENCE if has_keys else _LIMIT if limit is None else limit)
+        await wait_for(ended, _PATIENCE if has_keys else limit)

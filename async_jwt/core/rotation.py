@@ -15,7 +15,7 @@ from typing import Any
 from async_jwt.core import claims as claim_set
 from async_jwt.core.authenticate import Authentication, refuse_replay
 from async_jwt.core.cookies import cookies_to_set
-from async_jwt.core.issue import Draft, Expires, Issued, Order, draft_of, end_by, identity_of, sign
+from async_jwt.core.issue import Draft, Expires, Issued, Order, draft_of, end_by, holder_of, sign
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.realm import Realm
 from async_jwt.core.sessions import (
@@ -122,7 +122,7 @@ async def open_session(realm: Realm, wish: Wish, approve: Callable[[Issued], Awa
     sid = ""
     for _ in range(_TRIES):
         drafts = await maker.drafts(None)
-        identity = identity_of(realm, drafts.access)
+        identity = holder_of(realm, drafts.access.claims)
         sid = sid or new_sid(identity)
         if realm.sessions is None:
             stamp = await realm.store.stamp(identity)

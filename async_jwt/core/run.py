@@ -36,10 +36,11 @@ __all__ = [
     "WORKERS",
     "Waiter",
     "away_from_steps",
+    "holding",
+    "holds_thread",
     "hop",
     "in_background",
     "in_thread",
-    "is_stepped",
     "refuse_coroutine",
     "run_hook",
     "settled",
@@ -67,6 +68,9 @@ log: logging.Logger = logging.getLogger("async_jwt.hooks")
 
 # Set in a thread that steps: who waits there for what needs an event loop after all.
 _waiter: ContextVar[Waiter | None] = ContextVar("async_jwt_waiter", default=None)
+
+holding: ContextVar[bool] = ContextVar("async_jwt_holding", default=False)
+"""Set where a request is served on an event loop and holds a thread all the same, as in Flask."""
 
 # Set in a worker thread: what a hook calls there may come to other hooks, while it keeps its slot.
 _in_hook: ContextVar[bool] = ContextVar("async_jwt_in_hook", default=False)
@@ -233,9 +237,9 @@ def step(coroutine: Coroutine[Any, Any, T], waiter: Waiter) -> T:
     raise RuntimeError("A store that says it awaits nothing had to wait")
 
 
-def is_stepped() -> bool:
-    """Whether the caller runs in a plain view's own thread, which waiting would hold."""
-    return _waiter.get() is not None
+def holds_thread() -> bool:
+    """Whether the caller's request holds a thread, which waiting would hold with it."""
+    return _waiter.get() is not None or holding.get()
 
 
 def away_from_steps() -> Context:

@@ -249,3 +249,23 @@ async def test_changed_signatures_never_count_not_even_beside_a_remembered_token
     variants |= {token + "=", token + "==", token + "A", token[:-1], head + ".", head}
     for variant in variants:
         refused(await h.call(token=variant))
+
+
+async def test_a_long_form_is_not_read_for_whoever_has_no_token(harness):
+    """Under the preset a missing CSRF value is told first; not if looking for it takes a long form."""
+    config = {"JWT_COMPAT": "flask-jwt-extended", "JWT_TOKEN_LOCATION": ["cookies"]}
+    h = harness({**config, "JWT_CSRF_CHECK_FORM": True, "JWT_MAX_JSON_BYTES": 1000})
+
+    async def post(token, body):
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Content-Length": str(len(body))}
+        cookies = {"access_token_cookie": token}
+        answer = await h.call(method="POST", headers=headers, cookies=cookies, data=body)
+        return answer.status, answer.json.get("msg")
+
+    assert await post("x", b"a=1") == (401, "Missing CSRF token")
+    long = b"a=1&" * 1000
+    assert await post("x", long) == (422, "Not enough segments")
+    good = await h.mint()
+    csrf = (await h.jwt.decode_token(good))["csrf"]
+    assert (await post(good, long + f"csrf_token={csrf}".encode()))[0] == 200
+    assert (await post(good, long))[0] == 401

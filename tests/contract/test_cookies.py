@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import timedelta
 
 import pytest
 
 from async_jwt import Key, KeyRing
 from async_jwt.errors import JWTDecodeError
+from async_jwt.stores import MemoryStore
 from tests.conftest import SECRET
 
 pytestmark = pytest.mark.asyncio
@@ -394,6 +396,7 @@ async def test_dead_cookies_are_taken_away(harness, clock):
     h.view("/rotate", rotate)
     revoked, gone = await h.mint(), await h.mint("gone")
     await h.jwt.revoke_token(revoked)
+    clock.now += 61
     for token in ("garbage", revoked, gone, f"{revoked[:-4]}AAAA"):
         answer = await h.call(cookies={"access_token_cookie": token})
         assert (answer.status, taken_away(answer)) == (401, {"access_token_cookie"}), token
@@ -406,6 +409,76 @@ async def test_dead_cookies_are_taken_away(harness, clock):
     answer = await h.call("/rotate", cookies=jar)
     assert answer.code == "token_reused"
     assert taken_away(answer) == {"access_token_cookie", "refresh_token_cookie"}
+
+
+async def test_cookies_that_others_of_the_domain_may_accept_stay(harness, clock):
+    """Else a link to one service signs its visitor out of all."""
+    config = {**SITE, "JWT_COOKIE_DOMAIN": "example.com", "JWT_DECODE_AUDIENCE": "admin"}
+    h = harness({**config, "JWT_COOKIE_CSRF_PROTECT": False}, clock=clock)
+    h.jwt.user_lookup_loader(lambda _header, claims: None if claims["sub"] == "gone" else claims["sub"])
+    audience = {"additional_claims": {"aud": "admin"}}
+    revoked = await h.mint(**audience)
+    strange = await harness({"JWT_SECRET_KEY": "of another service, " * 2}).mint(**audience)
+    found = {}
+    gone, other = await h.mint("gone", **audience), await h.mint(additional_claims={"aud": "shop"})
+    await h.jwt.revoke_token(revoked)
+    clock.now += 61
+    for name, token in {
+        "gone": gone,
+        "other": other,
+        "strange": strange,
+        "revoked": revoked,
+        "": "x",
+    }.items():
+        answer = await h.call(cookies={"access_token_cookie": token})
+        assert answer.status == 401
+        found[name] = bool(answer.cookies)
+    assert found == {"gone": False, "other": False, "strange": False, "revoked": True, "": True}
+
+
+async def test_the_cookie_of_a_user_who_is_not_everywhere_yet_stays(harness, clock):
+    """As where a replica of the database is asked right after somebody signed up."""
+    h = harness({**SITE, "JWT_COOKIE_CSRF_PROTECT": False}, clock=clock)
+    h.jwt.user_lookup_loader(lambda _header, _claims: None)
+    cookies = {"access_token_cookie": await h.mint()}
+    assert (await h.call(cookies=cookies)).cookies == {}
+    clock.now += 61
+    assert taken_away(await h.call(cookies=cookies)) == {"access_token_cookie"}
+
+
+async def test_what_a_view_itself_finds_out_takes_cookies_away_too(harness, clock):
+    """As a refresh view does, whose session the store no longer knows."""
+    store = MemoryStore(clock=clock)
+    config = {**SITE, "JWT_COOKIE_CSRF_PROTECT": False, "JWT_REFRESH_LATE_LIMIT": 1}
+    h = harness(config, store=store, clock=clock)
+    seen = []
+
+    @h.api.jwt_required(refresh=True)
+    async def rotate():
+        return {"token": (await h.api.rotate_refresh_token()).refresh_token}
+
+    @h.app.after_request
+    def after(response):
+        with contextlib.suppress(RuntimeError):
+            seen.append(h.api.get_jwt_identity())
+        return response
+
+    h.view("/rotate", rotate)
+    unknown = (await h.jwt.create_token_pair("alice")).refresh_token
+    pair = await h.jwt.create_token_pair("bob")
+    jar = {"refresh_token_cookie": pair.refresh_token}
+    assert (await h.call("/rotate", cookies=jar)).status == 200
+    assert seen == ["bob"]
+    clock.now += 5
+    answer = await h.call("/rotate", cookies=jar)
+    assert (answer.code, taken_away(answer)) == (
+        "token_reused",
+        {"access_token_cookie", "refresh_token_cookie"},
+    )
+    store._sessions.clear()
+    answer = await h.call("/rotate", cookies={"refresh_token_cookie": unknown})
+    assert (answer.code, taken_away(answer)) == ("session_unknown", {"refresh_token_cookie"})
+    assert seen == ["bob"]
 
 
 async def test_cookies_that_may_be_of_use_again_stay(harness, clock):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import functools
 import threading
 import time
@@ -491,6 +492,31 @@ async def test_hooks_that_cannot_be_called_as_they_will_be_are_refused(harness):
 
 
 @on_both_kinds
+@pytest.mark.parametrize("kind", ["future", "generator", "async generator"])
+@pytest.mark.parametrize("name", ["user_lookup", "user_identity"])
+async def test_what_nobody_has_waited_for_is_no_answer(harness, name, kind, caplog):
+    """As of `executor.submit(find)` without `.result()`: it is true whatever it comes to."""
+    h = harness()
+    token = await h.mint()
+
+    async def items():
+        yield None
+
+    unfinished = {
+        "future": concurrent.futures.Future,
+        "generator": lambda: iter(x for x in ()),
+        "async generator": items,
+    }[kind]
+    if name == "user_lookup":
+        h.jwt.user_lookup_loader(lambda _header, _claims: unfinished())
+        answer = await h.call(token=token)
+        assert (answer.status, answer.code) == (500, "hook_error")
+    else:
+        h.jwt.user_identity_loader(lambda _user: unfinished())
+        with pytest.raises(HookError, match="must return"):
+            await h.mint()
+
+
 async def test_decorators_that_hand_on_other_arguments_are_taken(harness):
     h = harness()
 

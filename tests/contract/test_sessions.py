@@ -1011,6 +1011,31 @@ async def test_a_sign_out_outlives_tokens_made_before_the_last_rotation(harness,
 # -- what a hostile reader found ---------------------------------------------------------
 
 
+@pytest.mark.parametrize("lives", [dt.timedelta(days=90), False])
+async def test_signing_out_with_a_token_made_of_a_long_lived_one_ends_that_for_good(harness, clock, lives):
+    """As "remember me" does with tokens of no session: who signs out with the access token alone."""
+    h = harness(store=MemoryStore(clock=clock), clock=clock)
+
+    @h.api.jwt_required(refresh=True)
+    async def refresh():
+        return {"access": await h.api.create_access_token(h.api.get_jwt_identity())}
+
+    @h.api.jwt_required()
+    async def logout():
+        return {"done": await h.api.revoke_session()}
+
+    h.view("/again", refresh)
+    h.view("/logout", logout)
+    token = await h.mint_refresh(expires_delta=lives)
+    for _ in range(2):
+        access = (await h.call("/again", token=token)).json["access"]
+        assert (await h.call(token=access)).status == 200
+    assert (await h.call("/logout", token=access)).json == {"done": True}
+    for days in (0, 29, 3, 50):
+        clock.now += days * 86400
+        assert (await h.call("/again", token=token)).status == 401
+
+
 @pytest.mark.parametrize("refresh_lives", [dt.timedelta(minutes=5), False])
 async def test_a_sign_out_outlives_all_tokens_made_within_the_session(harness, clock, refresh_lives):
     """Also where an access token lives longer than its session's refresh token."""

@@ -206,6 +206,22 @@ async def test_purpose_tokens_need_a_purpose(harness, kind):
         await h.jwt.create_token("alice", type=kind)
 
 
+async def test_a_purpose_token_is_no_access_token_whatever_its_claims_say(harness):
+    """Under the preset, where any type but "refresh" is one; and whichever service made it."""
+    compat = {"JWT_COMPAT": "flask-jwt-extended"}
+    h = harness(compat)
+    h.jwt.additional_claims_loader(lambda _identity: {"purpose": "web"})
+    tokens = [
+        await h.jwt.create_token("alice", type="reset"),
+        await h.jwt.create_token("alice", type="reset", additional_claims={"purpose": "password"}),
+        await h.jwt.create_token("alice", type="reset", additional_claims={"async_jwt_purpose": False}),
+        await harness().jwt.create_token("alice", type="reset"),
+    ]
+    for token in tokens:
+        assert (await h.call(token=token)).status == 422
+    assert (await h.call(token=await h.mint())).status == 200
+
+
 async def test_decode_token(harness, clock):
     h = harness(clock=clock)
     token = await h.mint()

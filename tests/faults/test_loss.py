@@ -10,6 +10,7 @@ import uuid
 import jwt as pyjwt
 import pytest
 
+from async_jwt import Key, KeyRing
 from async_jwt.signals import store_state_changed
 from async_jwt.stores import TokenRef
 from async_jwt.stores.contract import bucket_of
@@ -18,6 +19,24 @@ from tests.conftest import SECRET
 from tests.contract.conftest import QuartHarness
 
 pytestmark = pytest.mark.asyncio
+
+
+async def test_tokens_of_another_service_tell_nothing_of_our_store(shared_server, make_server):
+    """Both are ours by make: a partner's stamp names the partner's store, and no loss of this one."""
+    theirs = Key.generate("ES256")
+    partner = QuartHarness(keys=KeyRing(theirs), store=RedisStore(make_server().url, deadline=5))
+    public = Key(pyjwt.PyJWK(theirs.public_jwk()).key, "ES256", kid=theirs.kid)
+    ring = KeyRing(Key.generate("ES256"), load=lambda: [public])
+    store = RedisStore(shared_server.url, deadline=5)
+    app = QuartHarness(keys=ring, store=store)
+    mine, shown = await app.mint("alice"), await partner.mint("bob")
+    for token in (mine, shown, mine):
+        assert (await app.call(token=token)).status == 200
+    assert store.status().data_losses == 0
+    await app.jwt.revoke_user("bob")
+    assert (await app.call(token=shown)).status == 401  # it goes by its time, as others' tokens do
+    await store.close()
+    await partner.jwt.store.close()
 
 
 class Fleet:

@@ -536,6 +536,33 @@ async def test_a_source_that_hangs_holds_up_one_request_and_no_other_hook(clock)
         hold.set()
 
 
+def test_a_load_that_never_ends_is_given_up_and_what_it_says_later_is_thrown_away(clock):
+    """As in a plain view's thread, where nothing can interrupt a loader."""
+    ring = KeyRing(load=list, loaded_sign=True, refresh=60, clock=clock)
+    hung = ring.claim_load(clock(), 5)
+    assert ring.claim_load(clock(), 5) is None
+    clock.now += 7
+    second = ring.claim_load(clock(), 5)
+    ring.replace([es256(kid="new")], clock(), second)
+    ring.end_load(second)
+    ring.replace([es256(kid="old")], clock(), hung)
+    ring.end_load(hung)
+    assert [key.kid for key in ring.keys] == ["new"]
+    assert not ring.is_loading
+
+
+def test_loads_that_hang_are_few(clock):
+    ring = KeyRing(load=list, loaded_sign=True, refresh=60, clock=clock)
+    claimed = []
+    for _ in range(10):
+        claimed.append(ring.claim_load(clock(), 5))
+        clock.now += 60
+    hung = [load for load in claimed if load is not None]
+    assert len(hung) == 4
+    ring.end_load(hung[0])
+    assert ring.claim_load(clock(), 5) is not None
+
+
 @pytest.mark.anyio
 async def test_the_time_is_read_again_after_a_load(clock):
     key = es256(kid="1", accepted_until=clock() + 70)
