@@ -349,6 +349,7 @@ def _name_of(secret: bytes, settings: Settings) -> str | None:
     named = {
         "JWT_SECRET_KEY": settings.secret_key,
         "SECRET_KEY": settings.app_secret_key,
+        **{f"JWT_SECRET_KEY_FALLBACKS[{n}]": old for n, old in enumerate(settings.secret_fallbacks or ())},
         **{f"SECRET_KEY_FALLBACKS[{n}]": old for n, old in enumerate(settings.app_secret_fallbacks or ())},
     }
     texts = {name: text.encode() if isinstance(text, str) else text for name, text in named.items()}

@@ -42,16 +42,18 @@ def ring_of(settings: Settings, *, all_verify: bool = True) -> KeyRing:
     for algorithm in settings.accepted_algorithms:
         private, public = _materials(settings, algorithm)
         strength = settings.min_secret_bytes
+        named = _setting_names(algorithm)
         try:
             if private is not None and algorithm == settings.algorithm:
                 signing = Key(private, algorithm, min_secret_bytes=strength)
-            verification += [
-                Key(material, algorithm, min_secret_bytes=strength, published=False) for material in public
-            ]
+            for material in public:
+                named = _setting_of(settings, material) or named
+                verification.append(Key(material, algorithm, min_secret_bytes=strength, published=False))
         except ConfigurationError as problem:
-            raise ConfigurationError(f"{problem} ({_setting_names(algorithm)})") from None
-        needed = all_verify or algorithm == settings.algorithm
-        if private is None and not public and needed:
+            raise ConfigurationError(f"{problem} ({named})") from None
+        signs = algorithm == settings.algorithm
+        lacks = private is None and (not public or (signs and algorithm.startswith("HS")))
+        if lacks and (all_verify or signs):
             raise ConfigurationError(f"There is no key for {algorithm}: set {_setting_names(algorithm)}")
     return _SettingsRing(signing, verification)
 
@@ -73,13 +75,19 @@ def _materials(settings: Settings, algorithm: str) -> tuple[Any, tuple[Any, ...]
         if public is None and algorithm != settings.algorithm:
             public = settings.private_key  # its public half verifies
         return settings.private_key, () if public is None else (public,)
-    secret, fallbacks = settings.secret_key, None
+    secret, verifying = settings.secret_key, settings.secret_fallbacks or ()
     if secret is None:
-        secret, fallbacks = settings.app_secret_key, settings.app_secret_fallbacks
-    verifying = fallbacks or ()
+        secret, verifying = settings.app_secret_key, (*verifying, *(settings.app_secret_fallbacks or ()))
     if secret is not None and algorithm != settings.algorithm:
         verifying = (secret, *verifying)
     return secret, verifying
+
+
+def _setting_of(settings: Settings, material: Any) -> str | None:
+    """The setting that former secrets come from."""
+    if material in (settings.secret_fallbacks or ()):
+        return "JWT_SECRET_KEY_FALLBACKS"
+    return "SECRET_KEY_FALLBACKS" if material in (settings.app_secret_fallbacks or ()) else None
 
 
 def _setting_names(algorithm: str) -> str:

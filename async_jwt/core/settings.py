@@ -96,6 +96,13 @@ class Settings:
         values.never_empty(values.secret),
         "The HMAC secret, text or bytes. Without it SECRET_KEY signs.",
     )
+    secret_fallbacks: tuple[str | bytes, ...] | None = _setting(
+        "JWT_SECRET_KEY_FALLBACKS",
+        None,
+        values.optional(values.secrets),
+        "Former values of JWT_SECRET_KEY, in a list: they verify, and never sign.",
+        new=True,
+    )
     private_key: object | None = _setting(
         "JWT_PRIVATE_KEY",
         None,
@@ -562,7 +569,8 @@ class Settings:
         "SECRET_KEY_FALLBACKS",
         None,
         values.never_empty(values.secrets),
-        "Former values of SECRET_KEY: they verify where SECRET_KEY signs, and never sign.",
+        "Former values of SECRET_KEY: they verify where SECRET_KEY signs, and never sign. Those of "
+        "JWT_SECRET_KEY stand in JWT_SECRET_KEY_FALLBACKS.",
     )
     debug: bool = _setting(
         "DEBUG",
@@ -618,12 +626,14 @@ class Settings:
             except ValueError as problem:
                 raise ConfigurationError(f"{meta['key']} {problem}{_as_environment_has_it(raw)}") from None
         settings = cls(**checked)
-        settings._check_together()
+        settings._check_keys()
+        settings._check_cookies()
         return settings
 
-    def _check_together(self) -> None:
+    def _check_keys(self) -> None:
         beside = {
             "JWT_SECRET_KEY": self.secret_key,
+            "JWT_SECRET_KEY_FALLBACKS": self.secret_fallbacks or None,
             "JWT_PRIVATE_KEY": self.private_key,
             "JWT_PUBLIC_KEY": self.public_key,
         }
@@ -633,6 +643,13 @@ class Settings:
                     f"JWT_KEY_FOLDER holds all keys, so {key} must not be set: put its key into the folder, "
                     "with `keys new --from`"
                 )
+        if self.secret_fallbacks and not any(name.startswith("HS") for name in self.accepted_algorithms):
+            raise ConfigurationError(
+                "JWT_SECRET_KEY_FALLBACKS are HMAC secrets, and no HS algorithm is accepted: former keys of "
+                "other algorithms are verified with a KeyRing"
+            )
+
+    def _check_cookies(self) -> None:
         if self.cookie_samesite == "None" and not self.cookie_secure and not self.is_compat:
             raise ConfigurationError(
                 'JWT_COOKIE_SAMESITE = "None" needs JWT_COOKIE_SECURE = True: browsers drop the cookie'
@@ -700,6 +717,7 @@ class LiveSettings:
         self._seen: list[Any] = []
         self.unknown: tuple[Unknown, ...] = ()
         self._copies: tuple[tuple[str, Any], ...] = ()
+        self._has_told_fallbacks = False
         self._settings: Settings
         self._reload()
 
@@ -731,6 +749,7 @@ class LiveSettings:
             config.setdefault(key, value)
         settings = Settings.from_config(config)
         self._look_at_names(settings)
+        self._look_at_fallbacks(settings)
         if settings != getattr(self, "_settings", None):  # not when another value of the app changed
             self._settings = settings
         self._seen = [*config.values()]
@@ -749,6 +768,18 @@ class LiveSettings:
         for unknown in set(found) - set(self.unknown):
             log.warning("%s", unknown.text, extra={"event": "unknown_setting"})
         self.unknown = found
+
+    def _look_at_fallbacks(self, settings: Settings) -> None:
+        """Say once that fallbacks of one secret are not those of the other."""
+        in_vain = settings.secret_key is not None and settings.app_secret_fallbacks is not None
+        if not in_vain or settings.secret_fallbacks is not None or self._has_told_fallbacks:
+            return
+        self._has_told_fallbacks = True
+        log.warning(
+            "SECRET_KEY_FALLBACKS verify no token where JWT_SECRET_KEY is set: put its former values into "
+            "JWT_SECRET_KEY_FALLBACKS, which may be empty ([])",
+            extra={"event": "fallbacks_in_vain"},
+        )
 
 
 def _preset_of(config: Mapping[str, Any]) -> str:

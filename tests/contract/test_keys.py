@@ -17,7 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from async_jwt import Key, KeyRing
-from async_jwt.errors import HookError
+from async_jwt.errors import ConfigurationError, HookError
 from tests.conftest import SECRET
 from tests.contract.conftest import FlaskSyncHarness, however_it_runs, on_both_kinds
 from tests.unit.keys import PRIVATE, PRIVATE_PEMS, PUBLIC_PEMS
@@ -419,3 +419,63 @@ async def test_a_thread_that_cannot_be_started_holds_up_no_later_load(clock, mon
     await h.call(token=token)
     assert answers == []
     assert (await h.call(token=token)).code == "token_invalid"
+
+
+OLD, NEW = (
+    "the secret of last month, which is long enough too",
+    "the secret of this month, which is long enough",
+)
+
+
+async def test_former_secrets_verify_and_never_sign(harness):
+    h = harness({"JWT_SECRET_KEY": NEW, "JWT_SECRET_KEY_FALLBACKS": [OLD]})
+    former = await harness({"JWT_SECRET_KEY": OLD}).mint()
+    assert (await h.call(token=former)).status == 200
+    made = await h.mint()
+    assert (await harness({"JWT_SECRET_KEY": OLD}).call(token=made)).status == 401
+    assert (await harness({"JWT_SECRET_KEY": NEW}).call(token=made)).status == 200
+    h.app.config["JWT_SECRET_KEY_FALLBACKS"].clear()  # dropped with the next read of the settings
+    assert (await h.call(token=former)).status == 401
+    assert (await h.call(token=made)).status == 200
+
+
+async def test_former_secrets_of_both_kinds(harness):
+    """Who moves from JWT_SECRET_KEY to SECRET_KEY."""
+    config = {"JWT_SECRET_KEY": None, "SECRET_KEY": NEW, "JWT_SECRET_KEY_FALLBACKS": [OLD]}
+    h = harness({**config, "SECRET_KEY_FALLBACKS": [SECRET]})
+    for secret in (OLD, NEW, SECRET):
+        assert (await h.call(token=await harness({"JWT_SECRET_KEY": secret}).mint())).status == 200
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"JWT_SECRET_KEY_FALLBACKS": OLD}, "JWT_SECRET_KEY_FALLBACKS must be a list"),
+        ({"JWT_SECRET_KEY_FALLBACKS": ["short"]}, r"\(JWT_SECRET_KEY_FALLBACKS\)"),
+        ({"JWT_SECRET_KEY": None, "JWT_SECRET_KEY_FALLBACKS": [OLD]}, "There is no key for HS256"),
+        (
+            {
+                "JWT_ALGORITHM": "ES256",
+                "JWT_PRIVATE_KEY": PRIVATE_PEMS["ES256"],
+                "JWT_SECRET_KEY_FALLBACKS": [OLD],
+            },
+            "no HS algorithm is accepted",
+        ),
+        (
+            {"JWT_KEY_FOLDER": "keys", "JWT_SECRET_KEY": None, "JWT_SECRET_KEY_FALLBACKS": [OLD]},
+            "JWT_KEY_FOLDER",
+        ),
+    ],
+)
+async def test_former_secrets_that_cannot_be(harness, config, text):
+    with pytest.raises(ConfigurationError, match=text):
+        await harness(config).jwt.create_access_token("alice")
+
+
+@pytest.mark.parametrize(("more", "told"), [({}, 1), ({"JWT_SECRET_KEY_FALLBACKS": []}, 0)])
+async def test_fallbacks_of_the_other_secret_are_named_once(harness, caplog, more, told):
+    h = harness({"JWT_SECRET_KEY": NEW, "SECRET_KEY": SECRET, "SECRET_KEY_FALLBACKS": [OLD], **more})
+    for _ in range(2):
+        h.app.config["OTHER"] = object()
+        await h.call()
+    assert caplog.text.count("SECRET_KEY_FALLBACKS verify no token where JWT_SECRET_KEY is set") == told
