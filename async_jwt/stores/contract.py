@@ -273,8 +273,8 @@ class SessionView:
         successor: what `put_session` was told to keep for a while.
         age: of a token that is not the session's current one: how many seconds ago, by the store's
             clock, the current one took its predecessor's place. Else 0.
-        was_replaced: of a token of a revoked session: whether it is neither the session's last
-            refresh token nor the one before that.
+        was_replaced: of a token of a revoked session, whose user was not signed out otherwise: whether
+            it is neither the session's last refresh token nor the one before that.
         version: the store's own: what `put_session` compares.
     """
 
@@ -322,7 +322,7 @@ class SessionStore(Store, Protocol):
         ...
 
     async def find_session(self, sid: str) -> Session | None:
-        """The session of that id, whether or not it counts; None if there is none."""
+        """The session of that id; None if there is none, or it counts no more."""
         ...
 
     async def put_session(

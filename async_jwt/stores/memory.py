@@ -97,6 +97,10 @@ class MemoryStore:
             or (ref.sid is not None and f"s:{ref.sid}" in revoked)
         ):
             return False
+        return self._is_of_now(ref)
+
+    def _is_of_now(self, ref: TokenRef) -> bool:
+        """Whether neither its user nor everybody was signed out since a token was made."""
         user = self._users.get(ref.identity)
         everybody = self._everybody
         if user is None and everybody.generation == 0:
@@ -153,7 +157,7 @@ class MemoryStore:
                 session=None if kept is None else kept.session,
                 successor=kept.successor if kept is not None and now < kept.successor_until else None,
                 age=max(0.0, now - kept.stepped_at) if kept is not None and is_replaced else 0.0,
-                was_replaced=last is not None and ref.jti not in last,
+                was_replaced=last is not None and ref.jti not in last and self._is_of_now(ref),
                 version=(ref.jti, kept),
             )
 

@@ -209,6 +209,8 @@ async def signing_out_everywhere_ends_all_sessions(store: SessionStore) -> None:
     expect(await store.put_session(step, seen) == (), "it takes a step")
     for dead in (sessions[0], sessions[2]):
         expect((await store.look_session(_ref(dead))).counts is False, "the others do not count")
+        expect(await store.find_session(dead.sid) is None, "nor are they found")
+    expect(await store.find_session(kept.sid) == step, "the one that was kept is")
     await store.revoke_user(identity)
     page, following = await store.list_sessions(identity, 10, None)
     expect(not page and following is None, "none is listed once all were signed out")

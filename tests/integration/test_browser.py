@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -12,9 +13,17 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, expect
-from quart import Quart
+from quart import Quart, make_response
 
-from async_jwt.adapters.quart import revoke_token
+from async_jwt.adapters.quart import (
+    JWTManager,
+    create_token_pair,
+    get_jwt_identity,
+    jwt_required,
+    revoke_token,
+    rotate_refresh_token,
+    set_token_cookies,
+)
 from async_jwt.signals import token_refused
 from examples.demo import live
 from examples.demo.__main__ import make_certificates, served
@@ -131,6 +140,53 @@ async def test_the_pages_and_the_notice_board(demo, pytestconfig):
     assert codes == ["token_revoked", "token_revoked"]  # the open socket, then the refresh token
     await post_notice(grace, "Bye")
     await expect(grace.locator("#notices li")).to_have_text(["ada: Hello <b>all</b>", "grace: Bye"])
+
+
+async def test_the_script_of_the_cookies_guide_refreshes(chromium, tmp_path):
+    """As it stands there, when the browser has dropped the cookie with its token."""
+    guide = (Path(__file__).parents[2] / "docs" / "guide" / "cookies.md").read_text("utf-8")
+    (script,) = re.findall(r"```js\n(.*?)```", guide, re.DOTALL)
+    app = Quart("spa")
+    app.config.update(JWT_SECRET_KEY=secrets.token_hex(64), JWT_TOKEN_LOCATION=["cookies"])
+    app.config["JWT_ACCESS_TOKEN_EXPIRES"] = 1
+    JWTManager(app)
+    rotated = []
+
+    @app.get("/")
+    async def page():
+        return "<!doctype html><title>spa</title>"
+
+    @app.post("/login")
+    async def login():
+        response = await make_response({})
+        set_token_cookies(response, await create_token_pair("ada"))
+        return response
+
+    @app.post("/refresh")
+    @jwt_required(refresh=True)
+    async def refresh():
+        rotated.append(1)
+        response = await make_response({})
+        set_token_cookies(response, await rotate_refresh_token())
+        return response
+
+    @app.route("/me", methods=["GET", "POST"])
+    @jwt_required()
+    async def me():
+        return {"who": get_jwt_identity()}
+
+    make_certificates(tmp_path)
+    async with served(app, 0, tmp_path / "server.pem") as url, launched(chromium) as browser:
+        context = await browser.new_context(ignore_https_errors=True)
+        page = await context.new_page()
+        await page.goto(url)
+        await page.add_script_tag(content=script)
+        assert await page.evaluate("call('/login', {method: 'POST'}).then((r) => r.status)") == 200
+        for method in ("GET", "POST"):
+            await asyncio.sleep(1.6)
+            ask = f"callAgain('/me', {{method: '{method}'}}).then((r) => r.json())"
+            assert await page.evaluate(ask) == {"who": "ada"}
+    assert len(rotated) == 2
 
 
 async def test_the_notice_board_goes_on_with_a_new_token_when_the_old_one_ends(demo):

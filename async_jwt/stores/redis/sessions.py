@@ -81,7 +81,9 @@ class Sessions:
             session=session,
             successor=None if kept is None or session is None else _successor(kept),
             age=await self._age(ref, session, raw),
-            was_replaced=len(last) > 1 and (ref.jti is None or digest_of(ref.jti) not in last),
+            was_replaced=len(last) > 1
+            and (ref.jti is None or digest_of(ref.jti) not in last)
+            and judge(ref, found.bucket, found.user) is Verdict.COUNTS,
             version=_Seen(
                 ref.jti,
                 found.bucket.epoch,
@@ -98,7 +100,11 @@ class Sessions:
         name = bucket_of_sid(sid)
         key, _ = self._layout.live_session(sid)
         _, (raw,) = await self._ledger.read(name, [key])
-        return self._read(sid, raw)
+        session = self._read(sid, raw)
+        if session is None:
+            return None
+        bucket, (user,) = await self._ledger.read(name, [self._layout.user(session.identity)])
+        return session if self._counts(session, bucket, self._ledger.read_user(user)[1]) else None
 
     async def put(
         self,
