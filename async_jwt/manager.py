@@ -12,7 +12,7 @@ from async_jwt.binding import Binding, Surroundings
 from async_jwt.core.clock import Clock, system_clock
 from async_jwt.core.hooks import Hooks
 from async_jwt.core.proxies import unproxied
-from async_jwt.errors import ConfigurationError
+from async_jwt.errors import ConfigurationError, StoreUnavailableError
 from async_jwt.keyring import KeyRing
 from async_jwt.operations import Operations
 from async_jwt.stores.contract import Store
@@ -260,6 +260,20 @@ class ManagerOperations(Operations):
             ConfigurationError: a key is missing or a hook is wrong.
         """
         await self._binding().start()
+
+    async def ping(self) -> bool:
+        """Ask the revocation store whether it answers now, whatever `on_outage` and a mirror let pass.
+
+        For health checks. It takes one command, and no longer than the store's deadline.
+
+        Raises:
+            ConfigurationError: a setting was changed to a wrong value.
+        """
+        try:
+            await self._binding().realm().store.stamp("ping")
+        except StoreUnavailableError:
+            return False
+        return True
 
     async def close(self) -> None:
         """Release the store's connections of the running event loop. Servers do it as they stop."""

@@ -83,6 +83,7 @@ class JWTManager(Manager):
     get_csrf_token: Final = blocking_method(ManagerOperations.get_csrf_token)
     get_jti: Final = blocking_method(ManagerOperations.get_jti)
     list_sessions: Final = blocking_method(ManagerOperations.list_sessions)
+    ping: Final = blocking_method(ManagerOperations.ping)
     revoke_everything: Final = blocking_method(ManagerOperations.revoke_everything)
     revoke_session: Final = blocking_method(ManagerOperations.revoke_session)
     revoke_token: Final = blocking_method(ManagerOperations.revoke_token)

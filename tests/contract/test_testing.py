@@ -380,3 +380,27 @@ async def test_clocks_and_outages_end_with_what_was_before(harness, clock):
             pass
         assert (await ask(client))[0] == 503
     assert (await ask(client))[0] == 200
+
+
+@on_each_loop
+async def test_a_client_may_be_made_within_an_outage_of_redis(harness, redis_url):
+    """As the guide shows it: whoever is signed in stays so, and is told to come again."""
+    h = harness({"JWT_STORE_URI": f"{redis_url}?deadline=5"})
+    client = jwt_client(h.app, "alice")
+    with outage(h.app):
+        made_within = jwt_client(h.app, "alice")
+        for each in (client, made_within):
+            assert (await ask(each))[0] == 503
+        assert await h.jwt.ping() is False
+    for each in (client, made_within):
+        assert (await ask(each))[0] == 200
+    assert await h.jwt.ping() is True
+    h.end()
+
+
+@on_each_loop
+async def test_a_ping_asks_whatever_is_let_pass(harness):
+    h = harness({"JWT_STORE_URI": "redis://127.0.0.1:1?on_outage=allow"})
+    assert await h.jwt.ping() is False
+    assert await harness().jwt.ping() is True
+    h.end()
