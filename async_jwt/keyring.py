@@ -57,7 +57,7 @@ class ActiveKeys:
         until: float,
         foreign: frozenset[Key] = frozenset(),
     ) -> None:
-        self.foreign = foreign
+        self.foreign: frozenset[Key] = foreign
         self._signing = signing
         self.accepted: tuple[Key, ...] = accepted
         self.since: float = since
@@ -114,7 +114,7 @@ class Load:
     """One call of a ring's loader, which may hang."""
 
     def __init__(self, loader: Loader) -> None:
-        self.loader = loader
+        self.loader: Loader = loader
 
 
 class KeyRing:

@@ -22,7 +22,7 @@ from async_jwt.core.cookies import cookies_to_set, cookies_to_unset
 from async_jwt.core.issue import TokenPair
 from async_jwt.core.notify import notify
 from async_jwt.core.observer import Observer, kind_of
-from async_jwt.core.policy import ACCESS, Policy
+from async_jwt.core.policy import ACCESS, Location, Policy
 from async_jwt.core.proxies import unproxied
 from async_jwt.core.realm import Realm
 from async_jwt.core.request import RequestView
@@ -52,6 +52,7 @@ from async_jwt.stores.contract import TokenRef
 __all__ = ["Framework", "PublicAPI"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+U = TypeVar("U")
 Check = Callable[..., Coroutine[Any, Any, Any]]
 """Checks the current request. May be given its application's `Binding` and `Realm`."""
 
@@ -124,7 +125,7 @@ class PublicAPI(Operations):
         optional: bool = False,
         fresh: bool = False,
         refresh: bool = False,
-        locations: str | Iterable[str] | None = None,
+        locations: Location | Iterable[Location] | None = None,
         verify_type: bool = True,
         skip_revocation_check: bool = False,
         *,
@@ -158,7 +159,7 @@ class PublicAPI(Operations):
         optional: bool = False,
         fresh: bool = False,
         refresh: bool = False,
-        locations: str | Iterable[str] | None = None,
+        locations: Location | Iterable[Location] | None = None,
         verify_type: bool = True,
         skip_revocation_check: bool = False,
         *,
@@ -170,7 +171,7 @@ class PublicAPI(Operations):
         optional: Any = False,
         fresh: bool = False,
         refresh: bool = False,
-        locations: str | Iterable[str] | None = None,
+        locations: Location | Iterable[Location] | None = None,
         verify_type: bool = True,
         skip_revocation_check: bool = False,
         *,
@@ -425,6 +426,20 @@ class PublicAPI(Operations):
         if "user_lookup" not in self._binding().realm().hooks:
             raise RuntimeError("There is no current user: register a loader with @jwt.user_lookup_loader")
         return found.user
+
+    def current_user_as(self, kind: type[U]) -> U:  # noqa: ARG002  # it is there for type checkers
+        """The user of this request, to a type checker of the class that is named. Nothing is converted.
+
+        Args:
+            kind: the class that `user_lookup_loader` returns objects of.
+
+        Raises:
+            RuntimeError: the request is anonymous, no check has passed in it, or no loader is registered.
+        """
+        user: U | None = self.get_current_user()
+        if user is None:
+            raise RuntimeError("There is no current user: the request is anonymous")
+        return user
 
     def get_unverified_jwt_headers(self, encoded_token: str) -> dict[str, Any]:
         """The header of a token that nobody has verified. Believe nothing in it.

@@ -32,6 +32,7 @@ __all__ = [
     "create_token_pair",
     "current_auth",
     "current_user",
+    "current_user_as",
     "decode_token",
     "get_csrf_token",
     "get_current_user",
@@ -79,6 +80,7 @@ create_refresh_token: Final = hosted(_api.create_refresh_token)
 create_token: Final = hosted(_api.create_token)
 create_token_pair: Final = hosted(_api.create_token_pair)
 current_auth: Final = _api.current_auth
+current_user_as: Final = _api.current_user_as
 decode_token: Final = hosted(_api.decode_token)
 get_csrf_token: Final = hosted(_api.get_csrf_token)
 get_current_user: Final = _api.get_current_user

@@ -28,6 +28,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 # Longer than verifiers keep the JWKS document and processes the keys of a folder, where nobody says how long.
 _ANNOUNCE = 600.0
 _RETAIN = 31 * 86400.0
+# Seconds between two looks of a process at its folder, as of any ring that loads.
+_READ_EVERY = 60.0
 
 
 def _folder_option(command: F) -> F:
@@ -208,6 +210,9 @@ def rotate(
         raise Failure(f"There is a key of the id {key.kid} already")
     place.folder.put(key)
     say(f"{key.kid} signs with {key.algorithm} from {when(start, place.now)}")
+    if former is not None and 0 < lead < _READ_EVERY:
+        last_to_know = when(place.now + _READ_EVERY, place.now)
+        say(f"Running processes read the folder once a minute: some follow by {last_to_know}")
     for withdrawn in waiting:
         place.end(withdrawn, place.now)
     if former is not None:

@@ -51,9 +51,12 @@ def check_csrf(claims: Mapping[str, Any], sent: str | None, settings: Settings, 
 
 def _how_to_send(settings: Settings, *, refresh: bool) -> str:
     header, cookie = csrf_names(settings, refresh=refresh)
-    if not settings.csrf_in_cookies:
-        return f"send the token's CSRF value in the {header} header"
-    return f"send the value of the cookie {cookie} in the {header} header"
+    where = f"in the {header} header"
+    if settings.csrf_check_form:
+        field = settings.refresh_csrf_field_name if refresh else settings.access_csrf_field_name
+        where = f"{where}, or in the form field {field}"
+    what = f"the value of the cookie {cookie}" if settings.csrf_in_cookies else "the token's CSRF value"
+    return f"send {what} {where}"
 
 
 def check_origin(view: RequestView, settings: Settings) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from async_jwt.core.values import LOCATIONS
 from async_jwt.errors import ConfigurationError
 
-__all__ = ["ACCESS", "REFRESH", "Policy"]
+__all__ = ["ACCESS", "REFRESH", "Location", "Policy"]
+
+Location = Literal["headers", "cookies", "query_string", "json", "websocket_protocol"]
+"""Where a token may be."""
 
 ACCESS = "access"
 REFRESH = "refresh"
@@ -41,7 +45,7 @@ class Policy:
         optional: bool = False,
         fresh: bool = False,
         refresh: bool = False,
-        locations: str | Iterable[str] | None = None,
+        locations: Location | Iterable[Location] | None = None,
         verify_type: bool = True,
         skip_revocation_check: bool = False,
         *,

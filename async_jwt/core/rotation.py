@@ -217,6 +217,9 @@ class _Maker:
     """
 
     def __init__(self, realm: Realm, wish: Wish, held: Authentication | None = None) -> None:
+        for name in ("sid", "gen", "type"):
+            if name in (wish.claims or {}):
+                raise ValueError(f"additional_claims cannot hold {name}: each token of a session has its own")
         self._realm = realm
         self._wish = wish
         self._same: dict[str, Any] = {} if held is None else {"subject": held.identity}

@@ -478,3 +478,10 @@ def test_sessions_and_findings_do_nothing_to_a_terminal(line, redis_url):
         output = line(*arguments).output
         assert "\x1b" not in output
         assert "\\x1b" in output
+
+
+def test_a_time_that_running_processes_cannot_keep(keyed):
+    keyed("keys", "new", "--kid", "first")
+    result = keyed("keys", "rotate", "--announce", "20s", "--kid", "second")
+    assert "second signs with ES256 from 2027-01-15 08:00:20 UTC" in result.output
+    assert "once a minute: some follow by 2027-01-15 08:01:00 UTC" in result.output

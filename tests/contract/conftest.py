@@ -421,7 +421,7 @@ class FlaskSyncHarness(FlaskAsyncHarness):
         jwt_required=_required(flask_sync_adapter, plain),
         JWTManager=lambda *args, **kwargs: _Awaited(
             flask_sync_adapter.JWTManager(*args, **kwargs),
-            _COROUTINES | {"revoke_everything", "start", "close"},
+            _COROUTINES | {"revoke_everything", "start", "close", "ping"},
         ),
     )
 

@@ -1124,7 +1124,11 @@ async def test_a_step_that_was_overtaken_before_its_reply_is_no_replay(harness):
 
 async def test_tokens_of_a_session_are_what_they_are_whatever_claims_say(app):
     odd = {"gen": f"m.{'9' * 19}.{'9' * 19}", "type": "refresh", "sid": "of nobody"}
-    pair = await app.jwt.create_token_pair("alice", additional_claims=odd)
+    for name, value in odd.items():
+        with pytest.raises(ValueError, match=f"additional_claims cannot hold {name}"):
+            await app.jwt.create_token_pair("alice", additional_claims={name: value})
+    app.jwt.additional_claims_loader(lambda _identity: odd)
+    pair = await app.jwt.create_token_pair("alice")
     new = await rotate(app, pair.refresh_token)
     for access, refresh in ((pair.access_token, pair.refresh_token), (new["access"], new["refresh"])):
         assert (await claims(app, access))["type"] == "access"

@@ -483,3 +483,15 @@ async def test_repr_of_an_authentication_shows_no_token(harness):
     shown = (await h.call("/repr", token=token)).json["repr"]
     assert "alice" in shown
     assert token not in shown
+
+
+async def test_the_current_user_to_type_checkers(harness):
+    h = harness()
+    h.jwt.user_lookup_loader(lambda _header, claims: {"name": claims["sub"]})
+
+    async def view():
+        return {"name": h.api.current_user_as(dict)["name"]}
+
+    h.view("/as", h.api.jwt_required(optional=True)(view))
+    assert (await h.call("/as", token=await h.mint())).json == {"name": "alice"}
+    assert (await h.call("/as")).status == 500

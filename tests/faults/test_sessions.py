@@ -315,6 +315,7 @@ async def test_what_a_store_is_asked(shared_server):
 
         assert await asked(app.jwt.create_token_pair("alice")) == {b"MGET": 1, b"EVALSHA": 1}
         assert await asked(app.call("/rotate", token=first.refresh_token)) == {b"MGET": 2, b"EVALSHA": 1}
+        await app.call("/rotate", token=first.refresh_token)  # so that the server has its script
         # Each look at a token that was replaced asks for the server's time.
         assert await asked(app.call("/rotate", token=first.refresh_token)) == {b"MGET": 3, b"EVALSHA": 2}
         await asyncio.sleep(0.35)

@@ -41,7 +41,13 @@ async def later() -> dict[str, str]:
     return {}
 
 
+class User:
+    name: str
+
+
 def use() -> None:
+    assert_type(flask_sync.current_user_as(User).name, str)
+    assert_type(flask.current_user_as(User).name, str)
     assert_type(bare(1), str)
     assert_type(with_arguments(number=1), str)
     assert_type(flask_sync.create_access_token("alice", fresh=True), str)

@@ -13,6 +13,7 @@ from async_jwt.adapters.quart import (
     create_access_token,
     create_token_pair,
     current_auth,
+    current_user_as,
     decode_token,
     get_jti,
     get_jwt,
@@ -52,7 +53,17 @@ def plain() -> dict[str, str]:
     return {}
 
 
+class User:
+    name: str
+
+
+# The only places there are.
+jwt_required(locations="cookie")  # type: ignore[arg-type]
+jwt_required(locations=["headers", "cookies"])
+
+
 async def use() -> None:
+    assert_type(current_user_as(User).name, str)
     assert_type(await bare(1), str)
     assert_type(await with_arguments(number=1), str)
     assert_type(plain(), dict[str, str])
