@@ -125,10 +125,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy strict, and pyright on the completeness of the public types."""
-    _install(session, "types")
+    """mypy strict, both on every snippet, and pyright on the completeness of the public types."""
+    _install(session, "types", "test")
     session.run("mypy")
     session.run("mypy", "--strict", "tests/typing")
+    session.run("python", "-m", "tests.typing")
     session.run("pyright", "--verifytypes", "async_jwt", "--ignoreexternal")
 
 
