@@ -14,6 +14,7 @@ from async_jwt.core.authenticate import Authentication, Record, Success
 from async_jwt.core.clock import Clock
 from async_jwt.core.hooks import Hooks
 from async_jwt.core.observer import Observer
+from async_jwt.core.policy import Policy
 from async_jwt.core.realm import Realm
 from async_jwt.core.settings import LiveSettings
 from async_jwt.core.spelling import Unknown
@@ -66,6 +67,7 @@ class Binding:
 
     Attributes:
         observer: who measures, if anybody does.
+        demands: what the view of an endpoint demands for a method, and which view that was found out of.
 
     Raises:
         ConfigurationError: a setting is wrong.
@@ -97,6 +99,7 @@ class Binding:
         self._realm: Realm
         self._rebuild()
         self._told: set[str] = set()
+        self.demands: dict[tuple[str, str], tuple[Any, tuple[Policy, ...]]] = {}
 
     def realm(self) -> Realm:
         """The application's authentication under its settings as they stand now.
@@ -146,10 +149,14 @@ class Binding:
         return None if record is None or record.success is None else record.success.ref
 
     def began_at(self) -> float:
-        """When the current request began to be served, as far as its checks tell."""
+        """When the current request began to be served, as far as its check tells."""
         record = self.current_record()
-        began_at = None if record is None else record.began_at
-        return self._clock() if began_at is None else began_at
+        return self._clock() if record is None or record.success is None else record.success.found_at
+
+    def has_demanded(self, request: Any) -> bool:
+        """Whether a check has passed in a request that demands a token."""
+        record: Record | None = getattr(request, self._slot, None)
+        return record is not None and record.demanded
 
     @property
     def in_request(self) -> bool:

@@ -318,11 +318,12 @@ def _around_views(app: Flask, binding: Binding, api: PublicAPI) -> None:
             if response_of(error) is not None:
                 raise
             raise run(api.answered(app, error), binding.realm()) from error
-        if is_unchecked(binding, request):
+        served = object_of(request)
+        if is_unchecked(binding, served):
             answer = app.make_response(answer)
             if is_accepted(answer.status_code):
                 answer.close()
-                raise unchecked(request)
+                raise unchecked(served)
         return answer
 
     app.dispatch_request = checked  # type: ignore[method-assign]

@@ -58,22 +58,30 @@ def is_unchecked(binding: Binding, request: Any) -> bool:
 
     As where a cache above the guard answers, or a class never calls the method that is guarded. For
     answers that were not refused; a view that lets anonymous requests through is named in the log, once.
+
+    Args:
+        binding: the application.
+        request: its request or WebSocket.
     """
-    record = binding.record(request)
+    if binding.has_demanded(request):
+        return False
     rule = request.url_rule
-    if record.demanded or rule is None or request.method == "OPTIONS":
+    if rule is None:
+        return False
+    endpoint, method = rule.endpoint, request.method
+    view = binding.app.view_functions.get(endpoint)
+    known = binding.demands.get((endpoint, method))
+    if known is None or known[0] is not view:
+        noted = noted_of_view(view, method)
+        known = binding.demands[endpoint, method] = view, () if noted is None else noted.policies
+    policies = known[1]
+    if not policies or method == "OPTIONS":
         return False
     if binding.app.extensions[EXTENSION] is not binding:
         return False  # the manager that was initialised last is asked
-    view = binding.app.view_functions.get(rule.endpoint)
-    noted = noted_of_view(view, request.method)
-    if noted is None or not noted.policies:
-        return False
-    if all(policy.optional for policy in noted.policies):
-        if not record.answered and binding.is_news(f"unchecked {rule.endpoint}"):
-            log.warning(
-                "%s", _text(rule.endpoint), extra={"event": "unchecked_view", "endpoint": rule.endpoint}
-            )
+    if all(policy.optional for policy in policies):
+        if not binding.record(request).answered and binding.is_news(f"unchecked {endpoint}"):
+            log.warning("%s", _text(endpoint), extra={"event": "unchecked_view", "endpoint": endpoint})
         return False
     return True
 

@@ -265,7 +265,8 @@ def _around_views(app: Quart, binding: Binding) -> None:
             if response_of(error) is not None:
                 raise
             raise await _api.answered(app, error) from error
-        return await _checked_answer(app, answer) if is_unchecked(binding, request) else answer
+        served = args[0].request if args else object_of(request)
+        return await _checked_answer(app, answer) if is_unchecked(binding, served) else answer
 
     @wraps(dispatch_websocket)
     async def checked_websocket(*args: Any) -> Any:

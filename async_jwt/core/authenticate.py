@@ -109,6 +109,11 @@ class Success:
         return self._facts.verified.ref
 
     @property
+    def found_at(self) -> float:
+        """When the token was found in this request, in seconds since the epoch."""
+        return self._facts.found_at
+
+    @property
     def type(self) -> str:
         """The token's type."""
         kind: str = self._facts.verified.claims["type"]
@@ -119,7 +124,6 @@ class Record:
     """What this request's checks found so far.
 
     Attributes:
-        began_at: when the first check began, or the last one of an open WebSocket; None before it.
         answered: whether the last check passed, if only because there was no token.
         demanded: whether any check has passed that demands a token.
         success: the last success; None for an anonymous request, and after a refusal.
@@ -132,7 +136,6 @@ class Record:
     """
 
     def __init__(self) -> None:
-        self.began_at: float | None = None
         self.answered: bool = False
         self.demanded: bool = False
         self.success: Success | None = None
@@ -142,15 +145,9 @@ class Record:
         self.location: str | None = None
         self.known: dict[str, _Facts] = {}
 
-    def begins(self, now: float, *, anew: bool) -> None:
-        """Note that a check begins; `anew` where what came before it has no part in it."""
-        if self.began_at is None or anew:
-            self.began_at = now
-
-    def passes(self, success: Success | None, *, revocation_checked: bool, demands: bool = False) -> None:
-        """Note that a check has passed, perhaps one that demands a token; None for an anonymous request."""
+    def passes(self, success: Success | None, *, revocation_checked: bool) -> None:
+        """Note that a check has passed; None for an anonymous request."""
         self.answered, self.success, self.refusal = True, success, None
-        self.demanded = self.demanded or demands
         if revocation_checked:
             self.rests_on = success
 
@@ -199,7 +196,6 @@ async def authenticate(
         facts = _Facts(token, realm.verify_at_once(token, now) or await realm.verify(token), now)
         record.known[token] = facts
         now = realm.clock()  # a key may have been waited for
-    record.begins(now, anew=view.is_accepted)
     verified, own, loads = facts.verified, None, False
     realm.codec.check_times(verified, now)
     if stands_for_request and location == "cookies":
@@ -215,7 +211,8 @@ async def authenticate(
         loads = await _ask(realm, facts, own, revocation=asks)
     facts.counts = facts.counts or asks
     success = Success(facts, location, policy, settings.identity_claim, own)
-    record.passes(success, revocation_checked=facts.counts, demands=not policy.optional)
+    record.passes(success, revocation_checked=facts.counts)
+    record.demanded = record.demanded or not policy.optional
     return loads
 
 
