@@ -258,12 +258,7 @@ class PublicAPI(Operations):
             record.forget()  # whatever an earlier check found: error handlers, sockets and streams go on
             may_take = record.location == "cookies" and not view.is_websocket
             dead = _dead_cookies(error, policy, realm) if may_take and realm is not None else ()
-            try:
-                refusal = await self._refusal(binding, error, dead)
-            except RuntimeError as problem:
-                _explain(problem, view)
-                raise
-            raise refusal from error
+            raise await self._refusal(binding, error, dead) from error
         except BaseException as problem:  # a hook that failed, or a time limit around the check
             record.forget()
             _explain(problem, view)
@@ -360,7 +355,11 @@ class PublicAPI(Operations):
         if chosen is None:
             return None
         name, arguments = chosen
-        answer = await realm.ask(name, *arguments)
+        try:
+            answer = await realm.ask(name, *arguments)
+        except RuntimeError as failed:
+            _explain(failed, self._framework.view(self._framework.current_request()))
+            raise
         try:
             return await self._framework.make_response(binding.app, answer)
         except TypeError:
