@@ -95,6 +95,7 @@ class JWTExtendedException(Exception):
             RFC 9470 §3), or None for a challenge without one.
         public_detail: whether ``detail`` may be shown to a client.
         default_message: what a client reads where ``detail`` may not be shown.
+        response: what we would answer, on errors that reach an error handler of the application.
     """
 
     error_code: ClassVar[str] = "jwt_error"
@@ -102,6 +103,7 @@ class JWTExtendedException(Exception):
     bearer_error: ClassVar[str | None] = "invalid_token"
     public_detail: ClassVar[bool] = False
     default_message: ClassVar[str] = "The request was refused"
+    response: Any
 
     def __init__(self, detail: object = None) -> None:
         # Not super(): PyJWT's exceptions, further along in some MROs, want other arguments.

@@ -6,7 +6,7 @@ import itertools
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar, overload
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast, overload
 
 from async_jwt.binding import Binding, Surroundings
 from async_jwt.core.clock import Clock, system_clock
@@ -82,7 +82,59 @@ class Loader:
         return register if callback is None else register(callback)
 
 
-class _LoaderOf:
+_Claims = dict[str, Any]
+_IdentityHook = TypeVar("_IdentityHook", bound=Callable[[Any], Any])
+_TokenHook = TypeVar("_TokenHook", bound=Callable[[_Claims, _Claims], Any])
+_AnswerHook = TypeVar(
+    "_AnswerHook", bound=Callable[[_Claims, _Claims], Any] | Callable[[_Claims, _Claims, Any], Any]
+)
+_MessageHook = TypeVar("_MessageHook", bound=Callable[[str], Any] | Callable[[str, Any], Any])
+
+
+class _IdentityLoader(Protocol):
+    """Registers a hook that gets an identity."""
+
+    @overload
+    def __call__(self, callback: _IdentityHook, /) -> _IdentityHook: ...
+
+    @overload
+    def __call__(self, /, *, inline: bool = False) -> Callable[[_IdentityHook], _IdentityHook]: ...
+
+
+class _TokenLoader(Protocol):
+    """Registers a hook that gets a token's header and claims."""
+
+    @overload
+    def __call__(self, callback: _TokenHook, /) -> _TokenHook: ...
+
+    @overload
+    def __call__(self, /, *, inline: bool = False) -> Callable[[_TokenHook], _TokenHook]: ...
+
+
+class _AnswerLoader(Protocol):
+    """Registers a hook that answers an error, and gets header, claims and perhaps the error."""
+
+    @overload
+    def __call__(self, callback: _AnswerHook, /) -> _AnswerHook: ...
+
+    @overload
+    def __call__(self, /, *, inline: bool = False) -> Callable[[_AnswerHook], _AnswerHook]: ...
+
+
+class _MessageLoader(Protocol):
+    """Registers a hook that answers an error, and gets a message and perhaps the error."""
+
+    @overload
+    def __call__(self, callback: _MessageHook, /) -> _MessageHook: ...
+
+    @overload
+    def __call__(self, /, *, inline: bool = False) -> Callable[[_MessageHook], _MessageHook]: ...
+
+
+L = TypeVar("L", _IdentityLoader, _TokenLoader, _AnswerLoader, _MessageLoader)
+
+
+class _LoaderOf(Generic[L]):
     """Makes a manager's `Loader` for the attribute that it is assigned to."""
 
     def __init__(self, about: str) -> None:
@@ -91,10 +143,9 @@ class _LoaderOf:
     def __set_name__(self, owner: type[Manager], name: str) -> None:
         self._name = name.removesuffix("_loader")
 
-    def __get__(self, manager: Manager | None, owner: type[Manager]) -> Loader:
-        if manager is None:
-            return self  # type: ignore[return-value]  # for documentation tools alone
-        return Loader(manager, self._name)
+    def __get__(self, manager: Manager | None, owner: type[Manager]) -> L:
+        loader: Any = self if manager is None else Loader(manager, self._name)
+        return cast("L", loader)  # without a manager, for documentation tools alone
 
 
 class Manager:
@@ -113,40 +164,52 @@ class Manager:
 
     surroundings: ClassVar[Surroundings]
 
-    additional_claims_loader: _LoaderOf = _LoaderOf("`(identity) -> dict`: further claims of a new token.")
-    additional_headers_loader: _LoaderOf = _LoaderOf(
+    additional_claims_loader: _LoaderOf[_IdentityLoader] = _LoaderOf(
+        "`(identity) -> dict`: further claims of a new token."
+    )
+    additional_headers_loader: _LoaderOf[_IdentityLoader] = _LoaderOf(
         "`(identity) -> dict`: further header parameters of a new token."
     )
-    decode_key_loader: _LoaderOf = _LoaderOf(
+    decode_key_loader: _LoaderOf[_TokenLoader] = _LoaderOf(
         "`(unverified_header, unverified_claims) -> key`: the key that verifies a token."
     )
-    encode_key_loader: _LoaderOf = _LoaderOf("`(identity) -> key`: the key that signs a new token.")
-    expired_token_loader: _LoaderOf = _LoaderOf("`(jwt_header, jwt_data) -> response` to an expired token.")
-    invalid_token_loader: _LoaderOf = _LoaderOf("`(message) -> response` to a token that is not accepted.")
-    needs_fresh_token_loader: _LoaderOf = _LoaderOf(
+    encode_key_loader: _LoaderOf[_IdentityLoader] = _LoaderOf(
+        "`(identity) -> key`: the key that signs a new token."
+    )
+    expired_token_loader: _LoaderOf[_AnswerLoader] = _LoaderOf(
+        "`(jwt_header, jwt_data) -> response` to an expired token."
+    )
+    invalid_token_loader: _LoaderOf[_MessageLoader] = _LoaderOf(
+        "`(message) -> response` to a token that is not accepted."
+    )
+    needs_fresh_token_loader: _LoaderOf[_AnswerLoader] = _LoaderOf(
         "`(jwt_header, jwt_data) -> response` to a token that is not fresh."
     )
-    revoked_token_loader: _LoaderOf = _LoaderOf("`(jwt_header, jwt_data) -> response` to a revoked token.")
-    token_in_blocklist_loader: _LoaderOf = _LoaderOf(
+    revoked_token_loader: _LoaderOf[_AnswerLoader] = _LoaderOf(
+        "`(jwt_header, jwt_data) -> response` to a revoked token."
+    )
+    token_in_blocklist_loader: _LoaderOf[_TokenLoader] = _LoaderOf(
         "`(jwt_header, jwt_data) -> bool`: whether a token is revoked."
     )
-    token_reuse_loader: _LoaderOf = _LoaderOf(
+    token_reuse_loader: _LoaderOf[_AnswerLoader] = _LoaderOf(
         "`(jwt_header, jwt_data) -> response` to a refresh token that was replaced and came again."
     )
-    token_verification_loader: _LoaderOf = _LoaderOf(
+    token_verification_loader: _LoaderOf[_TokenLoader] = _LoaderOf(
         "`(jwt_header, jwt_data) -> bool`: whether the claims are accepted."
     )
-    token_verification_failed_loader: _LoaderOf = _LoaderOf(
+    token_verification_failed_loader: _LoaderOf[_AnswerLoader] = _LoaderOf(
         "`(jwt_header, jwt_data) -> response` to claims not accepted."
     )
-    unauthorized_loader: _LoaderOf = _LoaderOf("`(message) -> response` to a request without a token.")
-    user_identity_loader: _LoaderOf = _LoaderOf(
+    unauthorized_loader: _LoaderOf[_MessageLoader] = _LoaderOf(
+        "`(message) -> response` to a request without a token."
+    )
+    user_identity_loader: _LoaderOf[_IdentityLoader] = _LoaderOf(
         "`(identity) -> str`: what a token holds for an identity, such as its id."
     )
-    user_lookup_loader: _LoaderOf = _LoaderOf(
+    user_lookup_loader: _LoaderOf[_TokenLoader] = _LoaderOf(
         "`(jwt_header, jwt_data) -> user`: the user of a token; None refuses it."
     )
-    user_lookup_error_loader: _LoaderOf = _LoaderOf(
+    user_lookup_error_loader: _LoaderOf[_AnswerLoader] = _LoaderOf(
         "`(jwt_header, jwt_data) -> response` when there is no such user."
     )
 

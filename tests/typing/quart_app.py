@@ -38,6 +38,21 @@ def verify(header: dict[str, Any], claims: dict[str, Any]) -> bool:
     return True
 
 
+@jwt.unauthorized_loader
+def unauthorized(message: str, error: Exception) -> tuple[dict[str, str], int]:
+    return {"msg": message}, 401
+
+
+@jwt.user_lookup_loader  # type: ignore[type-var]
+def of_one_argument(claims: dict[str, Any]) -> str:
+    return ""
+
+
+@jwt.expired_token_loader
+async def expired(header: dict[str, Any], claims: dict[str, Any]) -> Response:
+    return Response("")
+
+
 @jwt_required
 async def bare(number: int) -> str:
     return str(number)
