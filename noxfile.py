@@ -32,6 +32,8 @@ FLASK_TESTS = [
     "tests/unit/test_werkzeug.py",
     "tests/integration/test_beside_fje.py",
     "tests/integration/test_flask_extensions.py",
+    "tests/integration/test_handlers_beside_fje.py",
+    "tests/integration/test_past_the_guard.py",
     "tests/integration/test_left_over.py",
     "tests/integration/test_thread_bound.py",
     "tests/faults/test_flask.py",
@@ -42,6 +44,7 @@ MEASURED = [
     "tests/cli",
     "tests/faults",
     "tests/integration/test_redis_servers.py",
+    "tests/integration/test_handlers_beside_fje.py",
     "examples",
 ]
 # Kept for the session `coverage`, which says what is missing.

@@ -47,7 +47,7 @@ def say_of(app: Flask, kind: type[Exception], name: str) -> Say | None:
 
 
 def _apis(app: Flask) -> Iterator[Any]:
-    """Whoever put themselves before the application's own error handling, as both of them do."""
+    """The extensions' objects, which both put in front of the application's own error handling."""
     handle: Any = app.handle_user_exception
     while isinstance(handle, partial):
         api = getattr(handle.func, "__self__", None)

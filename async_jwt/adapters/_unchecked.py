@@ -20,15 +20,12 @@ __all__ = ["is_accepted", "is_unchecked", "mark_wrapped", "refuse_misplaced", "u
 
 log: logging.Logger = logging.getLogger("async_jwt")
 
-# What a guard leaves on what it wraps.
+# What a guard leaves on what it wraps, and where. Only ours counts: some objects have any attribute.
 _WRAPPED: Final = "__async_jwt_wrapped__"
+_IS_WRAPPED: Final = object()
 
-
-class _Wrapped:
-    """Says that a guard wraps a function."""
-
-
-_IS_WRAPPED: Final = _Wrapped()
+# A view may take any method, and clients make them up.
+_MOST_REMEMBERED = 10_000
 
 
 def mark_wrapped(function: Any) -> None:
@@ -73,12 +70,14 @@ def is_unchecked(binding: Binding, request: Any) -> bool:
     known = binding.demands.get((endpoint, method))
     if known is None or known[0] is not view:
         noted = noted_of_view(view, method)
-        known = binding.demands[endpoint, method] = view, () if noted is None else noted.policies
+        known = view, () if noted is None else noted.policies
+        if len(binding.demands) < _MOST_REMEMBERED:
+            binding.demands[endpoint, method] = known
     policies = known[1]
     if not policies or method == "OPTIONS":
         return False
     if binding.app.extensions[EXTENSION] is not binding:
-        return False  # the manager that was initialised last is asked
+        return False  # only the manager that was initialised last decides
     if all(policy.optional for policy in policies):
         if not binding.record(request).answered and binding.is_news(f"unchecked {endpoint}"):
             log.warning("%s", _text(endpoint), extra={"event": "unchecked_view", "endpoint": endpoint})
@@ -87,12 +86,12 @@ def is_unchecked(binding: Binding, request: Any) -> bool:
 
 
 def is_accepted(status: int) -> bool:
-    """Whether an answer hands something out: redirections and refusals may come before a guard."""
+    """Whether an answer hands something out. Redirections and refusals do not."""
     return 200 <= status <= 299 or status == 304
 
 
 def unchecked(request: Any) -> ConfigurationError:
-    """The error that is raised in the place of an answer that no check stands before."""
+    """The error to raise instead of sending an answer that was made without a check."""
     return ConfigurationError(_text(request.url_rule.endpoint))
 
 

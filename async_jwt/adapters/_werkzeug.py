@@ -78,12 +78,12 @@ def object_of(proxy: Any) -> Any | None:
 
 
 class Form(Enum):
-    """What an error looks like that carries its answer, to whoever handles errors."""
+    """The forms of an error that carries its answer. Each suits another kind of error handling."""
 
     HTTP = "http"
     """An `HTTPException` with its answer: extensions that bypass the application's handlers render it."""
     ELSEWHERE = "elsewhere"
-    """One that nobody can render: whoever tries gets it raised, and asks the application's handlers."""
+    """An `HTTPException` that raises itself when it is rendered: the application's handlers get it then."""
     NAMED = "named"
     """An `HTTPException` without an answer: it gets one by the name of its class."""
     BARE = "bare"

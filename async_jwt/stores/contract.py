@@ -133,6 +133,9 @@ class TokenRef(NamedTuple):
 
 def refuse_odd_texts(ref: TokenRef) -> None:
     """Refuse a token whose identity or ids cannot be kept. Raises ValueError."""
+    identity, jti, sid = ref.identity or "", ref.jti or "", ref.sid or ""
+    if identity.isascii() and jti.isascii() and sid.isascii() and len(identity + jti + sid) <= LONGEST_TEXT:
+        return  # as nearly always
     for text, what in ((ref.identity, "The identity"), (ref.jti, "The jti"), (ref.sid, "The sid")):
         if text is not None and not (text.isascii() and len(text) <= LONGEST_TEXT):
             text_of(text, what)

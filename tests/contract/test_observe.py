@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from async_jwt.observe import instrument, uninstrument
+from async_jwt.stores import MemoryStore
 from async_jwt.testing import outage
 from tests.conftest import SECRET
 from tests.contract.conftest import (
@@ -227,6 +228,23 @@ async def test_tokens_that_are_made_used_again_and_revoked(harness, telemetry):
     }
     assert found["async_jwt.tokens.reused"] == {labels(kind="predecessor"): 1}
     assert found["async_jwt.revocations"] == {labels(scope="session"): 1, labels(scope="user"): 1}
+
+
+@on_each_loop
+async def test_tokens_that_come_late_in_a_row(harness, telemetry, clock):
+    h = telemetry.observe(harness(store=MemoryStore(clock=clock), clock=clock))
+
+    async def rotate():
+        return {"refresh": (await h.api.rotate_refresh_token()).refresh_token}
+
+    h.view("/rotate", h.api.jwt_required(refresh=True)(h.colour(rotate)))
+    token = (await h.jwt.create_token_pair("alice")).refresh_token
+    for _ in range(3):
+        following = (await h.call("/rotate", token=token)).json["refresh"]
+        clock.now += 5
+        await h.call("/rotate", token=token)
+        token = following
+    assert telemetry.metrics()["async_jwt.tokens.repeated"] == {labels(): 2}
 
 
 @on_each_loop

@@ -1036,6 +1036,20 @@ async def test_signing_out_with_a_token_made_of_a_long_lived_one_ends_that_for_g
         assert (await h.call("/again", token=token)).status == 401
 
 
+async def test_a_long_lived_access_token_begins_no_session(harness, clock):
+    h = harness(store=MemoryStore(clock=clock), clock=clock)
+
+    @h.api.jwt_required()
+    async def another():
+        return {"access": await h.api.create_access_token("alice")}
+
+    h.view("/another", another)
+    pair = await h.jwt.create_token_pair("alice", access_expires_delta=False)
+    access = (await h.call("/another", token=pair.access_token)).json["access"]
+    assert (await claims(h, access))["sid"] == pair.sid
+    assert len((await h.jwt.list_sessions("alice")).sessions) == 1
+
+
 @pytest.mark.parametrize("refresh_lives", [dt.timedelta(minutes=5), False])
 async def test_a_sign_out_outlives_all_tokens_made_within_the_session(harness, clock, refresh_lives):
     """Also where an access token lives longer than its session's refresh token."""

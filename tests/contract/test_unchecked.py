@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import types
 
 import pytest
+from werkzeug import Response
 
+from async_jwt.adapters import _unchecked
 from async_jwt.errors import ConfigurationError
 
 pytestmark = pytest.mark.asyncio
@@ -239,3 +242,32 @@ async def test_a_stream_that_is_not_sent_is_closed(harness, caplog):
     h.app.add_url_rule("/stream", "stream", above(guarded, lambda: h.app.response_class(begun)))
     await refused(h, "/stream", caplog, "stream")
     assert ended == ["async" if is_quart else "plain"]
+
+
+async def test_methods_that_clients_make_up_fill_no_memory(harness, monkeypatch, caplog):
+    monkeypatch.setattr(_unchecked, "_MOST_REMEMBERED", 0)
+    h = harness()
+    h.app.add_url_rule("/cached", "cached", above(h.api.jwt_required()(new(h)), lambda: "secret"))
+    await refused(h, "/cached", caplog, "cached")
+    assert h.app.extensions["async_jwt"].demands == {}
+
+
+async def test_an_application_that_dispatches_itself_is_left_alone(harness):
+    """Where no rule matched there is no view that could demand anything."""
+    h = harness()
+    binding = h.app.extensions["async_jwt"]
+    assert not _unchecked.is_unchecked(binding, types.SimpleNamespace(url_rule=None, method="GET"))
+
+
+async def test_a_response_of_werkzeugs_own_is_not_sent_either(harness, caplog):
+    h = harness()
+    closed = []
+
+    def answer():
+        response = Response("secret")
+        response.call_on_close(lambda: closed.append(1))
+        return response
+
+    h.app.add_url_rule("/cached", "cached", above(h.api.jwt_required()(new(h)), answer))
+    await refused(h, "/cached", caplog, "cached")
+    assert closed == [1]
