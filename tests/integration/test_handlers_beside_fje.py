@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import uuid
 from decimal import Decimal
 from types import ModuleType
@@ -379,3 +380,32 @@ def test_a_map_may_name_errors_that_only_we_have():
     resources(flask_sync, flask_restful, flask_restful.Api(app, errors=named))
     answer = app.test_client().get("/me", **requests()["good"])
     assert (answer.status_code, answer.json) == (599, {"message": "later", "status": 599})
+
+
+@pytest.mark.parametrize("package", ["flask_restx", "flask_restful"])
+def test_an_extension_has_no_say_outside_of_its_resources(package):
+    extension = pytest.importorskip(package)
+
+    def make(app, api, errors):
+        resource = type("Other", (extension.Resource,), {"get": lambda self: {}})
+        more = {"errors": {"NoAuthorizationError": {"status": 499}}} if package == "flask_restful" else {}
+        extension.Api(app, **more).add_resource(resource, "/other")
+        views(api, app)
+
+    theirs, ours = built(make)
+    assert ours == theirs
+
+
+def test_others_may_stand_before_the_applications_error_handling_too():
+    """As whoever measures errors: it is asked nothing, and hands them on."""
+    seen = []
+
+    def measured(original, error):
+        seen.append(type(error).__name__)
+        return original(error)
+
+    app = application(flask_sync)
+    views(flask_sync, app)
+    app.handle_user_exception = functools.partial(measured, app.handle_user_exception)
+    assert app.test_client().get("/me").status_code == 401
+    assert seen == ["NoAuthorizationError"]
