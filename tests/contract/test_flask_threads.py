@@ -16,6 +16,7 @@ from async_jwt import Key, KeyRing
 from async_jwt.adapters import flask as flask_adapter
 from async_jwt.adapters import flask_sync
 from async_jwt.adapters.home_loop import home_loop
+from async_jwt.core import keyring
 from async_jwt.errors import HookError
 from async_jwt.stores import MemoryStore
 from tests.conftest import SECRET
@@ -314,7 +315,8 @@ def forged(kid):
     return ".".join([*texts, base64.urlsafe_b64encode(b"\0" * 32).decode().rstrip("=")])
 
 
-def test_tokens_of_unknown_keys_hold_few_threads_and_none_of_known_keys(clock):
+def test_tokens_of_unknown_keys_hold_few_threads_and_none_of_known_keys(clock, monkeypatch):
+    monkeypatch.setattr(keyring, "_PATIENCE", 0.5)  # as it is outside of tests
     hang, asked, waits = threading.Event(), [], []
 
     def load():
