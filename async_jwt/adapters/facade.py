@@ -523,8 +523,8 @@ class PublicAPI(Operations):
         same session, and pass all checks; the user is looked up again. The new access token is fresh
         for as long as the old one would have been. Nothing happens where the view itself set or took
         away a token cookie, where the request revoked anything, or where the refresh token is
-        refused. One that was replaced while this request was served, by a faster one of the same
-        browser, is no replay. Requests of several tabs at once need a grace.
+        refused. A faster request of the same browser may replace the refresh token while this one is
+        served: that is no replay. Requests of several tabs at once need a grace.
 
         Args:
             response: the response.

@@ -230,9 +230,9 @@ async def _check_csrf(claims: _Claims, view: RequestView, policy: Policy, settin
 
 
 async def _check_csrf_is_sent(view: RequestView, policy: Policy, settings: Settings) -> None:
-    """As FJE, whose clients are told of a missing value before anything about the token.
+    """Refuse a request without a CSRF value before its token is looked at, as FJE does.
 
-    Not by a form that is longer than a JSON body may be: whoever sends it is not known yet.
+    A form longer than `JWT_MAX_JSON_BYTES` is not read for that: its sender is not authenticated yet.
     """
     length = next(iter(view.headers("Content-Length")), "x" if view.headers("Transfer-Encoding") else "0")
     is_short = length.isdecimal() and len(length) < 12 and int(length) <= settings.max_json_bytes

@@ -93,7 +93,7 @@ _DECIDING = frozenset(
 )
 
 
-# What stands for an answer that nobody has waited for, and is true.
+# Objects that are true, and stand for an answer that does not exist yet.
 _UNFINISHED = (concurrent.futures.Future, GeneratorType, AsyncGeneratorType)
 
 

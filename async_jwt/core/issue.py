@@ -140,9 +140,9 @@ async def _join(realm: Realm, draft: Draft, requester: TokenRef) -> None:
 
 
 async def _remember(realm: Realm, store: SessionStore, requester: TokenRef) -> None:
-    """Keep the session that a refresh token begins which lives longer than usual.
+    """Record the session of a refresh token that lives longer than usual.
 
-    Whoever signs it out with a token that was made of it could not say until when.
+    An access token made from it does not say how long that is: a sign-out with it finds it in the record.
     """
     now, ends = realm.clock(), requester.expires_at
     usual = horizon(realm.settings, now)
@@ -155,7 +155,7 @@ async def _remember(realm: Realm, store: SessionStore, requester: TokenRef) -> N
     if seen.session is None and seen.counts is True:
         since = min(max(0.0, requester.issued_at), now)
         session = Session(sid, requester.identity, None, since, now, ends, ends, seen.stamp, jti)
-        await store.put_session(session, seen)  # declined, somebody else has just done so
+        await store.put_session(session, seen)  # if it is declined, another request has just recorded it
 
 
 async def subject_of(realm: Realm, identity: Any) -> Any:
@@ -221,9 +221,8 @@ def sign(realm: Realm, draft: Draft, stamp: str) -> Issued:
     """Sign a token that was made under a stamp. Raises what `issue` does."""
     draft.claims.setdefault("gen", stamp)
     if draft.type not in (ACCESS, REFRESH):
-        draft.claims[claim_set.PURPOSE] = (
-            True  # for all who share the key, whatever the application's claims say
-        )
+        # For all who share the key, whatever the application's claims say.
+        draft.claims[claim_set.PURPOSE] = True
     token = encode(draft.headers, draft.claims, draft.key, realm.encoder)
     if not realm.settings.is_compat:
         try:

@@ -85,10 +85,9 @@ def before_loaders(kind: type[JWTExtendedException], *, is_compat: bool) -> tupl
 def name_of(kind: type[JWTExtendedException], *, is_compat: bool) -> str:
     """What an error's class is called: under the compat preset as Flask-JWT-Extended's users know it."""
     if not is_compat:
-        # Some of ours are known by their base alone.
-        return next(
-            each for each in kind.__mro__ if not each.__module__.startswith("async_jwt.stores")
-        ).__name__
+        # Stores have classes of their own, which applications know by their base.
+        known = (each for each in kind.__mro__ if not each.__module__.startswith("async_jwt.stores"))
+        return next(known).__name__
     if issubclass(kind, RevokedTokenError):
         return RevokedTokenError.__name__
     return next((each.__name__ for each in _of_pyjwt(kind)), name_of(kind, is_compat=False))

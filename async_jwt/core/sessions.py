@@ -161,9 +161,9 @@ def repeated(session: Session) -> Session:
     return replace(session, late_streak=session.late_streak + 1, repeated_late=True)
 
 
-def streak_before(session: Session | None) -> int:
+def streak_before(session: Session) -> int:
     """How many late repeats a session's next step goes on counting from: none after a step without one."""
-    return session.late_streak if session is not None and session.repeated_late else 0
+    return session.late_streak if session.repeated_late else 0
 
 
 def time_limit(session: Session, settings: Settings) -> float | None:
