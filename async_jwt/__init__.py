@@ -7,9 +7,9 @@ such as `async_jwt.adapters.quart`.
 from __future__ import annotations
 
 from async_jwt.core.issue import TokenPair
-from async_jwt.keyfolder import KeyFolder
-from async_jwt.keyring import KeyRing
-from async_jwt.keys import Key
+from async_jwt.keys.folder import KeyFolder
+from async_jwt.keys.key import Key
+from async_jwt.keys.ring import KeyRing
 from async_jwt.stores import MemoryStore, Store
 
 __all__ = ["Key", "KeyFolder", "KeyRing", "MemoryStore", "Store", "TokenPair", "__version__"]

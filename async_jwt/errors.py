@@ -57,6 +57,7 @@ __all__ = [
     "HookTimeoutError",
     "ImmatureTokenError",
     "InvalidHeaderError",
+    "InvalidPageError",
     "InvalidQueryParamError",
     "IssuerError",
     "JWTDecodeError",
@@ -64,7 +65,6 @@ __all__ = [
     "MalformedTokenError",
     "MissingClaimError",
     "NoAuthorizationError",
-    "PageError",
     "RevokedTokenError",
     "SessionUnknownError",
     "SignatureError",
@@ -308,7 +308,7 @@ class SessionUnknownError(RevokedTokenError):
     default_message = "The session has ended"
 
 
-class PageError(JWTExtendedException, ValueError):
+class InvalidPageError(JWTExtendedException, ValueError):
     """A page was asked for that cannot be: its cursor is none that an earlier page gave, or its length."""
 
     error_code = "page_invalid"

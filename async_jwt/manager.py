@@ -8,12 +8,12 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast, overload
 
-from async_jwt.binding import Binding, Surroundings
-from async_jwt.core.clock import Clock, system_clock
+from async_jwt.app_state import AppState, Surroundings
+from async_jwt.clock import Clock, system_clock
 from async_jwt.core.hooks import Hooks
 from async_jwt.core.proxies import unproxied
 from async_jwt.errors import ConfigurationError, StoreUnavailableError
-from async_jwt.keyring import KeyRing
+from async_jwt.keys.ring import KeyRing
 from async_jwt.operations import Operations
 from async_jwt.stores.contract import Store
 
@@ -24,7 +24,7 @@ __all__ = [
     "Manager",
     "ManagerOperations",
     "OperationsOf",
-    "binding_of",
+    "app_state_of",
 ]
 
 EXTENSION = "async_jwt"
@@ -35,19 +35,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 _numbers = itertools.count(1)
 
 
-def binding_of(app: Any) -> Binding:
+def app_state_of(app: Any) -> AppState:
     """What an application keeps of the manager that was initialised last.
 
     Raises:
         RuntimeError: it has none.
     """
     app = unproxied(app)
-    binding: Binding | None = app.extensions.get(EXTENSION)
-    if binding is None:
+    app_state: AppState | None = app.extensions.get(EXTENSION)
+    if app_state is None:
         raise RuntimeError(
             f"The application {app.name!r} has no JWTManager: call JWTManager(app) or init_app(app)"
         )
-    return binding
+    return app_state
 
 
 class Loader:
@@ -251,9 +251,9 @@ class Manager:
                 "import it from async_jwt.adapters.quart for Quart, from async_jwt.adapters.flask or "
                 "async_jwt.adapters.flask_sync for Flask"
             )
-        binding: Binding | None = app.extensions.get(self._slot)
-        if binding is None:
-            binding = Binding(
+        app_state: AppState | None = app.extensions.get(self._slot)
+        if app_state is None:
+            app_state = AppState(
                 app,
                 self.surroundings,
                 self._slot,
@@ -262,21 +262,21 @@ class Manager:
                 self._given_store,
                 self._clock,
             )
-            self._install(app, binding)  # first: what cannot be installed leaves nothing behind
-            app.extensions[self._slot] = binding
+            self._install(app, app_state)  # first: what cannot be installed leaves nothing behind
+            app.extensions[self._slot] = app_state
             self._apps.add(app)
-        app.extensions[EXTENSION] = binding  # functions mean the manager that was initialised last
+        app.extensions[EXTENSION] = app_state  # functions mean the manager that was initialised last
         if add_context_processor:
-            app.context_processor(lambda: {"current_user": _user_of(binding)})
+            app.context_processor(lambda: {"current_user": _user_of(app_state)})
 
     @abstractmethod
-    def _install(self, app: Any, binding: Binding) -> None:
+    def _install(self, app: Any, app_state: AppState) -> None:
         """Register with the framework what it must call."""
 
     @property
     def store(self) -> Store:
         """The revocation store of the current application."""
-        return self._binding().store
+        return self._app_state().store
 
     @property
     def keys(self) -> KeyRing:
@@ -285,15 +285,15 @@ class Manager:
         Raises:
             ConfigurationError: a setting that names a key is missing or wrong.
         """
-        return self._binding().realm().ring
+        return self._app_state().engine().ring
 
-    def _binding(self) -> Binding:
+    def _app_state(self) -> AppState:
         app = self.surroundings.current_app()
         if app is None and len(self._apps) == 1:
             app = next(iter(self._apps))
-        binding: Binding | None = None if app is None else app.extensions.get(self._slot)
-        if binding is not None:
-            return binding
+        app_state: AppState | None = None if app is None else app.extensions.get(self._slot)
+        if app_state is not None:
+            return app_state
         if app is not None:
             raise RuntimeError(
                 f"This JWTManager does not serve the application {app.name!r}: call init_app(app)"
@@ -322,7 +322,7 @@ class ManagerOperations(Operations):
         Raises:
             ConfigurationError: a key is missing or a hook is wrong.
         """
-        await self._binding().start()
+        await self._app_state().start()
 
     async def ping(self) -> bool:
         """Ask the revocation store whether it answers now, whatever `on_outage` and a mirror let pass.
@@ -333,14 +333,14 @@ class ManagerOperations(Operations):
             ConfigurationError: a setting was changed to a wrong value.
         """
         try:
-            await self._binding().realm().store.stamp("ping")
+            await self._app_state().engine().store.stamp("ping")
         except StoreUnavailableError:
             return False
         return True
 
     async def close(self) -> None:
         """Release the store's connections of the running event loop. Servers do it as they stop."""
-        await self._binding().close()
+        await self._app_state().close()
 
 
 class AsyncManager(Manager, ManagerOperations):
@@ -353,10 +353,10 @@ class OperationsOf(ManagerOperations):
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
 
-    def _binding(self) -> Binding:
-        return self._manager._binding()  # noqa: SLF001  # its other half
+    def _app_state(self) -> AppState:
+        return self._manager._app_state()  # noqa: SLF001  # its other half
 
 
-def _user_of(binding: Binding) -> Any:
-    authentication = binding.authentication()
+def _user_of(app_state: AppState) -> Any:
+    authentication = app_state.authentication()
     return None if authentication is None else authentication.user

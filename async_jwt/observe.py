@@ -40,10 +40,10 @@ from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 from opentelemetry.trace import SpanKind, StatusCode, TracerProvider
 
-from async_jwt.binding import Binding
-from async_jwt.core.observer import Act, Kind, kind_of, outcome_of
+from async_jwt.app_state import AppState
+from async_jwt.core.observer import Kind, Measurement, kind_of, outcome_of
 from async_jwt.errors import JWTExtendedException
-from async_jwt.manager import binding_of
+from async_jwt.manager import app_state_of
 from async_jwt.signals import token_issued, token_repeated, token_reused, token_revoked
 from async_jwt.stores.wrapped import CONNECTIONS, wrapped
 
@@ -68,10 +68,10 @@ def instrument(
     Raises:
         RuntimeError: the application has no `JWTManager`, or is measured already.
     """
-    binding = binding_of(app)
-    if binding.observer is not None:
+    app_state = app_state_of(app)
+    if app_state.observer is not None:
         raise RuntimeError(f"The application {app.name!r} is instrumented already")
-    binding.observe(_Telemetry(binding, tracer_provider, meter_provider))
+    app_state.observe(_Telemetry(app_state, tracer_provider, meter_provider))
 
 
 def uninstrument(app: Any) -> None:
@@ -80,21 +80,21 @@ def uninstrument(app: Any) -> None:
     Raises:
         RuntimeError: the application has no `JWTManager`.
     """
-    binding = binding_of(app)
-    observer = binding.observer
+    app_state = app_state_of(app)
+    observer = app_state.observer
     if isinstance(observer, _Telemetry):
         observer.end()
-        binding.observe(None)
+        app_state.observe(None)
 
 
 class _Telemetry:
     """Tells OpenTelemetry. An observer; see `core/observer.py`."""
 
     def __init__(
-        self, binding: Binding, tracers: TracerProvider | None, meters: MeterProvider | None
+        self, app_state: AppState, tracers: TracerProvider | None, meters: MeterProvider | None
     ) -> None:
-        self._binding = binding
-        self._app = {"app": binding.app.name}
+        self._app_state = app_state
+        self._app = {"app": app_state.app.name}
         self._is_over = False
         self._tracer = trace.get_tracer(_NAME, tracer_provider=tracers)
         meter = metrics.get_meter(_NAME, meter_provider=meters)
@@ -116,18 +116,18 @@ class _Telemetry:
         self._revoked = meter.create_counter("async_jwt.revocations", "{revocation}", "Revocations stored.")
         self._watch_status(meter)
         for signal, receiver in self._receivers():
-            signal.connect(receiver, sender=binding.app)
+            signal.connect(receiver, sender=app_state.app)
 
     def end(self) -> None:
         """Listen no more."""
         for signal, receiver in self._receivers():
-            signal.disconnect(receiver, sender=self._binding.app)
+            signal.disconnect(receiver, sender=self._app_state.app)
         self._is_over = True
 
     @contextmanager
-    def act(self, kind: Kind, name: str) -> Iterator[Act]:
+    def measure(self, kind: Kind, name: str) -> Iterator[Measurement]:
         """Something begins; it ends with the context."""
-        act = Act()
+        measurement = Measurement()
         title = "async_jwt.check" if kind == "check" else f"async_jwt.{kind} {name}"
         start = time.perf_counter()
         span_kind = SpanKind.CLIENT if kind == "store" else SpanKind.INTERNAL
@@ -136,15 +136,15 @@ class _Telemetry:
             title, kind=span_kind, record_exception=False, set_status_on_exception=False
         ) as span:
             try:
-                yield act
+                yield measurement
             except BaseException as error:
-                act.outcome = outcome_of(error)
+                measurement.outcome = outcome_of(error)
                 status = error.status if isinstance(error, JWTExtendedException) else 500
                 if isinstance(error, Exception) and status >= 500:
-                    span.set_status(StatusCode.ERROR, act.outcome)
+                    span.set_status(StatusCode.ERROR, measurement.outcome)
                 raise
             finally:
-                labels = {**self._app, "outcome": act.outcome, **act.details}
+                labels = {**self._app, "outcome": measurement.outcome, **measurement.details}
                 if kind != "check":
                     labels["hook" if kind == "hook" else "call"] = name
                 for label, value in labels.items():
@@ -197,7 +197,7 @@ class _Telemetry:
 
     def observations(self, name: str) -> Iterable[Observation]:
         """One of the numbers of the store that is in use now, if it has that."""
-        status = None if self._is_over else getattr(self._binding.store, "status", None)
+        status = None if self._is_over else getattr(self._app_state.store, "status", None)
         value = None if status is None else getattr(status(), name, None)
         if value is None:
             return ()
@@ -215,7 +215,7 @@ class _Telemetry:
 
 def _observed(call: Callable[..., Any], name: str, telemetry: _Telemetry) -> Callable[..., Any]:
     async def observed(*args: Any, **kwargs: Any) -> Any:
-        with telemetry.act("store", name):
+        with telemetry.measure("store", name):
             return await call(*args, **kwargs)
 
     return observed

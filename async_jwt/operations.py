@@ -12,19 +12,19 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
-from async_jwt.binding import Binding
+from async_jwt.app_state import AppState
 from async_jwt.core import claims as claim_set
 from async_jwt.core.authenticate import Authentication
 from async_jwt.core.checks import check_csrf
 from async_jwt.core.claims import Fresh
-from async_jwt.core.issue import Expires, Issued, Order, TokenPair, holder_of, issue, subject_of
-from async_jwt.core.notify import notify
+from async_jwt.core.concurrency import notify
+from async_jwt.core.engine import Engine
+from async_jwt.core.issue import Expires, Issued, TokenPair, TokenSpec, holder_of, issue, subject_of
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.proxies import unproxied
-from async_jwt.core.realm import Realm
-from async_jwt.core.rotation import NewPair, Wish, open_session, rotate, session_store
-from async_jwt.core.sessions import SessionPage, horizon, shown
-from async_jwt.errors import JWTExtendedException, PageError, RevokedTokenError, TokenReusedError
+from async_jwt.core.rotation import NewPair, PairSpec, open_session, rotate, session_store
+from async_jwt.core.sessions import SessionPage, latest_expiry, session_info
+from async_jwt.errors import InvalidPageError, JWTExtendedException, RevokedTokenError, TokenReusedError
 from async_jwt.signals import token_issued, token_repeated, token_reused, token_revoked
 from async_jwt.stores.contract import LONGEST_ID, TokenRef, latest, refuse_odd_texts
 
@@ -48,7 +48,7 @@ class Operations:
     _may_name_anybody: ClassVar[bool] = True
 
     @abstractmethod
-    def _binding(self) -> Binding:
+    def _app_state(self) -> AppState:
         """The application that is meant.
 
         Raises:
@@ -81,17 +81,17 @@ class Operations:
                 that is not text.
             TypeError: a value cannot be written as JSON.
         """
-        binding = self._binding()
+        app_state = self._app_state()
         return await self._issued(
-            binding,
-            Order(
+            app_state,
+            TokenSpec(
                 identity=unproxied(identity),
                 type=ACCESS,
                 fresh=fresh,
                 expires=expires_delta,
                 claims=additional_claims,
                 headers=additional_headers,
-                requester=binding.ref(),
+                requester=app_state.ref(),
             ),
         )
 
@@ -107,8 +107,8 @@ class Operations:
         See `create_access_token`.
         """
         return await self._issued(
-            self._binding(),
-            Order(
+            self._app_state(),
+            TokenSpec(
                 identity=unproxied(identity),
                 type=REFRESH,
                 expires=expires_delta,
@@ -144,8 +144,8 @@ class Operations:
         if not type or type in (ACCESS, REFRESH):
             raise ValueError(f"create_token() makes tokens for a purpose: type={type!r} is none")
         return await self._issued(
-            self._binding(),
-            Order(
+            self._app_state(),
+            TokenSpec(
                 identity=unproxied(identity),
                 type=type,
                 expires=expires_delta,
@@ -187,7 +187,7 @@ class Operations:
             ValueError: a token would have a shape that is not accepted.
             TypeError: a value cannot be written as JSON.
         """
-        wish = Wish(
+        spec = PairSpec(
             identity=unproxied(identity),
             fresh=fresh,
             device=device,
@@ -196,9 +196,9 @@ class Operations:
             access_expires=access_expires_delta,
             refresh_expires=refresh_expires_delta,
         )
-        binding = self._binding()
-        realm = binding.realm()
-        pair = await open_session(realm, wish, partial(self._refuse_lost_authority, binding, realm))
+        app_state = self._app_state()
+        engine = app_state.engine()
+        pair = await open_session(engine, spec, partial(self._refuse_lost_authority, app_state, engine))
         return await self._handed_out(pair)
 
     async def rotate_refresh_token(
@@ -244,13 +244,13 @@ class Operations:
             TypeError: a value cannot be written as JSON.
             ConfigurationError: the store keeps no sessions.
         """
-        binding = self._binding()
-        binding.note_memory()
-        held, ref = binding.authentication(), binding.ref()
-        if held is None or ref is None or binding.held_type() != REFRESH:
+        app_state = self._app_state()
+        app_state.note_memory()
+        held, ref = app_state.authentication(), app_state.ref()
+        if held is None or ref is None or app_state.held_type() != REFRESH:
             raise RuntimeError("rotate_refresh_token() needs a view with jwt_required(refresh=True)")
-        wish = Wish(
-            identity=await self._known_as(binding.realm(), held, identity),
+        spec = PairSpec(
+            identity=await self._known_as(app_state.engine(), held, identity),
             device=device,
             claims=additional_claims,
             headers=additional_headers,
@@ -258,24 +258,24 @@ class Operations:
             refresh_expires=refresh_expires_delta,
         )
         try:
-            pair = await rotate(binding.realm(), held, ref, wish, began_at=binding.began_at())
+            pair = await rotate(app_state.engine(), held, ref, spec, began_at=app_state.began_at())
         except TokenReusedError as reused:
-            await self._tell_reused(reused)
+            await self._send_reused(reused)
             raise
-        await self._tell_repeated(held, ref, pair.late_streak)
+        await self._send_repeated(held, ref, pair.late_streak)
         return await self._handed_out(pair)
 
     @staticmethod
-    async def _known_as(realm: Realm, held: Authentication, identity: Any) -> Any:
+    async def _known_as(engine: Engine, held: Authentication, identity: Any) -> Any:
         """A user as an application's loaders know them: what it gave, its user, or the token's identity."""
         identity = unproxied(identity)
         if identity is not None:
-            if await subject_of(realm, identity) != held.identity:
+            if await subject_of(engine, identity) != held.identity:
                 raise ValueError("rotate_refresh_token(identity=...) is another one than the token's")
             return identity
-        if held.user is not None and "user_identity" in realm.hooks:
+        if held.user is not None and "user_identity" in engine.hooks:
             try:
-                if await subject_of(realm, held.user) == held.identity:
+                if await subject_of(engine, held.user) == held.identity:
                     return held.user
             except JWTExtendedException:
                 raise
@@ -300,10 +300,10 @@ class Operations:
             JWTDecodeError: it is not accepted; the subclasses are PyJWT's exceptions too.
             CSRFError: its CSRF value is another.
         """
-        realm = self._binding().realm()
-        _, claims = await realm.decode(encoded_token, allow_expired=allow_expired)
+        engine = self._app_state().engine()
+        _, claims = await engine.decode(encoded_token, allow_expired=allow_expired)
         if csrf_value is not None:
-            check_csrf(claims, csrf_value, realm.settings, refresh=claims["type"] == REFRESH)
+            check_csrf(claims, csrf_value, engine.settings, refresh=claims["type"] == REFRESH)
         return claims
 
     async def get_jti(self, encoded_token: str) -> str | None:
@@ -339,29 +339,29 @@ class Operations:
             RuntimeError: there is no token in this request.
             ValueError: the token has no `jti`.
         """
-        realm = self._binding().realm()
+        engine = self._app_state().engine()
         if token is None:
-            ref, kind = self._own_ref("revoke_token"), self._binding().held_type()
+            ref, kind = self._own_ref("revoke_token"), self._app_state().held_type()
         else:
             if isinstance(token, Mapping):
                 claims = token
             else:
                 claims = await self.decode_token(token, allow_expired=True)
-            ref = self._ref_of(realm, claims)
+            ref = self._ref_of(engine, claims)
             kind = claims.get("type")
         is_session = kind == REFRESH and ref.sid is not None
-        ends_itself = await self._look_before_revoking(
-            realm,
+        ends_itself = await self._check_before_revoking(
+            engine,
             lambda own: (
                 own.identity == ref.identity and (own.sid == ref.sid if is_session else own.jti == ref.jti)
             ),
         )
         if is_session and ref.sid is not None:
-            await realm.store.revoke_session(ref.sid, latest((_session_end(realm), ref.expires_at)))
+            await engine.store.revoke_session(ref.sid, latest((_session_end(engine), ref.expires_at)))
         else:
-            await realm.store.revoke_token(ref)
+            await engine.store.revoke_token(ref)
         scope = "session" if is_session else "token"
-        await self._tell_revoked(scope, ref.identity, ref.jti, ref.sid, ends_itself=ends_itself)
+        await self._send_revoked(scope, ref.identity, ref.jti, ref.sid, ends_itself=ends_itself)
 
     async def revoke_session(self, sid: str | None = None, *, identity: Any = None) -> bool:
         """Sign a device out: revoke a session's access and refresh tokens at once.
@@ -382,8 +382,8 @@ class Operations:
             ValueError: this request's token has neither `sid` nor `jti`, or `identity` is given
                 without a `sid`.
         """
-        binding = self._binding()
-        realm = binding.realm()
+        app_state = self._app_state()
+        engine = app_state.engine()
         if sid is None:
             if identity is not None:
                 raise ValueError("revoke_session(identity=...) needs the sid of a session")
@@ -391,20 +391,20 @@ class Operations:
             if sid is None:
                 await self.revoke_token()
                 return True
-        elif identity is None and (binding.in_request or not self._may_name_anybody):
+        elif identity is None and (app_state.in_request or not self._may_name_anybody):
             self._own_ref("revoke_session")
-        own = binding.ref()
-        holder, until = await self._holder(realm, sid, own)
+        own = app_state.ref()
+        holder, until = await self._holder(engine, sid, own)
         if identity is not None:
-            whose: str | None = await self._name_of(realm, identity)
+            whose: str | None = await self._name_of(engine, identity)
         else:
             whose = None if own is None else own.identity
         is_own = own is not None and own.sid == sid
         if whose not in (None, holder) or not (is_own or _is_text(sid)):
             return False
-        ends_itself = await self._look_before_revoking(realm, lambda own: own.sid == sid)
-        await realm.store.revoke_session(sid, until)
-        await self._tell_revoked("session", holder, sid=sid, ends_itself=ends_itself)
+        ends_itself = await self._check_before_revoking(engine, lambda own: own.sid == sid)
+        await engine.store.revoke_session(sid, until)
+        await self._send_revoked("session", holder, sid=sid, ends_itself=ends_itself)
         return holder is not None
 
     async def list_sessions(
@@ -424,15 +424,15 @@ class Operations:
             ConfigurationError: the store keeps no sessions.
         """
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= _LONGEST_PAGE:
-            raise PageError(f"limit must be a whole number from 1 to {_LONGEST_PAGE}")
-        realm, own = self._binding().realm(), self._binding().ref()
+            raise InvalidPageError(f"limit must be a whole number from 1 to {_LONGEST_PAGE}")
+        engine, own = self._app_state().engine(), self._app_state().ref()
         if identity is None:
             whose = self._own_ref("list_sessions").identity
         else:
-            whose = await self._name_of(realm, identity)
-        found, following = await session_store(realm).list_sessions(whose, limit, cursor)
+            whose = await self._name_of(engine, identity)
+        found, following = await session_store(engine).list_sessions(whose, limit, cursor)
         current = None if own is None else own.sid
-        return SessionPage(tuple(shown(session, current) for session in found), following)
+        return SessionPage(tuple(session_info(session, current) for session in found), following)
 
     async def revoke_user(self, identity: Any = None, *, keep_current: bool = False) -> None:
         """Revoke every token of a user made until now: sign out everywhere.
@@ -448,43 +448,43 @@ class Operations:
             ValueError: `keep_current` of somebody else's session, or of a token that has
                 neither `sid` nor `jti`.
         """
-        realm = self._binding().realm()
+        engine = self._app_state().engine()
         own = self._own_ref("revoke_user") if identity is None or keep_current else None
         if identity is None and own is not None:
             text = own.identity
         else:
-            text = await self._name_of(realm, identity)
+            text = await self._name_of(engine, identity)
         keep = own if keep_current else None
         if keep is not None and ((keep.sid or keep.jti) is None or keep.identity != text):
             raise ValueError("keep_current needs a session or token of the same user to keep")
-        ends_itself = await self._look_before_revoking(
-            realm, lambda own: own.identity == text and keep is None
+        ends_itself = await self._check_before_revoking(
+            engine, lambda own: own.identity == text and keep is None
         )
-        await realm.store.revoke_user(text, keep)
-        await self._tell_revoked("user", text, ends_itself=ends_itself)
+        await engine.store.revoke_user(text, keep)
+        await self._send_revoked("user", text, ends_itself=ends_itself)
 
     async def revoke_everything(self) -> None:
         """Revoke every token made until now, of everybody."""
-        realm = self._binding().realm()
-        ends_itself = await self._look_before_revoking(realm, lambda _: True)
-        await realm.store.revoke_everything()
-        await self._tell_revoked("everything", ends_itself=ends_itself)
+        engine = self._app_state().engine()
+        ends_itself = await self._check_before_revoking(engine, lambda _: True)
+        await engine.store.revoke_everything()
+        await self._send_revoked("everything", ends_itself=ends_itself)
 
-    async def _issued(self, binding: Binding, order: Order) -> str:
-        realm = binding.realm()
-        issued = await issue(realm, order)
-        await self._refuse_lost_authority(binding, realm, issued)
-        await self._tell_issued(binding, realm, issued)
+    async def _issued(self, app_state: AppState, spec: TokenSpec) -> str:
+        engine = app_state.engine()
+        issued = await issue(engine, spec)
+        await self._refuse_lost_authority(app_state, engine, issued)
+        await self._send_issued(app_state, engine, issued)
         return issued.token
 
-    async def _look_before_revoking(self, realm: Realm, is_own: Callable[[TokenRef], bool]) -> bool:
+    async def _check_before_revoking(self, engine: Engine, is_own: Callable[[TokenRef], bool]) -> bool:
         """Look whether the current request's own token still counts, before the request revokes anything.
 
         What was revoked meanwhile has no say over others, and must not be hidden by the request's own
         revocation: it could make new tokens afterwards.
 
         Args:
-            realm: the application's authentication.
+            engine: the application's authentication.
             is_own: whether the request's own token is what it revokes.
 
         Returns:
@@ -493,44 +493,44 @@ class Operations:
         Raises:
             RevokedTokenError: the token was revoked, and the request would revoke something else.
         """
-        held = self._binding().rests_on()
+        held = self._app_state().rests_on()
         if held is None:
             return False
-        counts, own = await realm.store.check(held.ref) is True, is_own(held.ref)
+        counts, own = await engine.store.check(held.ref) is True, is_own(held.ref)
         if not (counts or own):
             raise RevokedTokenError(held.authentication.header, held.authentication.claims)
         return counts and own
 
     @staticmethod
-    async def _refuse_lost_authority(binding: Binding, realm: Realm, issued: Issued) -> None:
+    async def _refuse_lost_authority(app_state: AppState, engine: Engine, issued: Issued) -> None:
         """Refuse a token that a request gets for itself if it was revoked since its check.
 
         The new token's stamp is taken already, so whatever is revoked after this look
         revokes the new token as well: nobody outlives a sign-out by being slow.
         """
-        held = binding.rests_on()
+        held = app_state.rests_on()
         if held is None:
             return
         current = held.authentication
-        its_own = holder_of(realm, issued.claims) == held.ref.identity
-        if its_own and await realm.store.check(held.ref) is not True:
+        its_own = holder_of(engine, issued.claims) == held.ref.identity
+        if its_own and await engine.store.check(held.ref) is not True:
             raise RevokedTokenError(current.header, current.claims)
 
     async def _handed_out(self, pair: NewPair) -> TokenPair:
-        binding = self._binding()
-        realm = binding.realm()
-        await self._tell_issued(binding, realm, pair.access)
+        app_state = self._app_state()
+        engine = app_state.engine()
+        await self._send_issued(app_state, engine, pair.access)
         if pair.is_new:
-            await self._tell_issued(binding, realm, pair.refresh)
-        identity = pair.access.claims.get(realm.settings.identity_claim)
+            await self._send_issued(app_state, engine, pair.refresh)
+        identity = pair.access.claims.get(engine.settings.identity_claim)
         for sid in pair.ended:
-            await self._tell_revoked("session", identity, sid=sid)
+            await self._send_revoked("session", identity, sid=sid)
         return TokenPair(pair.access.token, pair.refresh.token, pair.sid)
 
-    async def _tell_reused(self, reused: TokenReusedError) -> None:
+    async def _send_reused(self, reused: TokenReusedError) -> None:
         """Tell of a replay, and of the end that its session came to."""
-        claims, binding, sid = reused.jwt_data, self._binding(), reused.sid
-        identity = claims.get(binding.realm().settings.identity_claim)
+        claims, app_state, sid = reused.jwt_data, self._app_state(), reused.sid
+        identity = claims.get(app_state.engine().settings.identity_claim)
         log.warning(
             "A refresh token was used again (%s); its session %r is revoked",
             reused.kind,
@@ -538,12 +538,12 @@ class Operations:
             extra={"event": "token_reused", "kind": reused.kind, "sid": sid, "jti": claims.get("jti")},
         )
         await notify(
-            token_reused, binding.app, kind=reused.kind, identity=identity, jti=claims.get("jti"), sid=sid
+            token_reused, app_state.app, kind=reused.kind, identity=identity, jti=claims.get("jti"), sid=sid
         )
         if reused.kind != "revoked_session":
-            await notify(token_revoked, binding.app, scope="session", identity=identity, jti=None, sid=sid)
+            await notify(token_revoked, app_state.app, scope="session", identity=identity, jti=None, sid=sid)
 
-    async def _tell_repeated(self, held: Authentication, ref: TokenRef, in_a_row: int) -> None:
+    async def _send_repeated(self, held: Authentication, ref: TokenRef, in_a_row: int) -> None:
         """Tell of a refresh token that came again late, as those before it did."""
         if in_a_row < 2:  # a single answer may be lost
             return
@@ -555,7 +555,7 @@ class Operations:
         )
         await notify(
             token_repeated,
-            self._binding().app,
+            self._app_state().app,
             in_a_row=in_a_row,
             identity=held.identity,
             jti=ref.jti,
@@ -563,18 +563,18 @@ class Operations:
         )
 
     @staticmethod
-    async def _tell_issued(binding: Binding, realm: Realm, issued: Issued) -> None:
+    async def _send_issued(app_state: AppState, engine: Engine, issued: Issued) -> None:
         claims = issued.claims
         await notify(
             token_issued,
-            binding.app,
-            identity=claims.get(realm.settings.identity_claim),
+            app_state.app,
+            identity=claims.get(engine.settings.identity_claim),
             type=claims.get("type"),
             jti=claims.get("jti"),
             sid=claims.get("sid"),
         )
 
-    async def _tell_revoked(
+    async def _send_revoked(
         self,
         scope: str,
         identity: str | None = None,
@@ -583,44 +583,44 @@ class Operations:
         *,
         ends_itself: bool = False,
     ) -> None:
-        binding = self._binding()
-        binding.note_revocation(ends_itself=ends_itself)
-        await notify(token_revoked, binding.app, scope=scope, identity=identity, jti=jti, sid=sid)
+        app_state = self._app_state()
+        app_state.note_revocation(ends_itself=ends_itself)
+        await notify(token_revoked, app_state.app, scope=scope, identity=identity, jti=jti, sid=sid)
 
     @staticmethod
-    async def _holder(realm: Realm, sid: Any, own: TokenRef | None) -> tuple[str | None, float | None]:
+    async def _holder(engine: Engine, sid: Any, own: TokenRef | None) -> tuple[str | None, float | None]:
         """Whose a session is, if that is known, and when the last of its tokens expires."""
-        until = _session_end(realm)
+        until = _session_end(engine)
         if own is not None and own.sid == sid:
             return own.identity, latest((until, own.expires_at))
-        if realm.sessions is not None and _is_text(sid):
-            session = await realm.sessions.find_session(sid)
+        if engine.sessions is not None and _is_text(sid):
+            session = await engine.sessions.get_session(sid)
             if session is not None:
                 return session.identity, session.ends_at
         return None, until
 
     @staticmethod
-    async def _name_of(realm: Realm, identity: Any) -> str:
+    async def _name_of(engine: Engine, identity: Any) -> str:
         """An identity that an application names, as stores know it.
 
         Raises:
             ValueError: no token can be of such an identity: nobody would be signed out, in silence.
         """
-        subject = await subject_of(realm, unproxied(identity))
-        claim_set.refuse_no_subject(subject, realm.settings)
+        subject = await subject_of(engine, unproxied(identity))
+        claim_set.refuse_no_subject(subject, engine.settings)
         return claim_set.identity_text(subject)
 
     def _own_ref(self, name: str) -> TokenRef:
-        ref = self._binding().ref()
+        ref = self._app_state().ref()
         if ref is None:
             raise RuntimeError(f"{name}() without a token or identity needs an authenticated request")
         return ref
 
     @staticmethod
-    def _ref_of(realm: Realm, claims: Mapping[str, Any]) -> TokenRef:
+    def _ref_of(engine: Engine, claims: Mapping[str, Any]) -> TokenRef:
         # A token without `jti` reads as one with None, which no token may hold.
         held = {name: value for name, value in claims.items() if (name, value) != ("jti", None)}
-        ref = claim_set.check_shape(held, realm.settings)[-1]
+        ref = claim_set.check_shape(held, engine.settings)[-1]
         refuse_odd_texts(ref)  # a claim set need not come out of a token
         return ref
 
@@ -629,22 +629,22 @@ class OperationsAt(Operations):
     """The operations of one application, whichever context is active.
 
     Args:
-        binding: the application.
+        app_state: the application.
     """
 
-    def __init__(self, binding: Binding) -> None:
-        self._bound = binding
+    def __init__(self, app_state: AppState) -> None:
+        self._bound = app_state
 
-    def _binding(self) -> Binding:
+    def _app_state(self) -> AppState:
         return self._bound
 
 
-def _session_end(realm: Realm) -> float | None:
+def _session_end(engine: Engine) -> float | None:
     """Until when a session must stay revoked of which nothing more is known; None is for ever.
 
     A store that keeps no sessions does not know how long the tokens of one live.
     """
-    return None if realm.sessions is None else horizon(realm.settings, realm.clock())
+    return None if engine.sessions is None else latest_expiry(engine.settings, engine.clock())
 
 
 def _is_text(sid: Any) -> bool:

@@ -22,11 +22,15 @@ The sender of `store_state_changed` is the store, and its state one of `availabl
 
 from __future__ import annotations
 
-from typing import Final
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
-from blinker import Namespace
+from blinker import Namespace, Signal
 
 __all__ = [
+    "send",
     "store_state_changed",
     "token_issued",
     "token_refused",
@@ -45,3 +49,27 @@ token_repeated: Final = _signals.signal("token-repeated")
 token_revoked: Final = _signals.signal("token-revoked")
 user_loaded: Final = _signals.signal("user-loaded")
 store_state_changed: Final = _signals.signal("store-state-changed")
+
+log: logging.Logger = logging.getLogger("async_jwt.signals")
+
+
+async def _resolve(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value
+
+
+async def send(
+    signal: Signal, sender: Any, resolve: Callable[[Any], Awaitable[Any]] = _resolve, /, **arguments: Any
+) -> None:
+    """Call a signal's receivers, one after the other. One that raises is logged.
+
+    Args:
+        signal: the signal.
+        sender: the application, or the store.
+        resolve: awaits what an async receiver returns.
+        arguments: the signal's arguments.
+    """
+    for receiver in signal.receivers_for(sender):
+        try:
+            await resolve(receiver(sender, **arguments))
+        except Exception:
+            log.exception("A receiver of %s failed", signal, extra={"event": "receiver_failed"})

@@ -21,8 +21,8 @@ from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
 from async_jwt.core.codec import Codec, encode
 from async_jwt.core.settings import Settings
-from async_jwt.keyring import KeyRing
-from async_jwt.keys import Key
+from async_jwt.keys.key import Key
+from async_jwt.keys.ring import KeyRing
 from benchmarks.report import Row
 from benchmarks.timing import Timed, compare, measure
 from benchmarks.tokens import MANY, SECRET

@@ -95,9 +95,9 @@ async def _begin_sessions(count: int) -> Any:
     for number in range(count):
         identity = f"user {number}"
         sid, now = new_sid(identity), time.time()
-        seen = await store.look_session(TokenRef(identity, None, sid, None, 0.0, None))
+        seen = await store.load_session(TokenRef(identity, None, sid, None, 0.0, None))
         session = Session(sid, identity, "phone", now, now, LATER, LATER, "m.0.0", f"{number:032x}")
-        await store.put_session(session, seen)
+        await store.replace_session(session, seen)
     return store
 
 

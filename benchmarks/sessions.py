@@ -21,9 +21,9 @@ from quart import Quart
 
 from async_jwt.adapters.quart import JWTManager
 from async_jwt.core.authenticate import Authentication
+from async_jwt.core.engine import Engine
 from async_jwt.core.policy import Policy
-from async_jwt.core.realm import Realm
-from async_jwt.core.rotation import Wish, rotate
+from async_jwt.core.rotation import PairSpec, rotate
 from async_jwt.stores import MemoryStore, Session, TokenRef
 from async_jwt.stores.contract import SessionStore, new_sid
 from async_jwt.stores.redis import RedisStore
@@ -78,7 +78,7 @@ async def _compare(group: str, cases: list[Timed], against: Timed) -> list[Row]:
 class Rotating:
     """As many sessions as are rotated at once, each with its current refresh token."""
 
-    realm: Realm
+    engine: Engine
     tokens: list[str]
 
     @classmethod
@@ -87,15 +87,15 @@ class Rotating:
         app.config["JWT_SECRET_KEY"] = SECRET
         manager = JWTManager(app, store=store)
         pairs = [await manager.create_token_pair(f"user {number}") for number in range(AT_ONCE)]
-        realm: Realm = app.extensions["async_jwt"].realm()
-        return cls(realm, [pair.refresh_token for pair in pairs])
+        engine: Engine = app.extensions["async_jwt"].engine()
+        return cls(engine, [pair.refresh_token for pair in pairs])
 
     async def refresh(self, token: str) -> str:
-        verified = await self.realm.verify(token)
-        header, claims = self.realm.codec.read(verified, self.realm.clock())
+        verified = await self.engine.verify(token)
+        header, claims = self.engine.codec.read(verified, self.engine.clock())
         identity = claims["sub"]
         held = Authentication(token, header, claims, identity, None, "headers", REFRESH)
-        return (await rotate(self.realm, held, verified.ref, Wish(identity=identity))).refresh.token
+        return (await rotate(self.engine, held, verified.ref, PairSpec(identity=identity))).refresh.token
 
     async def step(self, number: int) -> None:
         self.tokens[number] = await self.refresh(self.tokens[number])
@@ -159,8 +159,8 @@ async def _pages(store: SessionStore, count: int) -> Callable[[int], Awaitable[N
         sid = new_sid(identity)
         ends = now + 30 * DAY
         session = Session(sid, identity, "phone", now, now + number, ends, ends, stamp, uuid.uuid4().hex)
-        seen = await store.look_session(TokenRef(identity, None, sid, None, 0.0, None))
-        await store.put_session(session, seen)
+        seen = await store.load_session(TokenRef(identity, None, sid, None, 0.0, None))
+        await store.replace_session(session, seen)
     middle = None
     if count > 200:
         _, middle = await store.list_sessions(identity, count // 2, None)

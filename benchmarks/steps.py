@@ -20,14 +20,14 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 
 from async_jwt.adapters import quart
-from async_jwt.binding import Binding
-from async_jwt.core.authenticate import Record, authenticate
+from async_jwt.app_state import AppState
+from async_jwt.core.authenticate import RequestState, authenticate
 from async_jwt.core.claims import check_shape
 from async_jwt.core.codec import encode
 from async_jwt.core.compact import bytes_in, object_in, split
+from async_jwt.core.engine import Engine
 from async_jwt.core.locations import find
 from async_jwt.core.policy import Policy
-from async_jwt.core.realm import Realm
 from async_jwt.core.tuples import made
 from async_jwt.stores import TokenRef
 from benchmarks import least
@@ -44,17 +44,21 @@ async def run() -> list[Row]:
     """The steps of a token that comes for the first time, and of a request's check."""
     app = our_app()
     async with app.test_request_context("/me"):
-        binding: Binding = app.extensions["async_jwt"]
-        realm = binding.realm()
-        tokens = [encode({}, claims_of_ours(), realm.ring.signing) for _ in range(MANY)]
+        app_state: AppState = app.extensions["async_jwt"]
+        engine = app_state.engine()
+        tokens = [encode({}, claims_of_ours(), engine.ring.signing) for _ in range(MANY)]
     headers = {"Authorization": f"Bearer {tokens[0]}", "Accept": "application/json", "User-Agent": "steps"}
     async with app.test_request_context("/me", headers=headers):
-        return [*await _codec(realm, tokens), *await _check(binding, tokens[0]), *await _instead(tokens[0])]
+        return [
+            *await _codec(engine, tokens),
+            *await _check(app_state, tokens[0]),
+            *await _instead(tokens[0]),
+        ]
 
 
-async def _codec(realm: Realm, tokens: list[str]) -> list[Row]:
-    codec, settings, now = realm.codec, realm.settings, time.time()
-    keys = realm.ring.at(now)
+async def _codec(engine: Engine, tokens: list[str]) -> list[Row]:
+    codec, settings, now = engine.codec, engine.settings, time.time()
+    keys = engine.ring.at(now)
     key, token, turn = keys.signing, tokens[0], itertools.cycle(tokens)
     parts = split(token, settings.max_token_bytes)
     signature = bytes_in(parts.signature, "crypto")
@@ -78,28 +82,28 @@ async def _codec(realm: Realm, tokens: list[str]) -> list[Row]:
     return compare("A token for the first time", cases, whole)
 
 
-async def _check(binding: Binding, token: str) -> list[Row]:
+async def _check(app_state: AppState, token: str) -> list[Row]:
     api, framework, policy = quart._api, quart._framework, Policy.of()  # noqa: SLF001  # to time its steps
-    realm, request = binding.realm(), framework.current_request()
+    engine, request = app_state.engine(), framework.current_request()
     view, now = framework.view(request), time.time()
-    verified = realm.codec.verify(token, realm.ring.at(now))
+    verified = engine.codec.verify(token, engine.ring.at(now))
 
     async def afresh() -> None:
-        setattr(request, binding._slot, None)  # noqa: SLF001  # as if it were another request
+        setattr(request, app_state._slot, None)  # noqa: SLF001  # as if it were another request
         await api._verify(policy)  # noqa: SLF001
 
     whole = _stepped("the whole", afresh)
     cases = [
         _timed("the current request", framework.current_request),
-        _timed("its application's binding", api._binding),  # noqa: SLF001
-        _timed("the settings, as they stand now", binding.realm),
-        _timed("what is kept of the request", Record),
+        _timed("its application's binding", api._app_state),  # noqa: SLF001
+        _timed("the settings, as they stand now", app_state.engine),
+        _timed("what is kept of the request", RequestState),
         _timed("the view of the request", lambda: framework.view(request)),
-        _timed("find the token", lambda: find(view, policy, realm.settings)),
-        _timed("verify it: remembered", lambda: realm.verify_at_once(token, now)),
-        _timed("its times", lambda: realm.codec.check_times(verified, now)),
-        _stepped("ask the memory store", lambda: realm.store.check(verified.ref)),
-        _stepped("the pipeline, all of these", lambda: authenticate(realm, view, policy, Record())),
+        _timed("find the token", lambda: find(view, policy, engine.settings)),
+        _timed("verify it: remembered", lambda: engine.verify_at_once(token, now)),
+        _timed("its times", lambda: engine.codec.check_times(verified, now)),
+        _stepped("ask the memory store", lambda: engine.store.check(verified.ref)),
+        _stepped("the pipeline, all of these", lambda: authenticate(engine, view, policy, RequestState())),
         whole,
     ]
     await measure(cases)
@@ -116,7 +120,7 @@ class _Frozen:
     gen: str | None
     issued_at: float
     expires_at: float | None
-    is_plain: bool
+    may_fail_open: bool
 
 
 async def _instead(token: str) -> list[Row]:

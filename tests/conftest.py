@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 import async_jwt.stores.redis  # noqa: F401  # so that its loggers are there
-from async_jwt.core import keyring
+from async_jwt.core import key_loading
 from tests.faults import report
 from tests.scan import SCAN, install
 
@@ -65,7 +65,7 @@ def nothing_secret_is_told(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def loaders_have_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine a loader may take longer than requests wait for it."""
-    monkeypatch.setattr(keyring, "_PATIENCE", 10.0)
+    monkeypatch.setattr(key_loading, "_PATIENCE", 10.0)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from base64 import urlsafe_b64encode
 from typing import Any
 
 from async_jwt.core import issue
-from async_jwt.keys import Key
+from async_jwt.keys.key import Key
 
 _TOKEN = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{16,}")
 _WORD = re.compile(r"[\w+/-]{16,}")

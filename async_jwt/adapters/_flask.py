@@ -10,26 +10,38 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from flask import Flask, Request, Response, current_app, request
 
+from async_jwt.adapters._background_loop import WOULD_BLOCK
 from async_jwt.adapters._flask_apis import Say, say_of
+from async_jwt.adapters._flask_loop import (
+    is_store_loop,
+    run_on_store_loop,
+    share_store_loop,
+    wait_on_store_loop,
+)
 from async_jwt.adapters._handlers import handler_before_ours, register
 from async_jwt.adapters._older_flask import json_default, json_response, limited, streamed
-from async_jwt.adapters._unchecked import is_accepted, is_unchecked, refuse_misplaced, unchecked
-from async_jwt.adapters._werkzeug import Form, WerkzeugView, object_of, response_of, twin_of
-from async_jwt.adapters.facade import Check, PublicAPI
-from async_jwt.adapters.home_loop import WOULD_BLOCK
-from async_jwt.adapters.lasting import is_lasting_loop, run_lasting, share, wait_lasting
-from async_jwt.adapters.protect import answers_options, is_undecided, tell_open
-from async_jwt.binding import Binding
+from async_jwt.adapters._route_audit import is_accepted, is_unchecked, refuse_misplaced, unchecked
+from async_jwt.adapters._werkzeug import Form, WerkzeugView, as_http_exception, object_of, response_of
+from async_jwt.adapters.api import Check, PublicAPI
+from async_jwt.adapters.protect import answers_options, protected_by_default, warn_open_views
+from async_jwt.app_state import AppState
+from async_jwt.core.concurrency import holding, hop, in_thread, run_without_loop
+from async_jwt.core.engine import Engine
+from async_jwt.core.error_responses import ErrorResponse, name_of
 from async_jwt.core.hooks import looks_async
-from async_jwt.core.realm import Realm
-from async_jwt.core.responses import Answer, name_of
-from async_jwt.core.run import holding, hop, in_thread, step
 from async_jwt.errors import ConfigurationError, JWTExtendedException
 from async_jwt.manager import EXTENSION, AsyncManager, OperationsOf
 from async_jwt.stores.contract import Store
 from async_jwt.stores.wrapped import wrapped
 
-__all__ = ["FlaskFramework", "blocking", "blocking_method", "hosted", "hosted_operations", "install"]
+__all__ = [
+    "FlaskFramework",
+    "blocking",
+    "blocking_method",
+    "install",
+    "on_store_loop",
+    "operations_on_store_loop",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -134,8 +146,8 @@ class FlaskFramework:
 
             @wraps(function)
             async def guarded_async(*args: Any, **kwargs: Any) -> Any:
-                binding, realm = _here()
-                await host(check(binding, realm), realm)
+                app_state, engine = _here()
+                await await_on_store_loop(check(app_state, engine), engine)
                 return await function(*args, **kwargs)
 
             return guarded_async
@@ -144,8 +156,8 @@ class FlaskFramework:
 
         @wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            binding, realm = _here()
-            run(check(binding, realm), realm)
+            app_state, engine = _here()
+            run_in_view(check(app_state, engine), engine)
             answer = (current_app.async_to_sync(function) if is_async else function)(*args, **kwargs)
             # The identity goes along with what is streamed.
             return streamed(current_app, answer) if streams else answer
@@ -155,7 +167,7 @@ class FlaskFramework:
     async def make_response(self, app: Flask, value: Any) -> Any:
         return app.make_response(value)
 
-    def respond(self, app: Flask, answer: Answer) -> Response:
+    def respond(self, app: Flask, answer: ErrorResponse) -> Response:
         response = json_response(app, dict(answer.body))
         response.status_code = answer.status
         response.headers.update(answer.headers)
@@ -178,39 +190,39 @@ class FlaskFramework:
             form = Form.BARE
         elif said and handler_before_ours(app, request.blueprints, error, is_compat=is_compat) is not None:
             form = Form.ELSEWHERE
-        return twin_of(error, response, form, name)
+        return as_http_exception(error, response, form, name)
 
 
-def _here() -> tuple[Binding | None, Realm | None]:
+def _here() -> tuple[AppState | None, Engine | None]:
     """What the current application has. None where it has none: a coroutine that needs it says so."""
     app = object_of(current_app)
-    binding: Binding | None = None if app is None else app.extensions.get(EXTENSION)
-    return binding, None if binding is None else binding.realm()
+    app_state: AppState | None = None if app is None else app.extensions.get(EXTENSION)
+    return app_state, None if app_state is None else app_state.engine()
 
 
-_wait_watched = partial(run_lasting, watch=True)
+_wait_watched = partial(run_on_store_loop, watch=True)
 
 
-def run(coroutine: Coroutine[Any, Any, T], realm: Realm | None) -> T:
+def run_in_view(coroutine: Coroutine[Any, Any, T], engine: Engine | None) -> T:
     """Run one of our coroutines in a plain view's own thread. What must be awaited hops to the lasting loop.
 
     Raises:
         RuntimeError: called on that loop, which would wait for itself or for plain hooks.
     """
-    if realm is None:
-        return step(coroutine, run_lasting)
-    if realm.needs_loop and is_lasting_loop():
+    if engine is None:
+        return run_without_loop(coroutine, run_on_store_loop)
+    if engine.needs_loop and is_store_loop():
         coroutine.close()
         raise RuntimeError(WOULD_BLOCK)
-    return step(coroutine, _wait_watched if realm.settings.debug else run_lasting)
+    return run_without_loop(coroutine, _wait_watched if engine.settings.debug else run_on_store_loop)
 
 
-async def host(coroutine: Coroutine[Any, Any, T], realm: Realm | None) -> T:
+async def await_on_store_loop(coroutine: Coroutine[Any, Any, T], engine: Engine | None) -> T:
     """Run one of our coroutines for an async view: where its connections last, if it has any."""
     token = holding.set(True)
     try:
-        if realm is not None and realm.needs_loop:
-            return await wait_lasting(coroutine, watch=realm.settings.debug)
+        if engine is not None and engine.needs_loop:
+            return await wait_on_store_loop(coroutine, watch=engine.settings.debug)
         return await coroutine
     finally:
         holding.reset(token)
@@ -221,19 +233,19 @@ def blocking(function: Callable[P, Awaitable[T]]) -> Callable[P, T]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        _, realm = _here()
-        return run(cast("Coroutine[Any, Any, T]", function(*args, **kwargs)), realm)
+        _, engine = _here()
+        return run_in_view(cast("Coroutine[Any, Any, T]", function(*args, **kwargs)), engine)
 
     return call
 
 
-def hosted(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+def on_store_loop(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
     """A coroutine function that runs where its connections last, whoever awaits it."""
 
     @wraps(function)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        _, realm = _here()
-        return await host(cast("Coroutine[Any, Any, T]", function(*args, **kwargs)), realm)
+        _, engine = _here()
+        return await await_on_store_loop(cast("Coroutine[Any, Any, T]", function(*args, **kwargs)), engine)
 
     return call
 
@@ -246,30 +258,32 @@ def blocking_method(
     @wraps(method)
     def call(manager: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
         operations = OperationsOf(manager)
-        realm = operations._binding().realm()  # noqa: SLF001  # of their application
-        return run(cast("Coroutine[Any, Any, T]", method(operations, *args, **kwargs)), realm)
+        engine = operations._app_state().engine()  # noqa: SLF001  # of their application
+        return run_in_view(cast("Coroutine[Any, Any, T]", method(operations, *args, **kwargs)), engine)
 
     return call
 
 
-def hosted_operations(manager: type[M]) -> type[M]:
+def operations_on_store_loop(manager: type[M]) -> type[M]:
     """Let a manager's coroutine methods run where their connections last."""
     for name, method in inspect.getmembers(manager, inspect.iscoroutinefunction):
         if not name.startswith("_"):
-            setattr(manager, name, _hosted_method(method))
+            setattr(manager, name, _on_store_loop_method(method))
     return manager
 
 
-def _hosted_method(method: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..., Coroutine[Any, Any, T]]:
+def _on_store_loop_method(
+    method: Callable[..., Coroutine[Any, Any, T]],
+) -> Callable[..., Coroutine[Any, Any, T]]:
     @wraps(method)
     async def call(manager: Any, /, *args: Any, **kwargs: Any) -> T:
-        realm = manager._binding().realm()  # noqa: SLF001  # its own half
-        return await host(method(manager, *args, **kwargs), realm)
+        engine = manager._app_state().engine()  # noqa: SLF001  # its own half
+        return await await_on_store_loop(method(manager, *args, **kwargs), engine)
 
     return call
 
 
-def install(app: Flask, binding: Binding, api: PublicAPI) -> None:
+def install(app: Flask, app_state: AppState, api: PublicAPI) -> None:
     """Register with an application what it must call.
 
     Raises:
@@ -281,18 +295,18 @@ def install(app: Flask, binding: Binding, api: PublicAPI) -> None:
         )
 
     def answer(error: JWTExtendedException) -> Any:
-        realm = binding.realm()
-        handler = handler_before_ours(app, (), error, is_compat=realm.settings.is_compat)
+        engine = app_state.engine()
+        handler = handler_before_ours(app, (), error, is_compat=engine.settings.is_compat)
         if handler is not None:
             return app.ensure_sync(handler)(error)
-        return run(api.answer(app, error), realm)
+        return run_in_view(api.answer(app, error), engine)
 
     register(app, answer)
-    share(app, binding)
-    _around_views(app, binding, api)
+    share_store_loop(app, app_state)
+    _around_views(app, app_state, api)
 
 
-def _around_views(app: Flask, binding: Binding, api: PublicAPI) -> None:
+def _around_views(app: Flask, app_state: AppState, api: PublicAPI) -> None:
     """Check what is protected by default once all that comes before a view is done, as decorators do.
 
     And have what a view itself raises carry its answer, as what a decorator raises does.
@@ -301,25 +315,25 @@ def _around_views(app: Flask, binding: Binding, api: PublicAPI) -> None:
 
     @cache
     def begin() -> None:  # at the first request: Flask does not say when it starts
-        refuse_misplaced(binding)
-        tell_open(binding)
+        refuse_misplaced(app_state)
+        warn_open_views(app_state)
 
     @wraps(dispatch)
     def checked(*args: Any) -> Any:
         begin()
-        if is_undecided(binding, request):
+        if protected_by_default(app_state, request):
             if answers_options(request):
                 return app.make_default_options_response()
-            realm = binding.realm()
-            run(api.verify_undecided(binding, realm), realm)
+            engine = app_state.engine()
+            run_in_view(api.verify_by_default(app_state, engine), engine)
         try:
             answer = dispatch(*args)
         except JWTExtendedException as error:
             if response_of(error) is not None:
                 raise
-            raise run(api.answered(app, error), binding.realm()) from error
+            raise run_in_view(api.with_response(app, error), app_state.engine()) from error
         served = object_of(request)
-        if is_unchecked(binding, served):
+        if is_unchecked(app_state, served):
             answer = app.make_response(answer)
             if is_accepted(answer.status_code):
                 answer.close()

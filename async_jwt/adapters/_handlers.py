@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from async_jwt import errors
-from async_jwt.core.responses import before_loaders
+from async_jwt.core.error_responses import before_loaders
 from async_jwt.errors import JWTExtendedException
 
 __all__ = ["handler_before_ours", "register"]

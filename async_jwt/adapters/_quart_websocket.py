@@ -12,7 +12,7 @@ from typing import Any
 from quart import Quart, Request, Websocket, has_request_context, has_websocket_context, request, websocket
 from werkzeug.datastructures import Headers
 
-from async_jwt.adapters._unchecked import unchecked
+from async_jwt.adapters._route_audit import unchecked
 from async_jwt.adapters._werkzeug import object_of
 from async_jwt.core.locations import BEARER
 from async_jwt.errors import JWTExtendedException

@@ -17,7 +17,15 @@ from werkzeug.sansio.response import Response
 from async_jwt.core.cookies import Cookie
 from async_jwt.errors import JWTExtendedException
 
-__all__ = ["Form", "WerkzeugView", "has_cookies", "object_of", "put_cookies", "response_of", "twin_of"]
+__all__ = [
+    "Form",
+    "WerkzeugView",
+    "as_http_exception",
+    "has_cookies",
+    "object_of",
+    "put_cookies",
+    "response_of",
+]
 
 _PARTITIONS = "partitioned" in inspect.signature(Response.set_cookie).parameters  # from Werkzeug 3.1 on
 
@@ -116,7 +124,7 @@ def _raised(twin: Any, *_: Any) -> Any:
     raise twin
 
 
-def twin_of(
+def as_http_exception(
     error: JWTExtendedException, response: Response, form: Form = Form.HTTP, name: str | None = None
 ) -> JWTExtendedException:
     """The same error as one that carries its answer.
@@ -145,7 +153,7 @@ def response_of(error: JWTExtendedException) -> Any | None:
     return getattr(error, "answer", None) if getattr(error, "is_twin", False) else None
 
 
-def copy_of(response: Response) -> Response:
+def copy_response(response: Response) -> Response:
     """The same answer, whose headers are its own."""
     copied = copy(response)
     copied.headers = response.headers.copy()

@@ -12,9 +12,9 @@ from flask import Flask
 from werkzeug.local import LocalProxy
 
 from async_jwt.adapters._flask import FlaskFramework, blocking, blocking_method, install
-from async_jwt.adapters.facade import PublicAPI
+from async_jwt.adapters.api import PublicAPI
 from async_jwt.adapters.protect import protect, public
-from async_jwt.binding import Binding, Surroundings
+from async_jwt.app_state import AppState, Surroundings
 from async_jwt.core.authenticate import Authentication
 from async_jwt.core.issue import TokenPair
 from async_jwt.core.sessions import SessionInfo, SessionPage
@@ -92,8 +92,8 @@ class JWTManager(Manager):
     rotate_refresh_token: Final = blocking_method(ManagerOperations.rotate_refresh_token)
     start: Final = blocking_method(ManagerOperations.start)
 
-    def _install(self, app: Flask, binding: Binding) -> None:
-        install(app, binding, _api)
+    def _install(self, app: Flask, app_state: AppState) -> None:
+        install(app, app_state, _api)
         # Where applications written for Flask-JWT-Extended look for their manager; not over its own.
         if isinstance(app.extensions.get(_FJE, self), JWTManager):
             app.extensions[_FJE] = self

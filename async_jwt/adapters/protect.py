@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
-from async_jwt.binding import Binding
+from async_jwt.app_state import AppState
 from async_jwt.core.policy import Policy
 from async_jwt.core.proxies import unproxied
 from async_jwt.errors import ConfigurationError
@@ -25,13 +25,13 @@ __all__ = [
     "Marks",
     "Route",
     "answers_options",
-    "is_undecided",
     "mark",
     "noted_of_view",
     "protect",
+    "protected_by_default",
     "public",
     "routes_of",
-    "tell_open",
+    "warn_open_views",
 ]
 
 # Where marks stand. `functools.wraps` takes a function's marks along to what wraps it.
@@ -175,9 +175,9 @@ class Route:
     by: str
 
 
-def is_undecided(binding: Binding, request: Any) -> bool:
+def protected_by_default(app_state: AppState, request: Any) -> bool:
     """Whether the view of a request or WebSocket is protected by default alone."""
-    app = binding.app
+    app = app_state.app
     if app.config.get("JWT_DEFAULT_DENY", False) is False and _PROTECTING not in app.extensions:
         return False  # as in most applications: nothing is protected by default
     rule = request.url_rule
@@ -186,9 +186,9 @@ def is_undecided(binding: Binding, request: Any) -> bool:
     view = app.view_functions.get(rule.endpoint)
     if noted_of_view(view, request.method) is not None:
         return False
-    if app.extensions[EXTENSION] is not binding or _is_static(app, rule.endpoint, view):
+    if app.extensions[EXTENSION] is not app_state or _is_static(app, rule.endpoint, view):
         return False  # the manager that was initialised last is asked
-    default_deny = binding.realm().settings.default_deny
+    default_deny = app_state.engine().settings.default_deny
     return _said_around(app, rule.endpoint, default_deny=default_deny)[0] == _PROTECTED
 
 
@@ -197,9 +197,9 @@ def answers_options(request: Any) -> bool:
     return request.method == "OPTIONS" and not request.url_rule.provide_automatic_options
 
 
-def routes_of(binding: Binding) -> list[Route]:
+def routes_of(app_state: AppState) -> list[Route]:
     """What all routes of an application demand, in the order of their paths."""
-    app, default_deny = binding.app, binding.realm().settings.default_deny
+    app, default_deny = app_state.app, app_state.engine().settings.default_deny
     found: list[Route] = []
     for rule in app.url_map.iter_rules():
         view = app.view_functions.get(rule.endpoint)
@@ -217,13 +217,13 @@ def routes_of(binding: Binding) -> list[Route]:
     return sorted(found, key=lambda route: (route.rule, route.methods, route.endpoint))
 
 
-def tell_open(binding: Binding) -> None:
+def warn_open_views(app_state: AppState) -> None:
     """Name an application's open views in the log of a developer."""
-    if not binding.realm().settings.debug:
+    if not app_state.engine().settings.debug:
         return
     names = {
         f"{route.endpoint} ({' '.join((*route.methods, route.rule))})"
-        for route in routes_of(binding)
+        for route in routes_of(app_state)
         if route.state == "open"
     }
     if names:

@@ -25,15 +25,15 @@ from werkzeug.local import LocalProxy
 
 from async_jwt.adapters._handlers import handler_before_ours, register
 from async_jwt.adapters._quart_websocket import Socket, close_code, current, mix_in, refusal_in
-from async_jwt.adapters._unchecked import is_accepted, is_unchecked, refuse_misplaced, unchecked
-from async_jwt.adapters._werkzeug import WerkzeugView, object_of, response_of, twin_of
-from async_jwt.adapters.facade import Check, PublicAPI
-from async_jwt.adapters.protect import answers_options, is_undecided, protect, public, tell_open
-from async_jwt.binding import Binding, Surroundings
+from async_jwt.adapters._route_audit import is_accepted, is_unchecked, refuse_misplaced, unchecked
+from async_jwt.adapters._werkzeug import WerkzeugView, as_http_exception, object_of, response_of
+from async_jwt.adapters.api import Check, PublicAPI
+from async_jwt.adapters.protect import answers_options, protect, protected_by_default, public, warn_open_views
+from async_jwt.app_state import AppState, Surroundings
 from async_jwt.core.authenticate import Authentication
+from async_jwt.core.error_responses import ErrorResponse, name_of
 from async_jwt.core.hooks import looks_async
 from async_jwt.core.issue import TokenPair
-from async_jwt.core.responses import Answer, name_of
 from async_jwt.core.sessions import SessionInfo, SessionPage
 from async_jwt.errors import ConfigurationError, JWTExtendedException
 from async_jwt.manager import AsyncManager
@@ -197,7 +197,7 @@ class _Quart:
     async def make_response(self, app: Quart, value: Any) -> Any:
         return await app.make_response(value)
 
-    def respond(self, app: Quart, answer: Answer) -> Response:
+    def respond(self, app: Quart, answer: ErrorResponse) -> Response:
         response = cast("Response", app.json.response(dict(answer.body)))
         response.status_code = answer.status
         response.headers.update(answer.headers)
@@ -215,7 +215,7 @@ class _Quart:
         *,
         is_compat: bool,
     ) -> JWTExtendedException:
-        return twin_of(error, response, name=name_of(type(error), is_compat=is_compat))
+        return as_http_exception(error, response, name=name_of(type(error), is_compat=is_compat))
 
 
 # Quart 0.23 gives it the context that it also gives to `dispatch_request`; before, it takes its app alone.
@@ -241,7 +241,7 @@ async def _checked_answer(app: Quart, answer: Any) -> Any:
     raise unchecked(request)
 
 
-def _around_views(app: Quart, binding: Binding) -> None:
+def _around_views(app: Quart, app_state: AppState) -> None:
     """Check what is protected by default once all that comes before a view is done, as decorators do.
 
     And have what a view itself raises carry its answer, as what a decorator raises does.
@@ -250,32 +250,32 @@ def _around_views(app: Quart, binding: Binding) -> None:
 
     @cache
     def begin() -> None:
-        refuse_misplaced(binding)
+        refuse_misplaced(app_state)
 
     @wraps(dispatch_request)
     async def checked_request(*args: Any) -> Any:
         begin()
-        if is_undecided(binding, request):
+        if protected_by_default(app_state, request):
             if answers_options(request):
                 return await app.make_default_options_response(*args[:_OPTIONS_TAKE])
-            await _api.verify_undecided(binding, binding.realm())
+            await _api.verify_by_default(app_state, app_state.engine())
         try:
             answer = await dispatch_request(*args)
         except JWTExtendedException as error:
             if response_of(error) is not None:
                 raise
-            raise await _api.answered(app, error) from error
+            raise await _api.with_response(app, error) from error
         served = args[0].request if args else object_of(request)
-        return await _checked_answer(app, answer) if is_unchecked(binding, served) else answer
+        return await _checked_answer(app, answer) if is_unchecked(app_state, served) else answer
 
     @wraps(dispatch_websocket)
     async def checked_websocket(*args: Any) -> Any:
         begin()
-        if is_undecided(binding, websocket):
-            await _api.verify_undecided(binding, binding.realm())
+        if protected_by_default(app_state, websocket):
+            await _api.verify_by_default(app_state, app_state.engine())
         socket = current()
         if isinstance(socket, Socket):
-            socket.may_open = lambda: not is_unchecked(binding, socket)
+            socket.may_open = lambda: not is_unchecked(app_state, socket)
         return await dispatch_websocket(*args)
 
     app.dispatch_request = checked_request  # type: ignore[method-assign, assignment]
@@ -287,9 +287,9 @@ class JWTManager(AsyncManager):
 
     surroundings: ClassVar[Surroundings] = _framework
 
-    def _install(self, app: Quart, binding: Binding) -> None:
+    def _install(self, app: Quart, app_state: AppState) -> None:
         async def answer(error: JWTExtendedException) -> Any:
-            is_compat = binding.realm().settings.is_compat
+            is_compat = app_state.engine().settings.is_compat
             handler = handler_before_ours(app, (), error, is_compat=is_compat)
             if handler is not None:
                 return await app.ensure_async(handler)(error)
@@ -299,7 +299,7 @@ class JWTManager(AsyncManager):
             """Close an open WebSocket whose view ended with an answer, which nobody can read any more."""
             socket = current()
             if response is not None and isinstance(socket, Socket) and socket.is_accepted:
-                refusal = binding.record(socket).refusal
+                refusal = app_state.request_state(socket).refusal
                 status = response.status_code if refusal is None else refusal.status
                 # Another answer of the application's, such as abort(404), says nothing of the token.
                 is_ours = refusal is not None or status >= 500
@@ -309,16 +309,16 @@ class JWTManager(AsyncManager):
             return response
 
         async def tell() -> None:
-            refuse_misplaced(binding)
-            tell_open(binding)
+            refuse_misplaced(app_state)
+            warn_open_views(app_state)
 
         mix_in(app)
-        _around_views(app, binding)
+        _around_views(app, app_state)
         app.after_websocket(end_socket)
         register(app, answer)
-        app.before_serving(binding.start)
+        app.before_serving(app_state.start)
         app.before_serving(tell)
-        app.after_serving(binding.close)
+        app.after_serving(app_state.close)
 
 
 create_access_token: Final = _api.create_access_token

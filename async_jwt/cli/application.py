@@ -14,15 +14,25 @@ from typing import Any, TypeVar
 
 import click
 
-from async_jwt.binding import Binding
+from async_jwt.app_state import AppState
 from async_jwt.cli.output import plain
+from async_jwt.core.engine import Engine
 from async_jwt.core.issue import subject_of
-from async_jwt.core.realm import Realm
 from async_jwt.errors import ConfigurationError, JWTExtendedException, StoreUnavailableError
-from async_jwt.manager import binding_of
+from async_jwt.manager import app_state_of
 from async_jwt.stores.memory import MemoryStore
 
-__all__ = ["NO", "UNAVAILABLE", "WRONG", "Commands", "Failure", "binding", "login_of", "refuse_memory", "run"]
+__all__ = [
+    "NO",
+    "UNAVAILABLE",
+    "WRONG",
+    "Commands",
+    "Failure",
+    "app_state",
+    "login_of",
+    "refuse_memory",
+    "run",
+]
 
 T = TypeVar("T")
 
@@ -63,7 +73,7 @@ class Commands(click.Group):
             raise Failure(str(problem)) from None
 
 
-def binding() -> Binding:
+def app_state() -> AppState:
     """What the application that `--app` names keeps of its JWTManager.
 
     Raises:
@@ -74,12 +84,12 @@ def binding() -> Binding:
         raise Failure("Run this as `flask jwt` or `quart jwt`, or from a command line made of their groups")
     app = info.load_app()
     try:
-        return binding_of(app)
+        return app_state_of(app)
     except RuntimeError as problem:
         raise Failure(str(problem)) from None
 
 
-def run(bound: Binding, work: Callable[[], Awaitable[T]], *, asks_hooks: bool = False) -> T:
+def run(bound: AppState, work: Callable[[], Awaitable[T]], *, asks_hooks: bool = False) -> T:
     """Run a coroutine within an application's context, on an event loop of its own.
 
     Args:
@@ -102,7 +112,7 @@ def run(bound: Binding, work: Callable[[], Awaitable[T]], *, asks_hooks: bool = 
     return asyncio.run(main())
 
 
-def refuse_memory(bound: Binding) -> None:
+def refuse_memory(bound: AppState) -> None:
     """Refuse a command that would change nothing but this process's own memory.
 
     Raises:
@@ -115,7 +125,7 @@ def refuse_memory(bound: Binding) -> None:
         )
 
 
-async def login_of(realm: Realm, identity: str) -> Any:
+async def login_of(engine: Engine, identity: str) -> Any:
     """What the application makes tokens of, for an identity as tokens hold it.
 
     That is the identity itself, or its user where `user_identity_loader` takes nothing else.
@@ -123,18 +133,18 @@ async def login_of(realm: Realm, identity: str) -> Any:
     Raises:
         Failure: the loaders lead to nobody of that identity.
     """
-    if "user_identity" not in realm.hooks:
+    if "user_identity" not in engine.hooks:
         return identity
     try:
-        if str(await subject_of(realm, identity)) == identity:
+        if str(await subject_of(engine, identity)) == identity:
             return identity
     except JWTExtendedException:
         raise
     except Exception as problem:  # noqa: BLE001  # it wants what the application logs in with: a user
         log.debug("user_identity_loader takes no text: %s", type(problem).__name__)
-    claims = {realm.settings.identity_claim: identity, "type": "access", "fresh": False}
-    user = await realm.ask("user_lookup", {}, claims)
-    if user is None or str(await subject_of(realm, user)) != identity:
+    claims = {engine.settings.identity_claim: identity, "type": "access", "fresh": False}
+    user = await engine.call_hook("user_lookup", {}, claims)
+    if user is None or str(await subject_of(engine, user)) != identity:
         raise Failure(
             f"user_identity_loader takes no text, and user_lookup_loader knows no user {identity!r}", NO
         )

@@ -15,15 +15,15 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from async_jwt.adapters.protect import routes_of
-from async_jwt.binding import Binding
+from async_jwt.app_state import AppState
 from async_jwt.cli.application import Failure
 from async_jwt.cli.explain import presented
+from async_jwt.core.engine import Engine
 from async_jwt.core.policy import ACCESS
-from async_jwt.core.realm import Realm
 from async_jwt.core.settings import Settings
 from async_jwt.errors import ConfigurationError, JWTExtendedException, StoreUnavailableError
-from async_jwt.keyfolder import KeyFolder
-from async_jwt.keys import Key
+from async_jwt.keys.folder import KeyFolder
+from async_jwt.keys.key import Key
 from async_jwt.operations import Operations
 
 __all__ = [
@@ -76,16 +76,16 @@ def of_settings(settings: Settings) -> Iterator[Finding]:
         yield from _of_csrf(settings)
 
 
-def of_names(bound: Binding) -> Iterator[Finding]:
+def of_names(bound: AppState) -> Iterator[Finding]:
     """Settings that nothing reads."""
     for unknown in bound.unknown_settings:
         what, _, fix = unknown.text.partition(". ")
         yield Finding("warning", unknown.key, re.sub("^Nothing", "nothing", what), fix or "leave it out")
 
 
-def of_paths(bound: Binding) -> Iterator[Finding]:
+def of_paths(bound: AppState) -> Iterator[Finding]:
     """Cookie paths under which no view reads the cookie: browsers never send it there."""
-    settings, routes = bound.realm().settings, routes_of(bound)
+    settings, routes = bound.engine().settings, routes_of(bound)
     if "cookies" not in settings.token_location or bound.app.config.get("APPLICATION_ROOT", "/") != "/":
         return
     for kind, path in (("access", settings.access_cookie_path), ("refresh", settings.refresh_cookie_path)):
@@ -260,16 +260,16 @@ def _of_csrf(settings: Settings) -> Iterator[Finding]:
             )
 
 
-def of_keys(realm: Realm) -> Iterator[Finding]:
+def of_keys(engine: Engine) -> Iterator[Finding]:
     """What the keys are worth. They are loaded."""
-    settings, ring, now = realm.settings, realm.ring, realm.clock()
+    settings, ring, now = engine.settings, engine.ring, engine.clock()
     own = [key for key in ring.keys if key.can_sign]
-    if own or "encode_key" in realm.hooks:
+    if own or "encode_key" in engine.hooks:
         yield from _of_own_tokens(settings)
     for key in ring.keys:
         if key.algorithm.startswith("HS"):
             yield from _of_secret(key, settings)
-    if realm.has_keys_of_settings and settings.secret_key is None and settings.algorithm.startswith("HS"):
+    if engine.has_keys_of_settings and settings.secret_key is None and settings.algorithm.startswith("HS"):
         yield Finding(
             "warning",
             "JWT_SECRET_KEY",
@@ -356,9 +356,9 @@ def _name_of(secret: bytes, settings: Settings) -> str | None:
     return next((name for name, text in texts.items() if text == secret), None)
 
 
-async def of_store(bound: Binding) -> list[Finding]:
+async def of_store(bound: AppState) -> list[Finding]:
     """How the store fares, as a process that begins finds it."""
-    store, settings = bound.store, bound.realm().settings
+    store, settings = bound.store, bound.engine().settings
     if getattr(store, "awaits_nothing", False):
         if settings.debug:
             return []
@@ -452,7 +452,7 @@ def _of_status(store: Any, settings: Settings) -> Iterator[Finding]:
         )
 
 
-def of_views(bound: Binding) -> Iterator[Finding]:
+def of_views(bound: AppState) -> Iterator[Finding]:
     """Views that nobody decided about."""
     names = sorted({route.endpoint for route in routes_of(bound) if route.state == "open"})
     if names:
@@ -464,11 +464,11 @@ def of_views(bound: Binding) -> Iterator[Finding]:
         )
 
 
-def of_hook_timeout(bound: Binding) -> Iterator[Finding]:
+def of_hook_timeout(bound: AppState) -> Iterator[Finding]:
     """Hooks that `JWT_HOOK_TIMEOUT` cannot interrupt: plain ones, in an application of plain views."""
-    realm = bound.realm()
-    plain = [hook.label for hook in realm.hooks.values() if not hook.is_async]
-    if realm.settings.hook_timeout is not None and plain and hasattr(bound.app, "wsgi_app"):
+    engine = bound.engine()
+    plain = [hook.label for hook in engine.hooks.values() if not hook.is_async]
+    if engine.settings.hook_timeout is not None and plain and hasattr(bound.app, "wsgi_app"):
         yield Finding(
             "warning",
             "JWT_HOOK_TIMEOUT",
@@ -478,12 +478,12 @@ def of_hook_timeout(bound: Binding) -> Iterator[Finding]:
 
 
 async def of_hooks(
-    operations: Operations, realm: Realm, login: Callable[[], Awaitable[Any]]
+    operations: Operations, engine: Engine, login: Callable[[], Awaitable[Any]]
 ) -> list[Finding]:
     """What the hooks say of a user: all that a login and a request ask, without consequences."""
     try:
         token = await operations.create_access_token(await login(), expires_delta=dt.timedelta(seconds=60))
-        await presented(realm, token, ACCESS)
+        await presented(engine, token, ACCESS)
     except Failure as problem:
         return [Finding("error", "hooks", problem.message, "give a user that there is")]
     except ConfigurationError:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from async_jwt.binding import Binding
-from async_jwt.cli.application import NO, Failure, binding, login_of, run
+from async_jwt.app_state import AppState
+from async_jwt.cli.application import NO, Failure, app_state, login_of, run
 from async_jwt.cli.diagnosis import (
     Finding,
     of_hook_timeout,
@@ -18,7 +18,7 @@ from async_jwt.cli.diagnosis import (
     of_views,
 )
 from async_jwt.cli.output import as_json, bad, good, plain, show_json
-from async_jwt.core.realm import Realm
+from async_jwt.core.engine import Engine
 from async_jwt.errors import ConfigurationError, HookError
 from async_jwt.operations import OperationsAt
 
@@ -57,17 +57,17 @@ def doctor(identity: str | None, strict: bool, as_json: bool) -> None:
 
 def _examined(identity: str | None) -> list[Finding]:
     try:
-        bound = binding()
+        bound = app_state()
     except ConfigurationError as problem:
         return [Finding("error", "settings", str(problem), "correct it: the application does not start")]
     except Failure as problem:
         return [Finding("error", "application", problem.message, "correct it: nothing is protected")]
-    realm = bound.realm()
-    found = [*of_settings(realm.settings), *of_names(bound), *of_paths(bound)]
+    engine = bound.engine()
+    found = [*of_settings(engine.settings), *of_names(bound), *of_paths(bound)]
     found += [*of_views(bound), *of_hook_timeout(bound)]
     found += run(bound, lambda: of_store(bound))
     try:
-        found += run(bound, lambda: _of_keys(realm))
+        found += run(bound, lambda: _of_keys(engine))
     except (ConfigurationError, HookError) as problem:
         found.append(Finding("error", "keys", str(problem), "correct it: no token is made or accepted"))
         return _sorted(found)
@@ -83,16 +83,16 @@ def _sorted(found: list[Finding]) -> list[Finding]:
     return sorted(found, key=lambda finding: finding.level)
 
 
-async def _of_keys(realm: Realm) -> list[Finding]:
-    if "decode_key" in realm.hooks and "encode_key" in realm.hooks:
+async def _of_keys(engine: Engine) -> list[Finding]:
+    if "decode_key" in engine.hooks and "encode_key" in engine.hooks:
         return []  # the application's own business
-    await realm.active_keys()
-    return list(of_keys(realm))
+    await engine.active_keys()
+    return list(of_keys(engine))
 
 
-async def _of_hooks(bound: Binding, identity: str) -> list[Finding]:
-    realm = bound.realm()
-    return await of_hooks(OperationsAt(bound), realm, lambda: login_of(realm, identity))
+async def _of_hooks(bound: AppState, identity: str) -> list[Finding]:
+    engine = bound.engine()
+    return await of_hooks(OperationsAt(bound), engine, lambda: login_of(engine, identity))
 
 
 def _summary(found: list[Finding], identity: str | None) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from async_jwt.binding import Binding
+from async_jwt.app_state import AppState
 from async_jwt.core import claims as claim_set
-from async_jwt.core.authenticate import Record, authenticate
+from async_jwt.core.authenticate import RequestState, authenticate
 from async_jwt.core.codec import read_unverified
+from async_jwt.core.engine import Engine
 from async_jwt.core.policy import ACCESS, Policy
-from async_jwt.core.realm import Realm
 from async_jwt.core.request import RequestView
 from async_jwt.core.settings import Settings
 from async_jwt.errors import JWTDecodeError, JWTExtendedException, MissingClaimError
@@ -58,7 +58,7 @@ class Explanation:
     asks_store: bool
 
     @property
-    def is_undecided(self) -> bool:
+    def protected_by_default(self) -> bool:
         """Whether nobody could say."""
         return self.refusal is not None and self.refusal.status >= 500
 
@@ -80,59 +80,59 @@ class _Looking:
     """A store of sessions that is only looked at: the replay of a token that is explained ends no session."""
 
     def __init__(self, store: SessionStore) -> None:
-        self.look_session = store.look_session
+        self.load_session = store.load_session
 
     async def revoke_session(self, sid: str, expires_at: float | None) -> None:
         """Nothing: nobody used the token."""
 
 
-def _dry(realm: Realm) -> Realm:
+def _dry(engine: Engine) -> Engine:
     """The same authentication without consequences."""
-    looking = copy.copy(realm)
-    if realm.sessions is not None:
-        looking.sessions = _Looking(realm.sessions)  # type: ignore[assignment]  # as far as a check needs it
+    looking = copy.copy(engine)
+    if engine.sessions is not None:
+        looking.sessions = _Looking(engine.sessions)  # type: ignore[assignment]  # as far as a check needs it
     return looking
 
 
-async def presented(realm: Realm, token: str, kind: str) -> None:
+async def presented(engine: Engine, token: str, kind: str) -> None:
     """Present a token to a view that demands a type.
 
     Raises:
         JWTExtendedException: the view refuses it.
     """
     policy = Policy.of(type=kind, locations="headers")
-    view = cast("RequestView", _Presented(token, realm.settings))
-    await authenticate(_dry(realm), view, policy, Record())
+    view = cast("RequestView", _Presented(token, engine.settings))
+    await authenticate(_dry(engine), view, policy, RequestState())
 
 
-async def explain(bound: Binding, token: str) -> Explanation:
+async def explain(bound: AppState, token: str) -> Explanation:
     """Explain a token.
 
     Raises:
         MalformedTokenError: it is no token at all.
     """
-    realm = bound.realm()
-    settings, now = realm.settings, realm.clock()
+    engine = bound.engine()
+    settings, now = engine.settings, engine.clock()
     header, claims = read_unverified(token, settings.max_token_bytes)
     held = claims.get("type", ACCESS)
     kind = held if isinstance(held, str) and held else ACCESS
     refusal = None
     try:
-        await presented(realm, token, kind)
+        await presented(engine, token, kind)
     except JWTExtendedException as problem:
         refusal = problem
     return Explanation(
-        _header_parts(realm, token, header),
+        _header_parts(engine, token, header),
         _claim_parts(claims, settings, now),
         kind,
         refusal,
-        not isinstance(realm.store, MemoryStore),
+        not isinstance(engine.store, MemoryStore),
     )
 
 
-def _header_parts(realm: Realm, token: str, header: dict[str, Any]) -> list[Part]:
+def _header_parts(engine: Engine, token: str, header: dict[str, Any]) -> list[Part]:
     try:
-        realm.codec.inspect(token)
+        engine.codec.inspect(token)
     except JWTDecodeError as problem:
         text = str(problem)
         culprit = next((name for name in _CULPRITS if name in header and _CULPRITS[name] in text), "alg")

@@ -11,15 +11,15 @@ from typing import Any, TypeVar
 
 import click
 
-from async_jwt.binding import Binding
-from async_jwt.cli.application import Failure, binding, run
+from async_jwt.app_state import AppState
+from async_jwt.cli.application import Failure, app_state, run
 from async_jwt.cli.output import as_json, duration, plain, say, show_json, table, when
-from async_jwt.core.clock import system_clock
-from async_jwt.core.sessions import horizon
+from async_jwt.clock import system_clock
+from async_jwt.core.sessions import latest_expiry
 from async_jwt.errors import ConfigurationError
-from async_jwt.keyfolder import KeyFolder
-from async_jwt.keyring import ActiveKeys, KeyRing
-from async_jwt.keys import ALGORITHMS, Key
+from async_jwt.keys.folder import KeyFolder
+from async_jwt.keys.key import ALGORITHMS, Key
+from async_jwt.keys.ring import ActiveKeys, KeyRing
 
 __all__ = ["keys"]
 
@@ -46,8 +46,8 @@ class _Place:
     """A folder of keys, the time, and what the application says about keys, if one was asked."""
 
     def __init__(self, folder: Path | None) -> None:
-        bound: Binding | None = None if folder is not None else binding()
-        self.settings = None if bound is None else bound.realm().settings
+        bound: AppState | None = None if folder is not None else app_state()
+        self.settings = None if bound is None else bound.engine().settings
         named = folder if self.settings is None else self.settings.key_folder
         if named is None:
             raise Failure(
@@ -55,7 +55,7 @@ class _Place:
                 "For a secret alone, JWT_SECRET_KEY, take one from secrets.token_hex(64)"
             )
         self.folder = KeyFolder(named)
-        self.now: float = system_clock() if bound is None else bound.realm().clock()
+        self.now: float = system_clock() if bound is None else bound.engine().clock()
 
     def ring(self) -> KeyRing:
         """The keys as processes hold them."""
@@ -79,7 +79,7 @@ class _Place:
         """When the last token ends that is signed before another key starts."""
         if retain is not None or self.settings is None:
             return start + (_RETAIN if retain is None else retain)
-        return horizon(self.settings, start)
+        return latest_expiry(self.settings, start)
 
 
 @click.group()
@@ -274,13 +274,13 @@ def _ring_at(folder: Path | None) -> tuple[KeyRing, float]:
     if folder is not None:
         place = _Place(folder)
         return place.ring(), place.now
-    bound = binding()
-    realm = bound.realm()
-    if realm.settings.key_folder is not None:
+    bound = app_state()
+    engine = bound.engine()
+    if engine.settings.key_folder is not None:
         place = _Place(None)
         return place.ring(), place.now
-    run(bound, realm.active_keys, asks_hooks=realm.ring.is_loaded)
-    return realm.ring, realm.clock()
+    run(bound, engine.active_keys, asks_hooks=engine.ring.is_loaded)
+    return engine.ring, engine.clock()
 
 
 def _state(key: Key, active: ActiveKeys, now: float) -> str:

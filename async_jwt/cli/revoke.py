@@ -7,11 +7,11 @@ import sys
 
 import click
 
-from async_jwt.binding import Binding
+from async_jwt.app_state import AppState
 from async_jwt.cli.application import (
     NO,
     Failure,
-    binding,
+    app_state,
     login_of,
     refuse_memory,
     run,
@@ -64,7 +64,7 @@ def user(identity: str) -> None:
     bound = _shared()
 
     async def work() -> None:
-        await OperationsAt(bound).revoke_user(await login_of(bound.realm(), identity))
+        await OperationsAt(bound).revoke_user(await login_of(bound.engine(), identity))
 
     run(bound, work, asks_hooks=True)
     say(f"All tokens of {identity} are revoked")
@@ -88,7 +88,7 @@ def sessions(identity: str, as_json: bool) -> None:
     """List the devices that IDENTITY is signed in on, the last used first."""
     bound = _shared()
     found = run(bound, lambda: _all_sessions(bound, identity), asks_hooks=True)
-    now = bound.realm().clock()
+    now = bound.engine().clock()
     if as_json:
         show_json(
             [
@@ -116,8 +116,8 @@ def sessions(identity: str, as_json: bool) -> None:
     click.echo(table(("Session", "Device", "Signed in", "Last used", "Expires"), rows))
 
 
-async def _all_sessions(bound: Binding, identity: str) -> list[SessionInfo]:
-    operations, whose = OperationsAt(bound), await login_of(bound.realm(), identity)
+async def _all_sessions(bound: AppState, identity: str) -> list[SessionInfo]:
+    operations, whose = OperationsAt(bound), await login_of(bound.engine(), identity)
     page = await operations.list_sessions(whose, limit=_PAGE)
     found = list(page.sessions)
     shows = sys.stderr.isatty()
@@ -129,8 +129,8 @@ async def _all_sessions(bound: Binding, identity: str) -> list[SessionInfo]:
     return found
 
 
-def _shared() -> Binding:
-    bound = binding()
+def _shared() -> AppState:
+    bound = app_state()
     refuse_memory(bound)
     return bound
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from async_jwt.adapters.protect import Route, routes_of
-from async_jwt.cli.application import NO, Failure, binding
+from async_jwt.cli.application import NO, Failure, app_state
 from async_jwt.cli.output import as_json, bad, good, show_json, table
 from async_jwt.core.policy import Policy
 
@@ -23,7 +23,7 @@ def routes(as_json: bool, check: bool) -> None:
     "OPEN" is a view that nobody decided about: protect it with @jwt_required(), mark it with @public, or
     set JWT_DEFAULT_DENY = True. With --check this is a test for your CI.
     """
-    found = routes_of(binding())
+    found = routes_of(app_state())
     if as_json:
         show_json([_as_json(route) for route in found])
     else:

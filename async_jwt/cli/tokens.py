@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from async_jwt.cli.application import NO, UNAVAILABLE, WRONG, Failure, binding, login_of, run
+from async_jwt.cli.application import NO, UNAVAILABLE, WRONG, Failure, app_state, login_of, run
 from async_jwt.cli.explain import TIMES, Explanation, Part, explain
 from async_jwt.cli.output import as_json, bad, duration, good, plain, show_json, when
 from async_jwt.core.policy import ACCESS, REFRESH
@@ -49,14 +49,14 @@ def create(
     The application's loaders are asked as at a login. Whoever has the token is that user until it
     expires: give it a short life with --expires.
     """
-    bound = binding()
+    bound = app_state()
     operations = OperationsAt(bound)
     further = dict(_claim(text) for text in claims)
     # Seconds are whole where tokens are made.
     life: Any = None if expires is None else _lifetime(expires)
 
     async def make() -> dict[str, str]:
-        whose = await login_of(bound.realm(), identity)
+        whose = await login_of(bound.engine(), identity)
         if pair:
             made = await operations.create_token_pair(
                 whose,
@@ -100,20 +100,20 @@ def inspect(token: str, as_json: bool) -> None:
     shell's history. The application's own checks are asked: revocation, claims, user. Nothing of what is
     printed lets anybody in.
     """
-    bound = binding()
+    bound = app_state()
     text = given_token(token)
     try:
         found = run(bound, lambda: explain(bound, text), asks_hooks=True)
     except MalformedTokenError as problem:
         raise Failure(f"This is no token: {problem}", NO) from None
-    now = bound.realm().clock()
+    now = bound.engine().clock()
     if as_json:
         show_json(_as_json(found))
     else:
         _show(found, now)
     if found.refusal is not None:
         undecided = UNAVAILABLE if isinstance(found.refusal, StoreUnavailableError) else WRONG
-        click.get_current_context().exit(undecided if found.is_undecided else NO)
+        click.get_current_context().exit(undecided if found.protected_by_default else NO)
 
 
 def given_token(token: str) -> str:
@@ -160,7 +160,7 @@ def _show(found: Explanation, now: float) -> None:
     if found.refusal is None:
         click.echo(good(f"Accepted where a token of type {plain(found.kind)} is demanded"))
         return
-    how = "Not decided, as a request would be answered" if found.is_undecided else "Refused with"
+    how = "Not decided, as a request would be answered" if found.protected_by_default else "Refused with"
     click.echo(f"{bad(how)} {found.refusal.status} {found.refusal.error_code}: {plain(str(found.refusal))}")
 
 
@@ -175,7 +175,7 @@ def _value(part: Part, now: float) -> str:
 def _as_json(found: Explanation) -> dict[str, Any]:
     refusal = found.refusal
     return {
-        "accepted": None if found.is_undecided else refusal is None,
+        "accepted": None if found.protected_by_default else refusal is None,
         "type": found.kind,
         "refusal": None
         if refusal is None

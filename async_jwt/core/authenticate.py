@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from async_jwt.core import checks
-from async_jwt.core.codec import Decoded, Verified, own_of
+from async_jwt.core.codec import Decoded, Verified, copy_of
+from async_jwt.core.engine import Engine
 from async_jwt.core.locations import csrf_value, find, find_in_body
 from async_jwt.core.policy import REFRESH, Policy
-from async_jwt.core.realm import Realm
 from async_jwt.core.request import RequestView
-from async_jwt.core.sessions import Move, move_of, was_overtaken
+from async_jwt.core.sessions import RefreshOutcome, decide, was_overtaken
 from async_jwt.core.settings import Settings
 from async_jwt.errors import (
     CSRFError,
@@ -28,9 +28,9 @@ from async_jwt.errors import (
     UserClaimsVerificationError,
     UserLookupError,
 )
-from async_jwt.stores.contract import SessionView, TokenRef
+from async_jwt.stores.contract import SessionSnapshot, TokenRef
 
-__all__ = ["Authentication", "Record", "Success", "authenticate", "refuse_replay"]
+__all__ = ["Authentication", "CheckResult", "RequestState", "authenticate", "refuse_replay"]
 
 _Claims = dict[str, Any]
 
@@ -73,12 +73,12 @@ class _Facts:
     token: str
     verified: Verified
     found_at: float
-    counts: bool = False
+    revocation_checked: bool = False
     user: Any = None
 
 
 @dataclass(slots=True, repr=False)
-class Success:
+class CheckResult:
     """A check that passed. What the application sees of it is made when it is asked for.
 
     Attributes:
@@ -96,7 +96,7 @@ class Success:
     def authentication(self) -> Authentication:
         """Who the request comes from."""
         if self._authentication is None:
-            header, claims = self._own or own_of(self._facts.verified)
+            header, claims = self._own or copy_of(self._facts.verified)
             identity, user = claims[self._identity_claim], self._facts.user
             self._authentication = Authentication(
                 self._facts.token, header, claims, identity, user, self.location, self._policy
@@ -120,7 +120,7 @@ class Success:
         return kind
 
 
-class Record:
+class RequestState:
     """What this request's checks found so far.
 
     Attributes:
@@ -136,37 +136,42 @@ class Record:
     """
 
     def __init__(self) -> None:
-        self.answered: bool = False
+        self.passed: bool = False
         self.demanded: bool = False
-        self.success: Success | None = None
-        self.rests_on: Success | None = None
+        self.result: CheckResult | None = None
+        self.rests_on: CheckResult | None = None
         self.has_revoked: bool = False
         self.refusal: JWTExtendedException | None = None
         self.location: str | None = None
         self.known: dict[str, _Facts] = {}
 
-    def passes(self, success: Success | None, *, revocation_checked: bool) -> None:
+    def mark_passed(self, result: CheckResult | None, *, revocation_checked: bool) -> None:
         """Note that a check has passed; None for an anonymous request."""
-        self.answered, self.success, self.refusal = True, success, None
+        self.passed, self.result, self.refusal = True, result, None
         if revocation_checked:
-            self.rests_on = success
+            self.rests_on = result
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Note that a check did not pass: from now on nobody is authenticated."""
-        self.answered, self.success = False, None
+        self.passed, self.result = False, None
 
 
 async def authenticate(
-    realm: Realm, view: RequestView, policy: Policy, record: Record, *, came_along_at: float | None = None
+    engine: Engine,
+    view: RequestView,
+    policy: Policy,
+    request_state: RequestState,
+    *,
+    came_along_at: float | None = None,
 ) -> bool:
     """Check a request against a policy, and note in its record what that found.
 
     Args:
-        realm: the application's authentication.
+        engine: the application's authentication.
         view: the request.
         policy: what the view demands.
-        record: what earlier checks of the same request found; it is added to. Its
-            `success` is None for an anonymous request that the policy lets through.
+        request_state: what earlier checks of the same request found; it is added to. Its
+            `result` is None for an anonymous request that the policy lets through.
         came_along_at: when the request began to be served, if its token merely came along and another
             one stands for it. Then its CSRF value is not looked at, and one that was replaced meanwhile is
             no replay.
@@ -178,41 +183,41 @@ async def authenticate(
         JWTExtendedException: the request is refused, or cannot be decided.
         Exception: a hook of the application failed.
     """
-    settings, hooks = realm.settings, realm.hooks
-    record.location = None
+    settings, hooks = engine.settings, engine.hooks
+    request_state.location = None
     try:
         token, location = find(view, policy, settings) or await find_in_body(view, policy, settings)
     except NoAuthorizationError:
         if not policy.optional:
             raise
-        record.passes(None, revocation_checked=False)
+        request_state.mark_passed(None, revocation_checked=False)
         return False
-    record.location = location
+    request_state.location = location
     stands_for_request = came_along_at is None
     if stands_for_request and location == "cookies" and settings.is_compat:
         await _check_csrf_is_sent(view, policy, settings)
-    facts, now = record.known.get(token), realm.clock()
+    facts, now = request_state.known.get(token), engine.clock()
     if facts is None or view.is_accepted or not 0 <= now - facts.found_at < _FACTS_HOLD:
-        facts = _Facts(token, realm.verify_at_once(token, now) or await realm.verify(token), now)
-        record.known[token] = facts
-        now = realm.clock()  # a key may have been waited for
+        facts = _Facts(token, engine.verify_at_once(token, now) or await engine.verify(token), now)
+        request_state.known[token] = facts
+        now = engine.clock()  # a key may have been waited for
     verified, own, loads = facts.verified, None, False
-    realm.codec.check_times(verified, now)
+    engine.codec.check_times(verified, now)
     if stands_for_request and location == "cookies":
         await _check_csrf(verified.claims, view, policy, settings)
     checks.check_type(verified.claims, policy, settings)
     if policy.fresh:
         checks.check_fresh(verified, now)
-    asks = not policy.skip_revocation_check and (not facts.counts or settings.is_compat)
+    asks = not policy.skip_revocation_check and (not facts.revocation_checked or settings.is_compat)
     if asks:
-        await _check_revocation(realm, verified, came_along_at)
+        await _check_revocation(engine, verified, came_along_at)
     if hooks.any_at_checks():
-        own = own_of(verified)
-        loads = await _ask(realm, facts, own, revocation=asks)
-    facts.counts = facts.counts or asks
-    success = Success(facts, location, policy, settings.identity_claim, own)
-    record.passes(success, revocation_checked=facts.counts)
-    record.demanded = record.demanded or not policy.optional
+        own = copy_of(verified)
+        loads = await _run_hooks(engine, facts, own, revocation=asks)
+    facts.revocation_checked = facts.revocation_checked or asks
+    result = CheckResult(facts, location, policy, settings.identity_claim, own)
+    request_state.mark_passed(result, revocation_checked=facts.revocation_checked)
+    request_state.demanded = request_state.demanded or not policy.optional
     return loads
 
 
@@ -245,29 +250,29 @@ def _needs_csrf(view: RequestView, settings: Settings) -> bool:
     return settings.cookie_csrf_protect and view.method in settings.csrf_methods
 
 
-async def _check_revocation(realm: Realm, verified: Verified, came_along_at: float | None) -> None:
+async def _check_revocation(engine: Engine, verified: Verified, came_along_at: float | None) -> None:
     ref = verified.ref
-    if verified.claims["type"] == REFRESH and realm.sessions is not None:
-        seen = await realm.sessions.look_session(ref)
-        await refuse_replay(realm, seen, ref, *own_of(verified), came_along_at=came_along_at)
+    if verified.claims["type"] == REFRESH and engine.sessions is not None:
+        seen = await engine.sessions.load_session(ref)
+        await refuse_replay(engine, seen, ref, *copy_of(verified), came_along_at=came_along_at)
         return
-    counts = await realm.store.check(ref)
-    if counts is False:
-        raise RevokedTokenError(*own_of(verified))
-    if counts is not True:
-        raise HookError(f"{type(realm.store).__name__}.check() must return True or False")
+    valid = await engine.store.check(ref)
+    if valid is False:
+        raise RevokedTokenError(*copy_of(verified))
+    if valid is not True:
+        raise HookError(f"{type(engine.store).__name__}.check() must return True or False")
 
 
 async def refuse_replay(
-    realm: Realm,
-    seen: SessionView,
+    engine: Engine,
+    seen: SessionSnapshot,
     ref: TokenRef,
     header: _Claims,
     claims: _Claims,
     *,
     came_along_at: float | None,
-) -> Move:
-    """What becomes of a refresh token, as `move_of` says. A replay revokes its session first.
+) -> RefreshOutcome:
+    """What becomes of a refresh token, as `decide` says. A replay revokes its session first.
 
     Not so one that came along with a request which began before the token was replaced, or just after.
 
@@ -276,29 +281,29 @@ async def refuse_replay(
         StoreUnavailableError: the session could not be revoked.
     """
     try:
-        return move_of(seen, ref, header, claims)
+        return decide(seen, ref, header, claims)
     except TokenReusedError as reused:
-        if seen.session is None or realm.sessions is None:
+        if seen.session is None or engine.sessions is None:
             raise
-        if came_along_at is not None and was_overtaken(seen, realm.clock() - came_along_at, realm.settings):
+        if came_along_at is not None and was_overtaken(seen, engine.clock() - came_along_at, engine.settings):
             reused.kind = "overtaken"
         else:
-            await realm.sessions.revoke_session(seen.session.sid, seen.session.ends_at)
+            await engine.sessions.revoke_session(seen.session.sid, seen.session.ends_at)
         raise
 
 
-async def _ask(realm: Realm, facts: _Facts, own: Decoded, *, revocation: bool) -> bool:
+async def _run_hooks(engine: Engine, facts: _Facts, own: Decoded, *, revocation: bool) -> bool:
     """Ask the application's hooks for what they decide, and for the user. Returns whether it loaded one."""
-    hooks = realm.hooks
-    if revocation and "token_in_blocklist" in hooks and await realm.ask("token_in_blocklist", *own):
+    hooks = engine.hooks
+    if revocation and "token_in_blocklist" in hooks and await engine.call_hook("token_in_blocklist", *own):
         raise RevokedTokenError(*own)
     # At each check: it may look at more than the token.
-    if "token_verification" in hooks and not await realm.ask("token_verification", *own):
+    if "token_verification" in hooks and not await engine.call_hook("token_verification", *own):
         raise UserClaimsVerificationError(None, *own)
     if "user_lookup" not in hooks or facts.user is not None:
         return False
-    facts.user = await realm.ask("user_lookup", *own)
+    facts.user = await engine.call_hook("user_lookup", *own)
     if facts.user is None:
-        identity = own[1][realm.settings.identity_claim]
+        identity = own[1][engine.settings.identity_claim]
         raise UserLookupError(f"user_lookup returned None for {identity!r}", *own)
     return True

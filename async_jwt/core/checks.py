@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from async_jwt.core.claims import PURPOSE
-from async_jwt.core.codec import Verified, own_of
+from async_jwt.core.codec import Verified, copy_of
 from async_jwt.core.locations import csrf_names
 from async_jwt.core.policy import ACCESS, REFRESH, Policy
 from async_jwt.core.request import RequestView
@@ -81,7 +81,7 @@ def check_origin(view: RequestView, settings: Settings) -> None:
             return
     elif not view.is_websocket and all(site in ("same-origin", "none") for site in sites):
         return
-    _tell_origin(origins[0] if origins else "", view.origin, settings)
+    _warn_origin(origins[0] if origins else "", view.origin, settings)
     raise CSRFError("The request comes from an origin that is not trusted")
 
 
@@ -96,14 +96,14 @@ def is_insecure(origin: str) -> bool:
 
 
 # What was said of origins: once each, and of so many, for clients send what they like.
-_told: set[tuple[str, str]] = set()
-_MOST_TOLD = 50
+_warned: set[tuple[str, str]] = set()
+_MAX_WARNED = 50
 
 
-def _tell_origin(origin: str, own: str, settings: Settings) -> None:
-    if (origin, own) in _told or len(_told) >= _MOST_TOLD:
+def _warn_origin(origin: str, own: str, settings: Settings) -> None:
+    if (origin, own) in _warned or len(_warned) >= _MAX_WARNED:
         return
-    _told.add((origin, own))
+    _warned.add((origin, own))
     if origin == "null":
         fix = "a page without an origin of its own, such as a sandboxed frame or a file, cannot be trusted"
     elif is_insecure(own) and settings.cookie_secure:
@@ -152,4 +152,4 @@ def check_fresh(verified: Verified, now: float) -> None:
     fresh = verified.claims["fresh"]
     is_fresh = fresh if isinstance(fresh, bool) else isinstance(fresh, (int, float)) and fresh >= now
     if not is_fresh:
-        raise FreshTokenRequired(None, *own_of(verified))
+        raise FreshTokenRequired(None, *copy_of(verified))

@@ -9,9 +9,9 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from async_jwt.core.parsers import Lifetime
 from async_jwt.core.settings import Settings
-from async_jwt.core.tuples import made
-from async_jwt.core.values import Lifetime
+from async_jwt.core.tuples import fast_tuple
 from async_jwt.errors import (
     AudienceError,
     ClaimError,
@@ -172,8 +172,8 @@ def _ref(claims: Mapping[str, Any], issued: float, end: float, settings: Setting
     skew = settings.clock_skew
     issued_at = issued - skew if issued > skew else 0.0
     expires_at = None if end == _INFINITY else end + settings.expiry_leeway
-    is_plain = kind == "access" and claims["fresh"] is False
-    return made(TokenRef, (whose, jti, sid, gen, issued_at, expires_at, is_plain))
+    may_fail_open = kind == "access" and claims["fresh"] is False
+    return fast_tuple(TokenRef, (whose, jti, sid, gen, issued_at, expires_at, may_fail_open))
 
 
 def _is_lenient(name: str, settings: Settings) -> bool:

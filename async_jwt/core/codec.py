@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 from async_jwt.core import claims as claim_set
 from async_jwt.core.compact import Compact, attach, bytes_in, object_in, serialise, split
 from async_jwt.core.settings import Settings
-from async_jwt.core.tuples import made
+from async_jwt.core.tuples import fast_tuple
 from async_jwt.errors import AlgorithmError, IssuerError, MalformedTokenError, SignatureError
-from async_jwt.keyring import ActiveKeys
-from async_jwt.keys import Key
+from async_jwt.keys.key import Key
+from async_jwt.keys.ring import ActiveKeys
 from async_jwt.stores.contract import TokenRef
 
-__all__ = ["Codec", "Decoded", "Header", "Verified", "encode", "encoder_of", "own_of", "read_unverified"]
+__all__ = ["Codec", "Decoded", "Header", "Verified", "copy_of", "encode", "encoder_of", "read_unverified"]
 
 _HEADERS = 64
 # The longest text of a token that is remembered, in bytes: as much as a cookie can hold.
@@ -43,7 +43,7 @@ class Header(NamedTuple):
 class Verified(NamedTuple):
     """A token whose signature and shape are right, as it is remembered.
 
-    Shared by all who present it, so its header and claims are never handed out: `own_of`
+    Shared by all who present it, so its header and claims are never handed out: `copy_of`
     makes copies.
     """
 
@@ -132,13 +132,13 @@ class Codec:
             ExpiredTokenError: it is not valid any more.
         """
         self.check_times(verified, now, allow_expired=allow_expired)
-        return own_of(verified)
+        return copy_of(verified)
 
     def check_times(self, verified: Verified, now: float, *, allow_expired: bool = False) -> None:
         """Refuse a token that is not valid at a time. As `read`, which also hands out what it says."""
         # The same comparisons as PyJWT's, to the last bit.
         if verified.start > now + self._start_leeway or verified.end <= now - self._expiry_leeway:
-            claim_set.refuse_times(*own_of(verified), self._settings, now, allow_expired)
+            claim_set.refuse_times(*copy_of(verified), self._settings, now, allow_expired)
 
     def inspect(self, token: str) -> tuple[Compact, Header]:
         """Take a token apart and read its header, as far as that goes without a key.
@@ -193,7 +193,7 @@ class Codec:
         if key.issuer is not None or key in foreign:
             ref = ref._replace(gen=None)  # another issuer's `gen` is no stamp of our store's
         self.trust(encoded_header, header)
-        return made(Verified, (key, parameters, claims, nested or header_nested, start, end, ref))
+        return fast_tuple(Verified, (key, parameters, claims, nested or header_nested, start, end, ref))
 
 
 def _is_accepted_typ(typ: str, accepted: frozenset[str]) -> bool:
@@ -230,7 +230,7 @@ class _Memory(dict[str, "Verified | None"]):
         self[token] = verified
 
 
-def own_of(verified: Verified) -> Decoded:
+def copy_of(verified: Verified) -> Decoded:
     """Copies of a token's header and claims, for the caller to keep."""
     if verified.nested:
         return _copy(verified.header), _copy(verified.claims)

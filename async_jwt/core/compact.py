@@ -11,8 +11,8 @@ import json
 from binascii import Error, a2b_base64, b2a_base64
 from typing import Any, NamedTuple, NoReturn
 
-from async_jwt.core.run import refuse_coroutine
-from async_jwt.core.tuples import made
+from async_jwt.core.concurrency import refuse_coroutine
+from async_jwt.core.tuples import fast_tuple
 from async_jwt.errors import MalformedTokenError
 
 __all__ = ["MAX_DEPTH", "Compact", "attach", "bytes_in", "object_in", "serialise", "split"]
@@ -67,7 +67,7 @@ def split(token: object, max_bytes: int) -> Compact:
     header, dot, payload = signing_input.partition(b".")
     if not dot:
         raise MalformedTokenError("Not enough segments")
-    return made(Compact, (signing_input, header, payload, signature))
+    return fast_tuple(Compact, (signing_input, header, payload, signature))
 
 
 def bytes_in(segment: bytes, name: str) -> bytes:

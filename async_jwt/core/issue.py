@@ -10,25 +10,25 @@ from typing import Any, Literal
 from async_jwt.core import claims as claim_set
 from async_jwt.core.codec import encode
 from async_jwt.core.compact import object_in
+from async_jwt.core.concurrency import refuse_coroutine
+from async_jwt.core.engine import Engine
+from async_jwt.core.parsers import Lifetime, lifetime
 from async_jwt.core.policy import ACCESS, REFRESH
-from async_jwt.core.realm import Realm
-from async_jwt.core.run import refuse_coroutine
-from async_jwt.core.sessions import horizon, time_limit
-from async_jwt.core.values import Lifetime, lifetime
+from async_jwt.core.sessions import latest_expiry, time_limit
 from async_jwt.errors import JWTDecodeError, SubjectError
-from async_jwt.keys import Key
+from async_jwt.keys.key import Key
 from async_jwt.stores.contract import Session, SessionStore, TokenRef, adopted_sid
 
 __all__ = [
-    "Draft",
     "Expires",
     "Issued",
-    "Order",
     "TokenPair",
-    "draft_of",
+    "TokenSpec",
+    "UnsignedToken",
     "end_by",
     "holder_of",
     "issue",
+    "prepare_token",
     "sign",
     "subject_of",
 ]
@@ -61,7 +61,7 @@ class Issued:
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
-class Order:
+class TokenSpec:
     """What a new token shall be.
 
     Attributes:
@@ -87,7 +87,7 @@ class Order:
 
 
 @dataclass(slots=True, repr=False)
-class Draft:
+class UnsignedToken:
     """A token before it is signed."""
 
     type: str
@@ -96,7 +96,7 @@ class Draft:
     key: Key
 
 
-async def issue(realm: Realm, order: Order) -> Issued:
+async def issue(engine: Engine, spec: TokenSpec) -> Issued:
     """Make one token.
 
     Raises:
@@ -106,10 +106,10 @@ async def issue(realm: Realm, order: Order) -> Issued:
         HookError: a hook answered something that it may not.
         ConfigurationError: there is no key to sign with.
     """
-    draft = await draft_of(realm, order)
-    if order.requester is not None:
-        await _join(realm, draft, order.requester)
-    return sign(realm, draft, await realm.store.stamp(holder_of(realm, draft.claims)))
+    unsigned = await prepare_token(engine, spec)
+    if spec.requester is not None:
+        await _join(engine, unsigned, spec.requester)
+    return sign(engine, unsigned, await engine.store.stamp(holder_of(engine, unsigned.claims)))
 
 
 def end_by(claims: dict[str, Any], limit: float | None) -> None:
@@ -119,57 +119,57 @@ def end_by(claims: dict[str, Any], limit: float | None) -> None:
         claims["exp"] = int(limit) if end is None else min(end, int(limit))
 
 
-async def _join(realm: Realm, draft: Draft, requester: TokenRef) -> None:
+async def _join(engine: Engine, unsigned: UnsignedToken, requester: TokenRef) -> None:
     """Make a requester's own token one of their session, which it does not outlive."""
-    claims, settings = draft.claims, realm.settings
-    if requester.sid is None or requester.identity != holder_of(realm, draft.claims):
+    claims, settings = unsigned.claims, engine.settings
+    if requester.sid is None or requester.identity != holder_of(engine, unsigned.claims):
         return
     sid = claims.setdefault("sid", requester.sid)
-    if realm.sessions is None:
+    if engine.sessions is None:
         return
-    await _remember(realm, realm.sessions, requester)
+    await _remember(engine, engine.sessions, requester)
     end, its_end = claims.get("exp"), requester.expires_at
     is_shorter = its_end is None or (isinstance(end, int | float) and end + settings.expiry_leeway <= its_end)
     if is_shorter and settings.session_max_age is None:
         return  # it ends no later than the token that asks for it
-    session = await realm.sessions.find_session(sid)
+    session = await engine.sessions.get_session(sid)
     if session is not None:
         if session.ends_at is not None:
             end_by(claims, session.ends_at - settings.expiry_leeway)
         end_by(claims, time_limit(session, settings))
 
 
-async def _remember(realm: Realm, store: SessionStore, requester: TokenRef) -> None:
+async def _remember(engine: Engine, store: SessionStore, requester: TokenRef) -> None:
     """Record the session of a refresh token that lives longer than usual.
 
     An access token made from it does not say how long that is: a sign-out with it finds it in the record.
     """
-    now, ends = realm.clock(), requester.expires_at
-    usual = horizon(realm.settings, now)
+    now, ends = engine.clock(), requester.expires_at
+    usual = latest_expiry(engine.settings, now)
     if usual is None or (ends is not None and ends <= usual):
         return
     jti, sid = requester.jti, requester.sid
     if jti is None or sid is None or sid != adopted_sid(requester.identity, jti):
         return
-    seen = await store.look_session(requester)
-    if seen.session is None and seen.counts is True:
+    seen = await store.load_session(requester)
+    if seen.session is None and seen.valid is True:
         since = min(max(0.0, requester.issued_at), now)
         session = Session(sid, requester.identity, None, since, now, ends, ends, seen.stamp, jti)
-        await store.put_session(session, seen)  # if it is declined, another request has just recorded it
+        await store.replace_session(session, seen)  # if it is declined, another request has just recorded it
 
 
-async def subject_of(realm: Realm, identity: Any) -> Any:
+async def subject_of(engine: Engine, identity: Any) -> Any:
     """An identity as tokens hold it: through `user_identity_loader`, then as JSON has it."""
-    if "user_identity" in realm.hooks:
-        identity = await realm.ask("user_identity", identity)
-    return _as_json(realm, identity)
+    if "user_identity" in engine.hooks:
+        identity = await engine.call_hook("user_identity", identity)
+    return _as_json(engine, identity)
 
 
-def _as_json(realm: Realm, identity: Any) -> Any:
+def _as_json(engine: Engine, identity: Any) -> Any:
     if identity is None or isinstance(identity, str):
         return identity
     try:
-        return json.loads(json.dumps(identity, default=realm.json_default))
+        return json.loads(json.dumps(identity, default=engine.json_default))
     except TypeError:
         refuse_coroutine(identity, "await what loads the user")
         raise TypeError(
@@ -178,63 +178,63 @@ def _as_json(realm: Realm, identity: Any) -> Any:
         ) from None
 
 
-async def draft_of(realm: Realm, order: Order) -> Draft:
+async def prepare_token(engine: Engine, spec: TokenSpec) -> UnsignedToken:
     """A token with its claims, headers and key. Raises what `issue` does, of hooks and keys."""
-    settings = realm.settings
-    subject = await subject_of(realm, order.identity) if order.subject is _NONE else order.subject
+    settings = engine.settings
+    subject = await subject_of(engine, spec.identity) if spec.subject is _NONE else spec.subject
     claims = claim_set.build(
         settings,
         identity=subject,
-        type=order.type,
-        fresh=order.fresh,
-        expires=_lifetime(realm, order),
-        now=realm.clock(),
+        type=spec.type,
+        fresh=spec.fresh,
+        expires=_lifetime(engine, spec),
+        now=engine.clock(),
         csrf=settings.cookie_csrf_protect,
     )
-    claim_set.merge(claims, await realm.ask("additional_claims", order.identity) or {})
-    claim_set.merge(claims, order.claims or {})
-    if order.subject is not _NONE:
+    claim_set.merge(claims, await engine.call_hook("additional_claims", spec.identity) or {})
+    claim_set.merge(claims, spec.claims or {})
+    if spec.subject is not _NONE:
         claims[settings.identity_claim] = subject
-    headers = dict(await realm.ask("additional_headers", order.identity) or {})
-    headers.update(order.headers or {})
-    return Draft(order.type, claims, headers, await realm.signing_key(order.identity))
+    headers = dict(await engine.call_hook("additional_headers", spec.identity) or {})
+    headers.update(spec.headers or {})
+    return UnsignedToken(spec.type, claims, headers, await engine.signing_key(spec.identity))
 
 
-def _lifetime(realm: Realm, order: Order) -> Lifetime | None:
-    settings = realm.settings
-    if order.expires is None:
-        return settings.refresh_expires if order.type == REFRESH else settings.access_expires
-    if settings.is_compat and not order.expires:
+def _lifetime(engine: Engine, spec: TokenSpec) -> Lifetime | None:
+    settings = engine.settings
+    if spec.expires is None:
+        return settings.refresh_expires if spec.type == REFRESH else settings.access_expires
+    if settings.is_compat and not spec.expires:
         return None
     try:
-        return lifetime(order.expires)
+        return lifetime(spec.expires)
     except ValueError as problem:
         raise ValueError(f"expires_delta {problem}") from None
 
 
-def holder_of(realm: Realm, claims: Mapping[str, Any]) -> str:
+def holder_of(engine: Engine, claims: Mapping[str, Any]) -> str:
     """Whose a token with these claims is, as stores know them."""
-    return claim_set.identity_text(_as_json(realm, claims.get(realm.settings.identity_claim)))
+    return claim_set.identity_text(_as_json(engine, claims.get(engine.settings.identity_claim)))
 
 
-def sign(realm: Realm, draft: Draft, stamp: str) -> Issued:
+def sign(engine: Engine, unsigned: UnsignedToken, stamp: str) -> Issued:
     """Sign a token that was made under a stamp. Raises what `issue` does."""
-    draft.claims.setdefault("gen", stamp)
-    if draft.type not in (ACCESS, REFRESH):
+    unsigned.claims.setdefault("gen", stamp)
+    if unsigned.type not in (ACCESS, REFRESH):
         # For all who share the key, whatever the application's claims say.
-        draft.claims[claim_set.PURPOSE] = True
-    token = encode(draft.headers, draft.claims, draft.key, realm.encoder)
-    if not realm.settings.is_compat:
+        unsigned.claims[claim_set.PURPOSE] = True
+    token = encode(unsigned.headers, unsigned.claims, unsigned.key, engine.encoder)
+    if not engine.settings.is_compat:
         try:
-            parts, header = realm.codec.inspect(token)
+            parts, header = engine.codec.inspect(token)
             claims, _ = object_in(parts.payload, "payload")
-            claim_set.check_shape(claims, realm.settings, new=True)
-            realm.codec.trust(parts.header, header)
+            claim_set.check_shape(claims, engine.settings, new=True)
+            engine.codec.trust(parts.header, header)
         except JWTDecodeError as problem:
             raise ValueError(
                 f"This token would not be accepted: {str(problem).rstrip('.')}.{_fix(problem)}"
             ) from None
-    return Issued(token, draft.claims)
+    return Issued(token, unsigned.claims)
 
 
 def _fix(problem: JWTDecodeError) -> str:

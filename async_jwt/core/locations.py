@@ -214,7 +214,7 @@ async def _in_json(view: RequestView, policy: Policy, settings: Settings) -> Fou
         return None
     text = await view.body(settings.max_json_bytes)
     if text is None:
-        _tell_too_long(settings.max_json_bytes)
+        _warn_too_long(settings.max_json_bytes)
         return None
     try:
         body: Any = json.loads(text)
@@ -229,7 +229,7 @@ async def _in_json(view: RequestView, policy: Policy, settings: Settings) -> Fou
 
 
 @cache
-def _tell_too_long(limit: int) -> None:
+def _warn_too_long(limit: int) -> None:
     """Say so once: anybody can send such bodies."""
     log.warning(
         "A JSON body longer than JWT_MAX_JSON_BYTES = %d was not searched for a token: send the token in a "

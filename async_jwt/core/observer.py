@@ -8,12 +8,12 @@ from typing import Any, Literal, Protocol
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.errors import JWTExtendedException
 
-__all__ = ["Act", "Kind", "Observer", "kind_of", "outcome_of"]
+__all__ = ["Kind", "Measurement", "Observer", "kind_of", "outcome_of"]
 
 Kind = Literal["check", "hook", "store"]
 
 
-class Act:
+class Measurement:
     """One thing that is measured, from its beginning to its end.
 
     Attributes:
@@ -31,7 +31,7 @@ class Act:
 class Observer(Protocol):
     """Somebody who measures. It must not raise, and wait for nothing."""
 
-    def act(self, kind: Kind, name: str) -> AbstractContextManager[Act]:
+    def measure(self, kind: Kind, name: str) -> AbstractContextManager[Measurement]:
         """Something begins; it ends with the context, by an error or not.
 
         Args:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from async_jwt.core.values import LOCATIONS
+from async_jwt.core.parsers import LOCATIONS
 from async_jwt.errors import ConfigurationError
 
 __all__ = ["ACCESS", "REFRESH", "Location", "Policy"]

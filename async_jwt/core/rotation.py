@@ -15,11 +15,20 @@ from typing import Any
 from async_jwt.core import claims as claim_set
 from async_jwt.core.authenticate import Authentication, refuse_replay
 from async_jwt.core.cookies import cookies_to_set
-from async_jwt.core.issue import Draft, Expires, Issued, Order, draft_of, end_by, holder_of, sign
+from async_jwt.core.engine import Engine
+from async_jwt.core.issue import (
+    Expires,
+    Issued,
+    TokenSpec,
+    UnsignedToken,
+    end_by,
+    holder_of,
+    prepare_token,
+    sign,
+)
 from async_jwt.core.policy import ACCESS, REFRESH
-from async_jwt.core.realm import Realm
 from async_jwt.core.sessions import (
-    Move,
+    RefreshOutcome,
     device_label,
     extras_of,
     read_extras,
@@ -37,16 +46,16 @@ from async_jwt.errors import (
     StoreUnavailableError,
     TokenReusedError,
 )
-from async_jwt.stores.contract import Session, SessionStore, SessionView, TokenRef, latest, new_sid
+from async_jwt.stores.contract import Session, SessionSnapshot, SessionStore, TokenRef, latest, new_sid
 
-__all__ = ["NewPair", "Wish", "open_session", "rotate", "session_store"]
+__all__ = ["NewPair", "PairSpec", "open_session", "rotate", "session_store"]
 
 _TRIES = 32
 """How often a step begins again because somebody else was first."""
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
-class Wish:
+class PairSpec:
     """What the two tokens of a session shall be.
 
     Attributes:
@@ -89,26 +98,28 @@ class NewPair:
     late_streak: int = 0
 
 
-def session_store(realm: Realm) -> SessionStore:
+def session_store(engine: Engine) -> SessionStore:
     """The store, which must keep sessions.
 
     Raises:
         ConfigurationError: it does not.
     """
-    if realm.sessions is None:
+    if engine.sessions is None:
         raise ConfigurationError(
-            f"{type(realm.store).__name__} keeps no sessions: refresh tokens are rotated, and devices "
+            f"{type(engine.store).__name__} keeps no sessions: refresh tokens are rotated, and devices "
             "listed, with a store that has the methods of async_jwt.stores.SessionStore"
         )
-    return realm.sessions
+    return engine.sessions
 
 
-async def open_session(realm: Realm, wish: Wish, approve: Callable[[Issued], Awaitable[None]]) -> NewPair:
+async def open_session(
+    engine: Engine, spec: PairSpec, approve: Callable[[Issued], Awaitable[None]]
+) -> NewPair:
     """Make the two tokens of a new session.
 
     Args:
-        realm: the application's authentication.
-        wish: what the tokens shall be.
+        engine: the application's authentication.
+        spec: what the tokens shall be.
         approve: asked about the access token before anything is stored; it may raise.
 
     Raises:
@@ -118,33 +129,33 @@ async def open_session(realm: Realm, wish: Wish, approve: Callable[[Issued], Awa
         HookError: a hook answered something that it may not.
         ConfigurationError: there is no key to sign with.
     """
-    maker = _Maker(realm, wish)
+    builder = PairBuilder(engine, spec)
     sid = ""
     for _ in range(_TRIES):
-        drafts = await maker.drafts(None)
-        identity = holder_of(realm, drafts.access.claims)
+        unsigned = await builder.prepare(None)
+        identity = holder_of(engine, unsigned.access.claims)
         sid = sid or new_sid(identity)
-        if realm.sessions is None:
-            stamp = await realm.store.stamp(identity)
-            access = maker.signed(drafts.access, sid, stamp, None)
+        if engine.sessions is None:
+            stamp = await engine.store.stamp(identity)
+            access = builder.signed(unsigned.access, sid, stamp, None)
             await approve(access)
-            return NewPair(sid, access, maker.signed(drafts.refresh, sid, stamp, None))
-        seen = await realm.sessions.look_session(TokenRef(identity, None, sid, None, 0.0, None))
-        if (done := maker.done(seen)) is not None:
+            return NewPair(sid, access, builder.signed(unsigned.refresh, sid, stamp, None))
+        seen = await engine.sessions.load_session(TokenRef(identity, None, sid, None, 0.0, None))
+        if (done := builder.done(seen)) is not None:
             return done
-        now = realm.clock()
-        session = Session(sid, identity, device_label(wish.device), now, now, None, None, seen.stamp, "")
-        pair = await maker.put(realm.sessions, drafts, session, seen, approve)
+        now = engine.clock()
+        session = Session(sid, identity, device_label(spec.device), now, now, None, None, seen.stamp, "")
+        pair = await builder.put(engine.sessions, unsigned, session, seen, approve)
         if pair is not None:
             return pair
     raise _overrun()
 
 
 async def rotate(
-    realm: Realm,
+    engine: Engine,
     held: Authentication,
     ref: TokenRef,
-    wish: Wish,
+    spec: PairSpec,
     *,
     began_at: float,
     came_along: bool = False,
@@ -152,10 +163,10 @@ async def rotate(
     """Put a successor in the place of a refresh token, or give the one that it has once more.
 
     Args:
-        realm: the application's authentication.
+        engine: the application's authentication.
         held: the refresh token that was presented.
         ref: the same, as stores know it.
-        wish: what its successors shall be.
+        spec: what its successors shall be.
         began_at: when the request began to be served, in seconds since the epoch. What comes late is
             counted from there: a request may take long.
         came_along: whether the token merely came along with a request that another one stands for: if
@@ -168,31 +179,31 @@ async def rotate(
         ExpiredTokenError: its session is older than `JWT_SESSION_MAX_AGE`.
         Exception: what `open_session` raises.
     """
-    store, settings = session_store(realm), realm.settings
-    maker = _Maker(realm, wish, held)
+    store, settings = session_store(engine), engine.settings
+    builder = PairBuilder(engine, spec, held)
     pair: NewPair | None
     for _ in range(_TRIES):
-        seen = await store.look_session(ref)
-        if (done := maker.done(seen)) is not None:
+        seen = await store.load_session(ref)
+        if (done := builder.done(seen)) is not None:
             return done
         since = began_at if came_along else None
-        move = await refuse_replay(realm, seen, ref, held.header, held.claims, came_along_at=since)
-        if move is Move.UNKNOWN:
+        outcome = await refuse_replay(engine, seen, ref, held.header, held.claims, came_along_at=since)
+        if outcome is RefreshOutcome.UNKNOWN:
             raise SessionUnknownError(held.header, held.claims)
-        now = realm.clock()
+        now = engine.clock()
         before = seen.session or _adopted(held, ref, now)
         limit = time_limit(before, settings)
         if limit is not None and int(limit) <= now:
             raise ExpiredTokenError(None, held.header, held.claims)
-        if move is Move.AGAIN:
-            pair = await maker.again(store, before, seen)
+        if outcome is RefreshOutcome.REISSUE:
+            pair = await builder.reissue(store, before, seen)
             if not was_overtaken(seen, now - began_at, settings):
                 pair = await _counted(store, before, seen, held, settings.refresh_late_limit, pair)
             if pair is not None:
                 return pair
             continue
-        drafts = await maker.drafts(before)
-        device = before.device if wish.device is None else device_label(wish.device)
+        unsigned = await builder.prepare(before)
+        device = before.device if spec.device is None else device_label(spec.device)
         after = replace(
             before,
             device=device,
@@ -202,13 +213,13 @@ async def rotate(
             late_streak=streak_before(before),
             repeated_late=False,
         )
-        pair = await maker.put(store, drafts, after, seen)
+        pair = await builder.put(store, unsigned, after, seen)
         if pair is not None:
             return pair
     raise _overrun()
 
 
-class _Maker:
+class PairBuilder:
     """Makes the tokens of one session, in as many attempts as it takes.
 
     Attributes:
@@ -216,55 +227,59 @@ class _Maker:
             twice, for the reply was lost, is declined the second time.
     """
 
-    def __init__(self, realm: Realm, wish: Wish, held: Authentication | None = None) -> None:
+    def __init__(self, engine: Engine, spec: PairSpec, held: Authentication | None = None) -> None:
         for name in ("sid", "gen", "type"):
-            if name in (wish.claims or {}):
+            if name in (spec.claims or {}):
                 raise ValueError(f"additional_claims cannot hold {name}: each token of a session has its own")
-        self._realm = realm
-        self._wish = wish
+        self._engine = engine
+        self._wish = spec
         self._same: dict[str, Any] = {} if held is None else {"subject": held.identity}
         self._is_for_cookies = held is not None and held.location == "cookies"
-        self.made: dict[str, NewPair] = {}
+        self.declined: dict[str, NewPair] = {}
 
-    def done(self, seen: SessionView) -> NewPair | None:
+    def done(self, seen: SessionSnapshot) -> NewPair | None:
         """The pair that was put though nobody said so, if one was. It may have been followed since."""
         session = seen.session
-        if session is None or seen.counts is not True:
+        if session is None or seen.valid is not True:
             return None
-        return self.made.get(session.refresh_jti) or self.made.get(session.previous_jti or "")
+        return self.declined.get(session.refresh_jti) or self.declined.get(session.previous_jti or "")
 
-    async def drafts(self, before: Session | None) -> _Drafts:
+    async def prepare(self, before: Session | None) -> _UnsignedPair:
         """Drafts of both tokens, which carry on what the session's tokens had."""
-        realm, wish = self._realm, self._wish
+        engine, spec = self._engine, self._wish
         claims, headers = ({}, {}) if before is None else read_extras(before.extras)
-        claims.update(wish.claims or {})
-        headers.update(wish.headers or {})
-        both: dict[str, Any] = {"identity": wish.identity, "claims": claims, "headers": headers, **self._same}
-        return _Drafts(
-            await draft_of(realm, Order(type=ACCESS, fresh=wish.fresh, expires=wish.access_expires, **both)),
-            await draft_of(realm, Order(type=REFRESH, expires=wish.refresh_expires, **both)),
-            extras_of(claims, headers, realm.settings, realm.json_default),
+        claims.update(spec.claims or {})
+        headers.update(spec.headers or {})
+        both: dict[str, Any] = {"identity": spec.identity, "claims": claims, "headers": headers, **self._same}
+        return _UnsignedPair(
+            await prepare_token(
+                engine, TokenSpec(type=ACCESS, fresh=spec.fresh, expires=spec.access_expires, **both)
+            ),
+            await prepare_token(engine, TokenSpec(type=REFRESH, expires=spec.refresh_expires, **both)),
+            extras_of(claims, headers, engine.settings, engine.json_default),
         )
 
-    def signed(self, draft: Draft, sid: str, stamp: str, limit: float | None) -> Issued:
+    def signed(self, unsigned: UnsignedToken, sid: str, stamp: str, limit: float | None) -> Issued:
         """A token of the session, which expires at `limit` at the latest."""
-        draft.claims.update(sid=sid, gen=stamp, type=draft.type)  # whatever the application's claims say
-        end_by(draft.claims, limit)
-        return sign(self._realm, draft, stamp)
+        unsigned.claims.update(
+            sid=sid, gen=stamp, type=unsigned.type
+        )  # whatever the application's claims say
+        end_by(unsigned.claims, limit)
+        return sign(self._engine, unsigned, stamp)
 
     async def put(
         self,
         store: SessionStore,
-        drafts: _Drafts,
+        unsigned: _UnsignedPair,
         session: Session,
-        seen: SessionView,
+        seen: SessionSnapshot,
         approve: Callable[[Issued], Awaitable[None]] | None = None,
     ) -> NewPair | None:
         """Sign both tokens and put their session in place; None if the store declined."""
-        settings = self._realm.settings
+        settings = self._engine.settings
         limit = time_limit(session, settings)
-        access = self.signed(drafts.access, session.sid, seen.stamp, limit)
-        refresh = self.signed(drafts.refresh, session.sid, seen.stamp, limit)
+        access = self.signed(unsigned.access, session.sid, seen.stamp, limit)
+        refresh = self.signed(unsigned.refresh, session.sid, seen.stamp, limit)
         jti = refresh.claims["jti"]
         if not isinstance(jti, str) or jti == session.previous_jti:
             raise ValueError("Each refresh token of a session needs a jti of its own, which is a string")
@@ -280,39 +295,41 @@ class _Maker:
             ends.append(session.ends_at)
         grace, kept = settings.refresh_grace, None
         if grace != 0:
-            kept = json.dumps([refresh.claims, drafts.refresh.headers], default=self._realm.json_default)
+            kept = json.dumps([refresh.claims, unsigned.refresh.headers], default=self._engine.json_default)
         pair = NewPair(session.sid, access, refresh)
-        ended = await store.put_session(
-            replace(session, refresh_jti=jti, expires_at=ends[1], ends_at=latest(ends), extras=drafts.extras),
+        ended = await store.replace_session(
+            replace(
+                session, refresh_jti=jti, expires_at=ends[1], ends_at=latest(ends), extras=unsigned.extras
+            ),
             seen,
             successor=None if session.previous_jti is None else kept,
             keep_for=None if grace == "until_used" else grace,
             limit=settings.max_sessions,
         )
         if ended is None:
-            self.made[jti] = pair
+            self.declined[jti] = pair
             return None
         return replace(pair, ended=ended)
 
-    async def again(self, store: SessionStore, session: Session, seen: SessionView) -> NewPair:
+    async def reissue(self, store: SessionStore, session: Session, seen: SessionSnapshot) -> NewPair:
         """The refresh token that was made already, and a new access token."""
-        realm, settings = self._realm, self._realm.settings
+        engine, settings = self._engine, self._engine.settings
         claims, headers = json.loads(seen.successor or "")
         if not await store.check(claim_set.check_shape(dict(claims), settings, new=True)[-1]):
             raise RevokedTokenError({}, claims)
-        draft = (await self.drafts(session)).access
+        unsigned = (await self.prepare(session)).access
         if session.ends_at is not None:
-            end_by(draft.claims, session.ends_at - settings.expiry_leeway)
-        access = self.signed(draft, session.sid, seen.stamp, time_limit(session, settings))
-        key = await realm.signing_key(self._wish.identity)
-        refresh = sign(realm, Draft(REFRESH, claims, headers, key), seen.stamp)
+            end_by(unsigned.claims, session.ends_at - settings.expiry_leeway)
+        access = self.signed(unsigned, session.sid, seen.stamp, time_limit(session, settings))
+        key = await engine.signing_key(self._wish.identity)
+        refresh = sign(engine, UnsignedToken(REFRESH, claims, headers, key), seen.stamp)
         return NewPair(session.sid, access, refresh, is_new=False)
 
 
 async def _counted(
     store: SessionStore,
     before: Session,
-    seen: SessionView,
+    seen: SessionSnapshot,
     held: Authentication,
     limit: int | None,
     pair: NewPair,
@@ -323,7 +340,7 @@ async def _counted(
         TokenReusedError: so many in a row are a replay; the session is revoked.
     """
     after = before if before.repeated_late else repeated(before)
-    if after is not before and await store.put_session(after, seen) is None:
+    if after is not before and await store.replace_session(after, seen) is None:
         return None
     if limit is not None and after.late_streak >= limit:
         await store.revoke_session(before.sid, before.ends_at)
@@ -332,9 +349,9 @@ async def _counted(
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class _Drafts:
-    access: Draft
-    refresh: Draft
+class _UnsignedPair:
+    access: UnsignedToken
+    refresh: UnsignedToken
     extras: str
 
 

@@ -21,21 +21,21 @@ from typing import Any
 from async_jwt.core.claims import end_of
 from async_jwt.core.settings import Settings
 from async_jwt.errors import RevokedTokenError, TokenReusedError
-from async_jwt.stores.contract import Session, SessionView, TokenRef, adopted_sid, latest
+from async_jwt.stores.contract import Session, SessionSnapshot, TokenRef, adopted_sid, latest
 
 __all__ = [
     "DEVICE_LENGTH",
-    "Move",
+    "RefreshOutcome",
     "SessionInfo",
     "SessionPage",
+    "decide",
     "device_label",
     "extras_of",
-    "horizon",
-    "move_of",
-    "next_move",
+    "latest_expiry",
+    "outcome_of",
     "read_extras",
     "repeated",
-    "shown",
+    "session_info",
     "streak_before",
     "time_limit",
     "was_overtaken",
@@ -85,12 +85,12 @@ class SessionPage:
     cursor: str | None
 
 
-class Move(Enum):
+class RefreshOutcome(Enum):
     """What becomes of a refresh token that counts."""
 
     ADVANCE = "advance"
     """It is the current one, or the first of a session to be: a successor takes its place."""
-    AGAIN = "again"
+    REISSUE = "reissue"
     """It was replaced, and its grace lasts: it leads to the successor that it has."""
     UNKNOWN = "unknown"
     """The store does not know its session."""
@@ -100,7 +100,7 @@ class Move(Enum):
     """It was replaced before that: a replay."""
 
 
-def next_move(seen: SessionView, jti: str | None, *, is_adopted: bool) -> Move:
+def outcome_of(seen: SessionSnapshot, jti: str | None, *, is_adopted: bool) -> RefreshOutcome:
     """What becomes of a refresh token, given how its session stands.
 
     Args:
@@ -110,17 +110,19 @@ def next_move(seen: SessionView, jti: str | None, *, is_adopted: bool) -> Move:
     """
     session = seen.session
     if jti is None:
-        return Move.UNKNOWN
+        return RefreshOutcome.UNKNOWN
     if session is None:
-        return Move.ADVANCE if is_adopted else Move.UNKNOWN
+        return RefreshOutcome.ADVANCE if is_adopted else RefreshOutcome.UNKNOWN
     if session.refresh_jti == jti:
-        return Move.ADVANCE
+        return RefreshOutcome.ADVANCE
     if session.previous_jti != jti:
-        return Move.OLDER
-    return Move.PREDECESSOR if seen.successor is None else Move.AGAIN
+        return RefreshOutcome.OLDER
+    return RefreshOutcome.PREDECESSOR if seen.successor is None else RefreshOutcome.REISSUE
 
 
-def move_of(seen: SessionView, ref: TokenRef, header: Mapping[str, Any], claims: Mapping[str, Any]) -> Move:
+def decide(
+    seen: SessionSnapshot, ref: TokenRef, header: Mapping[str, Any], claims: Mapping[str, Any]
+) -> RefreshOutcome:
     """The next move of a refresh token, unless it is to be refused.
 
     Args:
@@ -134,18 +136,18 @@ def move_of(seen: SessionView, ref: TokenRef, header: Mapping[str, Any], claims:
         TokenReusedError: it was replaced. Its session is yet to be revoked, unless its kind is
             "revoked_session".
     """
-    if seen.counts is not True:  # a store of the application might return anything
+    if seen.valid is not True:  # a store of the application might return anything
         if seen.was_replaced:
             raise TokenReusedError(header, claims, "revoked_session", ref.sid)
         raise RevokedTokenError(header, claims)
     is_adopted = ref.jti is not None and ref.sid == adopted_sid(ref.identity, ref.jti)
-    move = next_move(seen, ref.jti, is_adopted=is_adopted)
-    if move in (Move.PREDECESSOR, Move.OLDER):
-        raise TokenReusedError(header, claims, move.value, ref.sid)
-    return move
+    outcome = outcome_of(seen, ref.jti, is_adopted=is_adopted)
+    if outcome in (RefreshOutcome.PREDECESSOR, RefreshOutcome.OLDER):
+        raise TokenReusedError(header, claims, outcome.value, ref.sid)
+    return outcome
 
 
-def was_overtaken(seen: SessionView, waited: float, settings: Settings) -> bool:
+def was_overtaken(seen: SessionSnapshot, waited: float, settings: Settings) -> bool:
     """Whether a refresh token that was replaced came before its successor was made, or just after.
 
     Args:
@@ -172,7 +174,7 @@ def time_limit(session: Session, settings: Settings) -> float | None:
     return None if age is None else session.created_at + age
 
 
-def horizon(settings: Settings, now: float) -> float | None:
+def latest_expiry(settings: Settings, now: float) -> float | None:
     """When tokens of the usual lifetimes expire that are made now, leeway included; None for never."""
     lifetimes = settings.access_expires, settings.refresh_expires
     return latest(
@@ -218,7 +220,7 @@ def device_label(device: str | None) -> str | None:
     return str(device)[:DEVICE_LENGTH].encode("utf-8", "replace").decode("utf-8")
 
 
-def shown(session: Session, current: str | None) -> SessionInfo:
+def session_info(session: Session, current: str | None) -> SessionInfo:
     """A session as an application sees it.
 
     What tells when it was last refreshed is shown in whole minutes: whoever holds a copy of a refresh token

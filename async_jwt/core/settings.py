@@ -16,11 +16,11 @@ from dataclasses import dataclass, field, fields
 from operator import is_
 from typing import Any, Final, Literal
 
-from async_jwt.core import values
+from async_jwt.core import parsers
+from async_jwt.core.parsers import Lifetime
 from async_jwt.core.spelling import Unknown, unknown_settings
-from async_jwt.core.values import Lifetime
 from async_jwt.errors import ConfigurationError
-from async_jwt.keys import ALGORITHMS
+from async_jwt.keys.key import ALGORITHMS
 
 __all__ = ["COMPAT_NAME", "LiveSettings", "Settings"]
 
@@ -52,7 +52,7 @@ class Settings:
     compat: str | None = _setting(
         "JWT_COMPAT",
         None,
-        values.optional(values.one_of(COMPAT_NAME)),
+        parsers.optional(parsers.one_of(COMPAT_NAME)),
         'None, or "flask-jwt-extended": start from Flask-JWT-Extended\'s defaults and answers.',
         new=True,
     )
@@ -60,7 +60,7 @@ class Settings:
     ignored_settings: frozenset[str] = _setting(
         "JWT_IGNORED_SETTINGS",
         (),
-        values.names,
+        parsers.names,
         "Settings that look like ours and are the application's own: nothing is said of them.",
         new=True,
     )
@@ -69,37 +69,37 @@ class Settings:
     access_expires: Lifetime | None = _setting(
         "JWT_ACCESS_TOKEN_EXPIRES",
         dt.timedelta(minutes=15),
-        values.lifetime,
+        parsers.lifetime,
         "Lifetime of access tokens: timedelta or seconds; False is never.",
     )
     refresh_expires: Lifetime | None = _setting(
         "JWT_REFRESH_TOKEN_EXPIRES",
         dt.timedelta(days=30),
-        values.lifetime,
+        parsers.lifetime,
         "Lifetime of refresh tokens: timedelta or seconds; False is never.",
     )
     algorithm: str = _setting(
         "JWT_ALGORITHM",
         "HS256",
-        values.one_of(*ALGORITHMS),
+        parsers.one_of(*ALGORITHMS),
         "The algorithm that signs new tokens (RFC 7518 §3.1).",
     )
     decode_algorithms: tuple[str, ...] | None = _setting(
         "JWT_DECODE_ALGORITHMS",
         None,
-        values.never_empty(values.each(values.one_of(*ALGORITHMS))),
+        parsers.never_empty(parsers.each(parsers.one_of(*ALGORITHMS))),
         "The algorithms accepted in tokens, besides JWT_ALGORITHM, which always is.",
     )
     secret_key: str | bytes | None = _setting(
         "JWT_SECRET_KEY",
         None,
-        values.never_empty(values.secret),
+        parsers.never_empty(parsers.secret),
         "The HMAC secret, text or bytes. Without it SECRET_KEY signs.",
     )
     secret_fallbacks: tuple[str | bytes, ...] | None = _setting(
         "JWT_SECRET_KEY_FALLBACKS",
         None,
-        values.optional(values.secrets),
+        parsers.optional(parsers.secrets),
         "Former values of JWT_SECRET_KEY, in a list: they verify, and never sign.",
         new=True,
     )
@@ -118,14 +118,14 @@ class Settings:
     key_folder: str | None = _setting(
         "JWT_KEY_FOLDER",
         None,
-        values.never_empty(values.path),
+        parsers.never_empty(parsers.path),
         "A folder of keys, as `flask jwt keys` and `quart jwt keys` make them. It then holds all keys.",
         new=True,
     )
     min_secret_bytes: int | None = _setting(
         "JWT_MIN_SECRET_BYTES",
         None,
-        values.optional(values.count),
+        parsers.optional(parsers.count),
         "The least length of an HMAC secret in bytes. None is the hash's own length (RFC 7518 §3.2); "
         "0 accepts any, and RSA keys below 2048 bits.",
         compat=0,
@@ -134,49 +134,49 @@ class Settings:
     identity_claim: str = _setting(
         "JWT_IDENTITY_CLAIM",
         "sub",
-        values.text,
+        parsers.text,
         "The claim that holds the identity.",
     )
     verify_sub: bool = _setting(
         "JWT_VERIFY_SUB",
         True,
-        values.flag,
+        parsers.flag,
         "Whether `sub` must be a string (RFC 7519 §4.1.2).",
     )
     encode_nbf: bool = _setting(
         "JWT_ENCODE_NBF",
         True,
-        values.flag,
+        parsers.flag,
         "Whether new tokens carry `nbf`.",
     )
     encode_audience: str | tuple[str, ...] | None = _setting(
         "JWT_ENCODE_AUDIENCE",
         None,
-        values.never_empty(values.audience),
+        parsers.never_empty(parsers.audience),
         "`aud` of new tokens: a string or a list.",
     )
     encode_issuer: str | None = _setting(
         "JWT_ENCODE_ISSUER",
         None,
-        values.never_empty(values.text),
+        parsers.never_empty(parsers.text),
         "`iss` of new tokens.",
     )
     decode_audience: frozenset[str] | None = _setting(
         "JWT_DECODE_AUDIENCE",
         None,
-        values.optional(values.text_set),
+        parsers.optional(parsers.text_set),
         "The audiences accepted: a token must name one of them. None accepts any.",
     )
     decode_issuer: frozenset[str] | None = _setting(
         "JWT_DECODE_ISSUER",
         None,
-        values.optional(values.text_set),
+        parsers.optional(parsers.text_set),
         "The issuers accepted, compared whole: a string or a set. None accepts any.",
     )
     decode_leeway: float | None = _setting(
         "JWT_DECODE_LEEWAY",
         None,
-        values.optional(values.seconds),
+        parsers.optional(parsers.seconds),
         "Clock difference allowed, in seconds or as a timedelta, for `exp`, `nbf` and `iat`. "
         "None is 0 for `exp` and 10 seconds for `nbf` and `iat`.",
         compat=0,
@@ -184,7 +184,7 @@ class Settings:
     strict_times: bool = _setting(
         "JWT_STRICT_TIMES",
         True,
-        values.flag,
+        parsers.flag,
         "Whether `exp`, `nbf` and `iat` must be finite numbers; False takes what PyJWT takes.",
         compat=False,
         new=True,
@@ -192,7 +192,7 @@ class Settings:
     require_type: bool = _setting(
         "JWT_REQUIRE_TYPE",
         True,
-        values.flag,
+        parsers.flag,
         "Whether a token must name its type. False: one without is an access token.",
         compat=False,
         new=True,
@@ -200,7 +200,7 @@ class Settings:
     accept_typ: frozenset[str] | None = _setting(
         "JWT_ACCEPT_TYP",
         ("JWT", "at+jwt"),
-        values.optional(values.text_set),
+        parsers.optional(parsers.text_set),
         "The `typ` headers accepted, whatever their case; a token without one always is. None accepts any.",
         compat=None,
         new=True,
@@ -208,14 +208,14 @@ class Settings:
     max_token_bytes: int = _setting(
         "JWT_MAX_TOKEN_BYTES",
         8192,
-        values.count,
+        parsers.count,
         "The longest token accepted, in bytes.",
         new=True,
     )
     max_json_bytes: int = _setting(
         "JWT_MAX_JSON_BYTES",
         65_536,
-        values.count,
+        parsers.count,
         "The longest JSON body that is parsed to find a token in it, in bytes. Its sender is not known yet.",
         compat=1_048_576,
         new=True,
@@ -223,14 +223,14 @@ class Settings:
     token_cache_size: int = _setting(
         "JWT_TOKEN_CACHE_SIZE",
         1024,
-        values.count,
+        parsers.count,
         "How many verified tokens are remembered, of 4 KiB at most each; 0 is off.",
         new=True,
     )
     clock_skew: float = _setting(
         "JWT_CLOCK_SKEW",
         10,
-        values.seconds,
+        parsers.seconds,
         "For tokens without a `gen` claim: how many seconds before a user's revocation a token made "
         "by another machine may seem to be issued after it.",
         new=True,
@@ -240,13 +240,13 @@ class Settings:
     token_location: tuple[str, ...] = _setting(
         "JWT_TOKEN_LOCATION",
         ("headers",),
-        values.locations,
+        parsers.locations,
         "Where to look for a token, in this order: headers, cookies, query_string, json, websocket_protocol.",
     )
     strict_locations: bool = _setting(
         "JWT_STRICT_LOCATIONS",
         True,
-        values.flag,
+        parsers.flag,
         "Whether two different tokens in one request are refused; False: the first one counts.",
         compat=False,
         new=True,
@@ -254,19 +254,19 @@ class Settings:
     header_name: str = _setting(
         "JWT_HEADER_NAME",
         "Authorization",
-        values.token,
+        parsers.token,
         "The header that holds the token.",
     )
     header_type: str = _setting(
         "JWT_HEADER_TYPE",
         "Bearer",
-        values.any_text,
+        parsers.any_text,
         'The scheme before the token; "" for a bare token.',
     )
     strict_scheme_case: bool = _setting(
         "JWT_STRICT_SCHEME_CASE",
         False,
-        values.flag,
+        parsers.flag,
         "Whether the scheme's case must match (RFC 9110 §11.1 says that it does not matter).",
         compat=True,
         new=True,
@@ -274,25 +274,25 @@ class Settings:
     query_string_name: str = _setting(
         "JWT_QUERY_STRING_NAME",
         "jwt",
-        values.text,
+        parsers.text,
         "The query parameter that holds the token.",
     )
     query_string_value_prefix: str = _setting(
         "JWT_QUERY_STRING_VALUE_PREFIX",
         "",
-        values.any_text,
+        parsers.any_text,
         "What the parameter's value must begin with.",
     )
     json_key: str = _setting(
         "JWT_JSON_KEY",
         "access_token",
-        values.text,
+        parsers.text,
         "The JSON key that holds an access token.",
     )
     refresh_json_key: str = _setting(
         "JWT_REFRESH_JSON_KEY",
         "refresh_token",
-        values.text,
+        parsers.text,
         "The JSON key that holds a refresh token.",
     )
 
@@ -300,65 +300,65 @@ class Settings:
     access_cookie_name: str = _setting(
         "JWT_ACCESS_COOKIE_NAME",
         "access_token_cookie",
-        values.token,
+        parsers.token,
         "The access token's cookie.",
     )
     refresh_cookie_name: str = _setting(
         "JWT_REFRESH_COOKIE_NAME",
         "refresh_token_cookie",
-        values.token,
+        parsers.token,
         "The refresh token's cookie.",
     )
     access_cookie_path: str = _setting(
         "JWT_ACCESS_COOKIE_PATH",
         "/",
-        values.text,
+        parsers.text,
         "The path of the access token's cookie.",
     )
     refresh_cookie_path: str = _setting(
         "JWT_REFRESH_COOKIE_PATH",
         "/",
-        values.text,
+        parsers.text,
         "The path of the refresh token's cookie.",
     )
     cookie_secure: bool = _setting(
         "JWT_COOKIE_SECURE",
         True,
-        values.flag,
+        parsers.flag,
         "Whether cookies travel over https only.",
         compat=False,
     )
     cookie_domain: str | None = _setting(
         "JWT_COOKIE_DOMAIN",
         None,
-        values.never_empty(values.domain),
+        parsers.never_empty(parsers.domain),
         "The cookies' domain; None is this host alone.",
     )
     cookie_samesite: str | None = _setting(
         "JWT_COOKIE_SAMESITE",
         "Lax",
-        values.optional(values.same_site),
+        parsers.optional(parsers.same_site),
         "The cookies' SameSite attribute: Lax, Strict, None as text; None leaves it out.",
         compat=None,
     )
     cookie_prefix: str = _setting(
         "JWT_COOKIE_PREFIX",
         "",
-        values.prefix,
+        parsers.prefix,
         'A prefix of all cookie names that browsers enforce: "__Host-", "__Secure-" or "".',
         new=True,
     )
     cookie_partitioned: bool = _setting(
         "JWT_COOKIE_PARTITIONED",
         False,
-        values.flag,
+        parsers.flag,
         "Whether cookies are partitioned by top-level site (CHIPS).",
         new=True,
     )
     session_cookie: bool = _setting(
         "JWT_SESSION_COOKIE",
         False,
-        values.flag,
+        parsers.flag,
         "Whether cookies end with the browser session; False: with their token.",
         compat=True,
     )
@@ -367,13 +367,13 @@ class Settings:
     cookie_csrf_protect: bool = _setting(
         "JWT_COOKIE_CSRF_PROTECT",
         True,
-        values.flag,
+        parsers.flag,
         "Whether cookie-authenticated requests need a CSRF value.",
     )
     csrf_methods: frozenset[str] = _setting(
         "JWT_CSRF_METHODS",
         ("POST", "PUT", "PATCH", "DELETE"),
-        values.methods,
+        parsers.methods,
         "The methods that need it.",
         # As there: applications that come from it add to the list.
         compat=["POST", "PUT", "PATCH", "DELETE"],
@@ -381,19 +381,19 @@ class Settings:
     csrf_in_cookies: bool = _setting(
         "JWT_CSRF_IN_COOKIES",
         True,
-        values.flag,
+        parsers.flag,
         "Whether the value is also set as a cookie that scripts can read.",
     )
     csrf_check_form: bool = _setting(
         "JWT_CSRF_CHECK_FORM",
         False,
-        values.flag,
+        parsers.flag,
         "Whether a form field may hold the value.",
     )
     csrf_check_origin: bool = _setting(
         "JWT_CSRF_CHECK_ORIGIN",
         True,
-        values.flag,
+        parsers.flag,
         "Whether Origin and Sec-Fetch-Site, where a browser sends them, must be trusted too.",
         compat=False,
         new=True,
@@ -401,56 +401,56 @@ class Settings:
     trusted_origins: frozenset[str] | None = _setting(
         "JWT_TRUSTED_ORIGINS",
         None,
-        values.never_empty(values.origins),
+        parsers.never_empty(parsers.origins),
         "Origins trusted besides the request's own, such as https://app.example.",
         new=True,
     )
     access_csrf_cookie_name: str = _setting(
         "JWT_ACCESS_CSRF_COOKIE_NAME",
         "csrf_access_token",
-        values.token,
+        parsers.token,
         "The cookie of the access token's CSRF value.",
     )
     refresh_csrf_cookie_name: str = _setting(
         "JWT_REFRESH_CSRF_COOKIE_NAME",
         "csrf_refresh_token",
-        values.token,
+        parsers.token,
         "The cookie of the refresh token's CSRF value.",
     )
     access_csrf_cookie_path: str = _setting(
         "JWT_ACCESS_CSRF_COOKIE_PATH",
         "/",
-        values.text,
+        parsers.text,
         "Its path.",
     )
     refresh_csrf_cookie_path: str = _setting(
         "JWT_REFRESH_CSRF_COOKIE_PATH",
         "/",
-        values.text,
+        parsers.text,
         "Its path.",
     )
     access_csrf_header_name: str = _setting(
         "JWT_ACCESS_CSRF_HEADER_NAME",
         "X-CSRF-TOKEN",
-        values.token,
+        parsers.token,
         "The header that carries the access token's CSRF value.",
     )
     refresh_csrf_header_name: str = _setting(
         "JWT_REFRESH_CSRF_HEADER_NAME",
         "X-CSRF-TOKEN",
-        values.token,
+        parsers.token,
         "The header that carries the refresh token's CSRF value.",
     )
     access_csrf_field_name: str = _setting(
         "JWT_ACCESS_CSRF_FIELD_NAME",
         "csrf_token",
-        values.text,
+        parsers.text,
         "The form field for the access token's CSRF value.",
     )
     refresh_csrf_field_name: str = _setting(
         "JWT_REFRESH_CSRF_FIELD_NAME",
         "csrf_token",
-        values.text,
+        parsers.text,
         "The form field for the refresh token's CSRF value.",
     )
 
@@ -458,27 +458,27 @@ class Settings:
     default_deny: bool = _setting(
         "JWT_DEFAULT_DENY",
         False,
-        values.flag,
+        parsers.flag,
         "Whether views that say nothing themselves demand an access token; `@public` opens one.",
         new=True,
     )
     error_message_key: str = _setting(
         "JWT_ERROR_MESSAGE_KEY",
         "msg",
-        values.text,
+        parsers.text,
         "The key of the message in an error's JSON body.",
     )
     error_format: Literal["msg", "problem"] = _setting(
         "JWT_ERROR_FORMAT",
         "msg",
-        values.one_of("msg", "problem"),
+        parsers.one_of("msg", "problem"),
         '"msg": {"msg": ..., "code": ...} (compat: without code); "problem": RFC 9457.',
         new=True,
     )
     invalid_token_status: int = _setting(
         "JWT_INVALID_TOKEN_STATUS",
         401,
-        values.client_error,
+        parsers.client_error,
         "The status that answers a token that is not accepted.",
         compat=422,
         new=True,
@@ -486,7 +486,7 @@ class Settings:
     hook_timeout: float | None = _setting(
         "JWT_HOOK_TIMEOUT",
         None,
-        values.optional(values.positive_seconds),
+        parsers.optional(parsers.positive_seconds),
         "How long a hook may run, in seconds, and a call of a store that awaits; None is no limit. A plain "
         "hook in a plain Flask view cannot be interrupted: its late answer is a 503.",
         new=True,
@@ -494,7 +494,7 @@ class Settings:
     jwks_max_age: int = _setting(
         "JWT_JWKS_MAX_AGE",
         300,
-        values.count,
+        parsers.count,
         "How long verifiers may keep the JWKS document, in seconds. Announce keys longer than that "
         "before they sign.",
         new=True,
@@ -502,7 +502,7 @@ class Settings:
     store_uri: str = _setting(
         "JWT_STORE_URI",
         "memory://",
-        values.text,
+        parsers.text,
         "The revocation store: memory://, redis://, rediss:// or unix://.",
         new=True,
     )
@@ -511,7 +511,7 @@ class Settings:
     refresh_grace: float | Literal["until_used"] = _setting(
         "JWT_REFRESH_GRACE",
         10,
-        values.grace,
+        parsers.grace,
         "How long a refresh token that was replaced still leads to its successor: seconds or a timedelta; "
         '"until_used" is until the successor is rotated in its turn; 0 is not at all.',
         new=True,
@@ -519,7 +519,7 @@ class Settings:
     refresh_late_after: float = _setting(
         "JWT_REFRESH_LATE_AFTER",
         2,
-        values.seconds,
+        parsers.seconds,
         "How long after its replacement a refresh token that comes again, within its grace, is late: seconds "
         "or a timedelta, by the store's clock.",
         new=True,
@@ -527,7 +527,7 @@ class Settings:
     refresh_late_limit: int | None = _setting(
         "JWT_REFRESH_LATE_LIMIT",
         5,
-        values.optional(values.positive_count),
+        parsers.optional(parsers.positive_count),
         "How many refresh tokens of a session, one after another, come again late until that is a replay. "
         "None never takes it for one.",
         new=True,
@@ -535,7 +535,7 @@ class Settings:
     session_max_age: float | None = _setting(
         "JWT_SESSION_MAX_AGE",
         None,
-        values.optional(values.positive_seconds),
+        parsers.optional(parsers.positive_seconds),
         "How long after its login a session ends, however much it is used: seconds or a timedelta; "
         "None is never.",
         new=True,
@@ -543,7 +543,7 @@ class Settings:
     max_sessions: int | None = _setting(
         "JWT_MAX_SESSIONS",
         None,
-        values.optional(values.positive_count),
+        parsers.optional(parsers.positive_count),
         "How many sessions a user may have; a login beyond signs the least recently used one out. "
         "None is any number.",
         new=True,
@@ -552,7 +552,7 @@ class Settings:
     shared_loop: bool = _setting(
         "JWT_SHARED_LOOP",
         False,
-        values.flag,
+        parsers.flag,
         "Flask: whether async views run on the event loop of the async hooks, so that they may share "
         "clients and pools. A view that blocks then holds up the others.",
         new=True,
@@ -562,13 +562,13 @@ class Settings:
     app_secret_key: str | bytes | None = _setting(
         "SECRET_KEY",
         None,
-        values.never_empty(values.secret),
+        parsers.never_empty(parsers.secret),
         "Signs where JWT_SECRET_KEY is not set.",
     )
     app_secret_fallbacks: tuple[str | bytes, ...] | None = _setting(
         "SECRET_KEY_FALLBACKS",
         None,
-        values.never_empty(values.secrets),
+        parsers.never_empty(parsers.secrets),
         "Former values of SECRET_KEY: they verify where SECRET_KEY signs, and never sign. Those of "
         "JWT_SECRET_KEY stand in JWT_SECRET_KEY_FALLBACKS.",
     )
@@ -682,8 +682,8 @@ def _as_environment_has_it(raw: object) -> str:
 
 
 _COMPAT_PARSERS: Final[dict[Any, Any]] = {
-    values.lifetime: values.compat_lifetime,
-    values.flag: values.compat_flag,
+    parsers.lifetime: parsers.compat_lifetime,
+    parsers.flag: parsers.compat_flag,
 }
 # Whether Flask-JWT-Extended lacks each.
 _KEYS: dict[str, bool] = {spec.metadata["key"]: spec.metadata["new"] for spec in fields(Settings)}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from async_jwt.stores.contract import (
     Session,
+    SessionSnapshot,
     SessionStore,
-    SessionView,
     Store,
     StoreStatus,
     TokenRef,
 )
 from async_jwt.stores.memory import MemoryStore
 
-__all__ = ["MemoryStore", "Session", "SessionStore", "SessionView", "Store", "StoreStatus", "TokenRef"]
+__all__ = ["MemoryStore", "Session", "SessionSnapshot", "SessionStore", "Store", "StoreStatus", "TokenRef"]

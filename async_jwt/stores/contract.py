@@ -19,14 +19,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from async_jwt.errors import PageError
+from async_jwt.errors import InvalidPageError
 
 __all__ = [
     "BUCKETS",
     "LONGEST_ID",
     "Session",
+    "SessionSnapshot",
     "SessionStore",
-    "SessionView",
     "Store",
     "StoreStatus",
     "TokenRef",
@@ -128,7 +128,7 @@ class TokenRef(NamedTuple):
     gen: str | None
     issued_at: float
     expires_at: float | None
-    is_plain: bool = False
+    may_fail_open: bool = False
 
 
 def refuse_odd_texts(ref: TokenRef) -> None:
@@ -266,22 +266,22 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionView:
+class SessionSnapshot:
     """A token and its session as they stood at one moment.
 
     Attributes:
         counts: whether the token counts, as `check` says it.
         stamp: the stamp for a token made at that moment.
         session: the session; None if the store knows none, or it was revoked.
-        successor: what `put_session` was told to keep for a while.
+        successor: what `replace_session` was told to keep for a while.
         age: of a token that is not the session's current one: how many seconds ago, by the store's
             clock, the current one took its predecessor's place. Else 0.
         was_replaced: of a token of a revoked session, whose user was not signed out otherwise: whether
             it is neither the session's last refresh token nor the one before that.
-        version: the store's own: what `put_session` compares.
+        version: the store's own: what `replace_session` compares.
     """
 
-    counts: bool
+    valid: bool
     stamp: str
     session: Session | None = None
     successor: str | None = field(default=None, repr=False)
@@ -298,14 +298,14 @@ def cursor_after(session: Session) -> str:
 def read_cursor(cursor: Any) -> tuple[float, str]:
     """What `cursor_after` says. Raises PageError for what it never says: clients send these."""
     if not isinstance(cursor, str) or len(cursor) > LONGEST_ID:
-        raise PageError
+        raise InvalidPageError
     used, _, sid = cursor.partition(" ")
     try:
         moment = float(used)
     except ValueError:
-        raise PageError from None
+        raise InvalidPageError from None
     if not (math.isfinite(moment) and sid and sid.isascii()):
-        raise PageError
+        raise InvalidPageError
     return moment, sid
 
 
@@ -316,7 +316,7 @@ class SessionStore(Store, Protocol):
     Whoever revokes a session, a user or everybody ends the sessions with it.
     """
 
-    async def look_session(self, ref: TokenRef) -> SessionView:
+    async def load_session(self, ref: TokenRef) -> SessionSnapshot:
         """Look at a token and its session.
 
         All of it stood so at one moment, or the stamp is the oldest part: then whatever is
@@ -324,14 +324,14 @@ class SessionStore(Store, Protocol):
         """
         ...
 
-    async def find_session(self, sid: str) -> Session | None:
+    async def get_session(self, sid: str) -> Session | None:
         """The session of that id; None if there is none, or it counts no more."""
         ...
 
-    async def put_session(
+    async def replace_session(
         self,
         session: Session,
-        seen: SessionView,
+        seen: SessionSnapshot,
         *,
         successor: str | None = None,
         keep_for: float | None = None,
@@ -344,7 +344,7 @@ class SessionStore(Store, Protocol):
 
         Args:
             session: the session as it shall be; a new one where none was seen.
-            seen: what `look_session` returned for the token that it replaces.
+            seen: what `load_session` returned for the token that it replaces.
             successor: what to show as `successor` from now on.
             keep_for: for how many seconds; None as long as the session is remembered.
             limit: how many sessions one user may have: the least recently used ones beyond are

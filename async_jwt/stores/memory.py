@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from async_jwt.core.clock import Clock, system_clock
+from async_jwt.clock import Clock, system_clock
 from async_jwt.stores.contract import (
     Session,
-    SessionView,
+    SessionSnapshot,
     StoreStatus,
     TokenRef,
     cursor_after,
@@ -88,9 +88,9 @@ class MemoryStore:
         return self._stamp(text_of(identity, "The identity"))
 
     async def check(self, ref: TokenRef) -> bool:
-        return self._counts(ref)
+        return self._is_valid(ref)
 
-    def _counts(self, ref: TokenRef) -> bool:
+    def _is_valid(self, ref: TokenRef) -> bool:
         revoked = self._revoked
         if revoked and (
             (ref.jti is not None and f"j:{ref.jti}" in revoked)
@@ -128,7 +128,7 @@ class MemoryStore:
     async def revoke_user(self, identity: str, keep: TokenRef | None = None) -> None:
         identity = text_of(identity, "The identity")
         with self._lock:
-            kept = keep.sid or keep.jti if keep is not None and self._counts(keep) else None
+            kept = keep.sid or keep.jti if keep is not None and self._is_valid(keep) else None
             before = self._users.get(identity, _Cutoff())
             raised = self._users[identity] = self._raised(before, kept)
             goes_on = kept is not None and before.keep == kept
@@ -144,15 +144,15 @@ class MemoryStore:
             self._sessions.clear()
             self._used.clear()
 
-    async def look_session(self, ref: TokenRef) -> SessionView:
+    async def load_session(self, ref: TokenRef) -> SessionSnapshot:
         with self._lock:
             kept = self._sessions.get(ref.sid or "")
             if kept is not None and kept.session.identity != ref.identity:
                 kept = None
             last, now = self._last.get(ref.sid or ""), self.clock()
             is_replaced = kept is not None and ref.jti not in (None, kept.session.refresh_jti)
-            return SessionView(
-                counts=self._counts(ref),
+            return SessionSnapshot(
+                valid=self._is_valid(ref),
                 stamp=self._stamp(ref.identity),
                 session=None if kept is None else kept.session,
                 successor=kept.successor if kept is not None and now < kept.successor_until else None,
@@ -161,14 +161,14 @@ class MemoryStore:
                 version=(ref.jti, kept),
             )
 
-    async def find_session(self, sid: str) -> Session | None:
+    async def get_session(self, sid: str) -> Session | None:
         kept = self._sessions.get(sid)
         return None if kept is None else kept.session
 
-    async def put_session(
+    async def replace_session(
         self,
         session: Session,
-        seen: SessionView,
+        seen: SessionSnapshot,
         *,
         successor: str | None = None,
         keep_for: float | None = None,

@@ -14,7 +14,7 @@ CONNECTIONS = frozenset(("start", "close"))
 
 _CALLS = (
     *("check", "stamp", "revoke_token", "revoke_session", "revoke_user", "revoke_everything"),
-    *("look_session", "find_session", "put_session", "list_sessions"),
+    *("load_session", "get_session", "replace_session", "list_sessions"),
     *CONNECTIONS,
 )
 

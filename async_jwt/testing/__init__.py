@@ -6,7 +6,7 @@ application sees of the world, and `assert_protected` says whether a view was fo
 
 `store_contract` holds what a revocation store promises, and `session_contract` what one promises
 besides that keeps sessions: one coroutine function for each promise. Each is called with a
-store, uses identities of its own, and raises `BrokenPromise` if the promise does not hold. With
+store, uses identities of its own, and raises `ContractViolation` if the promise does not hold. With
 pytest::
 
     @pytest.mark.parametrize("promise", store_contract, ids=lambda promise: promise.__name__)
@@ -21,13 +21,13 @@ from __future__ import annotations
 from async_jwt.testing.audit import assert_protected
 from async_jwt.testing.client import jwt_client
 from async_jwt.testing.clock import FrozenClock, frozen_clock
+from async_jwt.testing.contract import ContractViolation, Promise
 from async_jwt.testing.outage import outage
-from async_jwt.testing.promise import BrokenPromise, Promise
 from async_jwt.testing.revocation import store_contract
 from async_jwt.testing.sessions import session_contract
 
 __all__ = [
-    "BrokenPromise",
+    "ContractViolation",
     "FrozenClock",
     "Promise",
     "assert_protected",

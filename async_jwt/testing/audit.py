@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from async_jwt.adapters.protect import routes_of
-from async_jwt.manager import binding_of
+from async_jwt.manager import app_state_of
 
 __all__ = ["assert_protected"]
 
@@ -24,7 +24,7 @@ def assert_protected(app: Any, *, public: Collection[str] | None = None) -> None
     Raises:
         AssertionError: a view is open; the text names all of them.
     """
-    routes = [route for route in routes_of(binding_of(app)) if route.state not in ("protected", "static")]
+    routes = [route for route in routes_of(app_state_of(app)) if route.state not in ("protected", "static")]
     if public is None:
         forgotten = sorted({route.endpoint for route in routes if route.state == "open"})
         assert not forgotten, f"Open to everybody, and not marked @public: {', '.join(forgotten)}"  # noqa: S101

@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from async_jwt.binding import Binding
+from async_jwt.app_state import AppState
 from async_jwt.core.claims import Fresh
 from async_jwt.core.codec import read_unverified
 from async_jwt.core.cookies import Cookie, cookies_to_set
+from async_jwt.core.engine import Engine
 from async_jwt.core.issue import Expires
 from async_jwt.core.locations import csrf_names
 from async_jwt.core.policy import ACCESS, REFRESH
-from async_jwt.core.realm import Realm
-from async_jwt.manager import binding_of
+from async_jwt.manager import app_state_of
 from async_jwt.operations import OperationsAt
 
 __all__ = ["jwt_client"]
@@ -64,9 +64,9 @@ def jwt_client(
     """
     if location not in ("headers", "cookies"):
         raise ValueError(f'location={location!r}: a test client sends tokens in "headers" or "cookies"')
-    binding = binding_of(app)
+    app_state = app_state_of(app)
     credentials = _Credentials(
-        binding,
+        app_state,
         identity,
         kind=type,
         fresh=fresh,
@@ -76,16 +76,16 @@ def jwt_client(
         revoked=revoked,
         location=location,
     )
-    plain = binding.app.test_client()
+    plain = app_state.app.test_client()
     is_flask = hasattr(plain, "environ_base")
-    return _flask_client(binding.app, plain, credentials) if is_flask else _quart_client(plain, credentials)
+    return _flask_client(app_state.app, plain, credentials) if is_flask else _quart_client(plain, credentials)
 
 
 @dataclass(kw_only=True)
 class _Credentials:
     """What a client sends: made once, when it is needed."""
 
-    binding: Binding = field(kw_only=False)
+    app_state: AppState = field(kw_only=False)
     identity: Any = field(kw_only=False)
     kind: str
     fresh: Fresh
@@ -99,23 +99,23 @@ class _Credentials:
     cookies: Sequence[Cookie] = ()
 
     @property
-    def realm(self) -> Realm:
+    def engine(self) -> Engine:
         """The application's authentication."""
-        return self.binding.realm()
+        return self.app_state.engine()
 
     @property
     def host(self) -> str:
         """The host that test clients send their requests to."""
-        name: str = self.binding.app.config.get("SERVER_NAME") or "localhost"
+        name: str = self.app_state.app.config.get("SERVER_NAME") or "localhost"
         return name.partition(":")[0]
 
     async def make(self) -> None:
         """Make the token. Once is enough."""
         # Signed in whatever happens to the store meanwhile, such as an outage that is tested.
-        own = self.binding.without_stand_in()
-        operations, settings = OperationsAt(own), own.realm().settings
+        own = self.app_state.without_stand_in()
+        operations, settings = OperationsAt(own), own.engine().settings
         async with own.in_context():
-            token = await self._token(operations, own.realm())
+            token = await self._token(operations, own.engine())
             if self.revoked:
                 await operations.revoke_token(token)
         if self.location == "headers":
@@ -123,7 +123,7 @@ class _Credentials:
         else:
             _, claims = read_unverified(token, settings.max_token_bytes)
             refresh = self.kind == REFRESH
-            self.cookies = cookies_to_set(token, claims, settings, own.realm().clock(), refresh=refresh)
+            self.cookies = cookies_to_set(token, claims, settings, own.engine().clock(), refresh=refresh)
             if "csrf" in claims and not settings.csrf_in_cookies:
                 header, _ = csrf_names(settings, refresh=refresh)
                 self.headers = {header: claims["csrf"]}
@@ -132,7 +132,7 @@ class _Credentials:
     @property
     def csrf_cookie(self) -> tuple[str, str]:
         """The cookie that a CSRF value is read from, as scripts do: its name and path."""
-        settings, refresh = self.realm.settings, self.kind == REFRESH
+        settings, refresh = self.engine.settings, self.kind == REFRESH
         path = settings.refresh_csrf_cookie_path if refresh else settings.access_csrf_cookie_path
         return csrf_names(settings, refresh=refresh)[1], path
 
@@ -140,20 +140,20 @@ class _Credentials:
         """The headers of a request, given what the CSRF cookie holds now."""
         if csrf is None or self.location == "headers":
             return self.headers
-        header, _ = csrf_names(self.realm.settings, refresh=self.kind == REFRESH)
+        header, _ = csrf_names(self.engine.settings, refresh=self.kind == REFRESH)
         return {header: csrf}
 
-    async def _token(self, operations: OperationsAt, realm: Realm) -> str:
+    async def _token(self, operations: OperationsAt, engine: Engine) -> str:
         claims = dict(self.claims)
         if self.expired:
-            ended = int(realm.clock()) - _AN_HOUR
+            ended = int(engine.clock()) - _AN_HOUR
             claims = {"iat": ended - 1, "nbf": ended - 1, "exp": ended, **claims}
         identity, life = self.identity, self.expires
         if self.kind not in (ACCESS, REFRESH):
             return await operations.create_token(
                 identity, type=self.kind, expires_delta=life, additional_claims=claims
             )
-        if realm.sessions is None or self.expired:
+        if engine.sessions is None or self.expired:
             if self.kind == REFRESH:
                 return await operations.create_refresh_token(identity, life, claims)
             return await operations.create_access_token(identity, self.fresh, life, claims)
@@ -169,7 +169,7 @@ class _Credentials:
 
 def _flask_client(app: Any, plain: Any, credentials: _Credentials) -> Any:
     # The framework of this application.
-    from async_jwt.adapters._flask import run  # noqa: PLC0415
+    from async_jwt.adapters._flask import run_in_view  # noqa: PLC0415
     from async_jwt.adapters._older_flask import hold_cookie, value_of_cookie  # noqa: PLC0415
 
     making = threading.Lock()
@@ -178,11 +178,11 @@ def _flask_client(app: Any, plain: Any, credentials: _Credentials) -> Any:
         def open(self, *args: Any, **kwargs: Any) -> Any:
             with making:
                 if not credentials.is_made:
-                    run(credentials.make(), credentials.realm)
+                    run_in_view(credentials.make(), credentials.engine)
                     for cookie in credentials.cookies:
                         hold_cookie(self, credentials.host, cookie)
             name, path = credentials.csrf_cookie
-            domain = credentials.realm.settings.cookie_domain or credentials.host
+            domain = credentials.engine.settings.cookie_domain or credentials.host
             for header, value in credentials.sent(value_of_cookie(self, name, domain, path)).items():
                 self.environ_base[f"HTTP_{header.upper().replace('-', '_')}"] = value
             return super().open(*args, **kwargs)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from async_jwt.core.clock import system_clock
-from async_jwt.keys import Moment, moment
-from async_jwt.manager import binding_of
+from async_jwt.clock import system_clock
+from async_jwt.keys.key import Moment, moment
+from async_jwt.manager import app_state_of
 
 __all__ = ["FrozenClock", "frozen_clock"]
 
@@ -51,5 +51,5 @@ def frozen_clock(app: Any, now: Moment | None = None) -> Iterator[FrozenClock]:
         The clock: `clock.tick(60)`.
     """
     clock = FrozenClock(now)
-    with binding_of(app).taking_time_from(clock):
+    with app_state_of(app).taking_time_from(clock):
         yield clock

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from async_jwt.errors import StoreUnavailableError
-from async_jwt.manager import binding_of
+from async_jwt.manager import app_state_of
 
 __all__ = ["outage"]
 
@@ -22,7 +22,7 @@ def outage(app: Any) -> Iterator[None]:
     Args:
         app: a Quart or Flask application with a `JWTManager`.
     """
-    with binding_of(app).standing_in(_Silent()):
+    with app_state_of(app).standing_in(_Silent()):
         yield
 
 
@@ -33,7 +33,7 @@ class _Silent:
         raise StoreUnavailableError("This is a test's outage")
 
     stamp = check = revoke_token = revoke_session = revoke_user = revoke_everything = _nothing
-    look_session = find_session = put_session = list_sessions = start = _nothing
+    load_session = get_session = replace_session = list_sessions = start = _nothing
 
     async def close(self) -> None:
         """It holds nothing."""

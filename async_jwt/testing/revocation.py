@@ -9,9 +9,9 @@ import time
 from typing import Any, Final
 
 from async_jwt.stores.contract import Store, TokenRef, new_sid
-from async_jwt.testing.promise import (
+from async_jwt.testing.contract import (
     HOUR,
-    BrokenPromise,
+    ContractViolation,
     Promise,
     any_name,
     expect,
@@ -50,7 +50,7 @@ async def a_token_without_jti_is_not_revoked_alone(store: Store) -> None:
         await store.revoke_token((await new_token(store))._replace(jti=None))
     except ValueError:
         return
-    raise BrokenPromise("revoke_token() raises ValueError for a token without jti")
+    raise ContractViolation("revoke_token() raises ValueError for a token without jti")
 
 
 async def a_revoked_session_takes_all_its_tokens(store: Store) -> None:

@@ -7,9 +7,9 @@ import time
 from dataclasses import replace
 from typing import Any, Final
 
-from async_jwt.errors import PageError
-from async_jwt.stores.contract import Session, SessionStore, SessionView, TokenRef, bucket_of, new_sid
-from async_jwt.testing.promise import (
+from async_jwt.errors import InvalidPageError
+from async_jwt.stores.contract import Session, SessionSnapshot, SessionStore, TokenRef, bucket_of, new_sid
+from async_jwt.testing.contract import (
     HOUR,
     Promise,
     any_name,
@@ -42,32 +42,34 @@ async def a_session_is_found_as_it_was_put(store: SessionStore) -> None:
         )
         seen = await _nothing_of(store, session)
         expect(seen.session is None, "there is no session before it was put")
-        expect(await store.put_session(session, seen) == (), "a new session is put")
-        expect(await store.find_session(session.sid) == session, f"it is found as it was put: {text!r}")
+        expect(await store.replace_session(session, seen) == (), "a new session is put")
+        expect(await store.get_session(session.sid) == session, f"it is found as it was put: {text!r}")
         for jti in (session.refresh_jti, any_name(), None):
-            found = await store.look_session(_ref(session)._replace(jti=jti))
-            expect(found.session == session and found.counts is True, "each of its tokens leads to it")
+            found = await store.load_session(_ref(session)._replace(jti=jti))
+            expect(found.session == session and found.valid is True, "each of its tokens leads to it")
     stranger = next(name for name in iter(any_name, "") if bucket_of(name) == bucket_of(session.identity))
-    expect(await store.find_session(new_sid(stranger)) is None, "an unknown session is none")
+    expect(await store.get_session(new_sid(stranger)) is None, "an unknown session is none")
     for sid in (None, "", "not of ours", session.sid):
         foreign = TokenRef(stranger, any_name(), sid, None, time.time(), None)
-        expect((await store.look_session(foreign)).session is None, "nobody sees another one's session")
+        expect((await store.load_session(foreign)).session is None, "nobody sees another one's session")
 
 
 async def a_step_is_done_once(store: SessionStore) -> None:
     """Of any number that saw the same, one puts its session, and all see that one afterwards."""
     for _ in range(5):
         session = await _signed_in(store, any_name())
-        views = await asyncio.gather(*(store.look_session(_ref(session)) for _ in range(20)))
+        views = await asyncio.gather(*(store.load_session(_ref(session)) for _ in range(20)))
         steps = [_next(session) for _ in views]
         done = await asyncio.gather(
-            *(store.put_session(step, seen) for step, seen in zip(steps, views, strict=True))
+            *(store.replace_session(step, seen) for step, seen in zip(steps, views, strict=True))
         )
         winners = [step for step, put in zip(steps, done, strict=True) if put is not None]
         expect(len(winners) == 1, "exactly one of those who saw the same is done")
-        expect(await store.find_session(session.sid) == winners[0], "the session is the winner's")
+        expect(await store.get_session(session.sid) == winners[0], "the session is the winner's")
         for late in (views[0], await _nothing_of(store, replace(session, sid=new_sid(session.identity)))):
-            expect(await store.put_session(_next(session), late) is None, "what was seen must still be so")
+            expect(
+                await store.replace_session(_next(session), late) is None, "what was seen must still be so"
+            )
     first, second = await _nothing_of(store, session), await _nothing_of(store, session)
     expect(first.session == winners[0] == second.session, "who looks sees what is there")
 
@@ -76,14 +78,15 @@ async def a_step_after_a_revocation_is_declined(store: SessionStore) -> None:
     """Whatever is revoked in between, the session is not put, and none of its tokens revives."""
     for kind in ("token", "session", "user", "everything"):
         session = await _signed_in(store, any_name())
-        seen = await store.look_session(_ref(session))
+        seen = await store.load_session(_ref(session))
         await _revoke(store, session, kind)
         step = _next(session)
         expect(
-            await store.put_session(step, seen) is None, f"a step is declined after its {kind} was revoked"
+            await store.replace_session(step, seen) is None,
+            f"a step is declined after its {kind} was revoked",
         )
-        again = await store.look_session(_ref(session))
-        expect(again.counts is False, f"a token does not count after its {kind} was revoked")
+        again = await store.load_session(_ref(session))
+        expect(again.valid is False, f"a token does not count after its {kind} was revoked")
         if kind != "token":
             await expect_dead(store, _ref(step), f"a token of a step that was declined ({kind})")
 
@@ -95,7 +98,9 @@ async def a_new_session_is_declined_after_a_sign_out(store: SessionStore) -> Non
         session = await _new(store, identity)
         seen = await _nothing_of(store, session)
         await _revoke(store, session, kind)
-        expect(await store.put_session(session, seen) is None, f"it is declined after its {kind} was revoked")
+        expect(
+            await store.replace_session(session, seen) is None, f"it is declined after its {kind} was revoked"
+        )
         page, _ = await store.list_sessions(identity, 10, None)
         expect(not page, "it is not listed")
 
@@ -104,7 +109,7 @@ async def a_stamp_seen_is_a_stamp(store: SessionStore) -> None:
     """The stamp of a look is one for a token made then, and dies with the user's tokens."""
     session = await _signed_in(store, any_name())
     for _ in range(2):
-        seen = await store.look_session(_ref(session))
+        seen = await store.load_session(_ref(session))
         token = _ref(session)._replace(jti=any_name(), sid=None, gen=seen.stamp)
         await expect_alive(store, token, "a token made under the stamp of a look")
         await store.revoke_user(session.identity)
@@ -116,38 +121,40 @@ async def what_is_kept_is_kept_for_its_time(store: SessionStore) -> None:
     session = await _signed_in(store, any_name())
     for kept, keep_for in (("a \n\u00e9{}", None), ("b", HOUR), (None, None), ("c", 0.05), (None, None)):
         step = _next(session)
-        seen = await store.look_session(_ref(session))
-        expect(await store.put_session(step, seen, successor=kept, keep_for=keep_for) == (), "a step is done")
+        seen = await store.load_session(_ref(session))
+        expect(
+            await store.replace_session(step, seen, successor=kept, keep_for=keep_for) == (), "a step is done"
+        )
         for ref in (_ref(step), _ref(session)):
-            shown = (await store.look_session(ref)).successor
+            shown = (await store.load_session(ref)).successor
             expect(shown == kept or keep_for == 0.05, "what was kept is shown to all of its tokens")
         session = step
         if keep_for == 0.05:
             await asyncio.sleep(0.15)
             expect(
-                (await store.look_session(_ref(session))).successor is None, "it is kept for its time only"
+                (await store.load_session(_ref(session))).successor is None, "it is kept for its time only"
             )
 
 
 async def a_look_tells_the_age_of_the_step(store: SessionStore) -> None:
     """`age` goes by the store's clock, and what is put without a step leaves it as it is."""
     first = await _signed_in(store, any_name())
-    expect((await store.look_session(_ref(first))).age == 0, "of the current token there is none")
+    expect((await store.load_session(_ref(first))).age == 0, "of the current token there is none")
     step = _next(first)
-    seen, began = await store.look_session(_ref(first)), time.monotonic()
-    expect(await store.put_session(step, seen, successor="x", keep_for=0.3) == (), "a step is done")
+    seen, began = await store.load_session(_ref(first)), time.monotonic()
+    expect(await store.replace_session(step, seen, successor="x", keep_for=0.3) == (), "a step is done")
     await asyncio.sleep(0.1)
-    seen = await store.look_session(_ref(first))
+    seen = await store.load_session(_ref(first))
     expect(0.05 <= seen.age <= time.monotonic() - began + 0.5, "it is the time since the step")
     counted = replace(step, late_streak=3, repeated_late=True)
-    expect(await store.put_session(counted, seen) == (), "a session is put without a step")
-    expect(await store.put_session(counted, seen) is None, "of those who saw the same one is done")
-    seen = await store.look_session(_ref(first))
+    expect(await store.replace_session(counted, seen) == (), "a session is put without a step")
+    expect(await store.replace_session(counted, seen) is None, "of those who saw the same one is done")
+    seen = await store.load_session(_ref(first))
     is_kept = seen.successor == "x" or time.monotonic() - began > 0.3
     expect(seen.session == counted and is_kept, "what was kept at its step is kept still")
     expect(seen.age >= 0.05, "its age goes on")
     await asyncio.sleep(0.25)
-    seen = await store.look_session(_ref(first))
+    seen = await store.load_session(_ref(first))
     expect(seen.age >= 0.3 and seen.successor is None, "and what was kept is so for no longer than it was")
 
 
@@ -159,27 +166,27 @@ async def a_revoked_session_is_gone(store: SessionStore) -> None:
         steps = [await _signed_in(store, identity)]
         for _ in range(rotations):
             steps.append(_next(steps[-1]))
-            seen = await store.look_session(_ref(steps[-2]))
-            expect(await store.put_session(steps[-1], seen, successor="x") == (), "a step is done")
+            seen = await store.load_session(_ref(steps[-2]))
+            expect(await store.replace_session(steps[-1], seen, successor="x") == (), "a step is done")
         session = steps[-1]
-        expect(not (await store.look_session(_ref(steps[0]))).was_replaced, "of one that was not revoked: no")
+        expect(not (await store.load_session(_ref(steps[0]))).was_replaced, "of one that was not revoked: no")
         for _ in range(2):
             await store.revoke_session(session.sid, time.time() + HOUR)
-            expect(await store.find_session(session.sid) is None, "a revoked session is not found")
+            expect(await store.get_session(session.sid) is None, "a revoked session is not found")
             page, _ = await store.list_sessions(identity, 10, None)
             expect([each.sid for each in page] == [other.sid], "a revoked session is not listed")
             for number, step in enumerate(steps):
-                seen = await store.look_session(_ref(step))
+                seen = await store.load_session(_ref(step))
                 expect(
                     seen.session is None and seen.successor is None, "nothing of a revoked session is seen"
                 )
-                expect(seen.counts is False, "no token of a revoked session counts")
+                expect(seen.valid is False, "no token of a revoked session counts")
                 expect(
                     seen.was_replaced is (number < rotations - 1), "it says what was replaced before the last"
                 )
     await store.revoke_session("00 unknown", None)
     unknown = _ref(other)._replace(sid="00 unknown")
-    expect(not (await store.look_session(unknown)).was_replaced, "of a session that it never knew: no")
+    expect(not (await store.load_session(unknown)).was_replaced, "of a session that it never knew: no")
 
 
 async def a_session_is_revoked_for_as_long_as_it_lives(store: SessionStore) -> None:
@@ -202,14 +209,14 @@ async def signing_out_everywhere_ends_all_sessions(store: SessionStore) -> None:
     await store.revoke_user(identity, keep=_ref(kept))
     page, _ = await store.list_sessions(identity, 10, None)
     expect(list(page) == [kept], "the session that was kept is the only one listed")
-    seen = await store.look_session(_ref(kept))
-    expect(seen.counts is True and seen.session == kept, "the session that was kept goes on")
+    seen = await store.load_session(_ref(kept))
+    expect(seen.valid is True and seen.session == kept, "the session that was kept goes on")
     step = replace(_next(kept), stamp=seen.stamp)
-    expect(await store.put_session(step, seen) == (), "it takes a step")
+    expect(await store.replace_session(step, seen) == (), "it takes a step")
     for dead in (sessions[0], sessions[2]):
-        expect((await store.look_session(_ref(dead))).counts is False, "the others do not count")
-        expect(await store.find_session(dead.sid) is None, "nor are they found")
-    expect(await store.find_session(kept.sid) == step, "the one that was kept is")
+        expect((await store.load_session(_ref(dead))).valid is False, "the others do not count")
+        expect(await store.get_session(dead.sid) is None, "nor are they found")
+    expect(await store.get_session(kept.sid) == step, "the one that was kept is")
     await store.revoke_user(identity)
     page, following = await store.list_sessions(identity, 10, None)
     expect(not page and following is None, "none is listed once all were signed out")
@@ -242,9 +249,9 @@ async def pages_hold_each_session_once(store: SessionStore) -> None:
         used = [session.last_used_at for session in found]
         expect(used == sorted(used, reverse=True), "the last used first")
         expect(not any(session in found for session in expired), "one that has expired is not listed")
-    seen = await store.look_session(_ref(sessions[0]))
+    seen = await store.load_session(_ref(sessions[0]))
     moved = replace(sessions[0], last_used_at=now + 100)
-    expect(await store.put_session(moved, seen) == (), "a step is done")
+    expect(await store.replace_session(moved, seen) == (), "a step is done")
     page, _ = await store.list_sessions(identity, 1, None)
     expect(list(page) == [moved], "the one used last is first")
 
@@ -257,7 +264,7 @@ async def a_cursor_of_nobody_is_refused(store: SessionStore) -> None:
     for cursor in [*wrong, "9" * 5000, "1 " + "x" * 5000, 5, ["1 x"]]:
         try:
             page, _ = await store.list_sessions(identity, 10, cursor)
-        except PageError:
+        except InvalidPageError:
             continue
         expect(list(page) in ([], [session]), f"a cursor leads to a page of the user: {cursor!r}")
     page, _ = await store.list_sessions(identity, 10, None)
@@ -271,14 +278,14 @@ async def a_limit_ends_the_least_recently_used(store: SessionStore) -> None:
     others = await _signed_in(store, any_name(), used=now - 1000)
     await store.revoke_session(sessions[1].sid, now + HOUR)
     new = await _new(store, identity, used=now - 100)
-    put = await store.put_session(new, await _nothing_of(store, new), limit=4)
+    put = await store.replace_session(new, await _nothing_of(store, new), limit=4)
     expect(put == (), "those that were revoked do not count")
-    put = await store.put_session(_next(new), await store.look_session(_ref(new)), limit=3)
+    put = await store.replace_session(_next(new), await store.load_session(_ref(new)), limit=3)
     expect(put == (sessions[3].sid,), "the least recently used is ended, though never the one that is put")
-    seen = await store.look_session(_ref(sessions[3]))
-    expect(seen.counts is False and seen.session is None, "one beyond the limit is dead")
+    seen = await store.load_session(_ref(sessions[3]))
+    expect(seen.valid is False and seen.session is None, "one beyond the limit is dead")
     last = await _new(store, identity, used=now + 1)
-    put = await store.put_session(last, await _nothing_of(store, last), limit=1)
+    put = await store.replace_session(last, await _nothing_of(store, last), limit=1)
     expect(put is not None and len(put) == 3, "all beyond the limit are ended")
     page, _ = await store.list_sessions(identity, 10, None)
     expect(list(page) == [last], "the rest is listed")
@@ -291,7 +298,7 @@ async def a_kept_session_does_not_go_before_dead_ones(store: SessionStore) -> No
     kept, *_ = [await _signed_in(store, identity, used=now + number) for number in range(3)]
     await store.revoke_user(identity, keep=_ref(kept))
     new = await _new(store, identity, used=now + 10)
-    put = await store.put_session(new, await _nothing_of(store, new), limit=2)
+    put = await store.replace_session(new, await _nothing_of(store, new), limit=2)
     expect(put == (), "what was signed out everywhere does not count")
     await expect_alive(store, _ref(kept), "the session that was kept")
 
@@ -324,12 +331,12 @@ async def _new(store: SessionStore, identity: str, *, used: float | None = None,
 
 async def _signed_in(store: SessionStore, identity: str, **more: Any) -> Session:
     session = await _new(store, identity, **more)
-    expect(await store.put_session(session, await _nothing_of(store, session)) == (), "a session is put")
+    expect(await store.replace_session(session, await _nothing_of(store, session)) == (), "a session is put")
     return session
 
 
-async def _nothing_of(store: SessionStore, session: Session) -> SessionView:
-    return await store.look_session(TokenRef(session.identity, None, session.sid, None, 0.0, None))
+async def _nothing_of(store: SessionStore, session: Session) -> SessionSnapshot:
+    return await store.load_session(TokenRef(session.identity, None, session.sid, None, 0.0, None))
 
 
 async def _revoke(store: SessionStore, session: Session, kind: str) -> None:

@@ -112,7 +112,7 @@ def test_many_sessions_are_counted_on_a_terminal(shared, monkeypatch):
 
 
 def test_names_of_devices_reach_no_terminal_as_they_are(shared):
-    operations = OperationsAt(shared.jwt._binding())
+    operations = OperationsAt(shared.jwt._app_state())
 
     async def sign_in():
         await operations.create_token_pair("alice", device="\x1b[2JPhone")

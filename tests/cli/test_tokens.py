@@ -397,19 +397,19 @@ def test_looking_at_a_token_that_was_used_again_ends_no_session(line):
     store, ref = line.jwt.store, verified(line, pair["refresh_token"]).ref
 
     async def rotate():
-        seen = await store.look_session(ref)
+        seen = await store.load_session(ref)
         following = replace(seen.session, refresh_jti="next", previous_jti=ref.jti)
-        assert await store.put_session(following, seen) is not None
+        assert await store.replace_session(following, seen) is not None
 
     asyncio.run(rotate())
     assert "Refused with 401 token_reused" in line("token", "inspect", pair["refresh_token"]).output
-    assert asyncio.run(store.find_session(pair["sid"])) is not None
+    assert asyncio.run(store.get_session(pair["sid"])) is not None
     assert line("token", "inspect", pair["access_token"]).exit_code == 0
 
 
 def verified(line, token):
-    realm = line.jwt._binding().realm()
-    return realm.codec.verify(token, realm.ring.at(line.clock.now))
+    engine = line.jwt._app_state().engine()
+    return engine.codec.verify(token, engine.ring.at(line.clock.now))
 
 
 def test_a_token_is_typed_unseen_on_a_terminal(line, monkeypatch):

@@ -24,10 +24,10 @@ from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder
 
 import async_jwt.stores.redis  # noqa: F401  # as in applications, made before they serve
+from async_jwt.adapters import _background_loop as background_loop_module
 from async_jwt.adapters import flask as flask_adapter
 from async_jwt.adapters import flask_sync as flask_sync_adapter
-from async_jwt.adapters import home_loop as home_loop_module
-from async_jwt.adapters.home_loop import home_loop
+from async_jwt.adapters._background_loop import background_loop
 from async_jwt.core import checks, locations
 from async_jwt.core.hooks import looks_async
 from async_jwt.errors import ConfigurationError
@@ -309,10 +309,10 @@ class FlaskAsyncHarness(QuartHarness):
             yield
 
     def end(self) -> None:
-        binding = self.app.extensions.get("async_jwt")
-        if binding is not None and home_loop_module._home is not None:
+        app_state = self.app.extensions.get("async_jwt")
+        if app_state is not None and background_loop_module._process_loop is not None:
             with contextlib.suppress(ConfigurationError):  # such a setting is what a test is about
-                home_loop().run(binding.close())
+                background_loop().run(app_state.close())
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -483,8 +483,8 @@ def make_app(request: pytest.FixtureRequest, harness: Any) -> Iterator[Callable[
 @pytest.fixture(autouse=True)
 def nothing_was_said() -> None:
     """What is said once in a process is said once in each test."""
-    checks._told.clear()
-    locations._tell_too_long.cache_clear()
+    checks._warned.clear()
+    locations._warn_too_long.cache_clear()
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ import pytest
 from async_jwt import Key, KeyRing
 from async_jwt.adapters import flask as flask_adapter
 from async_jwt.adapters import flask_sync
-from async_jwt.core.run import WORKERS
+from async_jwt.core.concurrency import WORKERS
 from async_jwt.errors import (
     ConfigurationError,
     ExpiredTokenError,
@@ -39,7 +39,7 @@ import time
 import flask
 import flask_jwt_extended
 from async_jwt.adapters.flask_sync import *
-from async_jwt.adapters import home_loop
+from async_jwt.adapters import _background_loop
 
 app = flask.Flask("tests")
 app.config["JWT_SECRET_KEY"] = "x" * 64
@@ -76,7 +76,7 @@ assert client.post("/logout", headers=bearer).status_code == 200
 assert client.get("/me", headers=bearer).json == {"gone": 1}
 assert set(seen) == {threading.main_thread()} and len(seen) == 10, seen
 assert threading.enumerate() == [threading.main_thread()]
-assert home_loop._home is None
+assert _background_loop._process_loop is None
 """
 
 

@@ -14,8 +14,8 @@ from asgiref.sync import sync_to_async
 
 from async_jwt.adapters import flask as flask_adapter
 from async_jwt.adapters import flask_sync
-from async_jwt.adapters.home_loop import home_loop
-from async_jwt.adapters.lasting import NOTE
+from async_jwt.adapters._background_loop import background_loop
+from async_jwt.adapters._flask_loop import NOTE
 from tests.conftest import SECRET
 from tests.contract.conftest import served_by_asgi
 
@@ -138,7 +138,7 @@ def test_the_setting_is_live_and_reaches_everything_async():
     ran = []
 
     def note(name):
-        ran.append((name, asyncio.get_running_loop() is home_loop()._loop, flask.request.path))
+        ran.append((name, asyncio.get_running_loop() is background_loop()._loop, flask.request.path))
 
     @app.before_request
     async def before():
@@ -277,4 +277,4 @@ async def test_a_thread_of_a_view_with_its_own_loop_is_no_servers():
     asking = app.test_client()
     for _ in range(2):
         assert (await asyncio.to_thread(asking.get, "/thread", headers=bearer(app))).json == {"name": "alice"}
-    assert client.loop is home_loop()._loop
+    assert client.loop is background_loop()._loop

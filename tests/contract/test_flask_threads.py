@@ -15,8 +15,8 @@ import pytest
 from async_jwt import Key, KeyRing
 from async_jwt.adapters import flask as flask_adapter
 from async_jwt.adapters import flask_sync
-from async_jwt.adapters.home_loop import home_loop
-from async_jwt.core import keyring
+from async_jwt.adapters._background_loop import background_loop
+from async_jwt.core import key_loading
 from async_jwt.errors import HookError
 from async_jwt.stores import MemoryStore
 from tests.conftest import SECRET
@@ -66,13 +66,13 @@ def make(request, redis_url):
 def hops(monkeypatch):
     """What went to the lasting loop while nothing cleared it."""
     found = []
-    whole = type(home_loop()).run
+    whole = type(background_loop()).run
 
     def counted(self, awaitable):
         found.append(awaitable)
         return whole(self, awaitable)
 
-    monkeypatch.setattr(type(home_loop()), "run", counted)
+    monkeypatch.setattr(type(background_loop()), "run", counted)
     return found
 
 
@@ -316,7 +316,7 @@ def forged(kid):
 
 
 def test_tokens_of_unknown_keys_hold_few_threads_and_none_of_known_keys(clock, monkeypatch):
-    monkeypatch.setattr(keyring, "_PATIENCE", 0.5)  # as it is outside of tests
+    monkeypatch.setattr(key_loading, "_PATIENCE", 0.5)  # as it is outside of tests
     hang, asked, waits = threading.Event(), [], []
 
     def load():
@@ -347,7 +347,7 @@ def test_tokens_of_unknown_keys_hold_few_threads_and_none_of_known_keys(clock, m
     good = jwt.create_access_token("ada")
     clock.now += 10
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("async_jwt.keyring.threading.Event", Counted)
+        patch.setattr("async_jwt.keys.ring.threading.Event", Counted)
         statuses = [ask(forged(f"unknown {number}")) for number in range(32)]
         assert statuses == [401] * 32
         assert len(waits) == 4

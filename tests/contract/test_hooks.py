@@ -11,7 +11,7 @@ import time
 import pytest
 from blockbuster import BlockingError
 
-from async_jwt.core.run import WORKERS
+from async_jwt.core.concurrency import WORKERS
 from async_jwt.errors import ConfigurationError, HookError, HookTimeoutError
 from async_jwt.manager import Manager
 from async_jwt.stores import MemoryStore

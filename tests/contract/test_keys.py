@@ -132,11 +132,11 @@ async def test_the_jwks_view_loads_what_it_publishes(harness):
 @however_it_runs
 async def test_other_values_of_the_configuration_change_nothing(harness):
     h = harness()
-    realm = h.app.extensions["async_jwt"].realm()
+    engine = h.app.extensions["async_jwt"].engine()
     h.app.config["SOMETHING"] = 1
-    assert h.app.extensions["async_jwt"].realm() is realm
+    assert h.app.extensions["async_jwt"].engine() is engine
     h.app.config["JWT_ENCODE_NBF"] = False
-    assert h.app.extensions["async_jwt"].realm() is not realm
+    assert h.app.extensions["async_jwt"].engine() is not engine
 
 
 @however_it_runs

@@ -12,7 +12,7 @@ import pytest
 
 from async_jwt.adapters import flask as flask_adapter
 from async_jwt.adapters import flask_sync as flask_sync_adapter
-from async_jwt.adapters.lasting import NOTE
+from async_jwt.adapters._flask_loop import NOTE
 from async_jwt.errors import ConfigurationError
 from tests.contract.conftest import NEEDS_QUART, FlaskAsyncHarness, QuartHarness, on_each_loop, quart_adapter
 

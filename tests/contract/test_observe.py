@@ -272,10 +272,10 @@ async def test_a_store_is_all_that_it_was(harness, telemetry, redis_url):
     calls = {dict(given)["call"] for given in telemetry.metrics()["async_jwt.store.duration"]}
     assert calls == {
         "check",
-        "find_session",
+        "get_session",
         "list_sessions",
-        "look_session",
-        "put_session",
+        "load_session",
+        "replace_session",
         "revoke_session",
     }
 
@@ -298,7 +298,7 @@ async def test_a_store_of_ones_own_without_a_status(harness, telemetry):
     h = telemetry.observe(harness(store=Plain()))
     assert (await h.call("/me", token=await h.mint())).status == 200
     assert "async_jwt.store.available" not in telemetry.metrics()
-    assert h.jwt._binding().realm().store.own == "attribute"
+    assert h.jwt._app_state().engine().store.own == "attribute"
 
 
 @on_a_servers_loop

@@ -13,7 +13,7 @@ from async_jwt import MemoryStore
 from async_jwt.adapters.protect import protect, public, routes_of
 from async_jwt.core.proxies import unproxied
 from async_jwt.errors import ConfigurationError
-from async_jwt.manager import binding_of
+from async_jwt.manager import app_state_of
 from async_jwt.observe import instrument, uninstrument
 from async_jwt.stores import TokenRef
 from async_jwt.stores.redis import RedisStore
@@ -35,8 +35,8 @@ async def test_an_application_is_found_behind_current_app(harness):
     jwt = harness.api.JWTManager()
     current = proxy(app)
     jwt.init_app(current)
-    assert binding_of(current).app is app
-    assert [route.state for route in routes_of(binding_of(current))] == ["protected"]
+    assert app_state_of(current).app is app
+    assert [route.state for route in routes_of(app_state_of(current))] == ["protected"]
     assert_protected(current)
     instrument(current, tracer_provider=TracerProvider())
     uninstrument(current)

@@ -14,7 +14,7 @@ import pytest
 from async_jwt.errors import (
     ConfigurationError,
     HookTimeoutError,
-    PageError,
+    InvalidPageError,
     SessionUnknownError,
     StoreUnavailableError,
     TokenReusedError,
@@ -223,9 +223,9 @@ async def test_grace_revives_nothing_that_was_signed_out(app):
 async def test_the_store_holds_no_token(app):
     pair = await app.jwt.create_token_pair("alice", device="phone")
     new = await rotate(app, pair.refresh_token)
-    session = await app.jwt.store.find_session(pair.sid)
+    session = await app.jwt.store.get_session(pair.sid)
     ref = TokenRef("alice", session.refresh_jti, pair.sid, session.stamp, 0.0, None)
-    seen = await app.jwt.store.look_session(ref)
+    seen = await app.jwt.store.load_session(ref)
     held = f"{session}{session.extras}{seen}{seen.successor}{seen.version}"
     for token in (pair.access_token, pair.refresh_token, new["access"], new["refresh"]):
         for part in token.split(".")[1:]:
@@ -817,7 +817,7 @@ async def test_pages_that_clients_ask_for(app):
         answer = await app.call(f"/page?cursor={wrong}", token=one.access_token)
         assert (answer.status, answer.json.get("code")) == (400, "page_invalid"), wrong
     for limit in (0, -1, 1001, True, 2.0, None, "3"):
-        with pytest.raises(PageError, match="1 to 1000"):
+        with pytest.raises(InvalidPageError, match="1 to 1000"):
             await app.jwt.list_sessions("alice", limit=limit)
 
 
@@ -872,8 +872,8 @@ async def test_a_store_without_sessions_is_enough_for_the_rest(harness):
 
 
 class Odd(MemoryStore):
-    async def look_session(self, ref):
-        return replace(await super().look_session(ref), counts="it does")
+    async def load_session(self, ref):
+        return replace(await super().load_session(ref), valid="it does")
 
 
 async def test_a_store_that_answers_something_else_opens_no_door(harness):
@@ -898,8 +898,8 @@ class Signing(MemoryStore):
 
     times = 1
 
-    async def look_session(self, ref):
-        seen = await super().look_session(ref)
+    async def load_session(self, ref):
+        seen = await super().load_session(ref)
         if ref.jti is None and self.times:
             self.times -= 1
             await self.revoke_user(ref.identity)
@@ -909,13 +909,13 @@ class Signing(MemoryStore):
 class Lost(MemoryStore):
     """Does the step, and its reply is lost: the command is sent again, and declined."""
 
-    async def put_session(self, session, seen, **more):
-        assert await super().put_session(session, seen, **more) is not None
-        return await super().put_session(session, seen, **more)
+    async def replace_session(self, session, seen, **more):
+        assert await super().replace_session(session, seen, **more) is not None
+        return await super().replace_session(session, seen, **more)
 
 
 class Busy(MemoryStore):
-    async def put_session(self, session, seen, **more):
+    async def replace_session(self, session, seen, **more):
         return None
 
 
@@ -1116,12 +1116,12 @@ class Overtaken(MemoryStore):
 
     first = None
 
-    async def put_session(self, session, seen, **more):
-        done = await super().put_session(session, seen, **more)
+    async def replace_session(self, session, seen, **more):
+        done = await super().replace_session(session, seen, **more)
         if done == () and self.first and session.previous_jti == self.first:
             ref = TokenRef(session.identity, session.refresh_jti, session.sid, session.stamp, 0.0, None)
             step = replace(session, refresh_jti="the next", previous_jti=session.refresh_jti)
-            await super().put_session(step, await self.look_session(ref), successor=more["successor"])
+            await super().replace_session(step, await self.load_session(ref), successor=more["successor"])
             return None
         return done
 
@@ -1132,7 +1132,7 @@ async def test_a_step_that_was_overtaken_before_its_reply_is_no_replay(harness):
     app.jwt.store.first = await app.jwt.get_jti(pair.refresh_token)
     new = await rotate(app, pair.refresh_token)
     assert await status(app, new["access"]) == 200
-    session = await app.jwt.store.find_session(pair.sid)
+    session = await app.jwt.store.get_session(pair.sid)
     assert (session.refresh_jti, session.previous_jti) == ("the next", await app.jwt.get_jti(new["refresh"]))
 
 

@@ -399,7 +399,7 @@ async def test_many_loaded_keys_are_not_kept_for_ever(harness):
     h.jwt.encode_key_loader(lambda identity: identity * 40)
     for number in range(100, 200):
         await h.mint(str(number))
-    assert len(h.app.extensions["async_jwt"].realm()._loaded) <= 64
+    assert len(h.app.extensions["async_jwt"].engine()._loaded) <= 64
 
 
 async def test_a_remembered_token_needs_the_same_key(harness):

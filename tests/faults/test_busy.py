@@ -12,7 +12,7 @@ from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores import TokenRef
 from async_jwt.stores.redis import RedisStore
 from async_jwt.stores.redis.deadline import Deadline
-from async_jwt.stores.redis.outage import OutageError
+from async_jwt.stores.redis.errors import OutageError
 from tests.contract.conftest import QuartHarness
 from tests.faults.conftest import DEADLINE
 from tests.faults.wire import slow_server

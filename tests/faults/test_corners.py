@@ -15,12 +15,12 @@ from async_jwt.stores import TokenRef
 from async_jwt.stores.contract import bucket_of
 from async_jwt.stores.redis import RedisStore
 from async_jwt.stores.redis.breaker import Breaker
-from async_jwt.stores.redis.inspector import _some_of
-from async_jwt.stores.redis.lua import LOSE
-from async_jwt.stores.redis.reads import Reads
+from async_jwt.stores.redis.health import Health
+from async_jwt.stores.redis.lua import NEW_EPOCH
+from async_jwt.stores.redis.monitor import _some_of
+from async_jwt.stores.redis.reads import BatchLoader
 from async_jwt.stores.redis.server import read_server, save_points
-from async_jwt.stores.redis.state import State
-from async_jwt.stores.redis.watch import Watch
+from async_jwt.stores.redis.timer import IdleTimer
 from tests.faults.wire import Wire
 
 pytestmark = pytest.mark.asyncio
@@ -59,7 +59,7 @@ async def test_junk_at_a_users_key_refuses_that_user(redis_server, junk, caplog)
     assert caplog.text.count("Somebody else wrote") == 1
     allowing = RedisStore(redis_server.url, deadline=5, on_outage="allow")
     with pytest.raises(StoreUnavailableError):
-        await allowing.check(good._replace(is_plain=True))
+        await allowing.check(good._replace(may_fail_open=True))
     await store.close()
     await allowing.close()
 
@@ -135,14 +135,14 @@ async def test_many_keep_their_own_session_of_one_user(redis_server):
 async def test_too_many_who_revoke_one_user_are_refused(redis_server, monkeypatch):
     store, other = RedisStore(redis_server.url, deadline=5), RedisStore(redis_server.url, deadline=5)
     ref = await token(store)
-    judge = store._judge
+    evaluate = store._evaluate
 
     async def interfered(ref):
-        found = await judge(ref)
+        found = await evaluate(ref)
         await other.revoke_user("alice")
         return found
 
-    monkeypatch.setattr(store, "_judge", interfered)
+    monkeypatch.setattr(store, "_evaluate", interfered)
     with pytest.raises(StoreUnavailableError, match="Too many"):
         await store.revoke_user("alice", keep=ref)
     await store.close()
@@ -168,13 +168,13 @@ async def test_a_server_that_forgets_at_once_is_no_answer(redis_server, monkeypa
     """Somebody flushes it in a loop."""
     store = RedisStore(redis_server.url, deadline=5)
     ref = await token(store)
-    deal = store._ledger.losses._deal
+    deal = store._buckets.data_loss._handle
 
     async def lost_again(*loss):
         await deal(*loss)
         redis_server.does("FLUSHALL")
 
-    monkeypatch.setattr(store._ledger.losses, "_deal", lost_again)
+    monkeypatch.setattr(store._buckets.data_loss, "_handle", lost_again)
     redis_server.does("FLUSHALL")
     calls = {
         "check": lambda: store.check(ref),
@@ -302,9 +302,9 @@ async def test_a_bucket_that_is_not_as_it_was_seen_is_not_raised(redis_server):
     ref = await token(store)
     epoch, layout = str(ref.gen).partition(".")[0], store._layout
     before = redis_server.does("GET", layout.bucket("00"))
-    line = (await store._ledger._routes.here()).at("00")
+    line = (await store._buckets._per_loop.here()).at("00")
     keys = layout.with_feeds(["00", "01"])
-    assert await line.run(LOSE, keys, ["new", "", "64", "somebody's", epoch]) == 1
+    assert await line.run(NEW_EPOCH, keys, ["new", "", "64", "somebody's", epoch]) == 1
     assert redis_server.does("GET", layout.bucket("00")) == before
     assert redis_server.does("GET", layout.bucket("01")).startswith(b"new ")
     await store.close()
@@ -316,7 +316,7 @@ async def test_connections_to_a_server_that_does_not_answer_are_left(redis_serve
         store = RedisStore(wire.url, poll=60)
         await store.start()
         await asyncio.gather(*(store.revoke_user(f"user {number}") for number in range(8)))
-        pool = (await store._ledger._routes.here()).at("00")._pool
+        pool = (await store._buckets._per_loop.here()).at("00")._pool
         assert len(pool._idle) > 2
         wire.swallows = True
         with pytest.raises(StoreUnavailableError):
@@ -331,11 +331,11 @@ async def test_a_talk_with_a_server_that_is_gone(redis_server):
     """What a mirror listens through: that it cannot be had says nothing about requests."""
     store = RedisStore(redis_server.url, deadline=5, poll=60)
     await store.start()
-    line = (await store._ledger._routes.here()).at("00")
+    line = (await store._buckets._per_loop.here()).at("00")
     redis_server.stop()
     with pytest.raises(StoreUnavailableError):
-        await line.talk()
-    assert not line.is_out
+        await line.dedicated()
+    assert not line.unavailable
     await store.close()
 
 
@@ -383,7 +383,7 @@ async def test_a_sign_that_does_not_go_away_is_no_answer(redis_server, monkeypat
     async def lost(*loss):
         pass
 
-    monkeypatch.setattr(store._ledger, "lost", lost)
+    monkeypatch.setattr(store._buckets, "report_loss", lost)
     with pytest.raises(StoreUnavailableError, match="faster than it can be read"):
         await store.check(ref)
     await store.close()
@@ -503,8 +503,8 @@ async def test_a_store_that_nobody_holds_asks_no_more(redis_server):
     store = RedisStore(redis_server.url, deadline=0.1, poll=0.02)
     with pytest.raises(StoreUnavailableError):
         await store.stamp("alice")
-    line = weakref.ref(await store._ledger._routes.here())
-    await store._ledger._routes._open.pop(asyncio.get_running_loop())[1].aclose()
+    line = weakref.ref(await store._buckets._per_loop.here())
+    await store._buckets._per_loop._open.pop(asyncio.get_running_loop())[1].aclose()
     del store
     for _ in range(5):
         await asyncio.sleep(0.03)
@@ -516,9 +516,9 @@ async def test_timers_outlive_nobody():
     async def nothing():
         raise AssertionError("nobody is left to ask")
 
-    breaker, watch = Breaker(nothing, lambda why: None), Watch(0.01, nothing)
+    breaker, watch = Breaker(nothing, lambda why: None), IdleTimer(0.01, nothing)
     breaker.trip("it does not answer", asyncio.get_running_loop().time())
-    watch.wind()
+    watch.restart()
     del breaker, watch
     gc.collect()
     await asyncio.sleep(0.1)
@@ -566,10 +566,10 @@ async def test_a_probe_that_hangs_holds_up_no_other():
 
 
 async def test_a_store_is_available_once_all_its_loops_reach_it():
-    class Line:
+    class ServerClient:
         pass
 
-    state, one, two = State(None, "deny"), Line(), Line()
+    state, one, two = Health(None, "deny"), ServerClient(), ServerClient()
     state.outage(one, "it does not answer")
     state.outage(two, "it does not answer")
     state.outage(one, None)
@@ -610,7 +610,7 @@ async def test_a_mistake_of_ours_leaves_nobody_waiting():
     async def fetch(keys):
         raise LookupError("a mistake")
 
-    reads = Reads(fetch)
+    reads = BatchLoader(fetch)
     waiting = asyncio.ensure_future(reads.get(["a"]))
     with pytest.raises(StoreUnavailableError):
         await asyncio.wait_for(waiting, 1)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from async_jwt.core.clock import system_clock
+from async_jwt.clock import system_clock
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.redis import RedisStore
 from tests.faults.crowd import Crowd
@@ -76,7 +76,7 @@ class Chaos(Crowd):
     async def step(self) -> None:
         """The clock is set, by less than clocks may differ."""
         by = self.chance.choice([-45.0, 45.0])
-        self.monkeypatch.setattr("async_jwt.stores.redis.layout.system_clock", lambda: system_clock() + by)
+        self.monkeypatch.setattr("async_jwt.stores.redis.schema.system_clock", lambda: system_clock() + by)
         await asyncio.sleep(0.1)
         self.monkeypatch.undo()
 

@@ -172,17 +172,17 @@ async def test_one_clients_text_opens_no_breaker(durable_server):
             await app.jwt.revoke_token(claims)
         ref = TokenRef("mallory", "1", None, None, 0.0, None)
         ref = ref._replace(**{"identity" if claim == "sub" else claim: text})
-        for call in (store.check, store.look_session, store.revoke_token):
+        for call in (store.check, store.load_session, store.revoke_token):
             with pytest.raises(ValueError, match="must be text"):
                 await call(ref)
-    for call in (store.find_session, lambda sid: store.revoke_session(sid, None)):
+    for call in (store.get_session, lambda sid: store.revoke_session(sid, None)):
         with pytest.raises(ValueError, match="must be text"):
             await call("\ud800")
     assert store.status().available
     assert (await app.call(token=token)).status == 200
     assert (await app.call(token=revoked)).status == 401
-    line = store._ledger._routes._recent[1].at("00")
+    line = store._buckets._per_loop._recent[1].at("00")
     with pytest.raises(ValueError, match="UTF-8"):
-        await line.ask("GET", "\ud800")
-    assert not line.is_out
+        await line.execute("GET", "\ud800")
+    assert not line.unavailable
     await store.close()

@@ -15,9 +15,9 @@ from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores import TokenRef
 from async_jwt.stores.contract import bucket_of
 from async_jwt.stores.redis import RedisStore
-from async_jwt.stores.redis.known import Known, Loss
-from async_jwt.stores.redis.layout import Bucket
-from async_jwt.stores.redis.reads import Reads
+from async_jwt.stores.redis.reads import BatchLoader
+from async_jwt.stores.redis.schema import Bucket
+from async_jwt.stores.redis.versions import LastSeen, Loss
 from tests.faults.conftest import DURABLE
 from tests.faults.wire import Wire
 
@@ -64,13 +64,13 @@ async def test_a_store_that_was_only_begun_anew_is_not_dealt_with(redis_server, 
     without = TokenRef("w", "j", None, None, now - 30, now + 60)
     await store.revoke_user("w")
     redis_server.does("FLUSHALL")
-    deal = store._ledger.losses._deal
+    deal = store._buckets.data_loss._handle
 
     async def slowly(*loss):
         await begin_anew(redis_server.url)
         await deal(*loss)
 
-    monkeypatch.setattr(store._ledger.losses, "_deal", slowly)
+    monkeypatch.setattr(store._buckets.data_loss, "_handle", slowly)
     assert not await store.check(without)
     assert store.status().data_losses == 1
     await store.close()
@@ -341,7 +341,7 @@ async def test_revoking_on_what_became_a_replica_finds_the_new_primary(make_serv
 async def test_the_servers_clock_says_nothing_about_how_long_a_revocation_lives(redis_server, monkeypatch):
     """By how long a token lives, and not until when: as if ours were five minutes behind."""
     store = RedisStore(redis_server.url, deadline=5)
-    monkeypatch.setattr("async_jwt.stores.redis.layout.system_clock", lambda: time.time() - 300)
+    monkeypatch.setattr("async_jwt.stores.redis.schema.system_clock", lambda: time.time() - 300)
     ref = (await token(store))._replace(expires_at=time.time() - 300 + 200)
     await store.revoke_token(ref)
     assert not await store.check(ref)
@@ -353,7 +353,7 @@ async def test_the_servers_clock_says_nothing_about_how_long_a_revocation_lives(
 @pytest.mark.asyncio
 async def test_flushed_and_full_is_no_outage_that_lets_pass(redis_server):
     store = RedisStore(redis_server.url, deadline=5, on_outage="allow")
-    ref = (await token(store))._replace(is_plain=True)
+    ref = (await token(store))._replace(may_fail_open=True)
     await store.revoke_token(ref)
     redis_server.does("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "1")
     redis_server.does("FLUSHALL")
@@ -411,18 +411,18 @@ def test_late_replies_of_another_epoch_change_nothing():
     def raw(epoch, count, former=""):
         return f"{epoch} 0 -1 {count} {count} {former}".encode()
 
-    known = Known()
-    first = known.look("00", raw("a", 5), None)
-    second = known.look("00", raw("b", 0, "a"), first)
-    assert known.look("00", raw("a", 6), first) == Bucket.read(raw("a", 6))
+    known = LastSeen()
+    first = known.compare("00", raw("a", 5), None)
+    second = known.compare("00", raw("b", 0, "a"), first)
+    assert known.compare("00", raw("a", 6), first) == Bucket.read(raw("a", 6))
     assert known.before("00") == second
-    assert isinstance(known.look("00", raw("a", 6), second), Loss)
-    third = known.look("00", raw("b", 3, "a"), second)
-    assert known.look("00", raw("b", 1, "a"), second) == Bucket.read(raw("b", 1, "a"))
+    assert isinstance(known.compare("00", raw("a", 6), second), Loss)
+    third = known.compare("00", raw("b", 3, "a"), second)
+    assert known.compare("00", raw("b", 1, "a"), second) == Bucket.read(raw("b", 1, "a"))
     assert known.before("00") == third
-    assert isinstance(known.look("00", raw("b", 1, "a"), third), Loss)
-    assert isinstance(known.look("00", raw("b", 3, "a"), third, added=1), Loss)
-    assert isinstance(known.look("00", b"b 0 -1 3 4 a", third), Loss)
+    assert isinstance(known.compare("00", raw("b", 1, "a"), third), Loss)
+    assert isinstance(known.compare("00", raw("b", 3, "a"), third, added=1), Loss)
+    assert isinstance(known.compare("00", b"b 0 -1 3 4 a", third), Loss)
 
 
 # -- event loops --------------------------------------------------------------------------------
@@ -450,7 +450,7 @@ def test_loops_that_end_are_forgotten(redis_server):
 
     for _ in range(10):
         asyncio.run(stamp())
-    assert len(store._ledger._routes._open) == 0
+    assert len(store._buckets._per_loop._open) == 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # nobody closed what these loops had
         for _ in range(5):
@@ -459,7 +459,7 @@ def test_loops_that_end_are_forgotten(redis_server):
             loop.close()
         asyncio.run(stamp())
         gc.collect()
-    assert len(store._ledger._routes._open) == 0
+    assert len(store._buckets._per_loop._open) == 0
 
 
 @pytest.mark.asyncio
@@ -565,7 +565,7 @@ async def test_a_forked_child_starts_from_what_it_sees(redis_server, monkeypatch
     redis_server.stop()
     with pytest.raises(StoreUnavailableError):
         await store.check(ref)
-    parents = list(store._ledger._routes._open.values())
+    parents = list(store._buckets._per_loop._open.values())
     monkeypatch.setattr("os.getpid", lambda: -1)
     redis_server.start()
     assert not await store.check(ref)
@@ -586,7 +586,7 @@ async def test_two_crowds_become_one():
             await asyncio.sleep(0)
         return [b""] * len(keys)
 
-    reads = Reads(fetch)
+    reads = BatchLoader(fetch)
 
     async def client(number):
         if number % 2:
@@ -606,7 +606,7 @@ async def test_a_late_sign_of_a_loss_that_was_dealt_with_says_nothing(redis_serv
     epoch = str(ref.gen).partition(".")[0]
     redis_server.does("FLUSHALL")
     assert not await store.check(ref)
-    await store._ledger.lost(bucket_of("alice"), epoch, epoch, "an older state came back")
+    await store._buckets.report_loss(bucket_of("alice"), epoch, epoch, "an older state came back")
     assert store.status().data_losses == caplog.text.count("lost data") == 1
     assert await store.check(await token(store))
     await store.close()

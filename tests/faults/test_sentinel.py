@@ -12,9 +12,9 @@ import pytest
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores import TokenRef
 from async_jwt.stores.redis import RedisStore
-from async_jwt.stores.redis.ballot import ballot
+from async_jwt.stores.redis.errors import RefusedError
 from async_jwt.stores.redis.options import Address
-from async_jwt.stores.redis.outage import RefusedError
+from async_jwt.stores.redis.quorum import quorum
 from async_jwt.stores.redis.sentinel import Sentinels
 from tests.conftest import free_port
 from tests.faults.crowd import Crowd, answered, comes
@@ -194,11 +194,11 @@ async def test_a_ballot():
             raise ValueError
         return what
 
-    assert await ballot([says(1), says(1), says(2, 60)], 60) == [1]
-    assert set(await ballot([says(1), says(None), says(2)], 60)) == {1, 2}
-    assert await ballot([says(None), says(None)], 60) == []
-    assert await ballot([says(60, 60)], 0.01) == []
-    assert await ballot([says(1), says(2, 60)], 0.1) == [1]
+    assert await quorum([says(1), says(1), says(2, 60)], 60) == [1]
+    assert set(await quorum([says(1), says(None), says(2)], 60)) == {1, 2}
+    assert await quorum([says(None), says(None)], 60) == []
+    assert await quorum([says(60, 60)], 0.01) == []
+    assert await quorum([says(1), says(2, 60)], 0.1) == [1]
 
 
 async def test_answers_that_this_process_was_too_busy_to_hear_are_no_vote(fleet, monkeypatch):

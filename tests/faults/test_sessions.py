@@ -215,7 +215,7 @@ async def test_a_server_that_loses_all_the_time_shows_no_page(redis_server, monk
     async def lost(route, loss):
         seen.append(loss.why)
 
-    monkeypatch.setattr(store._ledger.losses, "deal", lost)
+    monkeypatch.setattr(store._buckets.data_loss, "handle", lost)
     redis_server.does("FLUSHALL")
     with pytest.raises(StoreUnavailableError, match="loses"):
         await app.jwt.list_sessions("alice")
@@ -287,14 +287,14 @@ async def test_a_step_across_a_loss_is_declined(redis_server):
     store = RedisStore(redis_server.url, deadline=5, poll=60, on_data_loss="accept")
     app = rotating(store)
     pair = await app.jwt.create_token_pair("alice")
-    session = await store.find_session(pair.sid)
+    session = await store.get_session(pair.sid)
     ref = TokenRef("alice", session.refresh_jti, pair.sid, session.stamp, time.time(), None)
-    seen = await store.look_session(ref)
+    seen = await store.load_session(ref)
     redis_server.does("DEL", *keys_of(redis_server, b":all"))
     assert await store.check(ref)
     step = replace(session, refresh_jti="next", previous_jti=session.refresh_jti)
-    assert await store.put_session(step, seen) is None
-    assert await store.put_session(step, await store.look_session(ref)) == ()
+    assert await store.replace_session(step, seen) is None
+    assert await store.replace_session(step, await store.load_session(ref)) == ()
     await store.close()
 
 
@@ -348,14 +348,14 @@ class Event:
 
 
 @dataclass(frozen=True)
-class State:
+class Health:
     """One session, one thing at a time. Tokens are their `jti`."""
 
     current: str
     previous: str = ""
     is_dead: bool = False
 
-    def after(self, event: Event, *, has_grace: bool) -> State | None:
+    def after(self, event: Event, *, has_grace: bool) -> Health | None:
         """The state after an event; None if it cannot happen here."""
         dead = replace(self, is_dead=True)
         if event.what == "sign out":
@@ -364,15 +364,15 @@ class State:
             return self if event.outcome == ("gone" if self.is_dead else "there") else None
         if event.token == self.current and not self.is_dead:
             is_new = event.outcome not in ("refused", self.current, self.previous)
-            return State(event.outcome, self.current) if is_new else None
+            return Health(event.outcome, self.current) if is_new else None
         if event.token == self.previous and has_grace and not self.is_dead:
             return self if event.outcome == self.current else None
         return dead if event.outcome == "refused" else None
 
 
-def is_linearizable(history: list[Event], begin: State, *, has_grace: bool) -> bool:
+def is_linearizable(history: list[Event], begin: Health, *, has_grace: bool) -> bool:
     """Whether some order that respects who was done before whom explains it all (Wing and Gong)."""
-    seen: set[tuple[frozenset[Event], State]] = set()
+    seen: set[tuple[frozenset[Event], Health]] = set()
     todo = [(frozenset(history), begin)]
     while todo:
         left, state = todo.pop()
@@ -398,10 +398,10 @@ class History:
         self.chance = random.Random(seed)
         self.events: list[Event] = []
 
-    async def run(self, clients: int, actions: int) -> State:
+    async def run(self, clients: int, actions: int) -> Health:
         self.pair = await self.apps[0].jwt.create_token_pair("alice")
         self.tokens = [self.pair.refresh_token]
-        begin = State(await jti_of(self.apps[0], self.pair.refresh_token))
+        begin = Health(await jti_of(self.apps[0], self.pair.refresh_token))
         await asyncio.gather(*(self.client(actions) for _ in range(clients)))
         return begin
 
@@ -459,7 +459,7 @@ async def test_concurrent_histories_have_an_order(kind, grace, request, is_long)
 
 
 async def test_the_judge_of_histories_finds_what_has_no_order():
-    begin = State("a")
+    begin = Health("a")
     good = [
         Event(0, 3, "rotate", "a", "b"),
         Event(1, 2, "rotate", "a", "b"),
@@ -481,12 +481,12 @@ async def test_junk_where_a_successor_was_is_no_answer(shared_server):
     store = RedisStore(shared_server.url, deadline=5)
     sid, gen = new_sid("alice"), await store.stamp("alice")
     first = TokenRef("alice", "first", sid, gen, 0.0, time.time() + 60)
-    seen = await store.look_session(first)
+    seen = await store.load_session(first)
     session = Session(sid, "alice", None, 1.0, 1.0, None, time.time() + 60, gen, "first")
-    assert await store.put_session(session, seen, successor="kept", keep_for=60) is not None
-    assert (await store.look_session(first)).successor == "kept"
-    _, key = store._ledger.layout.live_session(sid)
+    assert await store.replace_session(session, seen, successor="kept", keep_for=60) is not None
+    assert (await store.load_session(first)).successor == "kept"
+    _, key = store._buckets.layout.live_session(sid)
     shared_server.does("SET", key, b"\xff")
     with pytest.raises(StoreUnavailableError, match="holds no successor"):
-        await store.look_session(first)
+        await store.load_session(first)
     await store.close()

@@ -29,14 +29,14 @@ def die_before(step: str) -> None:
 
 
 class Doomed(RedisStore):
-    async def look_session(self, ref):
+    async def load_session(self, ref):
         looks.set(looks.get(0) + 1)
         die_before("check" if looks.get() == 1 else "look")
-        return await super().look_session(ref)
+        return await super().load_session(ref)
 
-    async def put_session(self, session, seen, **more):
+    async def replace_session(self, session, seen, **more):
         die_before("put")
-        put = await super().put_session(session, seen, **more)
+        put = await super().replace_session(session, seen, **more)
         die_before("stored")
         return put
 

@@ -38,7 +38,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*TCPServer._idle_timeout:pytest.PytestUnraisableExceptionWarning"),
 ]
 
-OURS, SIBLING, FOREIGN = "app.site.test", "evil.site.test", "evil.test"
+OURS, SIBLING, UNKNOWN_EPOCH = "app.site.test", "evil.site.test", "evil.test"
 UNPROTECTED = {
     "JWT_COOKIE_CSRF_PROTECT": False,
     "JWT_COOKIE_SAMESITE": "None",
@@ -161,7 +161,7 @@ def make_site(**config: Any) -> Site:
 async def served(site: Site, folder: Path, *, proxied: bool = False) -> AsyncIterator[Site]:
     """The site under Hypercorn with TLS, or behind a proxy that ends it."""
     certificate = folder / "server.pem"
-    issued = trustme.CA().issue_cert(OURS, SIBLING, FOREIGN)
+    issued = trustme.CA().issue_cert(OURS, SIBLING, UNKNOWN_EPOCH)
     issued.private_key_and_cert_chain_pem.write_to_path(certificate)
     listening = socket.create_server(("127.0.0.1", 0))
     site.port = listening.getsockname()[1]
@@ -239,7 +239,7 @@ async def test_other_sites_get_nothing_done_and_the_own_one_all(chromium, tmp_pa
     made = make_site(JWT_COOKIE_SAMESITE=samesite)
     async with served(made, tmp_path, proxied=proxied) as site, browsing(chromium) as browser:
         page = await signed_in(browser, site)
-        for host in (FOREIGN, SIBLING):
+        for host in (UNKNOWN_EPOCH, SIBLING):
             assert await attack(page, site, host) == [[True, False], 1006]
             # Nor is a visitor signed in as somebody else, or signed out.
             await page.goto(site.url("/", host))
@@ -271,9 +271,9 @@ async def test_the_attacks_are_real(chromium, tmp_path):
     """Without the walls the same pages get it all done: else the tests above prove nothing."""
     async with served(make_site(**UNPROTECTED), tmp_path) as site, browsing(chromium) as browser:
         page = await signed_in(browser, site)
-        await attack(page, site, FOREIGN)
+        await attack(page, site, UNKNOWN_EPOCH)
         assert "alice" in site.transfers
-        await page.goto(site.url("/", FOREIGN))
+        await page.goto(site.url("/", UNKNOWN_EPOCH))
         await submit(page, site.url("/login"), name="mallory")
         assert await who(page, site) == "mallory"
 

@@ -15,7 +15,7 @@ APPLICATION = """
 import asyncio, gc, logging, os, sys, threading, time
 import flask
 from async_jwt.adapters import flask as api
-from async_jwt.adapters.home_loop import home_loop
+from async_jwt.adapters._background_loop import background_loop
 
 logging.disable()
 app = flask.Flask("left over")
@@ -66,7 +66,7 @@ def fork():
     return {"child": os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}
 
 def token(name):
-    return {"Authorization": "Bearer " + home_loop().run(jwt.create_access_token(name))}
+    return {"Authorization": "Bearer " + background_loop().run(jwt.create_access_token(name))}
 
 with app.app_context():
     bearer = {name: token(name) for name in ("alice", "slow", "exit")}
@@ -84,12 +84,12 @@ def leaves(path, name="alice"):
 def counted():
     gc.collect()  # asgiref's threads end when their executors are collected
     time.sleep(0.2)
-    loop = home_loop()._loop
+    loop = background_loop()._loop
     async def tasks():
         return len(asyncio.all_tasks())
     return {
         "threads": sorted(thread.name.rstrip("0123456789_-") for thread in threading.enumerate()),
-        "tasks": home_loop().run(tasks()),
+        "tasks": background_loop().run(tasks()),
         "loops": sum(isinstance(thing, asyncio.BaseEventLoop) for thing in gc.get_objects()),
         "files": len(os.listdir("/proc/self/fd")),
         "loop": id(loop),

@@ -23,7 +23,7 @@ from async_jwt.errors import (
     MalformedTokenError,
     SignatureError,
 )
-from async_jwt.keyring import ActiveKeys
+from async_jwt.keys.ring import ActiveKeys
 from tests.conftest import SECRET
 from tests.unit.keys import ED448, PRIVATE_PEMS, PUBLIC_PEMS, private_pem
 

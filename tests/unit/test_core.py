@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 import anyio
 import pytest
 
-from async_jwt.core.authenticate import Record, authenticate
+from async_jwt.core.authenticate import RequestState, authenticate
 from async_jwt.core.claims import check_shape
+from async_jwt.core.engine import Engine
 from async_jwt.core.hooks import Hooks
-from async_jwt.core.issue import Order, issue
+from async_jwt.core.issue import TokenSpec, issue
 from async_jwt.core.policy import Policy
-from async_jwt.core.realm import Realm
 from async_jwt.core.settings import Settings
 from async_jwt.errors import ClaimError, HookTimeoutError, NoAuthorizationError, RevokedTokenError
 from async_jwt.stores import MemoryStore
@@ -51,52 +51,52 @@ class View:
         return None
 
 
-def realm_of(**config):
+def engine_of(**config):
     settings = Settings.from_config({"JWT_SECRET_KEY": SECRET, **config})
-    return Realm(settings, Hooks(), None, MemoryStore(), lambda: 1_800_000_000.0, str)
+    return Engine(settings, Hooks(), None, MemoryStore(), lambda: 1_800_000_000.0, str)
 
 
 async def test_the_whole_way_of_a_token():
-    realm = realm_of()
-    realm.hooks.register("user_lookup", lambda header, claims: claims["sub"].upper(), inline=False)
-    issued = await issue(realm, Order(identity="alice", type="access"))
+    engine = engine_of()
+    engine.hooks.register("user_lookup", lambda header, claims: claims["sub"].upper(), inline=False)
+    issued = await issue(engine, TokenSpec(identity="alice", type="access"))
     view = View(sent={"Authorization": [f"Bearer {issued.token}"]})
-    record = Record()
-    await authenticate(realm, view, Policy.of(), record)
-    found = record.success.authentication
-    assert found is record.success.authentication  # made once
+    record = RequestState()
+    await authenticate(engine, view, Policy.of(), record)
+    found = record.result.authentication
+    assert found is record.result.authentication  # made once
     assert (found.user, found.identity, found.location) == ("ALICE", "alice", "headers")
     with pytest.raises(NoAuthorizationError):
-        await authenticate(realm, View(), Policy.of(), Record())
-    await realm.store.revoke_everything()
+        await authenticate(engine, View(), Policy.of(), RequestState())
+    await engine.store.revoke_everything()
     with pytest.raises(RevokedTokenError):
-        await authenticate(realm, view, Policy.of(), Record())
+        await authenticate(engine, view, Policy.of(), RequestState())
 
 
 async def test_hooks_are_timed():
-    realm = realm_of(JWT_HOOK_TIMEOUT=0.05)
+    engine = engine_of(JWT_HOOK_TIMEOUT=0.05)
 
     async def slow(header, claims):
         await anyio.sleep(5)
 
-    realm.hooks.register("user_lookup", slow, inline=False)
+    engine.hooks.register("user_lookup", slow, inline=False)
     with pytest.raises(HookTimeoutError):
-        await realm.ask("user_lookup", {}, {})
+        await engine.call_hook("user_lookup", {}, {})
 
 
 async def test_many_plain_hooks_wait_for_their_turn():
     import time
 
-    realm = realm_of()
-    realm.hooks.register("user_lookup", lambda number, _: time.sleep(0.01) or number, inline=False)
+    engine = engine_of()
+    engine.hooks.register("user_lookup", lambda number, _: time.sleep(0.01) or number, inline=False)
     answers = []
 
-    async def ask(number):
-        answers.append(await realm.ask("user_lookup", number, None))
+    async def call_hook(number):
+        answers.append(await engine.call_hook("user_lookup", number, None))
 
     async with anyio.create_task_group() as group:
         for number in range(100):
-            group.start_soon(ask, number)
+            group.start_soon(call_hook, number)
     assert sorted(answers) == list(range(100))
 
 

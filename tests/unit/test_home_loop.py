@@ -16,10 +16,10 @@ from concurrent.futures import Future
 import flask
 import pytest
 
+from async_jwt.adapters import _background_loop as module
 from async_jwt.adapters import flask as flask_adapter
-from async_jwt.adapters import home_loop as module
-from async_jwt.adapters.home_loop import HomeLoop, home_loop
-from async_jwt.core.run import in_thread, step
+from async_jwt.adapters._background_loop import BackgroundLoop, background_loop
+from async_jwt.core.concurrency import in_thread, run_without_loop
 from tests.conftest import SECRET
 
 variable = contextvars.ContextVar("variable", default="unset")
@@ -27,7 +27,7 @@ variable = contextvars.ContextVar("variable", default="unset")
 
 @pytest.fixture
 def home():
-    home = HomeLoop()
+    home = BackgroundLoop()
     yield home
     home.stop()
     assert not home.is_alive
@@ -92,7 +92,7 @@ def test_a_stepping_threads_context_does_not_step_on_the_loop(home):
     async def outer():
         return home.run(nested())
 
-    assert step(outer(), home.run) == 1
+    assert run_without_loop(outer(), home.run) == 1
 
 
 def test_blocking_on_the_loop_itself_is_refused_and_waiting_there_is_not(home):
@@ -152,7 +152,7 @@ def test_an_interrupted_thread_cancels_what_it_waits_for(home):
 
 
 def test_what_is_in_flight_when_it_stops_is_told():
-    home = HomeLoop()
+    home = BackgroundLoop()
     begun, events = threading.Event(), []
 
     async def last():
@@ -192,18 +192,18 @@ def test_an_answer_that_comes_after_the_caller_gave_up_is_dropped():
 
 
 def test_the_process_has_one_and_a_dead_one_is_replaced():
-    first = home_loop()
-    assert home_loop() is first
+    first = background_loop()
+    assert background_loop() is first
     first.stop()
-    second = home_loop()
+    second = background_loop()
     assert second is not first
     assert second.run(answer(1)) == 1
 
 
 def test_many_threads_start_one(monkeypatch):
-    monkeypatch.setattr(module, "_home", None)
+    monkeypatch.setattr(module, "_process_loop", None)
     found = []
-    threads = [threading.Thread(target=lambda: found.append(home_loop())) for _ in range(20)]
+    threads = [threading.Thread(target=lambda: found.append(background_loop())) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -213,32 +213,32 @@ def test_many_threads_start_one(monkeypatch):
 
 
 def test_a_fork_has_its_own(monkeypatch):
-    monkeypatch.setattr(module, "_home", home_loop())
+    monkeypatch.setattr(module, "_process_loop", background_loop())
     monkeypatch.setattr(module, "_lock", module._lock)
     module._after_fork()
-    assert module._home is None
+    assert module._process_loop is None
     module._at_exit()
 
 
 def test_it_is_stopped_at_the_end_of_the_process(monkeypatch):
-    home = HomeLoop()
-    monkeypatch.setattr(module, "_home", home)
+    home = BackgroundLoop()
+    monkeypatch.setattr(module, "_process_loop", home)
     module._at_exit()
     assert not home.is_alive
 
 
 SCRIPT = """
 import asyncio, contextlib, os, sys, threading
-from async_jwt.adapters.home_loop import home_loop
+from async_jwt.adapters._background_loop import background_loop
 
 async def pid():
     await asyncio.sleep(0)
     return os.getpid()
 
-assert home_loop().run(pid()) == os.getpid()
+assert background_loop().run(pid()) == os.getpid()
 child = os.fork()
 if child == 0:
-    os._exit(0 if home_loop().run(pid()) == os.getpid() else 1)
+    os._exit(0 if background_loop().run(pid()) == os.getpid() else 1)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 async def last():
@@ -247,7 +247,7 @@ async def last():
 
 def wait():
     with contextlib.suppress(BaseException):  # a daemon that prints while the process ends may kill it
-        home_loop().run(last())
+        background_loop().run(last())
 
 begun = threading.Event()
 threading.Thread(target=wait, daemon=True).start()
@@ -272,7 +272,7 @@ def test_a_process_forks_and_ends_with_something_in_flight():
 
 def test_a_store_that_only_says_it_awaits_nothing_is_found_out():
     with pytest.raises(RuntimeError, match="awaits nothing"):
-        step(asyncio.sleep(0), lambda awaitable: None)
+        run_without_loop(asyncio.sleep(0), lambda awaitable: None)
 
 
 def test_what_a_stepping_thread_hands_over_does_not_step(home):
@@ -284,7 +284,7 @@ def test_what_a_stepping_thread_hands_over_does_not_step(home):
     async def stepping():
         return home.run(handed_over())
 
-    worker, loop = step(stepping(), home.run)
+    worker, loop = run_without_loop(stepping(), home.run)
     assert worker is not loop
 
 
@@ -292,7 +292,7 @@ def test_a_view_that_blocks_the_shared_loop_is_named_in_debug_mode(caplog):
     app = flask.Flask("tests")
     app.config.update(JWT_SECRET_KEY=SECRET, JWT_SHARED_LOOP=True, DEBUG=True)
     jwt = flask_adapter.JWTManager(app)
-    was = home_loop()._loop.get_debug()
+    was = background_loop()._loop.get_debug()
 
     @app.get("/blocks")
     @flask_adapter.jwt_required()
@@ -306,5 +306,5 @@ def test_a_view_that_blocks_the_shared_loop_is_named_in_debug_mode(caplog):
             for _ in range(2):
                 assert app.test_client().get("/blocks", headers=bearer).status_code == 200
     finally:
-        home_loop()._loop.set_debug(was)
+        background_loop()._loop.set_debug(was)
     assert any("blocks_for_long" in line and "took" in line for line in caplog.messages)

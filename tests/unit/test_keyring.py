@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from async_jwt import Key, KeyRing
 from async_jwt.core.codec import Codec, encode
+from async_jwt.core.engine import Engine
 from async_jwt.core.hooks import Hooks
-from async_jwt.core.keyring import ring_of
-from async_jwt.core.realm import Realm
+from async_jwt.core.key_loading import ring_of
 from async_jwt.core.settings import Settings
 from async_jwt.errors import (
     ConfigurationError,
@@ -33,8 +33,8 @@ from async_jwt.errors import (
     JWTDecodeError,
     SignatureError,
 )
-from async_jwt.keyring import ActiveKeys
-from async_jwt.keys import ALGORITHMS
+from async_jwt.keys.key import ALGORITHMS
+from async_jwt.keys.ring import ActiveKeys
 from async_jwt.stores import MemoryStore
 from tests.conftest import SECRET
 from tests.unit.keys import PRIVATE, PRIVATE_PEMS, PUBLIC_PEMS, private_pem
@@ -48,14 +48,14 @@ def es256(**options):
     return Key(ec.generate_private_key(ec.SECP256R1()), "ES256", **options)
 
 
-def realm_of(ring, clock, **config):
+def engine_of(ring, clock, **config):
     settings = Settings.from_config({"JWT_SECRET_KEY": SECRET, **config})
-    return Realm(settings, Hooks(), ring, MemoryStore(clock=clock), clock, str)
+    return Engine(settings, Hooks(), ring, MemoryStore(clock=clock), clock, str)
 
 
-async def token_of(realm, **more):
+async def token_of(engine, **more):
 
-    key = await realm.signing_key("alice")
+    key = await engine.signing_key("alice")
     return encode({}, {"sub": "alice", "type": "access", **more}, key)
 
 
@@ -256,27 +256,27 @@ def test_moments_are_seconds_or_aware_datetimes(wrong):
 async def test_a_remembered_token_ends_with_its_key(clock):
     old = es256(kid="1")
     ring = KeyRing([old, es256(kid="2", signs_from=clock() + 10)], retention=5)
-    realm = realm_of(ring, clock)
-    token = await token_of(realm)
+    engine = engine_of(ring, clock)
+    token = await token_of(engine)
     for _ in range(15):
-        assert (await realm.decode(token))[1]["sub"] == "alice"
+        assert (await engine.decode(token))[1]["sub"] == "alice"
         clock.now += 1
     with pytest.raises(SignatureError):
-        await realm.decode(token)
+        await engine.decode(token)
     clock.now -= 1
-    assert await realm.decode(token)
+    assert await engine.decode(token)
 
 
 @pytest.mark.anyio
 async def test_a_given_ring_decides_on_algorithms_and_loaders_go_by_the_settings(clock):
     ring = KeyRing(es256())
-    realm = realm_of(ring, clock, JWT_ALGORITHM="HS256")
-    token = await token_of(realm)
+    engine = engine_of(ring, clock, JWT_ALGORITHM="HS256")
+    token = await token_of(engine)
     assert pyjwt.get_unverified_header(token)["alg"] == "ES256"
-    assert await realm.decode(token)
-    realm.hooks.register("decode_key", lambda header, claims: ring.signing, inline=True)
+    assert await engine.decode(token)
+    engine.hooks.register("decode_key", lambda header, claims: ring.signing, inline=True)
     with pytest.raises(JWTDecodeError, match="alg"):
-        await realm.decode(token)
+        await engine.decode(token)
 
 
 # -- loaders ------------------------------------------------------------------------------
@@ -302,19 +302,19 @@ class Source:
 @pytest.mark.anyio
 async def test_loaded_keys_are_read_at_first_use_and_again_when_due(clock):
     source = Source(es256(kid="1"))
-    realm = realm_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=source.load, refresh=60), clock)
-    token = await token_of(realm)
+    engine = engine_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=source.load, refresh=60), clock)
+    token = await token_of(engine)
     for _ in range(3):
-        assert await realm.decode(token)
+        assert await engine.decode(token)
     assert source.asked == 1
     source.keys = (es256(kid="2"),)
     clock.now += 59
-    assert await realm.decode(token)
+    assert await engine.decode(token)
     clock.now += 1
     with pytest.raises(SignatureError):
-        await realm.decode(token)
+        await engine.decode(token)
     assert source.asked == 2
-    assert (await realm.signing_key("alice")).kid == "2"
+    assert (await engine.signing_key("alice")).kid == "2"
 
 
 @pytest.mark.anyio
@@ -326,7 +326,7 @@ async def test_plain_loaders_run_in_a_thread(clock):
         ran.append(threading.current_thread())
         return [es256()]
 
-    assert await token_of(realm_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=load), clock))
+    assert await token_of(engine_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=load), clock))
     assert ran != [threading.current_thread()]
 
 
@@ -334,32 +334,32 @@ async def test_plain_loaders_run_in_a_thread(clock):
 async def test_an_unknown_key_id_is_looked_for_once_in_a_while_only(clock):
     mine, theirs = es256(kid="1"), es256(kid="2")
     source = Source(mine)
-    realm = realm_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=source.load, refresh=3600), clock)
-    other = realm_of(KeyRing(theirs), clock)
-    token, stranger = await token_of(other), await token_of(realm_of(KeyRing(es256(kid="x")), clock))
-    await token_of(realm)
+    engine = engine_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=source.load, refresh=3600), clock)
+    other = engine_of(KeyRing(theirs), clock)
+    token, stranger = await token_of(other), await token_of(engine_of(KeyRing(es256(kid="x")), clock))
+    await token_of(engine)
     clock.now += 10
     source.keys = (mine, theirs)
-    assert await realm.decode(token)
+    assert await engine.decode(token)
     assert source.asked == 2
     for _ in range(1000):
         with pytest.raises(SignatureError):
-            await realm.decode(stranger)
+            await engine.decode(stranger)
     assert source.asked == 2
     clock.now += 4.9
     with pytest.raises(SignatureError):
-        await realm.decode(stranger)
+        await engine.decode(stranger)
     assert source.asked == 2
     clock.now += 0.1
     with pytest.raises(SignatureError):
-        await realm.decode(stranger)
+        await engine.decode(stranger)
     assert source.asked == 3
     # A wrong signature under a known id, or no id at all, asks nobody.
     clock.now += 5
-    forged = (await token_of(realm))[:-8] + "AAAAAAAA"
+    forged = (await token_of(engine))[:-8] + "AAAAAAAA"
     for bad in (forged, pyjwt.encode({"sub": "a"}, "x" * 64, algorithm="HS256")):
         with pytest.raises(JWTDecodeError):
-            await realm.decode(bad)
+            await engine.decode(bad)
     assert source.asked == 3
 
 
@@ -367,25 +367,25 @@ async def test_an_unknown_key_id_is_looked_for_once_in_a_while_only(clock):
 @pytest.mark.parametrize("failure", [OSError("secret in the text"), "empty", "wrong"])
 async def test_keys_stay_in_use_while_their_source_fails(clock, caplog, failure):
     source = Source(es256(kid="1"))
-    realm = realm_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=source.load, refresh=60), clock)
-    token = await token_of(realm)
+    engine = engine_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=source.load, refresh=60), clock)
+    token = await token_of(engine)
     good = source.keys
     source.problem = failure if isinstance(failure, Exception) else None
     source.keys = {"empty": (), "wrong": ("secret in the text",)}.get(failure, good)
     clock.now += 60
     with caplog.at_level(logging.ERROR, "async_jwt.keys"):
         for _ in range(10):
-            assert await realm.decode(token)
+            assert await engine.decode(token)
     assert source.asked == 2
     assert [record.name for record in caplog.records] == ["async_jwt.keys"]
     assert "secret" not in caplog.text
     clock.now += 5
-    assert await realm.decode(token)
+    assert await engine.decode(token)
     assert source.asked == 3
     # Set back, a clock does not keep the keys for ever.
     clock.now -= 1e6
     source.problem, source.keys = None, good
-    assert await realm.decode(token)
+    assert await engine.decode(token)
     assert source.asked == 4
 
 
@@ -393,19 +393,19 @@ async def test_keys_stay_in_use_while_their_source_fails(clock, caplog, failure)
 async def test_without_any_key_a_failing_source_is_an_error_each_time(clock):
     source = Source(es256())
     source.problem = OSError("secret in the text")
-    realm = realm_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=source.load), clock)
+    engine = engine_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=source.load), clock)
     for asked in (1, 2):
         with pytest.raises(HookError, match="OSError") as caught:
-            await realm.decode("a.b.c")
+            await engine.decode("a.b.c")
         # Not even as what it was caused by: logs print that too.
         assert "secret" not in "".join(traceback.format_exception(caught.value))
         for _ in range(100):
             with pytest.raises(HookError):
-                await realm.decode("a.b.c")
+                await engine.decode("a.b.c")
         assert source.asked == asked
         clock.now += 1
     source.problem = None
-    assert await token_of(realm)
+    assert await token_of(engine)
 
 
 @pytest.mark.anyio
@@ -413,20 +413,22 @@ async def test_slow_sources_are_given_up(clock):
     async def load():
         await anyio.sleep(60)
 
-    realm = realm_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=load), clock, JWT_HOOK_TIMEOUT=0.01)
+    engine = engine_of(
+        KeyRing(loaded_sign=True, loaded_secrets=True, load=load), clock, JWT_HOOK_TIMEOUT=0.01
+    )
     with pytest.raises(HookError, match="HookTimeoutError"):
-        await realm.active_keys()
+        await engine.active_keys()
 
 
 @pytest.mark.anyio
 async def test_one_request_asks_and_the_others_go_on(clock):
     source = Source(es256())
-    realm = realm_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=source.load, refresh=60), clock)
-    token = await token_of(realm)
+    engine = engine_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=source.load, refresh=60), clock)
+    token = await token_of(engine)
     clock.now += 60
 
     async def one():
-        assert await realm.decode(token)
+        assert await engine.decode(token)
 
     async with anyio.create_task_group() as group:
         for _ in range(50):
@@ -438,13 +440,13 @@ async def test_one_request_asks_and_the_others_go_on(clock):
 async def test_public_keys_of_a_loader_verify_only(clock):
     key = es256(kid="1")
     public = Key(key.public_jwk() and _public(key), "ES256", kid="1")
-    realm = realm_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=lambda: [public]), clock)
-    token = await token_of(realm_of(KeyRing(key), clock))
-    assert await realm.decode(token)
+    engine = engine_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=lambda: [public]), clock)
+    token = await token_of(engine_of(KeyRing(key), clock))
+    assert await engine.decode(token)
     with pytest.raises(ConfigurationError, match="no key to sign with"):
-        await realm.signing_key("alice")
+        await engine.signing_key("alice")
     with pytest.raises(ExpiredTokenError):
-        await realm.decode(await token_of(realm_of(KeyRing(key), clock), exp=1))
+        await engine.decode(await token_of(engine_of(KeyRing(key), clock), exp=1))
 
 
 def _public(key):
@@ -461,14 +463,14 @@ async def test_what_did_not_change_stays_known(clock):
         verification=[Key(SECRET)],
         refresh=60,
     )
-    realm = realm_of(ring, clock)
-    token, by_secret = await token_of(realm), await token_of(realm_of(KeyRing(Key(SECRET)), clock))
-    assert await realm.decode(token)
+    engine = engine_of(ring, clock)
+    token, by_secret = await token_of(engine), await token_of(engine_of(KeyRing(Key(SECRET)), clock))
+    assert await engine.decode(token)
     before, keys = ring.at(clock()), ring.keys
     clock.now += 60
     # The loader made new Key objects, and the further keys of the ring are still there.
-    assert await realm.decode(token)
-    assert await realm.decode(by_secret)
+    assert await engine.decode(token)
+    assert await engine.decode(by_secret)
     assert ring.at(clock()) is before
     assert ring.keys == keys
 
@@ -477,15 +479,15 @@ async def test_what_did_not_change_stays_known(clock):
 async def test_everybody_waits_for_the_key_that_is_being_loaded(clock):
     mine, theirs = es256(kid="1"), es256(kid="2")
     source = Source(mine)
-    realm = realm_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=source.load, refresh=3600), clock)
-    await token_of(realm)
+    engine = engine_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=source.load, refresh=3600), clock)
+    await token_of(engine)
     clock.now += 10
-    token = await token_of(realm_of(KeyRing(theirs), clock))
+    token = await token_of(engine_of(KeyRing(theirs), clock))
     source.keys, source.delay = (mine, theirs), 0.05
     found = []
 
     async def one():
-        found.append((await realm.decode(token))[1]["sub"])
+        found.append((await engine.decode(token))[1]["sub"])
 
     async with anyio.create_task_group() as group:
         for _ in range(10):
@@ -498,11 +500,11 @@ async def test_everybody_waits_for_the_key_that_is_being_loaded(clock):
 async def test_the_first_requests_share_one_load(clock):
     source = Source(es256())
     source.delay = 0.05
-    realm = realm_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=source.load), clock)
+    engine = engine_of(KeyRing(loaded_sign=True, loaded_secrets=True, load=source.load), clock)
     made = []
 
     async def one():
-        made.append(await token_of(realm))
+        made.append(await token_of(engine))
 
     async with anyio.create_task_group() as group:
         for _ in range(10):
@@ -521,17 +523,17 @@ async def test_a_source_that_hangs_holds_up_one_request_and_no_other_hook(clock)
             hold.wait(10)
         return [es256(kid="1")]
 
-    realm = realm_of(
+    engine = engine_of(
         KeyRing(loaded_sign=True, loaded_secrets=True, load=load, refresh=60), clock, JWT_HOOK_TIMEOUT=0.2
     )
-    token = await token_of(realm)
+    token = await token_of(engine)
     try:
         for _ in range(3):
             clock.now += 60
-            assert await realm.decode(token)
+            assert await engine.decode(token)
         assert len(calls) == 2  # one thread hangs, and no further ones are made
-        realm.hooks.register("user_lookup", lambda header, claims: claims["sub"], inline=False)
-        assert await realm.ask("user_lookup", {}, {"sub": "alice"}) == "alice"
+        engine.hooks.register("user_lookup", lambda header, claims: claims["sub"], inline=False)
+        assert await engine.call_hook("user_lookup", {}, {"sub": "alice"}) == "alice"
     finally:
         hold.set()
 
@@ -566,19 +568,19 @@ def test_loads_that_hang_are_few(clock):
 @pytest.mark.anyio
 async def test_the_time_is_read_again_after_a_load(clock):
     key = es256(kid="1", accepted_until=clock() + 70)
-    realm = realm_of(KeyRing([key, es256(kid="2")], clock=clock), clock)
-    token = await token_of(realm)
+    engine = engine_of(KeyRing([key, es256(kid="2")], clock=clock), clock)
+    token = await token_of(engine)
 
     async def load():
         clock.now += 10
         return [key]
 
     ring = KeyRing(loaded_sign=True, loaded_secrets=True, load=load, refresh=60)
-    realm = realm_of(ring, clock)
-    assert await realm.decode(token)
+    engine = engine_of(ring, clock)
+    assert await engine.decode(token)
     clock.now += 60
     with pytest.raises(SignatureError):
-        await realm.decode(token)
+        await engine.decode(token)
 
 
 @pytest.mark.parametrize("load", ["keys", 7, lambda: (yield es256())])
@@ -709,7 +711,7 @@ def test_named_and_unnamed_keys_of_one_id_are_a_mistake():
 async def test_a_key_of_another_issuer_makes_tokens_of_that_issuer_alone(clock):
     theirs = Key(PRIVATE_PEMS["ES256"], "ES256", issuer="https://login.example/")
     own = es256(kid="own")
-    realm = realm_of(KeyRing(own, [theirs]), clock, JWT_DECODE_ISSUER={"me", "https://login.example/"})
+    engine = engine_of(KeyRing(own, [theirs]), clock, JWT_DECODE_ISSUER={"me", "https://login.example/"})
     for key, issuer, accepted in [
         (theirs, "https://login.example/", True),
         (theirs, "me", False),
@@ -720,10 +722,10 @@ async def test_a_key_of_another_issuer_makes_tokens_of_that_issuer_alone(clock):
         if issuer is None:
             token = encode({}, {"sub": "a", "type": "access"}, key)
         if accepted:
-            assert await realm.decode(token)
+            assert await engine.decode(token)
         else:
             with pytest.raises(IssuerError):
-                await realm.decode(token)
+                await engine.decode(token)
     for wrong in ("", 7):
         with pytest.raises(ConfigurationError, match="issuer"):
             Key(SECRET, issuer=wrong)
@@ -901,9 +903,9 @@ def test_a_ring_has_one_source_of_signing_keys(clock):
 async def test_loaded_secrets_are_refused_unless_they_are_accepted_aloud(clock):
     """Whoever can write to where keys are loaded from could choose a secret that he knows."""
     secret = Key(SECRET, "HS256", kid="loaded")
-    token = await token_of(realm_of(KeyRing(secret), clock))
+    token = await token_of(engine_of(KeyRing(secret), clock))
     own = es256(kid="own")
     with pytest.raises(SignatureError):
-        await realm_of(KeyRing(own, load=lambda: [secret]), clock).decode(token)
+        await engine_of(KeyRing(own, load=lambda: [secret]), clock).decode(token)
     ring = KeyRing(own, load=lambda: [secret], loaded_secrets=True)
-    assert await realm_of(ring, clock).decode(token)
+    assert await engine_of(ring, clock).decode(token)

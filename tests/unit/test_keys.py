@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from async_jwt import Key, KeyRing
-from async_jwt.core.keyring import ring_of as settings_ring
+from async_jwt.core.key_loading import ring_of as settings_ring
 from async_jwt.core.settings import Settings
 from async_jwt.errors import ConfigurationError
-from async_jwt.keys import _ORDERS, ALGORITHMS
+from async_jwt.keys.key import _ORDERS, ALGORITHMS
 from tests.conftest import SECRET
 from tests.unit.keys import PRIVATE, PRIVATE_PEMS, PUBLIC_PEMS
 

@@ -49,7 +49,7 @@ class Machine(RuleBasedStateMachine):
         self.runner.run(self.store.close())
         self.runner.close()
 
-    def counts(self, token: Token) -> bool:
+    def valid(self, token: Token) -> bool:
         cutoff, kept, kept_from = self.users.get(token.ref.identity, NEVER)
         is_kept = kept is not None and kept in (token.ref.sid, token.ref.jti)
         return (
@@ -59,7 +59,7 @@ class Machine(RuleBasedStateMachine):
         )
 
     def compare(self, token: Token) -> None:
-        assert self.runner.run(self.store.check(token.ref)) is self.counts(token), token
+        assert self.runner.run(self.store.check(token.ref)) is self.valid(token), token
 
     @rule(
         target=tokens, identity=st.sampled_from(IDENTITIES), has_session=st.booleans(), has_jti=st.booleans()
@@ -109,7 +109,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(token=tokens)
     def revoke_user_but(self, token):
-        kept = (token.ref.sid or token.ref.jti) if self.counts(token) else None
+        kept = (token.ref.sid or token.ref.jti) if self.valid(token) else None
         self.runner.run(self.store.revoke_user(token.ref.identity, keep=token.ref))
         cutoff, before, kept_from = self.users.get(token.ref.identity, NEVER)
         goes_on = kept is not None and kept == before

@@ -11,13 +11,13 @@ from dataclasses import asdict, replace
 import pytest
 import pytest_asyncio
 
-from async_jwt.binding import open_store
+from async_jwt.app_state import open_store
 from async_jwt.errors import ConfigurationError
 from async_jwt.stores import MemoryStore, Session, TokenRef
 from async_jwt.stores.contract import BUCKETS, bucket_of, bucket_of_sid, new_sid
 from async_jwt.stores.redis import RedisStore
 from async_jwt.stores.redis.options import Options, read_options
-from async_jwt.testing import BrokenPromise, session_contract, store_contract
+from async_jwt.testing import ContractViolation, session_contract, store_contract
 
 pytestmark = pytest.mark.asyncio
 
@@ -108,38 +108,38 @@ class ByTheClock(MemoryStore):
 class Racing(MemoryStore):
     """Looks, and puts what it looked for: no lock, no comparison."""
 
-    async def put_session(self, session, seen, **more):
-        now = await self.look_session(TokenRef(session.identity, seen.version[0], session.sid, None, 0, None))
-        return await super().put_session(session, replace(seen, version=now.version), **more)
+    async def replace_session(self, session, seen, **more):
+        now = await self.load_session(TokenRef(session.identity, seen.version[0], session.sid, None, 0, None))
+        return await super().replace_session(session, replace(seen, version=now.version), **more)
 
 
 class Resurrecting(MemoryStore):
-    async def put_session(self, session, seen, **more):
+    async def replace_session(self, session, seen, **more):
         for entry in (f"s:{session.sid}", f"j:{seen.version[0]}"):
             self._revoked.pop(entry, None)
-        return await super().put_session(session, seen, **more)
+        return await super().replace_session(session, seen, **more)
 
 
 class Restamping(MemoryStore):
-    async def put_session(self, session, seen, **more):
+    async def replace_session(self, session, seen, **more):
         stamp = await self.stamp(session.identity)
         seen = replace(seen, stamp=stamp, version=(None, self._sessions.get(session.sid)))
-        return await super().put_session(session, seen, **more)
+        return await super().replace_session(session, seen, **more)
 
 
 class Stampless(MemoryStore):
-    async def look_session(self, ref):
-        return replace(await super().look_session(ref), stamp="m.9999999999999999.9999999999999999")
+    async def load_session(self, ref):
+        return replace(await super().load_session(ref), stamp="m.9999999999999999.9999999999999999")
 
 
 class Gracious(MemoryStore):
-    async def put_session(self, session, seen, *, keep_for=None, **more):
-        return await super().put_session(session, seen, **more)
+    async def replace_session(self, session, seen, *, keep_for=None, **more):
+        return await super().replace_session(session, seen, **more)
 
 
 class Indiscreet(MemoryStore):
-    async def look_session(self, ref):
-        seen = await super().look_session(ref)
+    async def load_session(self, ref):
+        seen = await super().load_session(ref)
         kept = self._sessions.get(ref.sid)
         return replace(seen, session=None if kept is None else kept.session)
 
@@ -153,9 +153,9 @@ class Lingering(MemoryStore):
 
 
 class Accusing(MemoryStore):
-    async def look_session(self, ref):
-        seen = await super().look_session(ref)
-        return replace(seen, was_replaced=not seen.counts)
+    async def load_session(self, ref):
+        seen = await super().load_session(ref)
+        return replace(seen, was_replaced=not seen.valid)
 
 
 class Brief(MemoryStore):
@@ -208,13 +208,13 @@ class Trusting(MemoryStore):
 
 
 class Limitless(MemoryStore):
-    async def put_session(self, session, seen, *, limit=None, **more):
-        return await super().put_session(session, seen, **more)
+    async def replace_session(self, session, seen, *, limit=None, **more):
+        return await super().replace_session(session, seen, **more)
 
 
 class Silent(MemoryStore):
-    async def put_session(self, session, seen, **more):
-        put = await super().put_session(session, seen, **more)
+    async def replace_session(self, session, seen, **more):
+        put = await super().replace_session(session, seen, **more)
         return None if put is None else ()
 
 
@@ -255,15 +255,15 @@ async def test_a_broken_promise_is_found(kind, promise):
     """By that promise, and so that whoever wrote it sees what is wrong or where it breaks."""
     broken = []
 
-    async def judge(each):
+    async def evaluate(each):
         try:
             await each(kind())
-        except BrokenPromise:
+        except ContractViolation:
             broken.append(each.__name__)
         except Exception as problem:  # noqa: BLE001
             broken.append(f"{each.__name__} {problem!r}")
 
-    await asyncio.gather(*map(judge, [*store_contract, *session_contract]))  # each waits, some for long
+    await asyncio.gather(*map(evaluate, [*store_contract, *session_contract]))  # each waits, some for long
     assert any(one.startswith(promise) for one in broken), broken
 
 
@@ -287,8 +287,8 @@ async def test_memory_forgets_sessions_that_have_ended(clock):
 
     async def put(sid, ends_at, jti="first"):
         session = Session(sid, "alice", None, clock.now, clock.now, ends_at, ends_at, "m.0.0", jti)
-        seen = await store.look_session(TokenRef("alice", None, sid, None, 0.0, None))
-        assert await store.put_session(session, seen) == ()
+        seen = await store.load_session(TokenRef("alice", None, sid, None, 0.0, None))
+        assert await store.replace_session(session, seen) == ()
 
     for number in range(10):
         await put(f"session {number}", clock.now + number)
@@ -308,12 +308,12 @@ async def test_memory_forgets_sessions_that_have_ended(clock):
 
 async def test_memory_forgets_a_session_that_was_used_after_its_first_end(clock):
     store = MemoryStore(clock=clock)
-    seen = await store.look_session(TokenRef("alice", None, "sid", None, 0.0, None))
+    seen = await store.load_session(TokenRef("alice", None, "sid", None, 0.0, None))
     first = Session("sid", "alice", None, clock.now, clock.now, None, None, "m.0.0", "0")
     for number, ends_at in enumerate((clock.now + 15, None, clock.now + 50)):
         session = replace(first, refresh_jti=str(number), ends_at=ends_at)
-        assert await store.put_session(session, seen) == ()
-        seen = await store.look_session(TokenRef("alice", str(number), "sid", "m.0.0", 0.0, None))
+        assert await store.replace_session(session, seen) == ()
+        seen = await store.load_session(TokenRef("alice", str(number), "sid", "m.0.0", 0.0, None))
         clock.now += 10
     clock.now += 1000
     await store.revoke_token(ref(None, jti="some", expires_at=clock.now + 1))
@@ -395,10 +395,10 @@ async def test_each_loop_has_its_own_connections(redis_url):
 async def test_a_forked_process_makes_its_own_connections(redis_url, monkeypatch):
     store = RedisStore(redis_url, deadline=5)
     await store.stamp("alice")
-    parents = store._ledger._routes._open
+    parents = store._buckets._per_loop._open
     monkeypatch.setattr(os, "getpid", lambda: -1)
     assert await store.stamp("alice")
-    assert store._ledger._routes._open is not parents
+    assert store._buckets._per_loop._open is not parents
     for _, lifespan in list(parents.values()):
         await lifespan.aclose()
     await store.close()

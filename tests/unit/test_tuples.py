@@ -14,5 +14,5 @@ def test_what_is_made_directly_is_whole():
     token = encode({}, {"sub": "a", "type": "access"}, ring.signing)
     parts, _ = codec.inspect(token)
     verified = codec.verify(token, ring.at(0))
-    for made in (parts, verified, verified.ref):
-        assert len(made) == len(made._fields)
+    for fast_tuple in (parts, verified, verified.ref):
+        assert len(fast_tuple) == len(fast_tuple._fields)

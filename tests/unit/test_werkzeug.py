@@ -7,7 +7,7 @@ import pytest
 from werkzeug.datastructures import Headers
 from werkzeug.sansio.request import Request
 
-from async_jwt.adapters._werkzeug import WerkzeugView, twin_of
+from async_jwt.adapters._werkzeug import WerkzeugView, as_http_exception
 from async_jwt.errors import NoAuthorizationError
 
 
@@ -49,5 +49,8 @@ def test_origin(scheme, host, origin):
 def test_the_body_of_a_quart_answer_is_left_alone():
     """It can only be awaited; Flask-RESTX, which asks for it, is for Flask alone."""
     quart = pytest.importorskip("quart")
-    assert not hasattr(twin_of(NoAuthorizationError(), quart.Response("{}")), "data")
-    assert twin_of(NoAuthorizationError(), flask.Response("{}", mimetype="application/json")).data == {}
+    assert not hasattr(as_http_exception(NoAuthorizationError(), quart.Response("{}")), "data")
+    assert (
+        as_http_exception(NoAuthorizationError(), flask.Response("{}", mimetype="application/json")).data
+        == {}
+    )

@@ -9,7 +9,7 @@ from contextvars import Context
 from typing import Any
 
 from async_jwt.errors import StoreUnavailableError
-from async_jwt.stores.redis.outage import OutageError, RefusedError
+from async_jwt.stores.redis.errors import OutageError, RefusedError
 
 __all__ = ["Breaker"]
 
@@ -30,12 +30,12 @@ class Breaker:
 
     Args:
         probe: asks the server. It bounds its own time and raises StoreUnavailableError.
-        tell: told whenever the state changes: why it opened; None once it is closed.
+        on_change: told whenever the state changes: why it opened; None once it is closed.
     """
 
-    def __init__(self, probe: Callable[[], Awaitable[None]], tell: Callable[[str | None], None]) -> None:
+    def __init__(self, probe: Callable[[], Awaitable[None]], on_change: Callable[[str | None], None]) -> None:
         self._probe = probe
-        self._tell = tell
+        self._on_change = on_change
         self._why: str | None = None
         self._pause = FIRST_PROBE
         self._closed_at = float("-inf")
@@ -69,8 +69,8 @@ class Breaker:
             if loop.time() - self._closed_at > _STEADY:  # else it flutters, and is asked less often
                 self._pause = FIRST_PROBE
             self._why = why
-            self._tell(why)
-            self._wind()
+            self._on_change(why)
+            self._schedule()
 
     def stop(self) -> set[asyncio.Task[Any]]:
         """Close it without a word; the next call decides anew. Returns probes that are to be cancelled."""
@@ -80,22 +80,22 @@ class Breaker:
             self._timer = None
         return self._probes
 
-    def _wind(self) -> None:
+    def _schedule(self) -> None:
         loop = asyncio.get_running_loop()
         self._due = loop.time() + self._pause
         # Weakly: a store that nobody holds any more stops asking.
-        self._timer = loop.call_later(self._pause, _ring, weakref.ref(self), context=Context())
+        self._timer = loop.call_later(self._pause, _fire, weakref.ref(self), context=Context())
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
     def _try(self) -> None:
-        self._wind()
+        self._schedule()
         # A probe may hang as long as the deadline, and the server come back meanwhile.
         if len(self._probes) < _PROBES_AT_ONCE:
-            task = asyncio.get_running_loop().create_task(self._ask())
+            task = asyncio.get_running_loop().create_task(self._run_probe())
             self._probes.add(task)
             task.add_done_callback(self._probes.discard)
 
-    async def _ask(self) -> None:
+    async def _run_probe(self) -> None:
         try:
             await self._probe()
         except RefusedError:
@@ -105,10 +105,10 @@ class Breaker:
         for probe in self.stop() - {asyncio.current_task()}:
             probe.cancel()
         self._closed_at = asyncio.get_running_loop().time()
-        self._tell(None)
+        self._on_change(None)
 
 
-def _ring(breaker: weakref.ref[Breaker]) -> None:
+def _fire(breaker: weakref.ref[Breaker]) -> None:
     found = breaker()
     if found is not None:
         found._try()  # noqa: SLF001  # its own timer

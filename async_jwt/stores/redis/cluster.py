@@ -21,17 +21,17 @@ from redis.exceptions import (
 )
 
 from async_jwt.errors import StoreUnavailableError
-from async_jwt.stores.redis.ballot import ballot
 from async_jwt.stores.redis.breaker import Breaker
+from async_jwt.stores.redis.client import ServerClient
 from async_jwt.stores.redis.deadline import Deadline
-from async_jwt.stores.redis.layout import BUCKET_NAMES, Layout
-from async_jwt.stores.redis.line import Line
+from async_jwt.stores.redis.errors import CLUSTER_SLOTS, OutageError, refusal, refused_for_good
+from async_jwt.stores.redis.health import Health
 from async_jwt.stores.redis.options import Address, Options, Place
-from async_jwt.stores.redis.outage import CLUSTER_SLOTS, OutageError, refusal, refused_for_good
 from async_jwt.stores.redis.pool import Command, Pool, connection_of
+from async_jwt.stores.redis.quorum import quorum
 from async_jwt.stores.redis.reads import Values
-from async_jwt.stores.redis.route import Caretaker, Part, Route
-from async_jwt.stores.redis.state import State
+from async_jwt.stores.redis.schema import BUCKET_NAMES, Layout
+from async_jwt.stores.redis.topology import Caretaker, Part, Topology
 
 __all__ = ["Cluster"]
 
@@ -41,28 +41,28 @@ _SLOTS: dict[str, int] = {name: key_slot(name.encode()) for name in BUCKET_NAMES
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.03
 
 
-class Cluster(Route):
+class Cluster(Topology):
     """The way to the masters of a Cluster. One that does not answer takes the others not with it.
 
     Args:
         place: nodes to begin with.
         options: how servers are asked.
         layout: which bucket a key is in.
-        state: told of what happens.
-        caretaker: who knows what the servers should hold.
+        health: told of what happens.
+        monitor: who knows what the servers should hold.
     """
 
     def __init__(
-        self, place: Place, options: Options, layout: Layout, state: State, caretaker: Caretaker
+        self, place: Place, options: Options, layout: Layout, health: Health, monitor: Caretaker
     ) -> None:
-        super().__init__(options, caretaker)
+        super().__init__(options, monitor)
         self._place = place
         self._options = options
-        self._state = state
+        self._health = health
         self.layout: Layout = layout
         self._owners: dict[str, Address | None] = {}
         self._nodes: dict[Address, _Node] = {}
-        self._breaker = Breaker(self.look, lambda why: state.outage(self, why))
+        self._breaker = Breaker(self.refresh_map, lambda why: health.outage(self, why))
 
     async def ready(self) -> None:
         if self._owners:
@@ -70,15 +70,15 @@ class Cluster(Route):
         self._breaker.refuse_if_open()
         began = asyncio.get_running_loop().time()
         try:
-            await self.together("map", self.look)
+            await self.single_flight("map", self.refresh_map)
         except OutageError as problem:
             self._breaker.trip(problem.detail, began)
             raise OutageError(problem.detail) from problem
 
-    def at(self, name: str) -> Line:
+    def at(self, name: str) -> ServerClient:
         owner = self._owners[name]
         if owner is None:
-            self.soon("map", self.look)
+            self.start_once("map", self.refresh_map)
             raise OutageError("No node of the Cluster holds the slot")
         return self.node(owner)
 
@@ -93,23 +93,23 @@ class Cluster(Route):
     def groups(self, names: Sequence[str]) -> list[list[str]]:
         return [[name] for name in names]
 
-    def lines(self) -> list[Line]:
+    def clients(self) -> list[ServerClient]:
         return list(self._nodes.values())
 
     async def relocate(self) -> None:
         with suppress(StoreUnavailableError):  # whoever needs it next is told
-            await self.together("map", self.look)
+            await self.single_flight("map", self.refresh_map)
 
-    async def settled(self) -> object:
+    async def placement(self) -> object:
         own: list[tuple[str, list[bytes]]] = []
-        for line in self.lines():
-            if line.is_out:
+        for client in self.clients():
+            if client.unavailable:
                 continue
-            nodes = bytes(await line.ask("CLUSTER", "NODES"))
+            nodes = bytes(await client.execute("CLUSTER", "NODES"))
             slots = next(node.split()[6:] for node in nodes.splitlines() if b"myself" in node)
             if any(slot.startswith(b"[") for slot in slots):
                 raise OutageError("Keys are on their way from one node to another")
-            own.append((line.name, slots))
+            own.append((client.name, slots))
         return own
 
     async def close(self) -> None:
@@ -118,14 +118,14 @@ class Cluster(Route):
             probe.cancel()
         if probes:
             await asyncio.wait(probes)
-        self._state.forget(self)
+        self._health.client_closed(self)
         await super().close()
 
     def node(self, address: Address) -> _Node:
         """The line to a node."""
         node = self._nodes.get(address)
         if node is None:
-            node = self._nodes[address] = _Node(self, address, self._options, self._state)
+            node = self._nodes[address] = _Node(self, address, self._options, self._health)
         return node
 
     def connection(self, address: Address) -> dict[str, Any]:
@@ -137,27 +137,27 @@ class Cluster(Route):
         for name, slot in _SLOTS.items():
             if slot == problem.slot_id:
                 self._owners[name] = address
-        self.soon("map", self.look)
+        self.start_once("map", self.refresh_map)
 
-    async def probe(self, node: Line) -> None:
+    async def probe(self, node: ServerClient) -> None:
         """Ask whether a node is back, or whether another one holds its buckets now."""
-        await self.together("map", self.look)
-        if any(line is node for line, _ in self.parts(BUCKET_NAMES)):
-            await self._caretaker.learn_of(self, node)
+        await self.single_flight("map", self.refresh_map)
+        if any(client is node for client, _ in self.parts(BUCKET_NAMES)):
+            await self._monitor.learn_of(self, node)
 
-    async def look(self) -> None:
+    async def refresh_map(self) -> None:
         """Look which node holds which bucket. Raises OutageError where nobody says, RefusedError for good."""
         asked = dict.fromkeys([*self._nodes, *self._place.hosts])
         try:
-            maps = await ballot([self._slots(address) for address in asked], self._options.deadline / 2)
+            maps = await quorum([self._slots(address) for address in asked], self._options.deadline / 2)
         except RedisError as problem:
             refused = refused_for_good(CLUSTER_SLOTS, problem)
-            self._state.misconfigured(CLUSTER_SLOTS, refused.detail)
+            self._health.misconfigured(CLUSTER_SLOTS, refused.detail)
             raise refused from problem
-        self._state.misconfigured(CLUSTER_SLOTS, None)
+        self._health.misconfigured(CLUSTER_SLOTS, None)
         if not maps:
             raise OutageError("No node of the Cluster says who holds what")
-        out = {address for address, node in self._nodes.items() if node.is_out}
+        out = {address for address, node in self._nodes.items() if node.unavailable}
         best = min(maps, key=lambda owners: sum(owner is None or owner in out for owner in owners))
         self._owners = dict(zip(BUCKET_NAMES, best, strict=True))
         for address in self._nodes.keys() - self._owners.values():
@@ -183,12 +183,12 @@ class Cluster(Route):
                 await pool.close()
 
 
-class _Node(Line):
+class _Node(ServerClient):
     """The line to one node."""
 
-    def __init__(self, cluster: Cluster, address: Address, options: Options, state: State) -> None:
+    def __init__(self, cluster: Cluster, address: Address, options: Options, health: Health) -> None:
         self.pool: Pool = Pool(_maker(cluster.connection(address)), options.max_connections)
-        super().__init__(self.pool, options, probe=cluster.probe, state=state, name=str(address))
+        super().__init__(self.pool, options, probe=cluster.probe, health=health, name=str(address))
         self._cluster = cluster
         self._address = address
 
@@ -196,8 +196,8 @@ class _Node(Line):
         """Nobody comes any more. Whoever waits for an answer gets it."""
         for probe in self._breaker.stop() - {asyncio.current_task()}:
             probe.cancel()
-        self._state.answered(self)
-        self._state.writing(self.name, None)  # what it refused, nobody asks of it any more
+        self._health.answered(self)
+        self._health.writing(self.name, None)  # what it refused, nobody asks of it any more
         await self.pool.close()
 
     def _groups(self, keys: list[str]) -> list[list[str]]:
@@ -217,7 +217,7 @@ class _Node(Line):
                 if isinstance(problem, MovedError):
                     self._cluster.moved(problem, address)
                 node = self._cluster.node(address)
-                node.refuse_if_out()
+                node.refuse_if_unavailable()
             elif isinstance(problem, TryAgainError) and command[0] == "MGET":
                 return await self._one_by_one(list(command[1:]), deadline)
             elif isinstance(problem, TryAgainError) and pause < deadline.left:
@@ -226,7 +226,7 @@ class _Node(Line):
                 node, pause = self, min(2 * pause, _LONGEST_PAUSE)
             else:
                 if isinstance(problem, ClusterDownError):
-                    self._cluster.soon("map", self._cluster.look)
+                    self._cluster.start_once("map", self._cluster.refresh_map)
                 raise refusal(problem) from problem
             if deadline.is_over:
                 raise OutageError("The nodes of the Cluster point at each other")

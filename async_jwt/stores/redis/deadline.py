@@ -61,7 +61,7 @@ class Deadline:
     async def __aenter__(self) -> Self:
         self._limit = asyncio.timeout(None)
         await self._limit.__aenter__()
-        self._wind()
+        self._schedule()
         return self
 
     async def __aexit__(self, *raised: object) -> None:
@@ -81,7 +81,7 @@ class Deadline:
                 return done
         return set()
 
-    def _wind(self) -> None:
+    def _schedule(self) -> None:
         self._since = now = self._loop.time()
         # What has ended already is still given one turn: a reply may be there.
         self._timer = self._loop.call_at(now + min(self._slice, max(0.0, self.left)), self._look)
@@ -104,4 +104,4 @@ class Deadline:
             self._since = self._loop.time()
             self._timer = self._loop.call_later(self._slice, self._look)
         else:
-            self._wind()
+            self._schedule()

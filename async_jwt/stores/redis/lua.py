@@ -9,16 +9,16 @@ from typing import NamedTuple
 __all__ = [
     "CLOCK",
     "DROP_SESSIONS",
-    "FOUND",
+    "INIT_BUCKETS",
     "LIST_SESSIONS",
-    "LOSE",
+    "NEW_EPOCH",
     "OPEN_FEEDS",
-    "PUT_SESSION",
-    "REVOKED",
+    "REPLACE_SESSION",
     "REVOKE_EVERYTHING",
     "REVOKE_ONE",
     "REVOKE_SESSION",
     "REVOKE_USER",
+    "SCAN_REVOKED",
     "Script",
 ]
 
@@ -32,18 +32,18 @@ class Script(NamedTuple):
 
 def _load(name: str) -> Script:
     folder = files(__package__) / "scripts"
-    text = (folder / "head.lua").read_bytes() + (folder / f"{name}.lua").read_bytes()
+    text = (folder / "_common.lua").read_bytes() + (folder / f"{name}.lua").read_bytes()
     return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
 
 
 CLOCK = _load("clock")
 DROP_SESSIONS = _load("drop_sessions")
-FOUND = _load("found")
+INIT_BUCKETS = _load("init_buckets")
 LIST_SESSIONS = _load("list_sessions")
-LOSE = _load("lose")
+NEW_EPOCH = _load("new_epoch")
 OPEN_FEEDS = _load("open_feeds")
-PUT_SESSION = _load("put_session")
-REVOKED = _load("revoked")
+REPLACE_SESSION = _load("replace_session")
+SCAN_REVOKED = _load("scan_revoked")
 REVOKE_ONE = _load("revoke_one")
 REVOKE_SESSION = _load("revoke_session")
 REVOKE_USER = _load("revoke_user")

@@ -17,9 +17,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from async_jwt.stores.redis.deadline import Deadline
-from async_jwt.stores.redis.outage import OutageError, name_of, refusal
+from async_jwt.stores.redis.errors import OutageError, name_of, refusal
 
-__all__ = ["Command", "Pool", "Talk", "connection_of", "exchange"]
+__all__ = ["Command", "DedicatedConnection", "Pool", "connection_of", "exchange"]
 
 Command = tuple[Any, ...]
 
@@ -59,12 +59,12 @@ class Pool:
         async with self._slots:
             if self._idle:
                 try:
-                    return await self._ask(self._idle.pop(), commands)
+                    return await self._exchange_on(self._idle.pop(), commands)
                 except (RedisConnectionError, OSError):
                     pass  # as a server that was restarted leaves them
-            return await self._ask(await self._make(), commands)
+            return await self._exchange_on(await self._make(), commands)
 
-    async def talk(self, deadline: float) -> Talk:
+    async def dedicated(self, deadline: float) -> DedicatedConnection:
         """A connection beside those of the pool. Raises as `send` does.
 
         Args:
@@ -76,7 +76,7 @@ class Pool:
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        return Talk(connection, deadline, partial(_has_left, weakref.ref(self), self.era))
+        return DedicatedConnection(connection, deadline, partial(_has_left, weakref.ref(self), self.era))
 
     async def close(self) -> None:
         """Close idle connections now, and the others when they come back."""
@@ -89,7 +89,7 @@ class Pool:
         while self._idle:
             await self._idle.pop().disconnect(nowait=True)
 
-    async def _ask(self, connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:
+    async def _exchange_on(self, connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:
         era = self.era
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
@@ -105,7 +105,7 @@ class Pool:
         return replies
 
 
-class Talk:
+class DedicatedConnection:
     """A connection of one's own, for commands that belong together, and for what comes unasked.
 
     Args:
@@ -128,28 +128,28 @@ class Talk:
         return self
 
     async def __aexit__(self, *raised: object) -> None:
-        await self.end()
+        await self.close()
 
-    async def ask(self, *command: Any) -> Any:
+    async def execute(self, *command: Any) -> Any:
         """Send a command, and read the reply. Raises OutageError, RefusedError."""
-        with _told():
+        with _errors_as_outage():
             async with Deadline(self._deadline):
                 (reply,) = await exchange(self._connection, [command])
         if isinstance(reply, ResponseError):
             raise refusal(reply)
         return reply
 
-    async def say(self, *command: Any) -> None:
-        """Send a command whose reply `hear` gets. Raises OutageError."""
-        with _told():
+    async def send(self, *command: Any) -> None:
+        """Send a command whose reply `receive` gets. Raises OutageError."""
+        with _errors_as_outage():
             await self._connection.send_command(*command)
 
-    async def hear(self) -> Any:
+    async def receive(self) -> Any:
         """Wait for what comes. Raises OutageError once the connection ends."""
-        with _told():
+        with _errors_as_outage():
             return await self._connection.read_response(push_request=True)
 
-    async def end(self) -> None:
+    async def close(self) -> None:
         """Close the connection."""
         await self._connection.disconnect(nowait=True)
 
@@ -160,7 +160,7 @@ def _has_left(pool: weakref.ref[Pool], era: int) -> bool:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _errors_as_outage() -> Iterator[None]:
     try:
         yield
     except Exception as problem:  # a garbled reply may raise anything

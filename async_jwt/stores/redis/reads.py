@@ -9,9 +9,9 @@ from functools import partial
 from typing import cast
 
 from async_jwt.errors import StoreUnavailableError
-from async_jwt.stores.redis.outage import one_of_ones_own
+from async_jwt.stores.redis.errors import fresh_copy
 
-__all__ = ["BATCH", "Reads"]
+__all__ = ["BATCH", "BatchLoader"]
 
 BATCH = 128
 """How many reads share a command; more of the same tick go in further ones, at the same time."""
@@ -23,7 +23,7 @@ Values = list[bytes | None]
 _Waiting = tuple[list[str], "asyncio.Future[Values]"]
 
 
-class Reads:
+class BatchLoader:
     """Gathers what is read on one event loop.
 
     A read that is cancelled takes nothing from the others, and a command goes on as long as
@@ -93,7 +93,7 @@ class Reads:
                 if problem is None:
                     future.set_result(cast("Values", found))
                 else:
-                    future.set_exception(one_of_ones_own(problem))
+                    future.set_exception(fresh_copy(problem))
 
     def _landed(self, waiting: list[_Waiting], flight: asyncio.Task[None]) -> None:
         """Whatever became of a command, perhaps before it began: nobody waits for ever."""
@@ -101,4 +101,4 @@ class Reads:
         problem = None if flight.cancelled() else flight.exception()
         for _, future in waiting:
             if not future.done():
-                future.set_exception(one_of_ones_own(problem))
+                future.set_exception(fresh_copy(problem))

@@ -11,10 +11,10 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
-from async_jwt.stores.redis.ballot import ballot
+from async_jwt.stores.redis.errors import SENTINEL_MASTER, refused_for_good
 from async_jwt.stores.redis.options import Address, Place
-from async_jwt.stores.redis.outage import SENTINEL_MASTER, refused_for_good
 from async_jwt.stores.redis.pool import connection_of, exchange
+from async_jwt.stores.redis.quorum import quorum
 
 __all__ = ["Sentinels"]
 
@@ -46,7 +46,7 @@ class Sentinels:
             RefusedError: they refuse to, for a reason of ours.
         """
         try:
-            votes = await ballot([self._ask(sentinel) for sentinel in self._place.hosts], self._patience)
+            votes = await quorum([self._vote_of(sentinel) for sentinel in self._place.hosts], self._patience)
         except RedisError as problem:
             raise refused_for_good(SENTINEL_MASTER, problem) from problem
         if not votes:
@@ -69,7 +69,7 @@ class Sentinels:
             raise
         return connection
 
-    async def _ask(self, sentinel: Address) -> _Vote:
+    async def _vote_of(self, sentinel: Address) -> _Vote:
         connection = connection_of({**self._place.sentinel, **sentinel._asdict()})
         try:
             await connection.connect()  # type: ignore[no-untyped-call]

@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Server", "read_server", "save_points", "together"]
+__all__ = ["ServerInfo", "combined", "read_server", "save_points"]
 
 
-class Server(NamedTuple):
+class ServerInfo(NamedTuple):
     """What INFO and CONFIG tell. None is what they do not."""
 
     run: str
@@ -20,7 +20,7 @@ class Server(NamedTuple):
     clock_ahead: float | None = None
 
 
-def read_server(info: Any) -> Server | None:
+def read_server(info: Any) -> ServerInfo | None:
     """Read a reply to INFO.
 
     Args:
@@ -33,7 +33,7 @@ def read_server(info: Any) -> Server | None:
     lines = (line.partition(":") for line in text.splitlines())
     found = {name: value for name, separator, value in lines if separator}
     try:
-        return Server(
+        return ServerInfo(
             run=found["run_id"],
             evicted=int(found["evicted_keys"]),
             may_evict=int(found["maxmemory"]) > 0 and found["maxmemory_policy"] != "noeviction",
@@ -54,12 +54,12 @@ def save_points(config: Any) -> str | None:
     return first.decode() if isinstance(first, bytes) else None
 
 
-def together(servers: Sequence[Server]) -> Server | None:
+def combined(servers: Sequence[ServerInfo]) -> ServerInfo | None:
     """What is true of some servers together: as bad as the worst of them; None of none."""
     if not servers:
         return None
     persist = {server.persists for server in servers}
-    return Server(
+    return ServerInfo(
         run=" ".join(server.run for server in servers),
         evicted=sum(server.evicted for server in servers),
         may_evict=any(server.may_evict for server in servers),

@@ -13,27 +13,26 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import asdict, fields
 from typing import Any, NamedTuple, Protocol
 
-from async_jwt.core.clock import system_clock
+from async_jwt.clock import system_clock
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.contract import (
     Session,
-    SessionView,
+    SessionSnapshot,
     TokenRef,
     bucket_of,
     bucket_of_sid,
     cursor_after,
     read_cursor,
 )
-from async_jwt.stores.redis.layout import Bucket, User, digest_of, lives
-from async_jwt.stores.redis.ledger import Found, Ledger
-from async_jwt.stores.redis.lua import CLOCK, DROP_SESSIONS, LIST_SESSIONS, PUT_SESSION
-from async_jwt.stores.redis.verdict import Verdict, judge
+from async_jwt.stores.redis.buckets import BucketRead, BucketStore
+from async_jwt.stores.redis.lua import CLOCK, DROP_SESSIONS, LIST_SESSIONS, REPLACE_SESSION
+from async_jwt.stores.redis.schema import Bucket, TokenStatus, User, digest_of, evaluate, ttl_ms
 
 __all__ = ["Sessions"]
 
 
 class _Standing(Protocol):
-    def __call__(self, ref: TokenRef, more: Sequence[str], /) -> Awaitable[tuple[bool, Found]]: ...
+    def __call__(self, ref: TokenRef, more: Sequence[str], /) -> Awaitable[tuple[bool, BucketRead]]: ...
 
 
 class _Seen(NamedTuple):
@@ -51,39 +50,39 @@ class Sessions:
     """The sessions of a store.
 
     Args:
-        ledger: where they stand.
+        buckets: where they stand.
         standing: whether a token counts, and what was found about it and at further keys.
         denies_losses: whether what was made before a loss of data counts no more.
     """
 
-    def __init__(self, ledger: Ledger, standing: _Standing, *, denies_losses: bool) -> None:
-        self._ledger = ledger
-        self._layout = ledger.layout
+    def __init__(self, buckets: BucketStore, standing: _Standing, *, denies_losses: bool) -> None:
+        self._buckets = buckets
+        self._layout = buckets.layout
         self._standing = standing
         self._denies_losses = denies_losses
 
-    async def look(self, ref: TokenRef) -> SessionView:
-        """See `SessionStore.look_session`."""
+    async def load(self, ref: TokenRef) -> SessionSnapshot:
+        """See `SessionStore.load_session`."""
         # A session stands in its user's bucket; a token that says otherwise has none.
         has_one = ref.sid is not None and bucket_of_sid(ref.sid) == bucket_of(ref.identity)
         more = self._layout.live_session(ref.sid) if ref.sid is not None and has_one else ()
-        counts, found = await self._standing(ref, more)
+        valid, found = await self._standing(ref, more)
         raw, kept = found.more or (None, None)
         session = self._read(ref.sid or "", raw)
         if session is not None and session.identity != ref.identity:
             session, raw = None, None  # as if it were not there; nothing is put in its place
-        if session is not None and not self._counts(session, found.bucket, found.user):
+        if session is not None and not self._is_valid(session, found.bucket, found.user):
             session = None
         last = () if found.ended is None else found.ended.decode("utf-8", "replace").split(",")
-        return SessionView(
-            counts=counts,
+        return SessionSnapshot(
+            valid=valid,
             stamp=found.stamp,
             session=session,
             successor=None if kept is None or session is None else _successor(kept),
             age=await self._age(ref, session, raw),
             was_replaced=len(last) > 1
             and (ref.jti is None or digest_of(ref.jti) not in last)
-            and judge(ref, found.bucket, found.user) is Verdict.COUNTS,
+            and evaluate(ref, found.bucket, found.user) is TokenStatus.VALID,
             version=_Seen(
                 ref.jti,
                 found.bucket.epoch,
@@ -94,27 +93,27 @@ class Sessions:
             ),
         )
 
-    async def find(self, sid: str) -> Session | None:
-        """See `SessionStore.find_session`."""
+    async def get(self, sid: str) -> Session | None:
+        """See `SessionStore.get_session`."""
         sid.encode("utf-8")  # what is no text shall spoil no command that others share
         name = bucket_of_sid(sid)
         key, _ = self._layout.live_session(sid)
-        _, (raw,) = await self._ledger.read(name, [key])
+        _, (raw,) = await self._buckets.read(name, [key])
         session = self._read(sid, raw)
         if session is None:
             return None
-        bucket, (user,) = await self._ledger.read(name, [self._layout.user(session.identity)])
-        return session if self._counts(session, bucket, self._ledger.read_user(user)[1]) else None
+        bucket, (user,) = await self._buckets.read(name, [self._layout.user(session.identity)])
+        return session if self._is_valid(session, bucket, self._buckets.read_user(user)[1]) else None
 
-    async def put(
+    async def replace(
         self,
         session: Session,
-        seen: SessionView,
+        seen: SessionSnapshot,
         successor: str | None,
         keep_for: float | None,
         limit: int | None,
     ) -> tuple[str, ...] | None:
-        """See `SessionStore.put_session`."""
+        """See `SessionStore.replace_session`."""
         sid, identity = session.sid, session.identity
         before: _Seen = seen.version
         name, layout = bucket_of(identity), self._layout
@@ -126,7 +125,7 @@ class Sessions:
             *layout.live_session(sid),
             layout.sessions(identity),
         ]
-        remembered = lives(session.ends_at)
+        remembered = ttl_ms(session.ends_at)
         head, body = _write(session)
         arguments = [
             before.epoch,
@@ -144,7 +143,7 @@ class Sessions:
             "" if limit is None else str(limit),
             layout.base(name),
         ]
-        ended = await self._ledger.write(name, PUT_SESSION, keys, arguments)
+        ended = await self._buckets.write(name, REPLACE_SESSION, keys, arguments)
         return None if ended is None else tuple(str(sid, "utf-8") for sid in ended)
 
     async def list(
@@ -161,14 +160,14 @@ class Sessions:
         size = limit + 1
         while True:
             arguments = [used, sid, str(size), layout.base(name)]
-            bucket, user, *found = await self._ledger.ask(name, LIST_SESSIONS, keys, arguments)
-            _, generation = self._ledger.read_user(user or None)
+            bucket, user, *found = await self._buckets.query(name, LIST_SESSIONS, keys, arguments)
+            _, generation = self._buckets.read_user(user or None)
             over: list[str] = []
             following = None
             for at in range(0, len(found), 3):
                 sid, used = str(found[at], "utf-8"), str(found[at + 1], "ascii")
                 session = self._read(sid, found[at + 2] or None)
-                if session is None or not self._counts(session, bucket, generation):
+                if session is None or not self._is_valid(session, bucket, generation):
                     over += [sid, str(found[at + 2], "utf-8")]
                 elif session.expires_at is None or session.expires_at > system_clock():
                     if len(page) == limit:
@@ -176,7 +175,7 @@ class Sessions:
                         break
                     page.append(session)
             if over:
-                await self._ledger.tidy(name, DROP_SESSIONS, keys[1:], [layout.base(name), *over])
+                await self._buckets.tidy(name, DROP_SESSIONS, keys[1:], [layout.base(name), *over])
             if following is not None or len(found) < 3 * size:
                 return page, following
             size = _MANY
@@ -185,17 +184,17 @@ class Sessions:
         """How long ago a session's current refresh token took the place of one that is asked about."""
         if session is None or raw is None or ref.jti in (None, session.refresh_jti):
             return 0.0
-        _, now = await self._ledger.ask(bucket_of(ref.identity), CLOCK, [], [])
+        _, now = await self._buckets.query(bucket_of(ref.identity), CLOCK, [], [])
         return max(0, int(now) - int(raw.split(b" ", 3)[2])) / 1e6
 
-    def _counts(self, session: Session, bucket: Bucket, user: User) -> bool:
+    def _is_valid(self, session: Session, bucket: Bucket, user: User) -> bool:
         ref = TokenRef(
             session.identity, session.refresh_jti, session.sid, session.stamp, session.last_used_at, None
         )
-        verdict = judge(ref, bucket, user)
-        if verdict not in (Verdict.COUNTS, Verdict.DEAD) and not self._denies_losses:
-            verdict = judge(ref._replace(gen=None), bucket, user)
-        return verdict is Verdict.COUNTS
+        status = evaluate(ref, bucket, user)
+        if status not in (TokenStatus.VALID, TokenStatus.REVOKED) and not self._denies_losses:
+            status = evaluate(ref._replace(gen=None), bucket, user)
+        return status is TokenStatus.VALID
 
     @staticmethod
     def _read(sid: str, raw: bytes | None) -> Session | None:

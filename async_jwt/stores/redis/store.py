@@ -1,6 +1,6 @@
 """`RedisStore`: revocation and sessions shared by all processes, at one command a check at most.
 
-`layout` says what stands on the server, `line` how it is asked, `ledger` how a loss is noticed.
+`layout` says what stands on the server, `client` how it is asked, `buckets` how a loss is noticed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.contract import (
     Session,
-    SessionView,
+    SessionSnapshot,
     StoreStatus,
     TokenRef,
     bucket_of,
@@ -21,22 +21,21 @@ from async_jwt.stores.contract import (
     refuse_odd_texts,
     text_of,
 )
-from async_jwt.stores.redis.layout import lives
-from async_jwt.stores.redis.ledger import TRIES, Found, Ledger
+from async_jwt.stores.redis.buckets import TRIES, BucketRead, BucketStore
+from async_jwt.stores.redis.errors import OutageError
+from async_jwt.stores.redis.health import Health
 from async_jwt.stores.redis.lua import REVOKE_ONE, REVOKE_SESSION, REVOKE_USER
 from async_jwt.stores.redis.options import OnDataLoss, OnOutage, read_options
-from async_jwt.stores.redis.outage import OutageError
+from async_jwt.stores.redis.schema import TokenStatus, evaluate, ttl_ms
 from async_jwt.stores.redis.sessions import Sessions
-from async_jwt.stores.redis.state import State
-from async_jwt.stores.redis.verdict import Verdict, judge
 
 __all__ = ["RedisStore"]
 
 T = TypeVar("T")
 
 _SIGNS = {
-    Verdict.FOREIGN: "a token names a state that it does not remember",
-    Verdict.AHEAD: "a token names a later state than its own",
+    TokenStatus.UNKNOWN_EPOCH: "a token names a state that it does not remember",
+    TokenStatus.FUTURE_GENERATION: "a token names a later state than its own",
 }
 
 
@@ -107,28 +106,28 @@ class RedisStore:
         )
         self._passes_outages = options.on_outage == "allow"
         self._denies_losses = options.on_data_loss == "deny"
-        self._state = State(self, options.on_outage)
-        self._ledger = Ledger(place, options, self._state)
-        self._layout = self._ledger.layout
-        self._sessions = Sessions(self._ledger, self._judge, denies_losses=self._denies_losses)
+        self._health = Health(self, options.on_outage)
+        self._buckets = BucketStore(place, options, self._health)
+        self._layout = self._buckets.layout
+        self._sessions = Sessions(self._buckets, self._evaluate, denies_losses=self._denies_losses)
 
     async def stamp(self, identity: str) -> str:
         ref = TokenRef(text_of(identity, "The identity"), None, None, None, 0.0, None)
-        found = await self._counted(self._ledger.look(ref))
+        found = await self._counted(self._buckets.read_token(ref))
         return found.stamp
 
     async def check(self, ref: TokenRef) -> bool:
         refuse_odd_texts(ref)
-        answer = self._ledger.mirrored(ref)
+        answer = self._buckets.mirrored(ref)
         if answer is not None:
             return answer
         try:
-            return (await self._judge(ref))[0]
+            return (await self._evaluate(ref))[0]
         except StoreUnavailableError as problem:
-            if not (self._passes_outages and ref.is_plain and isinstance(problem, OutageError)):
-                self._state.refuse()
+            if not (self._passes_outages and ref.may_fail_open and isinstance(problem, OutageError)):
+                self._health.refuse()
                 raise
-        self._state.let_through()
+        self._health.let_through()
         return True
 
     async def revoke_token(self, ref: TokenRef) -> None:
@@ -137,38 +136,38 @@ class RedisStore:
         refuse_odd_texts(ref)
         bucket, key = bucket_of(ref.identity), self._layout.token(ref.identity, ref.jti)
         await self._to_the_end(
-            self._done(self._ledger.write(bucket, REVOKE_ONE, [key], [lives(ref.expires_at), ref.jti]))
+            self._done(self._buckets.write(bucket, REVOKE_ONE, [key], [ttl_ms(ref.expires_at), ref.jti]))
         )
 
     async def revoke_session(self, sid: str, expires_at: float | None) -> None:
         sid = text_of(sid, "The sid")
         bucket, key = bucket_of_sid(sid), self._layout.session(sid)
-        arguments = [lives(expires_at), self._layout.base(bucket), sid]
-        await self._to_the_end(self._done(self._ledger.write(bucket, REVOKE_SESSION, [key], arguments)))
+        arguments = [ttl_ms(expires_at), self._layout.base(bucket), sid]
+        await self._to_the_end(self._done(self._buckets.write(bucket, REVOKE_SESSION, [key], arguments)))
 
     async def revoke_user(self, identity: str, keep: TokenRef | None = None) -> None:
         await self._to_the_end(self._revoke_user(text_of(identity, "The identity"), keep))
 
     async def revoke_everything(self) -> None:
-        await self._to_the_end(self._ledger.revoke_everything())
+        await self._to_the_end(self._buckets.revoke_everything())
 
-    async def look_session(self, ref: TokenRef) -> SessionView:
+    async def load_session(self, ref: TokenRef) -> SessionSnapshot:
         refuse_odd_texts(ref)
-        return await self._counted(self._sessions.look(ref))
+        return await self._counted(self._sessions.load(ref))
 
-    async def find_session(self, sid: str) -> Session | None:
-        return await self._counted(self._sessions.find(text_of(sid, "The sid")))
+    async def get_session(self, sid: str) -> Session | None:
+        return await self._counted(self._sessions.get(text_of(sid, "The sid")))
 
-    async def put_session(
+    async def replace_session(
         self,
         session: Session,
-        seen: SessionView,
+        seen: SessionSnapshot,
         *,
         successor: str | None = None,
         keep_for: float | None = None,
         limit: int | None = None,
     ) -> tuple[str, ...] | None:
-        return await self._to_the_end(self._sessions.put(session, seen, successor, keep_for, limit))
+        return await self._to_the_end(self._sessions.replace(session, seen, successor, keep_for, limit))
 
     async def list_sessions(
         self, identity: str, limit: int, cursor: str | None
@@ -178,48 +177,48 @@ class RedisStore:
 
     async def start(self) -> None:
         """Connect, and look at the server. One that cannot be reached is an error, and may come back."""
-        await self._counted(self._ledger.start())
+        await self._counted(self._buckets.start())
 
     async def close(self) -> None:
-        await self._ledger.close()
+        await self._buckets.close()
 
     def status(self) -> StoreStatus:
         """How the server fares, as far as this process knows. Asks nobody."""
-        return replace(self._state.status(), **self._ledger.mirror_status())
+        return replace(self._health.status(), **self._buckets.mirror_status())
 
-    async def _judge(self, ref: TokenRef, more: Sequence[str] = ()) -> tuple[bool, Found]:
+    async def _evaluate(self, ref: TokenRef, more: Sequence[str] = ()) -> tuple[bool, BucketRead]:
         for _ in range(TRIES):
-            found = await self._ledger.look(ref, more)
-            verdict = Verdict.DEAD if found.revoked else judge(ref, found.bucket, found.user)
-            if verdict in (Verdict.COUNTS, Verdict.DEAD):
-                return verdict is Verdict.COUNTS, found
+            found = await self._buckets.read_token(ref, more)
+            status = TokenStatus.REVOKED if found.revoked else evaluate(ref, found.bucket, found.user)
+            if status in (TokenStatus.VALID, TokenStatus.REVOKED):
+                return status is TokenStatus.VALID, found
             named = str(ref.gen).partition(".")[0]
             if not self._denies_losses:
-                if verdict in _SIGNS:
-                    self._ledger.losses.say_once(_SIGNS[verdict], named)
-                by_time = judge(ref._replace(gen=None), found.bucket, found.user)
-                return by_time is Verdict.COUNTS, found
-            if verdict is Verdict.FORMER:
+                if status in _SIGNS:
+                    self._buckets.data_loss.log_once(_SIGNS[status], named)
+                by_time = evaluate(ref._replace(gen=None), found.bucket, found.user)
+                return by_time is TokenStatus.VALID, found
+            if status is TokenStatus.PREVIOUS_EPOCH:
                 return False, found
             here = bucket_of(ref.identity)
-            await self._ledger.lost(here, found.bucket.epoch, named, _SIGNS[verdict])
+            await self._buckets.report_loss(here, found.bucket.epoch, named, _SIGNS[status])
         raise StoreUnavailableError("The revocation store changes faster than it can be read")
 
     async def _revoke_user(self, identity: str, keep: TokenRef | None) -> None:
         bucket, keys = bucket_of(identity), [self._layout.user(identity), self._layout.sessions(identity)]
         if keep is None:
-            await self._done(self._ledger.write(bucket, REVOKE_USER, keys, ["*", "0", "0", "", identity]))
+            await self._done(self._buckets.write(bucket, REVOKE_USER, keys, ["*", "0", "0", "", identity]))
             return
         keep = keep._replace(identity=identity)
         for _ in range(_CONTENDERS):
-            counts, found = await self._judge(keep)
-            kept = (keep.sid or keep.jti or "") if counts else ""  # nothing dead is kept alive
+            valid, found = await self._evaluate(keep)
+            kept = (keep.sid or keep.jti or "") if valid else ""  # nothing dead is kept alive
             user = found.user
             goes_on = kept != "" and user.keep == kept
             least = user.kept_from if goes_on else user.generation
             since = user.kept_since if goes_on else user.raised_at
             arguments = [found.user_text, str(least), f"{since:.6f}", kept, identity]
-            if await self._ledger.write(bucket, REVOKE_USER, keys, arguments) is not None:
+            if await self._buckets.write(bucket, REVOKE_USER, keys, arguments) is not None:
                 return
         raise StoreUnavailableError("Too many revoke the same user at the same time")
 
@@ -239,7 +238,7 @@ class RedisStore:
         try:
             return await work
         except StoreUnavailableError:
-            self._state.refuse()
+            self._health.refuse()
             raise
 
 

@@ -11,7 +11,7 @@ from async_jwt.stores.contract import Store, TokenRef, new_sid
 
 __all__ = [
     "HOUR",
-    "BrokenPromise",
+    "ContractViolation",
     "Promise",
     "any_name",
     "expect",
@@ -26,7 +26,7 @@ Promise = Callable[[Any], Awaitable[None]]
 HOUR = 3600.0
 
 
-class BrokenPromise(AssertionError):
+class ContractViolation(AssertionError):
     """A store does not do what stores promise."""
 
 
@@ -56,4 +56,4 @@ async def expect_dead(store: Store, token: TokenRef, what: str) -> None:
 def expect(holds: bool, what: str) -> None:
     """What is promised holds; BrokenPromise if not."""
     if not holds:
-        raise BrokenPromise(what)
+        raise ContractViolation(what)

@@ -8,10 +8,9 @@ from typing import NamedTuple
 from rbloom import Bloom
 
 from async_jwt.stores.contract import TokenRef, bucket_of_sid
-from async_jwt.stores.redis.layout import BUCKET_NAMES, NOT_REVOKED, Bucket, User
-from async_jwt.stores.redis.verdict import Verdict, judge
+from async_jwt.stores.redis.schema import BUCKET_NAMES, NOT_REVOKED, Bucket, TokenStatus, User, evaluate
 
-__all__ = ["Entry", "Picture"]
+__all__ = ["Entry", "Snapshot"]
 
 _BUCKETS = frozenset(BUCKET_NAMES)
 _MINUTE = 60.0
@@ -44,7 +43,7 @@ class Entry(NamedTuple):
     bucket: str
     kind: str
     id: str
-    lives: float
+    ttl_ms: float
     user: str
     follows: str
     state: Bucket
@@ -62,14 +61,14 @@ class Entry(NamedTuple):
             or not all(isinstance(each, str) for each in fields)
         ):
             raise ValueError("That is no entry of a feed")
-        bucket, kind, name, lives, user, follows, state = fields
-        lasts = float(lives or -1)
+        bucket, kind, name, ttl_ms, user, follows, state = fields
+        lasts = float(ttl_ms or -1)
         if bucket not in _BUCKETS or kind not in ("j", "s", "u", "a") or not lasts >= -1:
             raise ValueError("That is no entry of a feed")
         return cls(bucket, kind, name, lasts, user, follows, Bucket.read(state.encode("ascii")))
 
 
-class Picture:
+class Snapshot:
     """What is revoked, as far as was heard. Changed by one thread at a time, and read by all.
 
     Args:
@@ -86,7 +85,7 @@ class Picture:
         self._room = 2 * max(limit, expected)
         self.heard: dict[str, Bucket] = {}
         # The marks of its last states, which tell one history from another.
-        self._marks: dict[str, dict[int, str]] = {}
+        self._revisions: dict[str, dict[int, str]] = {}
         # Revoked tokens and sessions: the minute in which each is forgotten. Which ones each minute has.
         self._ends: dict[str, int] = {}
         self._minutes: dict[int, list[str]] = {}
@@ -103,26 +102,26 @@ class Picture:
         return self._filtered if self._filters else len(self._ends) + len(self._users)
 
     @property
-    def is_worn(self) -> bool:
+    def is_overfull(self) -> bool:
         """Whether a filter has taken as much again as it began with: it cannot forget what has ended."""
         return self._filtered > 2 * max(self._limit, self._drawn)
 
-    def is_drawn(self) -> None:
+    def mark_complete(self) -> None:
         """All that stood on the servers was added."""
         self._drawn = len(self)
 
     def begin(self, name: str, bucket: Bucket) -> None:
         """All that was revoked until a state is known, or will be when it counts."""
-        self._marks[name] = {bucket.revocations: bucket.mark}
+        self._revisions[name] = {bucket.revocations: bucket.revision}
         self.heard[name] = bucket
 
     def lacks(self, name: str) -> None:
         """Something of a bucket is not known."""
         del self.heard[name]
 
-    def mark_at(self, name: str, revocations: int) -> str | None:
+    def revision_at(self, name: str, revocations: int) -> str | None:
         """The mark that a bucket had when it counted so many; None if it never did, or long ago."""
-        return self._marks[name].get(revocations)
+        return self._revisions[name].get(revocations)
 
     def add(self, name: str, value: str | float, now: float) -> None:
         """Add what a server has.
@@ -138,8 +137,8 @@ class Picture:
             return
         if name[0] == "u":
             self._users[name[1:]] = _later(self._users.get(name[1:]), str(value))
-        elif (lives := float(value)) >= -1:
-            until = _FOR_EVER if lives < 0 else int((now + lives / 1000) // _MINUTE) + 1
+        elif (ttl_ms := float(value)) >= -1:
+            until = _FOR_EVER if ttl_ms < 0 else int((now + ttl_ms / 1000) // _MINUTE) + 1
             if until > self._ends.get(name, -1):
                 self._ends[name] = until
                 if until != _FOR_EVER:
@@ -161,20 +160,20 @@ class Picture:
         if heard is None or state.epoch != heard.epoch or state.revocations > heard.revocations + 1:
             return False
         if state.revocations == heard.revocations + 1:
-            if entry.follows != heard.mark:
+            if entry.follows != heard.revision:
                 return False
             if entry.kind == "u":
                 self.add(f"u{entry.id}", entry.user, now)
             elif entry.kind != "a":
-                self.add(f"{entry.kind}{entry.bucket}{entry.id}", entry.lives, now)
-            marks = self._marks[entry.bucket]
-            marks[state.revocations] = state.mark
-            if len(marks) > _HISTORY:
-                marks.pop(next(iter(marks)), None)
+                self.add(f"{entry.kind}{entry.bucket}{entry.id}", entry.ttl_ms, now)
+            revisions = self._revisions[entry.bucket]
+            revisions[state.revocations] = state.revision
+            if len(revisions) > _HISTORY:
+                revisions.pop(next(iter(revisions)), None)
             self.heard[entry.bucket] = state  # last: from now on it counts
         return True
 
-    def hear(self, entry: Entry, now: float) -> bool:
+    def apply_unverified(self, entry: Entry, now: float) -> bool:
         """Take what the channel says: whoever may publish there could have said it.
 
         It can revoke a token or a session, and have the server asked about a user. Generations, and what is
@@ -197,8 +196,8 @@ class Picture:
             else:
                 self.lacks(entry.bucket)
             return False
-        if entry.kind == "a" or state._replace(revocations=0, mark="") != heard._replace(
-            revocations=0, mark=""
+        if entry.kind == "a" or state._replace(revocations=0, revision="") != heard._replace(
+            revocations=0, revision=""
         ):
             return False
         return self.apply(entry, now)
@@ -209,7 +208,7 @@ class Picture:
         if doubted:
             self._doubted[name] = {who: at for who, at in doubted.items() if at >= began}
 
-    def says(self, ref: TokenRef, name: str, bucket: Bucket) -> bool | None:
+    def answer(self, ref: TokenRef, name: str, bucket: Bucket) -> bool | None:
         """Whether a token counts; None if that has to be asked for.
 
         Args:
@@ -233,8 +232,8 @@ class Picture:
             return False
         else:
             user = users.get(ref.identity, NOT_REVOKED)
-        verdict = Verdict.AHEAD if user is None else judge(ref, bucket, user)
-        return verdict is Verdict.COUNTS if verdict in (Verdict.COUNTS, Verdict.DEAD) else None
+        status = TokenStatus.FUTURE_GENERATION if user is None else evaluate(ref, bucket, user)
+        return status is TokenStatus.VALID if status in (TokenStatus.VALID, TokenStatus.REVOKED) else None
 
     def sweep(self, now: float) -> None:
         """Drop some of what nobody can ask for any more."""

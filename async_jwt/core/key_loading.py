@@ -6,14 +6,14 @@ import logging
 from functools import partial
 from typing import Any
 
-from async_jwt.core.clock import Clock
+from async_jwt.clock import Clock
+from async_jwt.core.concurrency import holds_thread, in_background, run_hook, wait_for
 from async_jwt.core.hooks import Hook
-from async_jwt.core.run import holds_thread, in_background, run_hook, wait_for
 from async_jwt.core.settings import Settings
 from async_jwt.errors import ConfigurationError, HookError
-from async_jwt.keyfolder import KeyFolder
-from async_jwt.keyring import KeyRing, Load
-from async_jwt.keys import Key
+from async_jwt.keys.folder import KeyFolder
+from async_jwt.keys.key import Key
+from async_jwt.keys.ring import KeyRing, Load
 
 __all__ = ["refresh", "ring_of"]
 
@@ -123,10 +123,10 @@ async def load_keys(ring: KeyRing, load: Load, clock: Clock, limit: float) -> No
         return
     if not ring.keys:
         raise HookError(f"The keys could not be loaded: {failure}")
-    _tell_not_loaded(failure)
+    _log_not_loaded(failure)
 
 
-def _tell_not_loaded(failure: str) -> None:
+def _log_not_loaded(failure: str) -> None:
     event = {"event": "keys_not_loaded"}
     log.error(
         "The keys could not be loaded again (%s): those loaded before stay in use", failure, extra=event
@@ -157,7 +157,7 @@ async def refresh(ring: KeyRing, clock: Clock, limit: float | None, *, unknown: 
             await in_background(partial(load_keys, ring, load, clock, limit))
         except RuntimeError as problem:  # no thread can be started now: a later request tries again
             ring.end_load(load)
-            _tell_not_loaded(str(problem))
+            _log_not_loaded(str(problem))
     elif has_keys and not (unknown and ring.is_loading):
         return
     ended = ring.awaited_load(holds_thread=holds_thread())

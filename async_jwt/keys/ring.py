@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from async_jwt.errors import ConfigurationError
-from async_jwt.keys import Key, moment
+from async_jwt.keys.key import Key, moment
 
 __all__ = ["ActiveKeys", "KeyRing", "Loader"]
 

@@ -5,9 +5,8 @@ plain one may block, so it runs in a worker thread with the caller's context, un
 application promised otherwise (`inline=True`). Whatever comes back is awaited until it is no
 awaitable.
 
-A plain view has no event loop. `step` runs the same coroutines in the view's own thread, and plain
-hooks with them. Async hooks and stores hop to an event loop, one at a time, and their answers
-come back.
+A plain view has no event loop. `run_without_loop` runs the same coroutines, and plain hooks, in the
+view's own thread. Async hooks and store calls run on an event loop while the thread waits.
 """
 
 from __future__ import annotations
@@ -27,26 +26,29 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 from anyio.lowlevel import RunVar
+from blinker import Signal
 
 from async_jwt.core.hooks import Hook
 from async_jwt.core.proxies import unproxied
 from async_jwt.errors import HookError, HookTimeoutError
+from async_jwt.signals import send
 
 __all__ = [
     "WORKERS",
     "Waiter",
-    "away_from_steps",
     "holding",
     "holds_thread",
     "hop",
     "in_background",
     "in_thread",
+    "loop_context",
+    "notify",
     "refuse_coroutine",
+    "resolve",
     "run_hook",
-    "settled",
-    "step",
-    "unstepped",
+    "run_without_loop",
     "wait_for",
+    "without_waiter",
 ]
 
 P = ParamSpec("P")
@@ -134,7 +136,7 @@ def _run_in_view(hook: Hook, args: tuple[Any, ...], limit: float | None, waiter:
     return answer
 
 
-async def settled(answer: Any) -> Any:
+async def resolve(answer: Any) -> Any:
     """Await what a function returned until the result is not awaitable.
 
     Raises:
@@ -144,7 +146,7 @@ async def settled(answer: Any) -> Any:
     if not inspect.isawaitable(answer):
         return answer
     waiter = _waiter.get()
-    return await _settled_on_loop(answer) if waiter is None else _waited(waiter, answer)
+    return await _resolve_on_loop(answer) if waiter is None else _waited(waiter, answer)
 
 
 def _waited(
@@ -153,7 +155,7 @@ def _waited(
     """What an awaitable leads to on the waiter's loop, within a hook's time if that is limited."""
 
     async def wait() -> Any:
-        rest = _settled_on_loop(answer)
+        rest = _resolve_on_loop(answer)
         return await (rest if hook is None or left is None else _limited(hook, rest, left))
 
     try:
@@ -163,7 +165,7 @@ def _waited(
             answer.close()  # the waiter refused: else Python complains once more, at some later time
 
 
-async def _settled_on_loop(answer: Any) -> Any:
+async def _resolve_on_loop(answer: Any) -> Any:
     for _ in range(_NESTED):
         awaited, answer = answer, unproxied(await answer)
         # Some objects lead to themselves, such as Tortoise's models: they are values.
@@ -172,6 +174,12 @@ async def _settled_on_loop(answer: Any) -> Any:
     if inspect.iscoroutine(answer):
         answer.close()
     raise HookError(f"An answer led to more than {_NESTED} awaitables, each the result of the one before")
+
+
+async def notify(signal: Signal, sender: Any, **arguments: Any) -> None:
+    """Call a signal's receivers, which may be async as hooks may."""
+    if signal.receivers:
+        await send(signal, sender, resolve, **arguments)
 
 
 async def hop(function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -212,7 +220,7 @@ async def in_thread(function: Callable[[], T]) -> T:
     return await anyio.to_thread.run_sync(function)
 
 
-def step(coroutine: Coroutine[Any, Any, T], waiter: Waiter) -> T:
+def run_without_loop(coroutine: Coroutine[Any, Any, T], waiter: Waiter) -> T:
     """Run a coroutine to its end in this thread, without an event loop.
 
     Plain hooks are called here. Nothing in it may have to wait: what has to goes to `waiter`.
@@ -242,14 +250,14 @@ def holds_thread() -> bool:
     return _waiter.get() is not None or holding.get()
 
 
-def away_from_steps() -> Context:
+def loop_context() -> Context:
     """A copy of the context for an event loop: a stepping thread's hooks step, the loop's do not."""
     context = copy_context()
     context.run(_waiter.set, None)
     return context
 
 
-async def unstepped(awaitable: Awaitable[T]) -> T:
+async def without_waiter(awaitable: Awaitable[T]) -> T:
     """Await something on an event loop that got a stepping thread's context as it is."""
     token = _waiter.set(None)
     try:
@@ -269,7 +277,7 @@ async def _run(hook: Hook, args: tuple[Any, ...], watch: bool) -> Any:
     if not inspect.isawaitable(answer):
         return answer
     hook.is_async = True  # from now on it is called where its awaitable is awaited
-    return await _settled_on_loop(answer)
+    return await _resolve_on_loop(answer)
 
 
 def _watched(hook: Hook, args: tuple[Any, ...]) -> Any:
@@ -366,7 +374,7 @@ async def in_background(work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
     """
     waiter = _waiter.get()
     if waiter is not None:  # a plain view's own thread
-        call = partial(copy_context().run, lambda: step(work(), waiter))
+        call = partial(copy_context().run, lambda: run_without_loop(work(), waiter))
         threading.Thread(target=call, name="async_jwt-background", daemon=True).start()
         return
     try:

@@ -15,14 +15,14 @@ __all__ = [
     "SENTINEL_MASTER",
     "OutageError",
     "RefusedError",
+    "fresh_copy",
+    "gather_settled",
     "is_not_now",
     "misconfiguration",
     "name_of",
-    "one_of_ones_own",
     "refusal",
     "refused_for_good",
     "refuses_for_good",
-    "settled",
 ]
 
 T = TypeVar("T")
@@ -86,7 +86,7 @@ def misconfiguration(command: Any, kind: str) -> str:
     return f"The revocation store refuses {command} ({kind}): {fix}"
 
 
-def one_of_ones_own(problem: BaseException | None) -> StoreUnavailableError:
+def fresh_copy(problem: BaseException | None) -> StoreUnavailableError:
     """An error for one of several who waited for the same thing."""
     if isinstance(problem, StoreUnavailableError):
         twin = type(problem)(problem.detail)
@@ -116,7 +116,7 @@ def name_of(problem: Exception) -> str:
     return code if code.isascii() and code.isalpha() and code.isupper() else kind.__name__
 
 
-async def settled(work: Iterable[Awaitable[T]]) -> list[T | StoreUnavailableError]:
+async def gather_settled(work: Iterable[Awaitable[T]]) -> list[T | StoreUnavailableError]:
     """Do some things at once, of which one that cannot be done stops no other.
 
     Returns:

@@ -18,7 +18,7 @@ that a check needs are strings, so that one MGET reads them.
 |                                  | whose first bucket this is              |                       |
 
 The epoch is one random text for the whole store, given when it is founded and after each loss
-of data; `former` are those before it, which the store remembers to have left. A generation
+of data; `previous_epochs` are those before it, which the store remembers to have left. A generation
 grows with each revocation of everybody, or of a user, and is never below the server's time in
 microseconds, so that one begun anew stands above one that was lost. The count grows with each
 revocation in the bucket; the mark is when that was, so that two states with the same count differ.
@@ -30,23 +30,27 @@ import hashlib
 import math
 import re
 from collections.abc import Sequence
+from enum import Enum, auto
 from typing import NamedTuple
 
-from async_jwt.core.clock import system_clock
+from async_jwt.clock import system_clock
 from async_jwt.stores.contract import BUCKETS, TokenRef, bucket_of, bucket_of_sid
 
 __all__ = [
     "BUCKET_NAMES",
     "CLOCK_MARGIN",
-    "FORMER",
+    "MAX_PREVIOUS_EPOCHS",
+    "MEMORY_EPOCH",
     "NOT_REVOKED",
     "Bucket",
     "Layout",
     "Stamp",
+    "TokenStatus",
     "User",
     "digest_of",
-    "lives",
+    "evaluate",
     "read_stamp",
+    "ttl_ms",
 ]
 
 CLOCK_MARGIN = 60
@@ -58,7 +62,7 @@ _AGES = 1e10
 BUCKET_NAMES: tuple[str, ...] = tuple(f"{number:02x}" for number in range(BUCKETS))
 
 
-FORMER = 64
+MAX_PREVIOUS_EPOCHS = 64
 """How many epochs that it left a store remembers. From then on an unknown one is no news any more."""
 
 
@@ -69,15 +73,15 @@ class Bucket(NamedTuple):
     generation: int
     raised_at: float
     revocations: int
-    mark: str
-    former: tuple[str, ...]
+    revision: str
+    previous_epochs: tuple[str, ...]
 
     @classmethod
     def read(cls, raw: bytes) -> Bucket:
         """Read one. Raises ValueError for what is none."""
-        epoch, generation, raised_at, revocations, mark, former = raw.decode("ascii").split(" ")
-        left = tuple(former.split(",")) if former else ()
-        return cls(epoch, int(generation), float(raised_at), int(revocations), mark, left)
+        epoch, generation, raised_at, revocations, revision, previous_epochs = raw.decode("ascii").split(" ")
+        left = tuple(previous_epochs.split(",")) if previous_epochs else ()
+        return cls(epoch, int(generation), float(raised_at), int(revocations), revision, left)
 
 
 class User(NamedTuple):
@@ -133,7 +137,7 @@ def digest_of(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8"), digest_size=16).hexdigest()
 
 
-def lives(until: float | None) -> str:
+def ttl_ms(until: float | None) -> str:
     """For how long something is remembered, in milliseconds as text; "" for ever.
 
     By how long it lives and not until when: the server's clock may be any.
@@ -231,3 +235,47 @@ class Layout:
                 return name, keys, (other, [self.session(ref.sid)])
             keys.append(f"{base}sid:{ref.sid}")
         return name, keys, None
+
+
+MEMORY_EPOCH = "m"
+"""What the memory store's stamps say for an epoch: no server can have lost it."""
+
+
+class TokenStatus(Enum):
+    """What a token's stamp says beside the server's generations."""
+
+    VALID = auto()
+    REVOKED = auto()
+    PREVIOUS_EPOCH = auto()
+    """Made under an epoch that the server remembers to have left."""
+    UNKNOWN_EPOCH = auto()
+    """Made under an epoch that the server does not remember: it forgot it, or is another."""
+    FUTURE_GENERATION = auto()
+    """Made under a generation that the server never gave: it went back to an older state."""
+
+
+def evaluate(ref: TokenRef, bucket: Bucket, user: User) -> TokenStatus:
+    """Judge a token that was not revoked by itself, nor its session."""
+    is_kept = user.keep != "" and user.keep in (ref.sid, ref.jti)
+    if ref.gen is None:
+        since = max(bucket.raised_at, user.kept_since if is_kept else user.raised_at)
+        return TokenStatus.VALID if ref.issued_at > since else TokenStatus.REVOKED
+    stamp = read_stamp(ref.gen)
+    if stamp is None:
+        return TokenStatus.REVOKED
+    if stamp.epoch != bucket.epoch:
+        previous_epochs = bucket.previous_epochs
+        is_known = (
+            stamp.epoch == MEMORY_EPOCH
+            or stamp.epoch in previous_epochs
+            or len(previous_epochs) >= MAX_PREVIOUS_EPOCHS
+        )
+        return TokenStatus.PREVIOUS_EPOCH if is_known else TokenStatus.UNKNOWN_EPOCH
+    if stamp.everybody > bucket.generation or stamp.user > user.generation:
+        return TokenStatus.FUTURE_GENERATION
+    least = user.kept_from if is_kept else user.generation
+    return (
+        TokenStatus.REVOKED
+        if stamp.everybody < bucket.generation or stamp.user < least
+        else TokenStatus.VALID
+    )

@@ -19,9 +19,9 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar, cast
 
-from async_jwt.core.run import away_from_steps
+from async_jwt.core.concurrency import loop_context
 
-__all__ = ["WOULD_BLOCK", "HomeLoop", "home_loop", "on_home_loop"]
+__all__ = ["WOULD_BLOCK", "BackgroundLoop", "background_loop", "on_background_loop"]
 
 T = TypeVar("T")
 
@@ -34,13 +34,13 @@ WOULD_BLOCK: Final = (
 _GRACE_SECONDS = 2.0
 
 
-class HomeLoop:
+class BackgroundLoop:
     """One event loop in one daemon thread."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._end: asyncio.Future[None] = self._loop.create_future()
-        self._thread = threading.Thread(target=self._serve, name="async_jwt-home-loop", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="async_jwt-background-loop", daemon=True)
         self._thread.start()
 
     @property
@@ -71,7 +71,7 @@ class HomeLoop:
             if isinstance(awaitable, Coroutine):
                 awaitable.close()
             raise RuntimeError(WOULD_BLOCK)
-        context = away_from_steps()
+        context = loop_context()
         tasks: list[asyncio.Task[_Outcome[T]]] = []
         waiting = threading.Lock()  # a fraction of what a Future costs
         waiting.acquire()
@@ -101,7 +101,7 @@ class HomeLoop:
         """
         if self.is_here:
             return await awaitable
-        context = away_from_steps()
+        context = loop_context()
         outcome = await asyncio.wrap_future(self._submit(awaitable, context))
         _give_back(context)
         return outcome.get()
@@ -193,31 +193,31 @@ def _give_back(context: Context) -> None:
 
 
 _lock = threading.Lock()
-_home: HomeLoop | None = None
+_process_loop: BackgroundLoop | None = None
 
 
-def home_loop() -> HomeLoop:
+def background_loop() -> BackgroundLoop:
     """The loop of this process, started if it does not run."""
-    global _home  # noqa: PLW0603  # one for the process is what it is for
+    global _process_loop  # noqa: PLW0603  # one for the process is what it is for
     with _lock:
-        if _home is None or not _home.is_alive:
-            _home = HomeLoop()
-        return _home
+        if _process_loop is None or not _process_loop.is_alive:
+            _process_loop = BackgroundLoop()
+        return _process_loop
 
 
-def on_home_loop() -> bool:
+def on_background_loop() -> bool:
     """Whether the caller runs on it. Starts none."""
-    return _home is not None and _home.is_here
+    return _process_loop is not None and _process_loop.is_here
 
 
 def _after_fork() -> None:
-    global _home, _lock
-    _home, _lock = None, threading.Lock()
+    global _process_loop, _lock
+    _process_loop, _lock = None, threading.Lock()
 
 
 def _at_exit() -> None:
-    if _home is not None:
-        _home.stop()
+    if _process_loop is not None:
+        _process_loop.stop()
 
 
 # Where there is no fork there is nothing to register.

@@ -17,22 +17,22 @@ from redis.exceptions import (
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.redis.breaker import Breaker
 from async_jwt.stores.redis.deadline import Deadline
-from async_jwt.stores.redis.lua import Script
-from async_jwt.stores.redis.options import Options
-from async_jwt.stores.redis.outage import (
+from async_jwt.stores.redis.errors import (
     OutageError,
     RefusedError,
+    fresh_copy,
     is_not_now,
     misconfiguration,
     name_of,
-    one_of_ones_own,
     refusal,
 )
-from async_jwt.stores.redis.pool import Command, Pool, Talk
-from async_jwt.stores.redis.reads import Reads, Values
-from async_jwt.stores.redis.state import State
+from async_jwt.stores.redis.health import Health
+from async_jwt.stores.redis.lua import Script
+from async_jwt.stores.redis.options import Options
+from async_jwt.stores.redis.pool import Command, DedicatedConnection, Pool
+from async_jwt.stores.redis.reads import BatchLoader, Values
 
-__all__ = ["Line"]
+__all__ = ["ServerClient"]
 
 T = TypeVar("T")
 
@@ -43,14 +43,14 @@ _Call = tuple[Sequence[str], Sequence[str]]
 _FAIR = 0.5
 
 
-class Line:
+class ServerClient:
     """What one event loop asks one server through.
 
     Args:
         pool: its connections.
         options: the deadline.
         probe: asks whether the server is back, while the breaker is open.
-        state: told of what happens.
+        health: told of what happens.
         name: tells it from others of its store.
     """
 
@@ -59,23 +59,23 @@ class Line:
         pool: Pool,
         options: Options,
         *,
-        probe: Callable[[Line], Awaitable[None]],
-        state: State,
+        probe: Callable[[ServerClient], Awaitable[None]],
+        health: Health,
         name: str = "",
     ) -> None:
         self.name: str = name
         self._pool = pool
         self._deadline = options.deadline
-        self._state = state
-        self._breaker = Breaker(lambda: self._probe(probe), lambda why: state.outage(self, why))
-        self._reads = Reads(self.fetch_each)
+        self._health = health
+        self._breaker = Breaker(lambda: self._probe(probe), lambda why: health.outage(self, why))
+        self._batches = BatchLoader(self.fetch_each)
 
     @property
-    def is_out(self) -> bool:
+    def unavailable(self) -> bool:
         """Whether the server does not answer, and nobody is to ask it."""
         return self._breaker.is_open
 
-    def refuse_if_out(self) -> None:
+    def refuse_if_unavailable(self) -> None:
         """Raise OutageError while the server does not answer."""
         self._breaker.refuse_if_open()
 
@@ -90,14 +90,14 @@ class Line:
             OutageError: they could not be read in time, or the breaker is open.
         """
         self._breaker.refuse_if_open()
-        return await self._reads.get(keys)
+        return await self._batches.get(keys)
 
     async def fetch(self, keys: list[str]) -> Values:
         """Read some keys now, whatever the breaker says. Raises as `read` does."""
         values = await self.fetch_each(keys)
         for value in values:
             if isinstance(value, StoreUnavailableError):
-                raise one_of_ones_own(value)
+                raise fresh_copy(value)
         return cast("Values", values)
 
     async def fetch_each(self, keys: list[str]) -> list[bytes | StoreUnavailableError | None]:
@@ -109,7 +109,7 @@ class Line:
         groups = self._groups(keys)
         commands = [("MGET", *group) for group in groups]
         found: dict[str, bytes | StoreUnavailableError | None] = {}
-        replies = await self._may_read(began, commands)
+        replies = await self._read_checked(began, commands)
         for group, values in zip(groups, replies, strict=True):
             if isinstance(values, StoreUnavailableError):
                 refused = isinstance(values, RefusedError)  # for its slot, which no node holds
@@ -118,9 +118,9 @@ class Line:
                 found.update(zip(group, values, strict=True))
             else:
                 raise self._misconfigured("MGET", "another type of reply")
-        self._state.misconfigured(self.name, None)
-        if self._state.is_out and not self._breaker.is_open:
-            self._state.answered(self)  # what another loop saw, which has ended since
+        self._health.misconfigured(self.name, None)
+        if self._health.unavailable and not self._breaker.is_open:
+            self._health.answered(self)  # what another loop saw, which has ended since
         return [found[key] for key in keys]
 
     async def run(
@@ -158,26 +158,26 @@ class Line:
                     replies[place] = await self._elsewhere(reply, again_text, deadline)
         except RefusedError as problem:
             if writes:
-                self._state.writing(self.name, problem.detail)
+                self._health.writing(self.name, problem.detail)
             if problem.kind == "ReadOnlyError":
                 await self._pool.drop()  # it was the primary; another one may be by now
             raise
         if writes:
-            self._state.writing(self.name, None)
+            self._health.writing(self.name, None)
         return replies
 
-    async def ask(self, *command: Any) -> Any:
+    async def execute(self, *command: Any) -> Any:
         """Send a command.
 
         Raises:
             OutageError: there was no answer in time; RefusedError for an error.
         """
-        return (await self.ask_each([command]))[0]
+        return (await self.execute_all([command]))[0]
 
-    async def ask_each(
+    async def execute_all(
         self, commands: Sequence[Command], deadline: Deadline | None = None, *, lenient: bool = False
     ) -> list[Any]:
-        """Send commands in one go, and read all replies. Raises as `ask` does.
+        """Send commands in one go, and read all replies. Raises as `execute` does.
 
         Args:
             commands: the commands.
@@ -196,11 +196,11 @@ class Line:
                     replies[place] = problem
         return replies
 
-    async def talk(self) -> Talk:
+    async def dedicated(self) -> DedicatedConnection:
         """A connection of one's own. Raises OutageError, which says nothing about others."""
         try:
             async with Deadline(self._deadline):
-                return await self._pool.talk(self._deadline)
+                return await self._pool.dedicated(self._deadline)
         except Exception as problem:
             raise OutageError("The revocation store did not answer") from problem
 
@@ -243,12 +243,12 @@ class Line:
 
     async def close(self) -> None:
         """End what is under way for nobody in particular, and close the connections."""
-        tasks = {*self._breaker.stop(), *self._reads.flights}
+        tasks = {*self._breaker.stop(), *self._batches.flights}
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        self._state.forget(self)
+        self._health.client_closed(self)
         await self._pool.close()
 
     def _groups(self, keys: list[str]) -> list[list[str]]:
@@ -270,9 +270,9 @@ class Line:
         """
         raise refusal(problem) from problem
 
-    async def _may_read(self, began: float, commands: Sequence[Command]) -> list[Any]:
+    async def _read_checked(self, began: float, commands: Sequence[Command]) -> list[Any]:
         try:
-            replies = await self.ask_each(commands, lenient=True)
+            replies = await self.execute_all(commands, lenient=True)
             for reply in replies:
                 if isinstance(reply, RefusedError) and not _is_of_a_slot(reply):
                     raise reply
@@ -286,10 +286,10 @@ class Line:
     def _misconfigured(self, command: Any, kind: str) -> RefusedError:
         """A refusal that is not an outage: the server answers, and refuses until its set-up is corrected."""
         problem = misconfiguration(command, kind)
-        self._state.misconfigured(self.name, problem)
+        self._health.misconfigured(self.name, problem)
         return RefusedError(problem, kind)
 
-    async def _probe(self, probe: Callable[[Line], Awaitable[None]]) -> None:
+    async def _probe(self, probe: Callable[[ServerClient], Awaitable[None]]) -> None:
         await self._pool.drop()  # a server that does not answer may have left them all open
         await probe(self)
 

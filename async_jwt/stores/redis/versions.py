@@ -6,9 +6,9 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from async_jwt.stores.redis.layout import Bucket
+from async_jwt.stores.redis.schema import Bucket
 
-__all__ = ["Known", "Loss"]
+__all__ = ["LastSeen", "Loss"]
 
 
 class Loss(NamedTuple):
@@ -31,7 +31,7 @@ class Loss(NamedTuple):
     by_token: bool = False
 
 
-class Known:
+class LastSeen:
     """The last state of each bucket that was seen. Shared by all threads.
 
     A reply is compared with what was known before its command was sent: replies of several
@@ -51,11 +51,11 @@ class Known:
         return name in self._buckets
 
     def before(self, name: str) -> Bucket | None:
-        """What is known of a bucket, to be handed to `look` with the reply."""
+        """What is known of a bucket, to be handed to `compare` with the reply."""
         entry = self._buckets.get(name)
         return None if entry is None else entry[1]
 
-    def look(self, name: str, raw: bytes | None, before: Bucket | None, added: int = 0) -> Bucket | Loss:
+    def compare(self, name: str, raw: bytes | None, before: Bucket | None, added: int = 0) -> Bucket | Loss:
         """Look at a bucket as a reply has it.
 
         Args:
@@ -77,10 +77,10 @@ class Known:
                 return Loss(name, "", epochs, "somebody else wrote where it stood")
         if before is not None and (seen is not before or added):
             if seen.epoch != before.epoch:
-                if before.epoch not in seen.former:
+                if before.epoch not in seen.previous_epochs:
                     return Loss(name, seen.epoch, epochs, "it was begun anew, or an older state came back")
             elif seen.revocations < before.revocations + added or (
-                seen.revocations == before.revocations and seen.mark != before.mark
+                seen.revocations == before.revocations and seen.revision != before.revision
             ):
                 return Loss(name, seen.epoch, epochs, "an older state came back")
         self._keep(name, raw, seen, before)

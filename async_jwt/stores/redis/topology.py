@@ -16,45 +16,45 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from async_jwt.errors import StoreUnavailableError
-from async_jwt.stores.redis.line import Line
+from async_jwt.stores.redis.client import ServerClient
+from async_jwt.stores.redis.errors import fresh_copy
+from async_jwt.stores.redis.health import Health
 from async_jwt.stores.redis.options import Address, Options, Place
-from async_jwt.stores.redis.outage import one_of_ones_own
 from async_jwt.stores.redis.pool import Pool, connection_of
 from async_jwt.stores.redis.sentinel import Sentinels
-from async_jwt.stores.redis.state import State
-from async_jwt.stores.redis.watch import Watch
+from async_jwt.stores.redis.timer import IdleTimer
 
-__all__ = ["Caretaker", "OneServer", "Part", "Route", "Routes"]
+__all__ = ["Caretaker", "Part", "PerLoop", "Standalone", "Topology"]
 
 T = TypeVar("T")
 
-Part = tuple[Line, list[str]]
+Part = tuple[ServerClient, list[str]]
 """A server, and buckets that it holds."""
 
 
 class Caretaker(Protocol):
     """Who knows what a store's servers should hold."""
 
-    async def learn_of(self, route: Route, line: Line) -> None:
+    async def learn_of(self, topology: Topology, client: ServerClient) -> None:
         """Look at all buckets of a server. Raises StoreUnavailableError if they cannot be read."""
         ...
 
-    async def look_now_and_then(self, route: Route) -> None:
+    async def poll(self, topology: Topology) -> None:
         """Look at everything. Raises nothing."""
         ...
 
 
-class Route(ABC):
+class Topology(ABC):
     """What one event loop reaches a store's servers through.
 
     Args:
         options: how often to look at everything.
-        caretaker: who looks.
+        monitor: who looks.
     """
 
-    def __init__(self, options: Options, caretaker: Caretaker) -> None:
-        self.watch: Watch = Watch(options.poll, lambda: caretaker.look_now_and_then(self))
-        self._caretaker = caretaker
+    def __init__(self, options: Options, monitor: Caretaker) -> None:
+        self.idle_timer: IdleTimer = IdleTimer(options.poll, lambda: monitor.poll(self))
+        self._monitor = monitor
         self._shared: dict[str, asyncio.Task[Any]] = {}
 
     @abstractmethod
@@ -62,7 +62,7 @@ class Route(ABC):
         """Know which server holds what. Raises OutageError if that cannot be known."""
 
     @abstractmethod
-    def at(self, name: str) -> Line:
+    def at(self, name: str) -> ServerClient:
         """The line to the server that holds a bucket."""
 
     @abstractmethod
@@ -78,14 +78,14 @@ class Route(ABC):
         """Look where the servers are by now. Raises nothing."""
 
     @abstractmethod
-    async def settled(self) -> object:
+    async def placement(self) -> object:
         """Which server holds what, to be compared. Raises OutageError while keys are on their way."""
 
     @abstractmethod
-    def lines(self) -> list[Line]:
+    def clients(self) -> list[ServerClient]:
         """The lines to all servers."""
 
-    def soon(self, name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
+    def start_once(self, name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
         """Begin to do something, where it is not under way.
 
         In a context of its own: it belongs to nobody's request.
@@ -96,70 +96,72 @@ class Route(ABC):
             task.add_done_callback(partial(_done, weakref.ref(self), name))
         return task
 
-    async def together(self, name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def single_flight(self, name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Do something once for all who ask for it at the same time. A cancelled one stops nobody."""
-        task = self.soon(name, work)
+        task = self.start_once(name, work)
         try:
             return await asyncio.shield(task)
         except StoreUnavailableError as problem:
-            raise one_of_ones_own(problem) from None
+            raise fresh_copy(problem) from None
         except asyncio.CancelledError:
             asker = asyncio.current_task()
             if not task.cancelled() or (asker is not None and asker.cancelling()):
                 raise  # whoever asked was cancelled
-            raise one_of_ones_own(None) from None
+            raise fresh_copy(None) from None
 
-    def forget(self, name: str) -> None:
+    def finished(self, name: str) -> None:
         """Something is done."""
         self._shared.pop(name, None)
 
     async def close(self) -> None:
         """End what is under way for nobody in particular, and close the connections."""
-        tasks = {*self.watch.stop(), *self._shared.values()}
+        tasks = {*self.idle_timer.stop(), *self._shared.values()}
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        for line in self.lines():
-            await line.close()
+        for client in self.clients():
+            await client.close()
 
 
-def _done(route: weakref.ref[Route], name: str, task: asyncio.Task[Any]) -> None:
+def _done(topology: weakref.ref[Topology], name: str, task: asyncio.Task[Any]) -> None:
     # Weakly: what goes on for as long as anybody holds a store must not be what holds it.
-    its = route()
+    its = topology()
     if its is not None:
-        its.forget(name)
+        its.finished(name)
     if not task.cancelled():
         task.exception()  # those who wait were told; perhaps nobody does any more
 
 
-class OneServer(Route):
+class Standalone(Topology):
     """The way to one server, whose address may be Sentinel's to say."""
 
-    def __init__(self, place: Place, options: Options, state: State, caretaker: Caretaker) -> None:
-        super().__init__(options, caretaker)
+    def __init__(self, place: Place, options: Options, health: Health, monitor: Caretaker) -> None:
+        super().__init__(options, monitor)
         self._connection = place.connection
         self._sentinels = Sentinels(place, options.deadline / 2) if place.kind == "sentinel" else None
         self._primary: Address | None = None
         pool = Pool(self._connect, options.max_connections)
-        self._line = Line(pool, options, probe=lambda line: caretaker.learn_of(self, line), state=state)
+        self._client = ServerClient(
+            pool, options, probe=lambda client: monitor.learn_of(self, client), health=health
+        )
 
     async def ready(self) -> None:
         """There is nothing to know."""
 
-    def at(self, name: str) -> Line:  # noqa: ARG002  # it holds all
-        return self._line
+    def at(self, name: str) -> ServerClient:  # noqa: ARG002  # it holds all
+        return self._client
 
     def parts(self, names: Sequence[str]) -> list[Part]:
-        return [(self._line, list(names))]
+        return [(self._client, list(names))]
 
     def groups(self, names: Sequence[str]) -> list[list[str]]:
         return [list(names)]
 
-    def lines(self) -> list[Line]:
-        return [self._line]
+    def clients(self) -> list[ServerClient]:
+        return [self._client]
 
-    async def settled(self) -> object:
+    async def placement(self) -> object:
         return None
 
     async def relocate(self) -> None:
@@ -171,7 +173,7 @@ class OneServer(Route):
     async def _connect(self) -> AbstractConnection:
         if self._sentinels is None:
             return connection_of(self._connection)
-        primary = await self.together("primary", self._sentinels.primary)
+        primary = await self.single_flight("primary", self._sentinels.primary)
         await self._turn_to(primary)
         return await self._sentinels.connect(primary)
 
@@ -179,11 +181,11 @@ class OneServer(Route):
         """Never ask two servers, of which one is the primary no more."""
         if primary != self._primary:
             if self._primary is not None:
-                await self._line.reconnect()
+                await self._client.reconnect()
             self._primary = primary
 
 
-class Routes:
+class PerLoop:
     """The routes of a store: one for each event loop of this process.
 
     A loop's connections are closed when it shuts its async generators down. A forked child
@@ -194,22 +196,27 @@ class Routes:
         forked: told that this is another process now.
     """
 
-    def __init__(self, make: Callable[[], Route], forked: Callable[[], None]) -> None:
+    def __init__(self, make: Callable[[], Topology], forked: Callable[[], None]) -> None:
         self._make = make
         self._forked = forked
         self._process = os.getpid()
         # The last one asked for: mostly there is but one.
-        self._recent: tuple[weakref.ref[asyncio.AbstractEventLoop] | None, Route | None] = (None, None)
+        self._recent: tuple[weakref.ref[asyncio.AbstractEventLoop] | None, Topology | None] = (None, None)
         self._open: weakref.WeakKeyDictionary[
-            asyncio.AbstractEventLoop, tuple[Route, AsyncGenerator[Route, None]]
+            asyncio.AbstractEventLoop, tuple[Topology, AsyncGenerator[Topology, None]]
         ] = weakref.WeakKeyDictionary()
 
-    async def here(self) -> Route:
+    async def here(self) -> Topology:
         """The running loop's route."""
         loop = asyncio.get_running_loop()
-        its_loop, route = self._recent
-        if route is not None and its_loop is not None and its_loop() is loop and self._process == os.getpid():
-            return route
+        its_loop, topology = self._recent
+        if (
+            topology is not None
+            and its_loop is not None
+            and its_loop() is loop
+            and self._process == os.getpid()
+        ):
+            return topology
         if self._process != os.getpid():
             self._process = os.getpid()
             self._open = weakref.WeakKeyDictionary()
@@ -231,10 +238,10 @@ class Routes:
         if entry is not None:
             await entry[1].aclose()
 
-    async def _lifespan(self) -> AsyncGenerator[Route, None]:
-        route, loop = self._make(), asyncio.get_running_loop()
+    async def _lifespan(self) -> AsyncGenerator[Topology, None]:
+        topology, loop = self._make(), asyncio.get_running_loop()
         try:
-            yield route
+            yield topology
         finally:
             self._open.pop(loop, None)  # else this generator, which the loop holds on to, would keep both
-            await route.close()
+            await topology.close()

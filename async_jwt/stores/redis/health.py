@@ -8,19 +8,18 @@ import weakref
 from contextvars import Context
 from typing import Any
 
-from async_jwt.core.clock import system_clock
-from async_jwt.core.notify import notify
-from async_jwt.signals import store_state_changed
+from async_jwt.clock import system_clock
+from async_jwt.signals import send, store_state_changed
 from async_jwt.stores.contract import StoreStatus
 from async_jwt.stores.redis.options import OnOutage
-from async_jwt.stores.redis.server import Server
+from async_jwt.stores.redis.server import ServerInfo
 
-__all__ = ["State"]
+__all__ = ["Health"]
 
 log: logging.Logger = logging.getLogger("async_jwt.store")
 
 
-class State:
+class Health:
     """What `RedisStore.status()` says. Changed on event loops only.
 
     Args:
@@ -35,24 +34,24 @@ class State:
         self._store = store
         self._allows = on_outage == "allow"
         self._since = system_clock()
-        self._out: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._unavailable: weakref.WeakSet[Any] = weakref.WeakSet()
         self._why = ""
-        self.is_out: bool = False
-        self._said_junk = False
+        self.unavailable: bool = False
+        self._said_corrupt = False
         self._write_problems: dict[str, str] = {}  # by the server's name
         self._read_problems: dict[str, str] = {}
         self._refused = 0
         self._let_through = 0
         self._losses = 0
-        self._server: Server | None = None
+        self._server: ServerInfo | None = None
         self._mirrors = False
-        self._telling: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Task[None]] = set()
 
     def status(self) -> StoreStatus:
         """As it stands."""
         server = self._server
         return StoreStatus(
-            available=not self.is_out and not self._read_problems,
+            available=not self.unavailable and not self._read_problems,
             since=self._since,
             problem=self._problem(),
             refused=self._refused,
@@ -65,7 +64,7 @@ class State:
         )
 
     def _problem(self) -> str | None:
-        if self.is_out:
+        if self.unavailable:
             return self._why
         return next(iter([*self._read_problems.values(), *self._write_problems.values()]), None)
 
@@ -77,43 +76,44 @@ class State:
         """A check was let through without an answer."""
         self._let_through += 1
 
-    def outage(self, line: Any, why: str | None) -> None:
+    def outage(self, client: Any, why: str | None) -> None:
         """A line's server stopped answering, or answers again (None)."""
         if why is None:
-            self.answered(line)
+            self.answered(client)
             return
-        self._out.add(line)
-        if self.is_out:
+        self._unavailable.add(client)
+        if self.unavailable:
             return
-        self.is_out, self._why, self._since = True, why, system_clock()
+        self.unavailable, self._why, self._since = True, why, system_clock()
         meanwhile = "plain access tokens pass unchecked, all else is" if self._allows else "requests are"
         event = {"event": "store_unavailable"}
         log.error("%s. Until it answers, %s refused with 503", why, meanwhile, extra=event)
-        self._tell("unavailable", why)
+        self._send("unavailable", why)
 
-    def answered(self, line: Any) -> None:
+    def answered(self, client: Any) -> None:
         """A line's server answers."""
-        self._out.discard(line)
-        if self.is_out and not self._out:
-            self.is_out, self._since = False, system_clock()
+        self._unavailable.discard(client)
+        if self.unavailable and not self._unavailable:
+            self.unavailable, self._since = False, system_clock()
             log.warning("The revocation store answers again", extra={"event": "store_available"})
-            self._tell("available", "")
+            self._send("available", "")
 
-    def forget(self, line: Any = None) -> None:
-        """A line ended, which says nothing about the server; without one, all did."""
-        if line is None:
-            self._out.clear()
-        else:
-            self._out.discard(line)
+    def client_closed(self, client: Any) -> None:
+        """Forget a client, whose end says nothing about its server."""
+        self._unavailable.discard(client)
 
-    def junk(self) -> None:
+    def after_fork(self) -> None:
+        """Forget all clients: they are the parent process's."""
+        self._unavailable.clear()
+
+    def corrupt(self) -> None:
         """Somebody else wrote at a user's key. Said once."""
-        if not self._said_junk:
-            self._said_junk = True
+        if not self._said_corrupt:
+            self._said_corrupt = True
             log.error(
                 "Somebody else wrote where the revocation store keeps a user's generation: that user's "
                 "requests are refused with 503 until the key is removed",
-                extra={"event": "store_junk"},
+                extra={"event": "store_corrupt"},
             )
 
     def misconfigured(self, name: str, problem: str | None) -> None:
@@ -134,10 +134,10 @@ class State:
         if problem is not None:
             event = {"event": "store_misconfigured"}
             log.error("%s. Until then, requests are refused with 503", problem, extra=event)
-            self._tell("misconfigured", problem)
+            self._send("misconfigured", problem)
         else:
             log.warning("The revocation store accepts checks again", extra={"event": "store_configured"})
-            self._tell("configured", "")
+            self._send("configured", "")
 
     def writing(self, name: str, problem: str | None) -> None:
         """A server refused to change something, or changed it (None). Told of the first and the last."""
@@ -146,13 +146,13 @@ class State:
             self._write_problems.pop(name, None)
             if before and not self._write_problems:
                 log.warning("The revocation store revokes again", extra={"event": "store_revoking"})
-                self._tell("revoking", "")
+                self._send("revoking", "")
             return
         self._write_problems[name] = problem
         if not before:
             event = {"event": "store_not_revoking"}
             log.error("%s. Until it can, revocations are refused with 503", problem, extra=event)
-            self._tell("not_revoking", problem)
+            self._send("not_revoking", problem)
 
     def lost(self, why: str, *, denied: bool, elsewhere: bool = False) -> None:
         """The server lost data; whether that ended all tokens, and whether another process saw it first."""
@@ -165,7 +165,7 @@ class State:
             outcome = "All tokens made until now are refused: everybody signs in again"
         event = {"event": "store_data_lost"}
         log.critical("The revocation store lost data: %s. %s", why, outcome, extra=event)
-        self._tell("data_lost", why)
+        self._send("data_lost", why)
 
     def mirror(self, *, live: bool) -> None:
         """Whether the mirror of revocations answers, or is behind."""
@@ -174,25 +174,25 @@ class State:
         self._mirrors = live
         if live:
             log.info("The mirror of revocations answers", extra={"event": "mirror_live"})
-            self._tell("mirror_live", "")
+            self._send("mirror_live", "")
         else:
             text = "The mirror of revocations is behind: checks ask the servers"
             log.warning(text, extra={"event": "mirror_late"})
-            self._tell("mirror_late", "")
+            self._send("mirror_late", "")
 
-    def server(self, server: Server | None) -> None:
+    def server(self, server: ServerInfo | None) -> None:
         """What the servers say about themselves; None if they say nothing."""
         known, self._server = self._server, server
         for (attribute, bad), warning in _WARNINGS.items():
             if getattr(server, attribute, None) is bad and getattr(known, attribute, None) is not bad:
                 log.warning(warning, extra={"event": f"store_{attribute}"})
 
-    def _tell(self, state: str, detail: str) -> None:
+    def _send(self, state: str, detail: str) -> None:
         if store_state_changed.receivers:
-            coroutine = notify(store_state_changed, self._store, state=state, detail=detail)
+            coroutine = send(store_state_changed, self._store, state=state, detail=detail)
             task = asyncio.get_running_loop().create_task(coroutine, context=Context())
-            self._telling.add(task)
-            task.add_done_callback(self._telling.discard)
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
 
 
 _WARNINGS: dict[tuple[str, bool], str] = {

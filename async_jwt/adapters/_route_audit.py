@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from async_jwt.adapters.protect import MARKS, Marks, noted_of_view
-from async_jwt.binding import Binding
+from async_jwt.app_state import AppState
 from async_jwt.errors import ConfigurationError
 from async_jwt.manager import EXTENSION
 
@@ -36,13 +36,13 @@ def mark_wrapped(function: Any) -> None:
         return
 
 
-def refuse_misplaced(binding: Binding) -> None:
+def refuse_misplaced(app_state: AppState) -> None:
     """Refuse an application with a view that was registered without the guard that wraps it.
 
     Raises:
         ConfigurationError: there are such views. It names them, and the fix.
     """
-    names = sorted(_misplaced(binding.app.view_functions))
+    names = sorted(_misplaced(app_state.app.view_functions))
     if names:
         raise ConfigurationError(
             f"jwt_required wraps these views, but they were registered without it: {', '.join(names)}. Put "
@@ -50,36 +50,36 @@ def refuse_misplaced(binding: Binding) -> None:
         )
 
 
-def is_unchecked(binding: Binding, request: Any) -> bool:
+def is_unchecked(app_state: AppState, request: Any) -> bool:
     """Whether the view of a request demands a token that no check of the request has asked for.
 
     As where a cache above the guard answers, or a class never calls the method that is guarded. For
     answers that were not refused; a view that lets anonymous requests through is named in the log, once.
 
     Args:
-        binding: the application.
+        app_state: the application.
         request: its request or WebSocket.
     """
-    if binding.has_demanded(request):
+    if app_state.has_demanded(request):
         return False
     rule = request.url_rule
     if rule is None:
         return False
     endpoint, method = rule.endpoint, request.method
-    view = binding.app.view_functions.get(endpoint)
-    known = binding.demands.get((endpoint, method))
+    view = app_state.app.view_functions.get(endpoint)
+    known = app_state.demands.get((endpoint, method))
     if known is None or known[0] is not view:
         noted = noted_of_view(view, method)
         known = view, () if noted is None else noted.policies
-        if len(binding.demands) < _MOST_REMEMBERED:
-            binding.demands[endpoint, method] = known
+        if len(app_state.demands) < _MOST_REMEMBERED:
+            app_state.demands[endpoint, method] = known
     policies = known[1]
     if not policies or method == "OPTIONS":
         return False
-    if binding.app.extensions[EXTENSION] is not binding:
+    if app_state.app.extensions[EXTENSION] is not app_state:
         return False  # only the manager that was initialised last decides
     if all(policy.optional for policy in policies):
-        if not binding.record(request).answered and binding.is_news(f"unchecked {endpoint}"):
+        if not app_state.request_state(request).passed and app_state.is_news(f"unchecked {endpoint}"):
             log.warning("%s", _text(endpoint), extra={"event": "unchecked_view", "endpoint": endpoint})
         return False
     return True

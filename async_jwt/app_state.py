@@ -10,21 +10,21 @@ from typing import Any, Protocol
 
 import anyio
 
-from async_jwt.core.authenticate import Authentication, Record, Success
-from async_jwt.core.clock import Clock
+from async_jwt.clock import Clock
+from async_jwt.core.authenticate import Authentication, CheckResult, RequestState
+from async_jwt.core.engine import Engine
 from async_jwt.core.hooks import Hooks
 from async_jwt.core.observer import Observer
 from async_jwt.core.policy import Policy
-from async_jwt.core.realm import Realm
 from async_jwt.core.settings import LiveSettings
 from async_jwt.core.spelling import Unknown
 from async_jwt.errors import ConfigurationError, JWTExtendedException, StoreUnavailableError
-from async_jwt.keyring import KeyRing
+from async_jwt.keys.ring import KeyRing
 from async_jwt.stores.contract import Store, TokenRef
 from async_jwt.stores.memory import MemoryStore
 from async_jwt.stores.wrapped import wrapped
 
-__all__ = ["Binding", "Surroundings"]
+__all__ = ["AppState", "Surroundings"]
 
 log: logging.Logger = logging.getLogger("async_jwt")
 
@@ -53,13 +53,13 @@ class Surroundings(Protocol):
         ...
 
 
-class Binding:
+class AppState:
     """What a manager keeps for one application.
 
     Args:
         app: the application.
         surroundings: its framework's context.
-        slot: the manager's name for the attribute of request objects that holds a `Record`.
+        slot: the manager's name for the attribute of request objects that holds a `RequestState`.
         hooks: the manager's hooks.
         ring: the manager's keys; None takes those of the settings.
         store: the manager's store; None takes that of `JWT_STORE_URI`.
@@ -96,12 +96,12 @@ class Binding:
         self._opened: Store
         self._stand_in: Store | None = None
         self.observer: Observer | None = None
-        self._realm: Realm
+        self._engine: Engine
         self._rebuild()
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self.demands: dict[tuple[str, str], tuple[Any, tuple[Policy, ...]]] = {}
 
-    def realm(self) -> Realm:
+    def engine(self) -> Engine:
         """The application's authentication under its settings as they stand now.
 
         Raises:
@@ -109,54 +109,62 @@ class Binding:
         """
         if self._live.config is not self.app.config:  # as by an extension that loads settings
             self._live = LiveSettings(self.app.config)
-        if self._live.current() is not self._realm.settings:
+        if self._live.current() is not self._engine.settings:
             self._rebuild()
-        return self._realm
+        return self._engine
 
     @property
     def unknown_settings(self) -> tuple[Unknown, ...]:
         """Settings that look like ours, and that nothing reads."""
-        self.realm()
+        self.engine()
         return self._live.unknown
 
     @property
     def store(self) -> Store:
         """The revocation store, as it was given or opened."""
-        self.realm()
+        self.engine()
         return self._answering()
 
-    def record(self, request: Any) -> Record:
+    def request_state(self, request: Any) -> RequestState:
         """What was found out about a request so far."""
-        record: Record | None = getattr(request, self._slot, None)
-        if record is None:
-            record = Record()
-            setattr(request, self._slot, record)
-        return record
+        request_state: RequestState | None = getattr(request, self._slot, None)
+        if request_state is None:
+            request_state = RequestState()
+            setattr(request, self._slot, request_state)
+        return request_state
 
-    def current_record(self) -> Record | None:
+    def current_request_state(self) -> RequestState | None:
         """What was found out about the current request; None where no check began."""
-        record: Record | None = getattr(self._surroundings.current_request(), self._slot, None)
-        return record
+        request_state: RequestState | None = getattr(self._surroundings.current_request(), self._slot, None)
+        return request_state
 
     def authentication(self) -> Authentication | None:
         """The authentication of the current request, if there is one."""
-        record = self.current_record()
-        return None if record is None or record.success is None else record.success.authentication
+        request_state = self.current_request_state()
+        return (
+            None
+            if request_state is None or request_state.result is None
+            else request_state.result.authentication
+        )
 
     def ref(self) -> TokenRef | None:
         """The token that the current request was let in with, as stores know it."""
-        record = self.current_record()
-        return None if record is None or record.success is None else record.success.ref
+        request_state = self.current_request_state()
+        return None if request_state is None or request_state.result is None else request_state.result.ref
 
     def began_at(self) -> float:
         """When the current request began to be served, as far as its check tells."""
-        record = self.current_record()
-        return self._clock() if record is None or record.success is None else record.success.found_at
+        request_state = self.current_request_state()
+        return (
+            self._clock()
+            if request_state is None or request_state.result is None
+            else request_state.result.found_at
+        )
 
     def has_demanded(self, request: Any) -> bool:
         """Whether a check has passed in a request that demands a token."""
-        record: Record | None = getattr(request, self._slot, None)
-        return record is not None and record.demanded
+        request_state: RequestState | None = getattr(request, self._slot, None)
+        return request_state is not None and request_state.demanded
 
     @property
     def in_request(self) -> bool:
@@ -165,18 +173,20 @@ class Binding:
 
     def held_type(self) -> str | None:
         """The type of that token."""
-        record = self.current_record()
-        return None if record is None or record.success is None else record.success.type
+        request_state = self.current_request_state()
+        return None if request_state is None or request_state.result is None else request_state.result.type
 
-    def rests_on(self) -> Success | None:
+    def rests_on(self) -> CheckResult | None:
         """The success on which rests what the current request makes for itself, or revokes."""
-        record = self.current_record()
-        return None if record is None else record.rests_on
+        request_state = self.current_request_state()
+        return None if request_state is None else request_state.rests_on
 
     def may_refresh(self) -> bool:
         """Whether the current request's revocation was checked, and it has revoked nothing since."""
-        record = self.current_record()
-        return record is not None and record.rests_on is not None and not record.has_revoked
+        request_state = self.current_request_state()
+        return (
+            request_state is not None and request_state.rests_on is not None and not request_state.has_revoked
+        )
 
     async def start(self) -> None:
         """Check what can only be checked now, and connect the store.
@@ -185,11 +195,11 @@ class Binding:
             ConfigurationError: a key is missing, or a hook cannot be kept within
                 `JWT_HOOK_TIMEOUT`.
         """
-        realm = self.realm()
+        engine = self.engine()
         if "decode_key" not in self._hooks:
-            await realm.active_keys()
+            await engine.active_keys()
         try:
-            await realm.store.start()
+            await engine.store.start()
         except StoreUnavailableError:
             log.error(
                 "The revocation store cannot be reached yet; requests are refused with 503 until it can",
@@ -198,7 +208,7 @@ class Binding:
 
     async def close(self) -> None:
         """Release the store's connections."""
-        await self.realm().store.close()
+        await self.engine().store.close()
 
     def refuse_untimed_hooks(self) -> None:
         """Refuse hooks that could not be stopped in time.
@@ -206,14 +216,14 @@ class Binding:
         Raises:
             ConfigurationError: there is one.
         """
-        if self.realm().settings.hook_timeout is not None:
+        if self.engine().settings.hook_timeout is not None:
             self._hooks.refuse_untimed()
 
     def note_refusal(self, error: JWTExtendedException) -> None:
         """Told why the current request's check failed."""
-        record = self.current_record()
-        if record is not None:
-            record.refusal = error
+        request_state = self.current_request_state()
+        if request_state is not None:
+            request_state.refusal = error
 
     def note_revocation(self, *, ends_itself: bool) -> None:
         """Note that something was revoked.
@@ -222,19 +232,19 @@ class Binding:
             ends_itself: whether it was the current request's own token, which counted until then: that
                 does not stop the request from making new ones.
         """
-        record = self.current_record()
-        if record is not None:
-            record.has_revoked = True
-            record.known.clear()  # another check finds it out
+        request_state = self.current_request_state()
+        if request_state is not None:
+            request_state.has_revoked = True
+            request_state.known.clear()  # another check finds it out
             if ends_itself:
-                record.rests_on = None
+                request_state.rests_on = None
         self.note_memory()
 
     def is_news(self, what: str) -> bool:
         """Whether something is yet to be said: each is said once."""
-        if what in self._told:
+        if what in self._warned:
             return False
-        self._told.add(what)
+        self._warned.add(what)
         return True
 
     def note_memory(self) -> None:
@@ -292,7 +302,7 @@ class Binding:
             self._stand_in = before
             self._rebuild()
 
-    def without_stand_in(self) -> Binding:
+    def without_stand_in(self) -> AppState:
         """The same application, whose own store answers."""
         twin = copy.copy(self)
         twin.forget_stand_in()
@@ -327,7 +337,7 @@ class Binding:
         elif settings.store_uri != self._store_uri:
             self._opened = open_store(settings.store_uri, self._clock)
             self._store_uri = settings.store_uri
-        self._realm = Realm(
+        self._engine = Engine(
             settings,
             self._hooks,
             self._ring,

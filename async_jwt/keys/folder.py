@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from async_jwt.errors import ConfigurationError
-from async_jwt.keys import Key
+from async_jwt.keys.key import Key
 
 __all__ = ["KeyFolder"]
 

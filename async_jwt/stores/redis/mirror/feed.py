@@ -7,7 +7,7 @@ begun was in force at that moment. A bucket of which a later state is known, as 
 revocations, or that nobody looked at in time, is asked for as without a mirror.
 
 What is told is believed in so far as it revokes: only what a server replies to this process goes
-into `Known`, and is taken for a sign of a loss.
+into `LastSeen`, and is taken for a sign of a loss.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from contextlib import suppress
 
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.contract import TokenRef, bucket_of, bucket_of_sid
-from async_jwt.stores.redis.known import Known, Loss
-from async_jwt.stores.redis.layout import BUCKET_NAMES, Bucket, Layout
-from async_jwt.stores.redis.line import Line
-from async_jwt.stores.redis.losses import Losses
-from async_jwt.stores.redis.lua import OPEN_FEEDS, REVOKED
+from async_jwt.stores.redis.client import ServerClient
+from async_jwt.stores.redis.data_loss import DataLossHandler
+from async_jwt.stores.redis.errors import OutageError, gather_settled
+from async_jwt.stores.redis.health import Health
+from async_jwt.stores.redis.lua import OPEN_FEEDS, SCAN_REVOKED
+from async_jwt.stores.redis.mirror.snapshot import Entry, Snapshot
 from async_jwt.stores.redis.options import Options
-from async_jwt.stores.redis.outage import OutageError, settled
-from async_jwt.stores.redis.picture import Entry, Picture
-from async_jwt.stores.redis.pool import Talk
-from async_jwt.stores.redis.route import Part, Route
-from async_jwt.stores.redis.state import State
+from async_jwt.stores.redis.pool import DedicatedConnection
+from async_jwt.stores.redis.schema import BUCKET_NAMES, Bucket, Layout
+from async_jwt.stores.redis.topology import Part, Topology
+from async_jwt.stores.redis.versions import LastSeen, Loss
 
 __all__ = ["Mirror"]
 
@@ -57,96 +57,105 @@ class Mirror:
     """What is revoked, as this process heard it. Fed on one event loop, and asked by all.
 
     Args:
-        known: what this process saw last.
+        last_seen: what this process saw last.
         layout: where things stand.
-        losses: who deals with losses.
+        data_loss: who deals with losses.
         options: how far behind it may be, and how much it may hold.
-        state: told of what happens.
+        health: told of what happens.
     """
 
-    def __init__(self, known: Known, layout: Layout, losses: Losses, options: Options, state: State) -> None:
-        self._known = known
+    def __init__(
+        self,
+        last_seen: LastSeen,
+        layout: Layout,
+        data_loss: DataLossHandler,
+        options: Options,
+        health: Health,
+    ) -> None:
+        self._last_seen = last_seen
         self._layout = layout
-        self._losses = losses
+        self._data_loss = data_loss
         self._lag = options.mirror_lag
         self._limit = options.mirror_max
-        self._state = state
+        self._health = health
         self._lock = threading.Lock()
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Begin anew, as in another process."""
-        self._picture: Picture | None = None
+        self._snapshot: Snapshot | None = None
         self._fresh_until: dict[str, float] = dict.fromkeys(BUCKET_NAMES, float("-inf"))
         self._renews_at: dict[str, float] = {}
-        self._draws_after = self._sweeps_at = float("-inf")
+        self._rebuild_after = self._sweeps_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
-        self._attendant: object = None
+        self._feeder: object = None
         self._wake: asyncio.Event | None = None
-        self._talk: Talk | None = None
+        self._connection: DedicatedConnection | None = None
         self._listens_after = float("-inf")
         self._said = ""
 
-    def says(self, ref: TokenRef) -> bool | None:
+    def answer(self, ref: TokenRef) -> bool | None:
         """Whether a token counts, as it was at most `mirror_lag` seconds ago; None where one has to ask."""
-        picture = self._picture
-        if picture is None:
+        snapshot = self._snapshot
+        if snapshot is None:
             return None
         name = bucket_of(ref.identity)
-        bucket = self._current(picture, name)
+        bucket = self._current(snapshot, name)
         if bucket is None:
             return None
         if ref.sid is not None and not ref.sid.startswith(name):
             other = bucket_of_sid(ref.sid)
-            if other != name and self._current(picture, other) is None:
+            if other != name and self._current(snapshot, other) is None:
                 return None
-        return picture.says(ref, name, bucket)
+        return snapshot.answer(ref, name, bucket)
 
-    def wind(self, route: Route) -> None:
+    def ensure_fed(self, topology: Topology) -> None:
         """Have a route's event loop feed it, where no loop does."""
         if self._is_fed():
             return
         with self._lock:
             if not self._is_fed():
-                attendant, wake = object(), asyncio.Event()
-                self._attendant, self._wake = attendant, wake
-                weak = weakref.ref(self), weakref.ref(route)
-                self._task = route.soon("mirror", lambda: _attend(*weak, attendant, wake, self._lag / _LOOKS))
+                feeder, wake = object(), asyncio.Event()
+                self._feeder, self._wake = feeder, wake
+                weak = weakref.ref(self), weakref.ref(topology)
+                self._task = topology.start_once(
+                    "mirror", lambda: _feed(*weak, feeder, wake, self._lag / _LOOKS)
+                )
 
     @property
     def staleness(self) -> float | None:
         """How many seconds answers may be behind; None where nothing is answered from here."""
         now = time.monotonic()
         fresh = [until for until in self._fresh_until.values() if until > now]
-        return max(0.0, self._lag - (min(fresh) - now)) if fresh and self._picture is not None else None
+        return max(0.0, self._lag - (min(fresh) - now)) if fresh and self._snapshot is not None else None
 
     def __len__(self) -> int:
         """How many revocations it holds."""
-        return 0 if self._picture is None else len(self._picture)
+        return 0 if self._snapshot is None else len(self._snapshot)
 
-    def is_attended_by(self, attendant: object) -> bool:
+    def is_fed_by(self, feeder: object) -> bool:
         """Whether that is who feeds it."""
-        return self._attendant is attendant
+        return self._feeder is feeder
 
-    async def turn(self, route: Route, attendant: object) -> None:
+    async def turn(self, topology: Topology, feeder: object) -> None:
         """Look how far the buckets have come, and hear what is missing. Raises nothing."""
         try:
-            await self._turn(route, attendant)
+            await self._turn(topology, feeder)
         except StoreUnavailableError:
             pass  # what nobody could look at is asked for
         except Exception as problem:  # noqa: BLE001  # nobody else would see it
             log.error(_FAILED, type(problem).__name__, extra={"event": "mirror_failed"})
         self._say_how_it_is()
 
-    def hear(self, raw: bytes) -> None:
+    def on_message(self, raw: bytes) -> None:
         """What was told on the channel."""
-        picture = self._picture
-        if picture is None:
+        snapshot = self._snapshot
+        if snapshot is None:
             return
         with suppress(ValueError):  # somebody else speaks there
             entry = Entry.read(raw)
-            if not picture.hear(entry, time.monotonic()):
-                heard = picture.heard.get(entry.bucket)
+            if not snapshot.apply_unverified(entry, time.monotonic()):
+                heard = snapshot.heard.get(entry.bucket)
                 if heard is not None and heard.epoch == entry.state.epoch and self._wake is not None:
                     self._wake.set()  # something was not heard
 
@@ -156,92 +165,99 @@ class Mirror:
 
     def _say_how_it_is(self) -> None:
         now = time.monotonic()
-        self._state.mirror(live=self._picture is not None and min(self._fresh_until.values()) > now)
+        self._health.mirror(live=self._snapshot is not None and min(self._fresh_until.values()) > now)
 
-    def _current(self, picture: Picture, name: str) -> Bucket | None:
+    def _current(self, snapshot: Snapshot, name: str) -> Bucket | None:
         """The state of a bucket, if all was heard that is known of it."""
-        heard, known = picture.heard.get(name), self._known.before(name)
-        if heard is None or known is None or time.monotonic() >= self._fresh_until[name]:
+        heard, last_seen = snapshot.heard.get(name), self._last_seen.before(name)
+        if heard is None or last_seen is None or time.monotonic() >= self._fresh_until[name]:
             return None
-        if heard.epoch != known.epoch or picture.mark_at(name, known.revocations) != known.mark:
-            return None  # what is known was not heard, or is of another history
-        return heard if heard.generation >= known.generation else known
-
-    async def _turn(self, route: Route, attendant: object) -> None:
-        route.watch.wind()  # no check does, as long as none asks
-        await route.ready()
-        await self._keep_listening(route, attendant)
-        parts = [part for part in route.parts(BUCKET_NAMES) if self._can_look_at(part)]
-        await settled(self._look(route, part) for part in parts)
-        await settled(self._renew(route, part) for part in parts)
-        now, picture = time.monotonic(), self._picture
-        if picture is not None and now > self._sweeps_at:
-            self._sweeps_at = now + 1.0
-            picture.sweep(now)
-        if now > self._draws_after and (
-            picture is None
-            or picture.is_worn
-            or any(name not in picture.heard for _, names in parts for name in names)
+        if (
+            heard.epoch != last_seen.epoch
+            or snapshot.revision_at(name, last_seen.revocations) != last_seen.revision
         ):
-            route.soon("draw", lambda: self._draw(route, attendant))
+            return None  # what is known was not heard, or is of another history
+        return heard if heard.generation >= last_seen.generation else last_seen
+
+    async def _turn(self, topology: Topology, feeder: object) -> None:
+        topology.idle_timer.restart()  # no check does, as long as none asks
+        await topology.ready()
+        await self._keep_listening(topology, feeder)
+        parts = [part for part in topology.parts(BUCKET_NAMES) if self._can_look_at(part)]
+        await gather_settled(self._poll(topology, part) for part in parts)
+        await gather_settled(self._renew(topology, part) for part in parts)
+        now, snapshot = time.monotonic(), self._snapshot
+        if snapshot is not None and now > self._sweeps_at:
+            self._sweeps_at = now + 1.0
+            snapshot.sweep(now)
+        if now > self._rebuild_after and (
+            snapshot is None
+            or snapshot.is_overfull
+            or any(name not in snapshot.heard for _, names in parts for name in names)
+        ):
+            topology.start_once("rebuild", lambda: self._rebuild(topology, feeder))
 
     def _can_look_at(self, part: Part) -> bool:
         """Whether a server is there, and a store on it, as whoever asked has learned."""
-        line, names = part
-        return not line.is_out and all(map(self._known.covers, names))
+        client, names = part
+        return not client.unavailable and all(map(self._last_seen.covers, names))
 
-    async def _look(self, route: Route, part: Part) -> None:
-        line, names = part
-        began, picture = time.monotonic(), self._picture
-        heard = {} if picture is None else dict(picture.heard)
-        before = [self._known.before(name) for name in names]
-        values = await line.fetch_each([self._layout.bucket(name) for name in names])
+    async def _poll(self, topology: Topology, part: Part) -> None:
+        client, names = part
+        began, snapshot = time.monotonic(), self._snapshot
+        heard = {} if snapshot is None else dict(snapshot.heard)
+        before = [self._last_seen.before(name) for name in names]
+        values = await client.fetch_each([self._layout.bucket(name) for name in names])
         seen: dict[str, Bucket] = {}
-        for name, raw, known in zip(names, values, before, strict=True):
+        for name, raw, last_seen in zip(names, values, before, strict=True):
             if isinstance(raw, StoreUnavailableError):
                 continue  # no node holds it
-            found = self._known.look(name, raw, known)
+            found = self._last_seen.compare(name, raw, last_seen)
             if isinstance(found, Loss):
-                await self._losses.deal(route, found)
+                await self._data_loss.handle(topology, found)
                 return
             seen[name] = found
-        if picture is not None:
-            await self._catch_up(line, picture, seen, heard)
+        if snapshot is not None:
+            await self._catch_up(client, snapshot, seen, heard)
             for name in seen:
-                picture.confirm(name, began)
+                snapshot.confirm(name, began)
         for name, bucket in seen.items():
-            now = self._known.before(name)
+            now = self._last_seen.before(name)
             if now is not None and now.epoch == bucket.epoch:  # else a later reply said something else
                 self._fresh_until[name] = began + self._lag
 
     async def _catch_up(
-        self, line: Line, picture: Picture, seen: Mapping[str, Bucket], before: Mapping[str, Bucket]
+        self,
+        client: ServerClient,
+        snapshot: Snapshot,
+        seen: Mapping[str, Bucket],
+        before: Mapping[str, Bucket],
     ) -> None:
         """Hear what was revoked in some buckets until they were seen. Forget those that lack something.
 
         Args:
-            line: where they are.
-            picture: what is to know of it.
+            client: where they are.
+            snapshot: what is to know of it.
             seen: their states on the server.
             before: what had been heard before they were seen.
         """
         behind: list[str] = []
         for name, bucket in seen.items():
-            heard = picture.heard.get(name)
+            heard = snapshot.heard.get(name)
             if heard is None:
                 continue
             went_back = name in before and before[name].revocations > bucket.revocations
-            mark = picture.mark_at(name, bucket.revocations)
-            if heard.epoch != bucket.epoch or went_back or mark not in (None, bucket.mark):
-                picture.lacks(name)
+            revision = snapshot.revision_at(name, bucket.revocations)
+            if heard.epoch != bucket.epoch or went_back or revision not in (None, bucket.revision):
+                snapshot.lacks(name)
             elif heard.revocations < bucket.revocations:
                 behind.append(name)
-        replies = await line.ask_each(
+        replies = await client.execute_all(
             [
                 (
                     "XRANGE",
                     self._layout.feed(name),
-                    f"{picture.heard[name].revocations + 1}-0",
+                    f"{snapshot.heard[name].revocations + 1}-0",
                     "+",
                     "COUNT",
                     _ENTRIES,
@@ -253,20 +269,20 @@ class Mirror:
         for name, entries in zip(behind, replies, strict=True):
             with suppress(ValueError, TypeError, IndexError):  # as if nothing stood there
                 for _, fields in entries:
-                    picture.apply(Entry.read(fields[1]), time.monotonic())
-            heard = picture.heard.get(name)
+                    snapshot.apply(Entry.read(fields[1]), time.monotonic())
+            heard = snapshot.heard.get(name)
             if heard is not None and heard.revocations < seen[name].revocations:
-                picture.lacks(name)
+                snapshot.lacks(name)
 
     # -- drawing it anew
 
-    async def _draw(self, route: Route, attendant: object) -> None:
+    async def _rebuild(self, topology: Topology, feeder: object) -> None:
         """Read all that is revoked. Raises nothing."""
         began = time.monotonic()
         try:
-            picture = await self._drawn(route)
-            if self._attendant is attendant:
-                self._picture = picture
+            snapshot = await self._read_snapshot(topology)
+            if self._feeder is feeder:
+                self._snapshot = snapshot
             self._said = ""
         except StoreUnavailableError as problem:
             if problem.detail != self._said:
@@ -279,56 +295,60 @@ class Mirror:
             log.error(_FAILED, type(problem).__name__, extra={"event": "mirror_failed"})
         # Reading is work for the servers: it takes a fifth of the time at most.
         now = time.monotonic()
-        self._draws_after = now + max(self._lag, 4 * (now - began))
+        self._rebuild_after = now + max(self._lag, 4 * (now - began))
         self._say_how_it_is()
 
-    async def _drawn(self, route: Route) -> Picture:
-        before = await route.settled()
-        picture = Picture(self._limit, len(self))
-        parts = [part for part in route.parts(BUCKET_NAMES) if self._can_look_at(part)]
-        for line, names in parts:
-            opened = await self._open_feeds(route, line, names)
+    async def _read_snapshot(self, topology: Topology) -> Snapshot:
+        before = await topology.placement()
+        snapshot = Snapshot(self._limit, len(self))
+        parts = [part for part in topology.parts(BUCKET_NAMES) if self._can_look_at(part)]
+        for client, names in parts:
+            opened = await self._open_feeds(topology, client, names)
             for name, bucket in opened.items():
-                picture.begin(name, bucket)
-            await self._read_all(line, picture)
-            values = await line.fetch([self._layout.bucket(name) for name in names])
+                snapshot.begin(name, bucket)
+            await self._read_all(client, snapshot)
+            values = await client.fetch([self._layout.bucket(name) for name in names])
             seen = _states(names, values)
             for name in opened.keys() - seen.keys():
-                picture.lacks(name)
-            await self._catch_up(line, picture, {name: seen[name] for name in seen}, opened)
-        if await route.settled() != before:
+                snapshot.lacks(name)
+            await self._catch_up(client, snapshot, {name: seen[name] for name in seen}, opened)
+        if await topology.placement() != before:
             raise OutageError("Keys moved from one node to another while they were read")
-        picture.is_drawn()
-        return picture
+        snapshot.mark_complete()
+        return snapshot
 
-    async def _read_all(self, line: Line, picture: Picture) -> None:
+    async def _read_all(self, client: ServerClient, snapshot: Snapshot) -> None:
         layout, cursor = self._layout, b"0"
-        async with await line.talk() as talk:  # one connection: where it goes on, that server alone knows
+        async with (
+            await client.dedicated() as connection
+        ):  # one connection: where it goes on, that server alone knows
             while True:
-                cursor, text = await talk.ask(
-                    *("EVAL", REVOKED.text, 0, cursor, layout.pattern, _KEYS, layout.prefix)
+                cursor, text = await connection.execute(
+                    *("EVAL", SCAN_REVOKED.text, 0, cursor, layout.pattern, _KEYS, layout.prefix)
                 )
                 # What is no text is nobody's id.
                 found, now = json.loads(text.decode("utf-8", "surrogateescape")), time.monotonic()
                 for place in range(0, len(found), 2):
-                    picture.add(found[place], found[place + 1], now)
+                    snapshot.add(found[place], found[place + 1], now)
                 if cursor == b"0":
                     return
 
-    async def _renew(self, route: Route, part: Part) -> None:
+    async def _renew(self, topology: Topology, part: Part) -> None:
         """Have feeds go on."""
-        line, names = part
+        client, names = part
         now = time.monotonic()
-        if self._picture is not None and now > self._renews_at.get(line.name, float("-inf")):
-            self._renews_at[line.name] = now + _ANEW
-            await self._open_feeds(route, line, names)
+        if self._snapshot is not None and now > self._renews_at.get(client.name, float("-inf")):
+            self._renews_at[client.name] = now + _ANEW
+            await self._open_feeds(topology, client, names)
 
-    async def _open_feeds(self, route: Route, line: Line, names: Sequence[str]) -> dict[str, Bucket]:
+    async def _open_feeds(
+        self, topology: Topology, client: ServerClient, names: Sequence[str]
+    ) -> dict[str, Bucket]:
         """Have buckets tell what is revoked. Returns their states, upon which that follows."""
-        groups = route.groups(names)
+        groups = topology.groups(names)
         calls = [(self._layout.with_feeds(group), [str(_FEEDS_LIVE * 1000)]) for group in groups]
-        replies = await line.run_each(OPEN_FEEDS, calls, writes=False)
-        self._renews_at[line.name] = time.monotonic() + _RENEWAL
+        replies = await client.run_each(OPEN_FEEDS, calls, writes=False)
+        self._renews_at[client.name] = time.monotonic() + _RENEWAL
         return {
             name: bucket
             for group, values in zip(groups, replies, strict=True)
@@ -337,37 +357,39 @@ class Mirror:
 
     # -- what is told
 
-    async def _keep_listening(self, route: Route, attendant: object) -> None:
-        talk, now = self._talk, time.monotonic()
-        if talk is not None and talk.is_left:
-            await talk.end()
-        elif talk is not None:
+    async def _keep_listening(self, topology: Topology, feeder: object) -> None:
+        connection, now = self._connection, time.monotonic()
+        if connection is not None and connection.is_left:
+            await connection.close()
+        elif connection is not None:
             with suppress(StoreUnavailableError):
-                await talk.say("PING")
+                await connection.send("PING")
         elif now > self._listens_after:
             self._listens_after = now + self._lag / _LOOKS
-            weak = weakref.ref(self), weakref.ref(route)
-            route.soon("listen", lambda: _listen(*weak, attendant, self._layout.channel, self._lag))
+            weak = weakref.ref(self), weakref.ref(topology)
+            topology.start_once("listen", lambda: _listen(*weak, feeder, self._layout.channel, self._lag))
 
-    def listens(self, talk: Talk | None, ended: Talk | None = None) -> None:
+    def listens(
+        self, connection: DedicatedConnection | None, ended: DedicatedConnection | None = None
+    ) -> None:
         """Where it is told something from now on; nowhere, if that is where it was."""
-        if ended is None or self._talk is ended:
-            self._talk = talk
+        if ended is None or self._connection is ended:
+            self._connection = connection
 
 
-async def _attend(
+async def _feed(
     mirror: weakref.ref[Mirror],
-    route: weakref.ref[Route],
-    attendant: object,
+    topology: weakref.ref[Topology],
+    feeder: object,
     wake: asyncio.Event,
     pause: float,
 ) -> None:
     """Feed a mirror as long as anybody holds it, and nobody else does."""
     while True:
-        its, way = mirror(), route()
-        if its is None or way is None or not its.is_attended_by(attendant):
+        its, way = mirror(), topology()
+        if its is None or way is None or not its.is_fed_by(feeder):
             return
-        await its.turn(way, attendant)
+        await its.turn(way, feeder)
         del its, way
         with suppress(TimeoutError):
             async with asyncio.timeout(pause):
@@ -378,41 +400,41 @@ async def _attend(
 
 async def _listen(
     mirror: weakref.ref[Mirror],
-    route: weakref.ref[Route],
-    attendant: object,
+    topology: weakref.ref[Topology],
+    feeder: object,
     channel: str,
     patience: float,
 ) -> None:
     """Hear what is told, as long as a mirror is held, nobody else feeds it, and it sends a PING."""
-    talk = await _talk_of(route())
-    if talk is None:
+    connection = await _dedicated_connection(topology())
+    if connection is None:
         return
-    async with talk:
-        await talk.say("SUBSCRIBE", channel)
+    async with connection:
+        await connection.send("SUBSCRIBE", channel)
         if (its := mirror()) is not None:
-            its.listens(talk)
+            its.listens(connection)
         del its
         try:
             while True:
                 async with asyncio.timeout(patience):  # it is sent a PING more often than that
-                    told = await talk.hear()
+                    told = await connection.receive()
                 its = mirror()
-                if its is None or not its.is_attended_by(attendant):
+                if its is None or not its.is_fed_by(feeder):
                     return
                 if isinstance(told, list) and told[0] == b"message":
-                    its.hear(told[2])
+                    its.on_message(told[2])
                 del its
         except TimeoutError:
             return
         finally:
             if (its := mirror()) is not None:
-                its.listens(None, ended=talk)
+                its.listens(None, ended=connection)
 
 
-async def _talk_of(route: Route | None) -> Talk | None:
+async def _dedicated_connection(topology: Topology | None) -> DedicatedConnection | None:
     """A connection to some server that answers."""
-    lines = [] if route is None else [line for line in route.lines() if not line.is_out]
-    return await lines[0].talk() if lines else None
+    clients = [] if topology is None else [client for client in topology.clients() if not client.unavailable]
+    return await clients[0].dedicated() if clients else None
 
 
 def _states(names: Sequence[str], values: Sequence[bytes | None]) -> dict[str, Bucket]:

@@ -10,25 +10,24 @@ from functools import partial
 from typing import Any, Protocol, TypeVar, cast, overload
 
 from async_jwt.adapters import _werkzeug
-from async_jwt.adapters._unchecked import mark_wrapped
+from async_jwt.adapters._route_audit import mark_wrapped
 from async_jwt.adapters.protect import DEFAULT, mark
-from async_jwt.binding import Binding, Surroundings
-from async_jwt.core.authenticate import Authentication, Record, Success, authenticate
+from async_jwt.app_state import AppState, Surroundings
+from async_jwt.core.authenticate import Authentication, CheckResult, RequestState, authenticate
 from async_jwt.core.checks import check_origin, is_insecure
 from async_jwt.core.claims import Fresh
 from async_jwt.core.codec import read_unverified
 from async_jwt.core.compact import object_in, split
+from async_jwt.core.concurrency import notify, refuse_coroutine
 from async_jwt.core.cookies import cookies_to_set, cookies_to_unset
+from async_jwt.core.engine import Engine
+from async_jwt.core.error_responses import ErrorResponse, error_response, loader_for
 from async_jwt.core.issue import TokenPair
-from async_jwt.core.notify import notify
 from async_jwt.core.observer import Observer, kind_of
 from async_jwt.core.policy import ACCESS, Location, Policy
 from async_jwt.core.proxies import unproxied
-from async_jwt.core.realm import Realm
 from async_jwt.core.request import RequestView
-from async_jwt.core.responses import Answer, answer_to, loader_for
-from async_jwt.core.rotation import Wish, rotate
-from async_jwt.core.run import refuse_coroutine
+from async_jwt.core.rotation import PairSpec, rotate
 from async_jwt.core.settings import Settings
 from async_jwt.errors import (
     ConfigurationError,
@@ -54,7 +53,7 @@ __all__ = ["Framework", "PublicAPI"]
 F = TypeVar("F", bound=Callable[..., Any])
 U = TypeVar("U")
 Check = Callable[..., Coroutine[Any, Any, Any]]
-"""Checks the current request. May be given its application's `Binding` and `Realm`."""
+"""Checks the current request. May be given its application's `AppState` and `Engine`."""
 
 log: logging.Logger = logging.getLogger("async_jwt")
 
@@ -90,7 +89,7 @@ class Framework(Surroundings, Protocol):
         """
         ...
 
-    def respond(self, app: Any, answer: Answer) -> Any:
+    def respond(self, app: Any, answer: ErrorResponse) -> Any:
         """A response from an answer of ours."""
         ...
 
@@ -147,8 +146,8 @@ class PublicAPI(Operations):
             RuntimeError: there is no request.
         """
         policy = Policy.of(optional, fresh, refresh, locations, verify_type, skip_revocation_check, type=type)
-        success = await self._verify(policy)
-        return None if success is None else (success.authentication.header, success.authentication.claims)
+        result = await self._verify(policy)
+        return None if result is None else (result.authentication.header, result.authentication.claims)
 
     @overload
     def jwt_required(self, view: F, /) -> F: ...
@@ -221,7 +220,7 @@ class PublicAPI(Operations):
         mark_wrapped(view)
         return guarded
 
-    async def verify_undecided(self, binding: Binding, realm: Realm) -> None:
+    async def verify_by_default(self, app_state: AppState, engine: Engine) -> None:
         """Check a request whose view is protected by default alone. For adapters.
 
         A check that passed before the view, in a `before_request` function, is its application's
@@ -230,44 +229,44 @@ class PublicAPI(Operations):
         Raises:
             JWTExtendedException: the request is refused.
         """
-        held = binding.authentication()
+        held = app_state.authentication()
         if held is None or held.policy.optional:
-            await self._verify(DEFAULT, binding, realm)
+            await self._verify(DEFAULT, app_state, engine)
 
     async def _verify(
-        self, policy: Policy, binding: Binding | None = None, realm: Realm | None = None
-    ) -> Success | None:
+        self, policy: Policy, app_state: AppState | None = None, engine: Engine | None = None
+    ) -> CheckResult | None:
         """Check the current request; None for OPTIONS and for an anonymous one."""
         request = self._framework.current_request()
         if request is None:
             raise self._nowhere("There is no request to verify: call this while one is served")
-        binding = binding or self._binding()
-        record = binding.record(request)
+        app_state = app_state or self._app_state()
+        request_state = app_state.request_state(request)
         view = self._framework.view(request)
         if view.method == "OPTIONS":
             # A CORS preflight carries no credentials (Fetch §3.2.2).
-            record.answered = True
+            request_state.passed = True
             return None
         try:
-            realm = realm or binding.realm()
-            check = authenticate if realm.observer is None else _observed
-            loads = await check(realm, view, policy, record)
+            engine = engine or app_state.engine()
+            check = authenticate if engine.observer is None else _observed
+            loads = await check(engine, view, policy, request_state)
         except JWTExtendedException as error:
             if isinstance(error, TokenReusedError):
-                await self._tell_reused(error)
-            record.forget()  # whatever an earlier check found: error handlers, sockets and streams go on
-            may_take = record.location == "cookies" and not view.is_websocket
-            dead = _dead_cookies(error, policy, realm) if may_take and realm is not None else ()
-            raise await self._refusal(binding, error, dead) from error
+                await self._send_reused(error)
+            request_state.reset()  # error handlers, sockets and streams go on
+            may_take = request_state.location == "cookies" and not view.is_websocket
+            dead = _dead_cookies(error, policy, engine) if may_take and engine is not None else ()
+            raise await self._refusal(app_state, error, dead) from error
         except BaseException as problem:  # a hook that failed, or a time limit around the check
-            record.forget()
+            request_state.reset()
             _explain(problem, view)
             raise
-        success = record.success
-        if loads and success is not None:
-            found = success.authentication
-            await notify(user_loaded, binding.app, user=found.user, identity=found.identity)
-        return success
+        result = request_state.result
+        if loads and result is not None:
+            found = result.authentication
+            await notify(user_loaded, app_state.app, user=found.user, identity=found.identity)
+        return result
 
     async def jwks_view(self) -> Any:
         """A view that answers the JWKS document (RFC 7517 §5), for those who verify our tokens.
@@ -278,90 +277,92 @@ class PublicAPI(Operations):
         Raises:
             ConfigurationError: a setting that names a key is missing or wrong.
         """
-        binding = self._binding()
-        realm = binding.realm()
-        keys = await realm.active_keys()
+        app_state = self._app_state()
+        engine = app_state.engine()
+        keys = await engine.active_keys()
         headers = {
             "Content-Type": "application/jwk-set+json",  # RFC 7517 §8.5.2
-            "Cache-Control": f"public, max-age={realm.settings.jwks_max_age}",
+            "Cache-Control": f"public, max-age={engine.settings.jwks_max_age}",
         }
-        return self._framework.respond(binding.app, Answer(200, headers=headers, body=keys.jwks()))
+        return self._framework.respond(app_state.app, ErrorResponse(200, headers=headers, body=keys.jwks()))
 
     # -- answering errors -----------------------------------------------------------------
 
     async def answer(self, app: Any, error: JWTExtendedException) -> Any:
         """The response to an error: what it carries, or what the loaders say. For adapters."""
         carried = _werkzeug.response_of(error)
-        return _werkzeug.response_of(await self.answered(app, error)) if carried is None else carried
+        return _werkzeug.response_of(await self.with_response(app, error)) if carried is None else carried
 
-    async def answered(self, app: Any, error: JWTExtendedException) -> JWTExtendedException:
+    async def with_response(self, app: Any, error: JWTExtendedException) -> JWTExtendedException:
         """An error that a view raises as one that carries its response. For adapters.
 
         Extensions with an error handling of their own know no other.
         """
-        binding: Binding = app.extensions[EXTENSION]
-        record = binding.current_record()
-        own = None if record is None else record.success
+        app_state: AppState = app.extensions[EXTENSION]
+        request_state = app_state.current_request_state()
+        own = None if request_state is None else request_state.result
         dead: tuple[bool, ...] = ()
-        if record is not None and own is not None and isinstance(error, RevokedTokenError):
+        if request_state is not None and own is not None and isinstance(error, RevokedTokenError):
             held = own.authentication
             if error.jwt_data.get("jti") == held.claims.get("jti"):  # nobody is authenticated any more
                 dead = (
-                    _dead_cookies(error, held.policy, binding.realm()) if held.location == "cookies" else ()
+                    _dead_cookies(error, held.policy, app_state.engine())
+                    if held.location == "cookies"
+                    else ()
                 )
-                record.forget()
-        return await self._refusal(binding, error, dead)
+                request_state.reset()
+        return await self._refusal(app_state, error, dead)
 
     async def _refusal(
-        self, binding: Binding, error: JWTExtendedException, dead: Collection[bool] = ()
+        self, app_state: AppState, error: JWTExtendedException, dead: Collection[bool] = ()
     ) -> JWTExtendedException:
         """The error as one that carries its response, which takes dead cookies away.
 
         Args:
-            binding: the application.
+            app_state: the application.
             error: why the request is refused.
             dead: the cookies that can no longer be of use: False for the access token's, True for the other.
         """
-        binding.note_refusal(error)
+        app_state.note_refusal(error)
         held: Mapping[str, Any] = getattr(error, "jwt_data", {})
         # Whoever has no token yet is no news.
         level = logging.DEBUG if isinstance(error, NoAuthorizationError) else logging.INFO
         event = {"event": "token_refused", "code": error.error_code, "jti": held.get("jti")}
         log.log(level, "A request is refused: %s (%r)", error.error_code, str(error), extra=event)
-        settings, response = binding.realm().settings, None
-        if not self._framework.has_handler(binding.app, error, is_compat=settings.is_compat):
+        settings, response = app_state.engine().settings, None
+        if not self._framework.has_handler(app_state.app, error, is_compat=settings.is_compat):
             try:
-                response = await self._loaded_response(binding, error)
+                response = await self._loaded_response(app_state, error)
             except JWTExtendedException as broken:
                 error = broken
         if response is None:
-            response = self._framework.respond(binding.app, answer_to(error, settings))
+            response = self._framework.respond(app_state.app, error_response(error, settings))
         response = self._without(response, dead, settings)
         held = getattr(error, "jwt_data", {})
         identity = held.get(settings.identity_claim)
         await notify(
             token_refused,
-            binding.app,
+            app_state.app,
             code=error.error_code,
             detail=error.detail,
             identity=identity,
             jti=held.get("jti"),
         )
-        return self._framework.twin(binding.app, error, response, is_compat=settings.is_compat)
+        return self._framework.twin(app_state.app, error, response, is_compat=settings.is_compat)
 
-    async def _loaded_response(self, binding: Binding, error: JWTExtendedException) -> Any | None:
-        realm = binding.realm()
-        chosen = loader_for(error, realm.settings, realm.hooks)
+    async def _loaded_response(self, app_state: AppState, error: JWTExtendedException) -> Any | None:
+        engine = app_state.engine()
+        chosen = loader_for(error, engine.settings, engine.hooks)
         if chosen is None:
             return None
         name, arguments = chosen
         try:
-            answer = await realm.ask(name, *arguments)
+            answer = await engine.call_hook(name, *arguments)
         except RuntimeError as failed:
             _explain(failed, self._framework.view(self._framework.current_request()))
             raise
         try:
-            return await self._framework.make_response(binding.app, answer)
+            return await self._framework.make_response(app_state.app, answer)
         except TypeError:
             problem = f"{name}_loader returned {type(answer).__name__}; it must return a response"
             log.error("%s", problem, extra={"event": "hook_error", "hook": name})
@@ -375,8 +376,8 @@ class PublicAPI(Operations):
         Raises:
             RuntimeError: no check has passed in this request.
         """
-        success = self._record().success
-        return None if success is None else success.authentication
+        result = self._request_state().result
+        return None if result is None else result.authentication
 
     def get_jwt(self) -> dict[str, Any]:
         """The claims of this request's token; {} for an anonymous request.
@@ -410,7 +411,7 @@ class PublicAPI(Operations):
 
         None for an anonymous request, and where no check has passed.
         """
-        found = self._binding().authentication()
+        found = self._app_state().authentication()
         return None if found is None else found.location
 
     def get_current_user(self) -> Any:
@@ -422,7 +423,7 @@ class PublicAPI(Operations):
         found = self.current_auth()
         if found is None:
             return None
-        if "user_lookup" not in self._binding().realm().hooks:
+        if "user_lookup" not in self._app_state().engine().hooks:
             raise RuntimeError("There is no current user: register a loader with @jwt.user_lookup_loader")
         return found.user
 
@@ -446,24 +447,24 @@ class PublicAPI(Operations):
         Raises:
             MalformedTokenError: it is no token.
         """
-        limit = self._binding().realm().settings.max_token_bytes
+        limit = self._app_state().engine().settings.max_token_bytes
         header, _ = object_in(split(encoded_token, limit).header, "header")
         return header
 
-    def _record(self) -> Record:
+    def _request_state(self) -> RequestState:
         request = self._framework.current_request()
         if request is None:
             raise self._nowhere(
                 "No request is served here, so nobody is authenticated: hand what you need of one to "
                 "background tasks, jobs and threads"
             )
-        record = self._binding().record(request)
-        if not record.answered:
+        request_state = self._app_state().request_state(request)
+        if not request_state.passed:
             raise RuntimeError(
                 "Nothing was checked in this request: put @jwt_required() on its view, below the route, or "
                 "call verify_jwt_in_request() first"
             )
-        return record
+        return request_state
 
     # -- cookies --------------------------------------------------------------------------
 
@@ -539,34 +540,34 @@ class PublicAPI(Operations):
             ConfigurationError: `JWT_REFRESH_GRACE` is 0, so that the second of two requests of one
                 browser would look like theft; or the store keeps no sessions.
         """
-        binding = self._binding()
-        realm = binding.realm()
-        if realm.settings.refresh_grace == 0:
+        app_state = self._app_state()
+        engine = app_state.engine()
+        if engine.settings.refresh_grace == 0:
             raise ConfigurationError("refresh_expiring_cookies() needs a JWT_REFRESH_GRACE other than 0")
-        held, ref = binding.authentication(), binding.ref()
-        if held is None or ref is None or not self._is_due(realm, held, within):
+        held, ref = app_state.authentication(), app_state.ref()
+        if held is None or ref is None or not self._is_due(engine, held, within):
             return response
         names = {
             cookie.name
             for refresh in (False, True)
-            for cookie in cookies_to_unset(realm.settings, refresh=refresh)
+            for cookie in cookies_to_unset(engine.settings, refresh=refresh)
         }
-        if not binding.may_refresh() or _werkzeug.has_cookies(response, names):
+        if not app_state.may_refresh() or _werkzeug.has_cookies(response, names):
             return response
-        record, view = Record(), self._framework.view(self._framework.current_request())
-        began_at = binding.began_at()
+        request_state, view = RequestState(), self._framework.view(self._framework.current_request())
+        began_at = app_state.began_at()
         try:
-            await authenticate(realm, view, _REFRESH_COOKIE, record, came_along_at=began_at)
-            success = record.success
-            if success is None or not _are_one_session(ref, success.ref):
+            await authenticate(engine, view, _REFRESH_COOKIE, request_state, came_along_at=began_at)
+            result = request_state.result
+            if result is None or not _are_one_session(ref, result.ref):
                 return response
-            renewing = success.authentication
-            known_as = await self._known_as(realm, renewing, identity)
-            wish = Wish(identity=known_as, fresh=_as_fresh_as(held.claims))
-            pair = await rotate(realm, renewing, success.ref, wish, began_at=began_at, came_along=True)
+            renewing = result.authentication
+            known_as = await self._known_as(engine, renewing, identity)
+            spec = PairSpec(identity=known_as, fresh=_as_fresh_as(held.claims))
+            pair = await rotate(engine, renewing, result.ref, spec, began_at=began_at, came_along=True)
         except JWTExtendedException as error:
             if isinstance(error, TokenReusedError) and error.kind != "overtaken":
-                await self._tell_reused(error)
+                await self._send_reused(error)
             event = {"event": "cookies_not_refreshed", "code": error.error_code}
             log.debug("The cookies are not refreshed: %s (%r)", error.error_code, str(error), extra=event)
             return response
@@ -574,14 +575,14 @@ class PublicAPI(Operations):
             event = {"event": "cookies_not_refreshed"}
             log.error("The cookies are not refreshed: %r", str(problem), extra=event)  # the text says it all
             return response
-        await self._tell_repeated(renewing, success.ref, pair.late_streak)
+        await self._send_repeated(renewing, result.ref, pair.late_streak)
         self.set_token_cookies(response, await self._handed_out(pair))
         return response
 
     @staticmethod
-    def _is_due(realm: Realm, held: Authentication, within: dt.timedelta | float | None) -> bool:
+    def _is_due(engine: Engine, held: Authentication, within: dt.timedelta | float | None) -> bool:
         claims = held.claims
-        end, now = claims.get("exp"), realm.clock()
+        end, now = claims.get("exp"), engine.clock()
         if held.location != "cookies" or claims["type"] != ACCESS or not isinstance(end, int | float):
             return False
         if within is None:
@@ -610,14 +611,14 @@ class PublicAPI(Operations):
         self._unset(response, True, domain)
 
     def _set(self, response: Any, token: str, refresh: bool, max_age: int | None, domain: str | None) -> None:
-        realm, response = self._binding().realm(), unproxied(response)
+        engine, response = self._app_state().engine(), unproxied(response)
         claims: Mapping[str, Any]
-        _, claims = read_unverified(token, realm.settings.max_token_bytes)
-        self._look_at_login(realm.settings)
+        _, claims = read_unverified(token, engine.settings.max_token_bytes)
+        self._check_login(engine.settings)
         cookies = cookies_to_set(
-            token, claims, realm.settings, realm.clock(), refresh=refresh, max_age=max_age, domain=domain
+            token, claims, engine.settings, engine.clock(), refresh=refresh, max_age=max_age, domain=domain
         )
-        _werkzeug.put_cookies(response, cookies, uncached=not realm.settings.is_compat)
+        _werkzeug.put_cookies(response, cookies, uncached=not engine.settings.is_compat)
 
     @staticmethod
     def _without(response: Any, dead: Collection[bool], settings: Settings) -> Any:
@@ -626,11 +627,11 @@ class PublicAPI(Operations):
         names = [cookie.name for cookie in cookies]
         if not cookies or settings.is_compat or _werkzeug.has_cookies(response, names):
             return response
-        response = _werkzeug.copy_of(response)  # a loader may answer with one object each time
+        response = _werkzeug.copy_response(response)  # a loader may answer with one object each time
         _werkzeug.put_cookies(response, cookies, uncached=True)
         return response
 
-    def _look_at_login(self, settings: Settings) -> None:
+    def _check_login(self, settings: Settings) -> None:
         """Refuse to sign a browser in because another site sent it here, as somebody whom that site chose.
 
         Raises:
@@ -642,7 +643,7 @@ class PublicAPI(Operations):
         view = self._framework.view(request)
         # To themselves browsers take Secure cookies over http.
         if settings.cookie_secure and is_insecure(view.origin):
-            self._binding().note_insecure()
+            self._app_state().note_insecure()
         checks_csrf = settings.cookie_csrf_protect and settings.csrf_check_origin
         if checks_csrf and view.method in settings.csrf_methods:
             check_origin(view, settings)
@@ -658,37 +659,37 @@ class PublicAPI(Operations):
         return RuntimeError(text)
 
     def _unset(self, response: Any, refresh: bool, domain: str | None) -> None:
-        settings = self._binding().realm().settings
+        settings = self._app_state().engine().settings
         cookies = cookies_to_unset(settings, refresh=refresh, domain=domain)
         _werkzeug.put_cookies(unproxied(response), cookies, uncached=not settings.is_compat)
 
-    def _binding(self) -> Binding:
+    def _app_state(self) -> AppState:
         app = self._framework.current_app()
         if app is None:
             raise self._nowhere(
                 "There is no application: push an app context, or use the JWTManager's methods"
             )
         try:
-            binding: Binding = app.extensions[EXTENSION]
+            app_state: AppState = app.extensions[EXTENSION]
         except KeyError:
             raise RuntimeError(
                 "This application has no JWTManager: call JWTManager(app) or init_app(app)"
             ) from None
-        return binding
+        return app_state
 
 
 _frameworks: dict[str, Framework] = {}
 
 
-async def _observed(realm: Realm, view: RequestView, policy: Policy, record: Record) -> bool:
+async def _observed(engine: Engine, view: RequestView, policy: Policy, request_state: RequestState) -> bool:
     """A check, and what somebody who measures is told of it."""
-    observer = cast("Observer", realm.observer)
-    with observer.act("check", "check") as act:
-        loads = await authenticate(realm, view, policy, record)
-        found = record.success
-        act.outcome = "anonymous" if found is None else "accepted"
+    observer = cast("Observer", engine.observer)
+    with observer.measure("check", "check") as measurement:
+        loads = await authenticate(engine, view, policy, request_state)
+        found = request_state.result
+        measurement.outcome = "anonymous" if found is None else "accepted"
         if found is not None:
-            act.details = {"location": found.location, "type": kind_of(found.type)}
+            measurement.details = {"location": found.location, "type": kind_of(found.type)}
         return loads
 
 
@@ -705,23 +706,23 @@ def _explain(problem: BaseException, view: RequestView) -> None:
 _SETTLES = 60
 
 
-def _dead_cookies(error: JWTExtendedException, policy: Policy, realm: Realm) -> tuple[bool, ...]:
+def _dead_cookies(error: JWTExtendedException, policy: Policy, engine: Engine) -> tuple[bool, ...]:
     """Which token cookies a refusal makes useless. A browser that kept them would be refused for ever."""
     if isinstance(error, TokenReusedError):
         return False, True  # its session is over
-    return (policy.refresh,) if _is_dead(error, realm) else ()
+    return (policy.refresh,) if _is_dead(error, engine) else ()
 
 
-def _is_dead(error: JWTExtendedException, realm: Realm) -> bool:
+def _is_dead(error: JWTExtendedException, engine: Engine) -> bool:
     if isinstance(error, RevokedTokenError | MalformedTokenError):
         return True
-    if realm.settings.cookie_domain is not None:
+    if engine.settings.cookie_domain is not None:
         return False  # others of the domain may accept what is none of ours
     if isinstance(error, UserLookupError):
         issued = error.jwt_data.get("iat")
-        return isinstance(issued, int | float) and realm.clock() - issued > _SETTLES
+        return isinstance(issued, int | float) and engine.clock() - issued > _SETTLES
     if isinstance(error, SignatureError):  # its key may be known a moment later
-        return not (realm.loads_keys or "decode_key" in realm.hooks)
+        return not (engine.loads_keys or "decode_key" in engine.hooks)
     # An expired one may have been replaced by another tab meanwhile, and leaves the browser by its Max-Age.
     return isinstance(error, JWTDecodeError) and not isinstance(error, ImmatureTokenError | ExpiredTokenError)
 

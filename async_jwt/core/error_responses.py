@@ -26,7 +26,15 @@ from async_jwt.errors import (
     WrongTokenError,
 )
 
-__all__ = ["RETRY_AFTER", "Answer", "answer_to", "before_loaders", "loader_for", "message_of", "name_of"]
+__all__ = [
+    "RETRY_AFTER",
+    "ErrorResponse",
+    "before_loaders",
+    "error_response",
+    "loader_for",
+    "message_of",
+    "name_of",
+]
 
 RETRY_AFTER = 1
 """Seconds after which a client may ask again during an outage."""
@@ -98,7 +106,7 @@ def _of_pyjwt(kind: type) -> list[type]:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ErrorResponse:
     """What a client gets for an error."""
 
     status: int
@@ -134,7 +142,7 @@ def message_of(error: JWTExtendedException, settings: Settings) -> str:
     return error.message
 
 
-def answer_to(error: JWTExtendedException, settings: Settings) -> Answer:
+def error_response(error: JWTExtendedException, settings: Settings) -> ErrorResponse:
     """The default answer to an error."""
     status = error.status
     if isinstance(error, _INVALID) and not isinstance(error, ExpiredTokenError):
@@ -154,7 +162,7 @@ def answer_to(error: JWTExtendedException, settings: Settings) -> Answer:
         body = {settings.error_message_key: message}
         if not settings.is_compat:
             body["code"] = error.error_code
-    return Answer(status, headers, body)
+    return ErrorResponse(status, headers, body)
 
 
 def _challenge(error: JWTExtendedException) -> str:

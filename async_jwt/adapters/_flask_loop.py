@@ -19,11 +19,16 @@ from typing import Any, Final, TypeVar
 from asgiref.sync import SyncToAsync, async_to_sync
 from flask import Flask
 
-from async_jwt.adapters.home_loop import WOULD_BLOCK, HomeLoop, home_loop, on_home_loop
-from async_jwt.binding import Binding
-from async_jwt.core.run import unstepped
+from async_jwt.adapters._background_loop import (
+    WOULD_BLOCK,
+    BackgroundLoop,
+    background_loop,
+    on_background_loop,
+)
+from async_jwt.app_state import AppState
+from async_jwt.core.concurrency import without_waiter
 
-__all__ = ["NOTE", "is_lasting_loop", "run_lasting", "share", "wait_lasting"]
+__all__ = ["NOTE", "is_store_loop", "run_on_store_loop", "share_store_loop", "wait_on_store_loop"]
 
 T = TypeVar("T")
 
@@ -49,21 +54,21 @@ def _runs_on_server() -> bool:
     return getattr(local, "main_event_loop_pid", None) == os.getpid() and local.main_event_loop.is_running()
 
 
-def _home(*, watch: bool) -> HomeLoop:
-    home = home_loop()
+def _background(*, watch: bool) -> BackgroundLoop:
+    home = background_loop()
     if watch:
         home.watch()
     return home
 
 
-def is_lasting_loop() -> bool:
+def is_store_loop() -> bool:
     """Whether the caller runs on the loop that lasts, so that waiting for it would never end."""
     if asyncio._get_running_loop() is None:  # noqa: SLF001  # the one that does not raise
         return False
-    return _runs_on_server() or on_home_loop()
+    return _runs_on_server() or on_background_loop()
 
 
-def run_lasting(coroutine: Coroutine[Any, Any, T], *, watch: bool = False) -> T:
+def run_on_store_loop(coroutine: Coroutine[Any, Any, T], *, watch: bool = False) -> T:
     """Run a coroutine on the loop that lasts, while this thread waits.
 
     Args:
@@ -76,25 +81,25 @@ def run_lasting(coroutine: Coroutine[Any, Any, T], *, watch: bool = False) -> T:
     """
     with _noted():
         if not _runs_on_server():
-            return _home(watch=watch).run(coroutine)
-        if is_lasting_loop():
+            return _background(watch=watch).run(coroutine)
+        if is_store_loop():
             coroutine.close()
             raise RuntimeError(WOULD_BLOCK)
 
         # Not by hand: what runs there may need this very thread while it waits.
-        return async_to_sync(unstepped)(coroutine)
+        return async_to_sync(without_waiter)(coroutine)
 
 
-async def wait_lasting(coroutine: Coroutine[Any, Any, T], *, watch: bool = False) -> T:
+async def wait_on_store_loop(coroutine: Coroutine[Any, Any, T], *, watch: bool = False) -> T:
     """Run a coroutine on the loop that lasts, while one of perhaps another loop waits.
 
-    Raises what the coroutine raises. See `run_lasting`.
+    Raises what the coroutine raises. See `run_on_store_loop`.
     """
     with _noted():
-        return await (coroutine if _on_server.get() else _home(watch=watch).wait(coroutine))
+        return await (coroutine if _on_server.get() else _background(watch=watch).wait(coroutine))
 
 
-def share(app: Flask, binding: Binding) -> None:
+def share_store_loop(app: Flask, app_state: AppState) -> None:
     """Let an application's async functions run on the loop that lasts, if `JWT_SHARED_LOOP` says so.
 
     `Flask.async_to_sync` is where Flask lets applications decide about it.
@@ -105,9 +110,9 @@ def share(app: Flask, binding: Binding) -> None:
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
             on_server = _runs_on_server()
-            settings = binding.realm().settings
+            settings = app_state.engine().settings
             if settings.shared_loop and not on_server:
-                return _home(watch=settings.debug).run(function(*args, **kwargs))
+                return _background(watch=settings.debug).run(function(*args, **kwargs))
             token = _on_server.set(on_server)
             try:
                 with _noted():

@@ -8,25 +8,25 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
-from async_jwt.core.clock import Clock
+from async_jwt.clock import Clock
 from async_jwt.core.codec import Codec, Decoded, Verified, encoder_of
 from async_jwt.core.compact import object_in
+from async_jwt.core.concurrency import run_hook
 from async_jwt.core.hooks import Hook, Hooks, checked
-from async_jwt.core.keyring import refresh, ring_of
+from async_jwt.core.key_loading import refresh, ring_of
 from async_jwt.core.observer import Observer
-from async_jwt.core.run import run_hook
 from async_jwt.core.settings import Settings
 from async_jwt.errors import AlgorithmError, ConfigurationError, HookError, SignatureError
-from async_jwt.keyring import ActiveKeys, KeyRing
-from async_jwt.keys import ALGORITHMS, Key
+from async_jwt.keys.key import ALGORITHMS, Key
+from async_jwt.keys.ring import ActiveKeys, KeyRing
 from async_jwt.stores.contract import SessionStore, Store
 
-__all__ = ["Realm"]
+__all__ = ["Engine"]
 
 _LOADED_KEYS = 64
 
 
-class Realm:
+class Engine:
     """Settings, keys, codec, hooks, store and clock. Made anew when the settings change.
 
     Args:
@@ -92,7 +92,7 @@ class Realm:
         """Whether a check needs an event loop that lasts: keys are loaded in the background, too."""
         return self._waits or self.hooks.any_async()
 
-    async def ask(self, name: str, *args: Any) -> Any:
+    async def call_hook(self, name: str, *args: Any) -> Any:
         """What a registered hook answers; None where there is no such hook.
 
         Raises:
@@ -105,7 +105,7 @@ class Realm:
             return None
         if self.observer is None:
             return await self._answer_of(hook, args)
-        with self.observer.act("hook", name):
+        with self.observer.measure("hook", name):
             return await self._answer_of(hook, args)
 
     async def _answer_of(self, hook: Hook, args: tuple[Any, ...]) -> Any:
@@ -145,7 +145,7 @@ class Realm:
             raise AlgorithmError("The specified alg value is not allowed")
         claims, _ = object_in(parts.payload, "payload")
         # The loader gets copies of its own: the token that is verified stays as it was read.
-        material = await self.ask("decode_key", deepcopy(header.parameters), claims)
+        material = await self.call_hook("decode_key", deepcopy(header.parameters), claims)
         if material is None:  # as `KEYS.get(header.get("kid"))` says it
             raise SignatureError("No key is known for this token")
         key = self._loaded_key("decode_key", material, header.algorithm)
@@ -184,7 +184,7 @@ class Realm:
         """The key that signs a new token of this identity (as it was handed to us)."""
         if "encode_key" not in self.hooks:
             return (await self.active_keys()).signing
-        material = await self.ask("encode_key", identity)
+        material = await self.call_hook("encode_key", identity)
         key = self._loaded_key("encode_key", material, self.settings.algorithm)
         if not key.can_sign:
             raise HookError("encode_key_loader returned a key that cannot sign")

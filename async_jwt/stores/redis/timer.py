@@ -8,10 +8,10 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
-__all__ = ["Watch"]
+__all__ = ["IdleTimer"]
 
 
-class Watch:
+class IdleTimer:
     """A timer on one event loop.
 
     It is wound by use and runs down without, so that an idle store asks nothing and a loop
@@ -28,11 +28,11 @@ class Watch:
         self._timer: asyncio.TimerHandle | None = None
         self._looks: set[asyncio.Task[None]] = set()
 
-    def wind(self) -> None:
+    def restart(self) -> None:
         """Tell it that there is use."""
         if self._timer is None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._seconds, _ring, weakref.ref(self), context=Context())
+            self._timer = loop.call_later(self._seconds, _fire, weakref.ref(self), context=Context())
 
     def stop(self) -> set[asyncio.Task[None]]:
         """Look no more, until there is use again. Returns looks that are to be cancelled."""
@@ -41,14 +41,14 @@ class Watch:
             self._timer = None
         return self._looks
 
-    def _ring(self) -> None:
+    def _fire(self) -> None:
         self._timer = None
         look = asyncio.get_running_loop().create_task(self._look())
         self._looks.add(look)
         look.add_done_callback(self._looks.discard)
 
 
-def _ring(watch: weakref.ref[Watch]) -> None:
-    found = watch()
+def _fire(idle_timer: weakref.ref[IdleTimer]) -> None:
+    found = idle_timer()
     if found is not None:
-        found._ring()  # noqa: SLF001  # its own timer
+        found._fire()  # noqa: SLF001  # its own timer

@@ -9,14 +9,14 @@ from typing import Any, TypeVar
 
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.redis.deadline import Deadline
-from async_jwt.stores.redis.outage import refuses_for_good
+from async_jwt.stores.redis.errors import refuses_for_good
 
-__all__ = ["ballot"]
+__all__ = ["quorum"]
 
 A = TypeVar("A", bound=Hashable)
 
 
-async def ballot(questions: Sequence[Coroutine[Any, Any, A]], patience: float) -> list[A]:
+async def quorum(questions: Sequence[Coroutine[Any, Any, A]], patience: float) -> list[A]:
     """Ask all, and wait until more than half of them agree.
 
     Args:

@@ -1,0 +1,216 @@
+"""Looks at what no reply to a request shows: all buckets, and what the servers say of themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterable
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
+
+from async_jwt.errors import StoreUnavailableError
+from async_jwt.stores.redis.client import ServerClient
+from async_jwt.stores.redis.data_loss import DataLossHandler, new_epoch
+from async_jwt.stores.redis.errors import RefusedError, gather_settled
+from async_jwt.stores.redis.health import Health
+from async_jwt.stores.redis.lua import INIT_BUCKETS
+from async_jwt.stores.redis.options import Options
+from async_jwt.stores.redis.schema import BUCKET_NAMES, Layout
+from async_jwt.stores.redis.server import ServerInfo, combined, read_server, save_points
+from async_jwt.stores.redis.topology import Part, Topology
+from async_jwt.stores.redis.versions import LastSeen, Loss
+
+__all__ = ["Monitor"]
+
+T = TypeVar("T")
+Troubles = dict[str, StoreUnavailableError]
+"""What keeps some servers, by their names, from being relied upon: each concerns its own users."""
+
+# How often, and after how many seconds, one looks again at a store that another process may be founding.
+_LOOKS, _PAUSE = 20, 0.05
+
+
+class Monitor:
+    """Learns what stands on the servers, founds a store where there is none, and notices losses.
+
+    Args:
+        last_seen: what this process saw last.
+        layout: where things stand.
+        data_loss: who deals with them.
+        options: how often to look.
+        health: told of what is found.
+    """
+
+    def __init__(
+        self,
+        last_seen: LastSeen,
+        layout: Layout,
+        data_loss: DataLossHandler,
+        options: Options,
+        health: Health,
+    ) -> None:
+        self._last_seen = last_seen
+        self._layout = layout
+        self._data_loss = data_loss
+        self._interval = options.poll
+        self._health = health
+        self._servers: dict[str, ServerInfo] = {}
+        self._silent: set[str] = set()
+        self._looked_at = time.monotonic()
+        self.troubles: Troubles = {}
+
+    @property
+    def is_due(self) -> bool:
+        """Whether nobody looked for a while, as on loops that end too soon for their timers."""
+        return time.monotonic() - self._looked_at > 2 * self._interval
+
+    async def learn(self, topology: Topology) -> Troubles:
+        """Look at all buckets of servers that answer. Raises StoreUnavailableError where none does."""
+        troubles: Troubles = await topology.single_flight(
+            "learn", lambda: self._learn(topology, topology.parts(BUCKET_NAMES))
+        )
+        return troubles
+
+    async def learn_of(self, topology: Topology, client: ServerClient) -> None:
+        """Look at the buckets of one server, whatever is thought of it. Raises StoreUnavailableError."""
+        parts = topology.parts(BUCKET_NAMES)
+        troubles = await self._learn(topology, [part for part in parts if part[0] is client], probes=True)
+        for problem in troubles.values():
+            raise problem
+
+    async def inspect(self, topology: Topology) -> Troubles:
+        """Look at everything. Raises StoreUnavailableError where no server answers."""
+        troubles = dict(await self.learn(topology))
+        firsts = {
+            client: names[0] for client, names in topology.parts(BUCKET_NAMES) if not client.unavailable
+        }
+        clients = list(firsts)
+        looks = [
+            topology.single_flight(
+                f"inspect {client.name}", partial(self._inspect_server, topology, client, firsts[client])
+            )
+            for client in clients
+        ]
+        for client, outcome in zip(clients, await gather_settled(looks), strict=True):
+            if isinstance(outcome, StoreUnavailableError):
+                troubles.setdefault(client.name, outcome)
+        self._health.server(
+            combined([self._servers[client.name] for client in clients if client.name in self._servers])
+        )
+        self.troubles, self._looked_at = troubles, time.monotonic()
+        return troubles
+
+    async def poll(self, topology: Topology) -> None:
+        with suppress(StoreUnavailableError):  # it was noted
+            await topology.relocate()
+            if not all(client.unavailable for client in topology.clients()):  # else the breaker's probes look
+                await self.inspect(topology)
+
+    async def _learn(self, topology: Topology, parts: list[Part], *, probes: bool = False) -> Troubles:
+        before = {name: self._last_seen.before(name) for _, names in parts for name in names}
+        values = await self._read(parts, probes=probes)
+        if any(raw is None and not before[name] for name, raw in values.items()):
+            values = await self._begin(topology, parts, values, probes=probes)
+        looks = {name: self._last_seen.compare(name, raw, before[name]) for name, raw in values.items()}
+        lost: dict[str, Loss] = {}
+        for client, names in parts:
+            for look in map(looks.get, names):
+                if isinstance(look, Loss):
+                    lost.setdefault(client.name, look)
+        dealt = await gather_settled(self._data_loss.handle(topology, loss) for loss in lost.values())
+        outcomes = zip(lost, dealt, strict=True)
+        return {name: outcome for name, outcome in outcomes if isinstance(outcome, StoreUnavailableError)}
+
+    async def _read(self, parts: list[Part], *, probes: bool = False) -> dict[str, bytes | None]:
+        async def read(client: ServerClient, names: list[str]) -> dict[str, bytes | None]:
+            if not probes:
+                client.refuse_if_unavailable()
+            values = await client.fetch_each([self._layout.bucket(name) for name in names])
+            found = zip(names, values, strict=True)
+            return {name: raw for name, raw in found if not isinstance(raw, StoreUnavailableError)}
+
+        found = await _some_of([read(*part) for part in parts])
+        return {name: raw for values in found for name, raw in values.items()}
+
+    async def _begin(
+        self, topology: Topology, parts: list[Part], values: dict[str, bytes | None], *, probes: bool
+    ) -> dict[str, bytes | None]:
+        """Found the store if there is none at all; wait for whoever does. What is missing then was lost."""
+        for _ in range(_LOOKS):
+            if self._last_seen or any(raw is not None for raw in values.values()):
+                if len(topology.groups(BUCKET_NAMES)) == 1 or None not in values.values():
+                    break  # where it is founded in one step, nobody is about to
+                await asyncio.sleep(_PAUSE)
+            elif len(values) < len(BUCKET_NAMES):
+                return {}  # the others may say that there is one
+            else:
+                epoch = new_epoch()
+                for client, names in parts:
+                    calls = [
+                        (self._layout.with_feeds(group), [epoch, ""]) for group in topology.groups(names)
+                    ]
+                    await client.run_each(INIT_BUCKETS, calls)
+            values = await self._read(parts, probes=probes)
+        return values
+
+    async def _inspect_server(self, topology: Topology, client: ServerClient, name: str) -> None:
+        if client.name in self._silent:
+            return
+        before = self._servers.get(client.name)
+        try:
+            server = read_server(await client.execute("INFO"))
+        except RefusedError as problem:
+            if problem.kind == "NoPermissionError":
+                self._silent.add(client.name)
+            return
+        if server is None:
+            return
+        if before is None or before.run != server.run:
+            server = server._replace(persists=server.persists or await self._saves(client))
+        else:
+            server = server._replace(persists=server.persists or before.persists)
+        if before is not None and server.read_only and not before.read_only:
+            await client.reconnect()  # it was the primary; another one may be by now
+        await self._inspect_evictions(topology, client, name, server, before)
+        self._servers[client.name] = server  # last: what could not be dealt with is looked at again
+
+    async def _inspect_evictions(
+        self,
+        topology: Topology,
+        client: ServerClient,
+        name: str,
+        server: ServerInfo,
+        before: ServerInfo | None,
+    ) -> None:
+        """A marker on the server itself says how many were dealt with, by whichever process."""
+        if before is not None and (before.run, before.evicted) == (server.run, server.evicted):
+            return
+        found, key = f"{server.run} {server.evicted}", self._layout.evicted(name)
+        if server.evicted:
+            marker = await client.execute("GET", key)
+            if marker == found.encode():
+                return
+            if marker is not None or before is not None:  # else they are of before our time
+                why = f"the server dropped keys to make room ({server.evicted} since it started)"
+                await self._data_loss.handle(topology, Loss(name, "", (), why, found))
+        with suppress(RefusedError):  # a replica, or a full server: no reason to refuse anybody
+            await client.execute("SET", key, found)
+
+    @staticmethod
+    async def _saves(client: ServerClient) -> bool | None:
+        try:
+            saves = save_points(await client.execute("CONFIG", "GET", "save"))
+        except RefusedError:
+            return None  # as managed servers do
+        return None if saves is None else saves != ""
+
+
+async def _some_of(work: Iterable[Awaitable[T]]) -> list[T]:
+    """What succeeds of some things that are done at once. Raises StoreUnavailableError where none does."""
+    done = await gather_settled(work)
+    well = [outcome for outcome in done if not isinstance(outcome, StoreUnavailableError)]
+    for problem in done:
+        if isinstance(problem, StoreUnavailableError) and not well:
+            raise problem
+    return well
