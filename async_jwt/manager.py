@@ -5,31 +5,24 @@ from __future__ import annotations
 import itertools
 import weakref
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast, overload
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, ClassVar, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
-from async_jwt.app_state import AppState, Surroundings
+from async_jwt.app_state import EXTENSION, AppState, FrameworkContext
 from async_jwt.clock import Clock, system_clock
+from async_jwt.core.authenticate import RequestState
 from async_jwt.core.hooks import Hooks
 from async_jwt.core.proxies import unproxied
-from async_jwt.errors import ConfigurationError, StoreUnavailableError
+from async_jwt.errors import ConfigurationError
 from async_jwt.keys.ring import KeyRing
 from async_jwt.operations import Operations
 from async_jwt.stores.contract import Store
 
-__all__ = [
-    "EXTENSION",
-    "AsyncManager",
-    "Loader",
-    "Manager",
-    "ManagerOperations",
-    "OperationsOf",
-    "app_state_of",
-]
+__all__ = ["AsyncManager", "Loader", "Manager", "Operation", "app_state_of"]
 
-EXTENSION = "async_jwt"
-"""The key of `app.extensions` that holds an application's binding."""
-
+P = ParamSpec("P")
+T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 _numbers = itertools.count(1)
@@ -42,10 +35,11 @@ def app_state_of(app: Any) -> AppState:
         RuntimeError: it has none.
     """
     app = unproxied(app)
-    app_state: AppState | None = app.extensions.get(EXTENSION)
+    app_state: AppState | None = getattr(app, "extensions", {}).get(EXTENSION)
     if app_state is None:
+        name = getattr(app, "name", type(app).__name__)
         raise RuntimeError(
-            f"The application {app.name!r} has no JWTManager: call JWTManager(app) or init_app(app)"
+            f"The application {name!r} has no JWTManager: call JWTManager(app) or init_app(app)"
         )
     return app_state
 
@@ -162,7 +156,7 @@ class Manager:
         ConfigurationError: a setting is wrong.
     """
 
-    surroundings: ClassVar[Surroundings]
+    framework: ClassVar[FrameworkContext]
 
     additional_claims_loader: _LoaderOf[_IdentityLoader] = _LoaderOf(
         "`(identity) -> dict`: further claims of a new token."
@@ -227,7 +221,8 @@ class Manager:
         self._given_store = store
         self._clock = clock
         self._slot = f"_async_jwt_{next(_numbers)}"
-        # The applications keep their bindings; nothing here keeps an application alive.
+        self._operations = Operations(self._current, any_session=True)
+        # The applications keep their state; nothing here keeps an application alive.
         self._apps: weakref.WeakSet[Any] = weakref.WeakSet()
         if app is not None:
             self.init_app(app, add_context_processor)
@@ -244,18 +239,19 @@ class Manager:
             ConfigurationError: a setting is wrong, or it is an application of another framework.
         """
         app = unproxied(app)
-        if not self.surroundings.serves(app):
+        if not self.framework.serves(app):
             kind = type(app)
             raise ConfigurationError(
                 f"{type(self).__module__}.JWTManager does not serve a {kind.__module__}.{kind.__qualname__}: "
                 "import it from async_jwt.adapters.quart for Quart, from async_jwt.adapters.flask or "
                 "async_jwt.adapters.flask_sync for Flask"
             )
-        app_state: AppState | None = app.extensions.get(self._slot)
+        extensions = self.framework.extensions(app)
+        app_state: AppState | None = extensions.get(self._slot)
         if app_state is None:
             app_state = AppState(
                 app,
-                self.surroundings,
+                self.framework,
                 self._slot,
                 self._hooks,
                 self._given_keys,
@@ -263,11 +259,15 @@ class Manager:
                 self._clock,
             )
             self._install(app, app_state)  # first: what cannot be installed leaves nothing behind
-            app.extensions[self._slot] = app_state
+            extensions[self._slot] = app_state
             self._apps.add(app)
-        app.extensions[EXTENSION] = app_state  # functions mean the manager that was initialised last
+        extensions[EXTENSION] = app_state  # functions mean the manager that was initialised last
         if add_context_processor:
             app.context_processor(lambda: {"current_user": _user_of(app_state)})
+
+    def exposed(self, function: Callable[Concatenate[Operations, P], Coroutine[Any, Any, T]]) -> Any:
+        """An operation as applications call it: awaited, unless the framework's views are plain."""
+        return self.framework.expose(partial(function, self._operations), self._current)
 
     @abstractmethod
     def _install(self, app: Any, app_state: AppState) -> None:
@@ -276,7 +276,7 @@ class Manager:
     @property
     def store(self) -> Store:
         """The revocation store of the current application."""
-        return self._app_state().store
+        return self._current()[0].store
 
     @property
     def keys(self) -> KeyRing:
@@ -285,22 +285,21 @@ class Manager:
         Raises:
             ConfigurationError: a setting that names a key is missing or wrong.
         """
-        return self._app_state().engine().ring
+        return self._current()[0].engine().ring
 
-    def _app_state(self) -> AppState:
-        app = self.surroundings.current_app()
+    def _current(self) -> tuple[AppState, RequestState]:
+        """The application that a call is about: the current one, or the only one. And its request."""
+        app, request = self.framework.current()
         if app is None and len(self._apps) == 1:
             app = next(iter(self._apps))
-        app_state: AppState | None = None if app is None else app.extensions.get(self._slot)
-        if app_state is not None:
-            return app_state
-        if app is not None:
-            raise RuntimeError(
-                f"This JWTManager does not serve the application {app.name!r}: call init_app(app)"
-            )
-        if self._apps:
-            raise RuntimeError("This JWTManager serves several applications: push the context of one")
-        raise RuntimeError("This JWTManager serves no application yet: call init_app(app)")
+        if app is None:
+            fix = "serves several applications: push the context of one" if self._apps else _NO_APP
+            raise RuntimeError(f"This JWTManager {fix}")
+        app_state: AppState | None = self.framework.extensions(app).get(self._slot)
+        if app_state is None:
+            name = self.framework.label(app)
+            raise RuntimeError(f"This JWTManager does not serve the application {name!r}: call init_app(app)")
+        return app_state, app_state.request_state(request)
 
     def register_hook(self, name: str, function: Any, *, inline: bool) -> None:
         """Register a hook by its name; the loaders do it.
@@ -310,53 +309,49 @@ class Manager:
         """
         self._hooks.register(name, function, inline=inline)
         for app in self._apps:
-            app.extensions[self._slot].refuse_untimed_hooks()
+            self.framework.extensions(app)[self._slot].refuse_untimed_hooks()
 
 
-class ManagerOperations(Operations):
-    """What a manager can do, as coroutines, for use outside of a request too."""
+class Operation(Generic[P, T]):
+    """One of a manager's operations, as its framework runs coroutines of ours.
 
-    async def start(self) -> None:
-        """Check keys and hooks and connect the store. Servers do it as they start.
+    Args:
+        function: the method of `Operations`.
+    """
 
-        Raises:
-            ConfigurationError: a key is missing or a hook is wrong.
-        """
-        await self._app_state().start()
+    def __init__(self, function: Callable[Concatenate[Operations, P], Coroutine[Any, Any, T]]) -> None:
+        self._function = function
+        self.__doc__ = function.__doc__
 
-    async def ping(self) -> bool:
-        """Ask the revocation store whether it answers now, whatever `on_outage` and a mirror let pass.
-
-        For health checks. It takes one command, and no longer than the store's deadline.
-
-        Raises:
-            ConfigurationError: a setting was changed to a wrong value.
-        """
-        try:
-            await self._app_state().engine().store.stamp("ping")
-        except StoreUnavailableError:
-            return False
-        return True
-
-    async def close(self) -> None:
-        """Release the store's connections of the running event loop. Servers do it as they stop."""
-        await self._app_state().close()
+    def __get__(self, manager: Manager | None, owner: type[Manager]) -> Callable[P, Coroutine[Any, Any, T]]:
+        bound: Any = self._function if manager is None else manager.exposed(self._function)
+        return cast("Callable[P, Coroutine[Any, Any, T]]", bound)
 
 
-class AsyncManager(Manager, ManagerOperations):
+class AsyncManager(Manager):
     """A manager whose operations are awaited."""
 
+    close: Final = Operation(Operations.close)
+    create_access_token: Final = Operation(Operations.create_access_token)
+    create_refresh_token: Final = Operation(Operations.create_refresh_token)
+    create_token: Final = Operation(Operations.create_token)
+    create_token_pair: Final = Operation(Operations.create_token_pair)
+    decode_token: Final = Operation(Operations.decode_token)
+    get_csrf_token: Final = Operation(Operations.get_csrf_token)
+    get_jti: Final = Operation(Operations.get_jti)
+    list_sessions: Final = Operation(Operations.list_sessions)
+    ping: Final = Operation(Operations.ping)
+    revoke_everything: Final = Operation(Operations.revoke_everything)
+    revoke_session: Final = Operation(Operations.revoke_session)
+    revoke_token: Final = Operation(Operations.revoke_token)
+    revoke_user: Final = Operation(Operations.revoke_user)
+    rotate_refresh_token: Final = Operation(Operations.rotate_refresh_token)
+    start: Final = Operation(Operations.start)
 
-class OperationsOf(ManagerOperations):
-    """The operations of a manager that does not show them as coroutines."""
 
-    def __init__(self, manager: Manager) -> None:
-        self._manager = manager
-
-    def _app_state(self) -> AppState:
-        return self._manager._app_state()  # noqa: SLF001  # its other half
+_NO_APP = "serves no application yet: call init_app(app)"
 
 
 def _user_of(app_state: AppState) -> Any:
-    authentication = app_state.authentication()
+    authentication = app_state.current_request_state().authentication
     return None if authentication is None else authentication.user

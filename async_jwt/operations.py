@@ -7,14 +7,13 @@ or a shell, they work as well wherever they do not need to.
 from __future__ import annotations
 
 import logging
-from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
-from async_jwt.app_state import AppState
+from async_jwt.app_state import AppState, Current
 from async_jwt.core import claims as claim_set
-from async_jwt.core.authenticate import Authentication
+from async_jwt.core.authenticate import Authentication, RequestState
 from async_jwt.core.checks import check_csrf
 from async_jwt.core.claims import Fresh
 from async_jwt.core.concurrency import notify
@@ -24,11 +23,25 @@ from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.proxies import unproxied
 from async_jwt.core.rotation import NewPair, PairSpec, open_session, rotate, session_store
 from async_jwt.core.sessions import SessionPage, latest_expiry, session_info
-from async_jwt.errors import InvalidPageError, JWTExtendedException, RevokedTokenError, TokenReusedError
+from async_jwt.errors import (
+    InvalidPageError,
+    JWTExtendedException,
+    RevokedTokenError,
+    StoreUnavailableError,
+    TokenReusedError,
+)
 from async_jwt.signals import token_issued, token_repeated, token_reused, token_revoked
 from async_jwt.stores.contract import LONGEST_ID, TokenRef, latest, refuse_odd_texts
 
-__all__ = ["Operations", "OperationsAt"]
+__all__ = [
+    "Operations",
+    "hand_out",
+    "known_as",
+    "operations_at",
+    "send_repeated",
+    "send_reused",
+]
+
 
 _LONGEST_PAGE = 1000
 
@@ -42,18 +55,43 @@ class Operations:
     for a hook that returns what it may not, and `StoreUnavailableError` when the store does
     not answer. Those that make tokens raise `RevokedTokenError` in a request that was
     revoked since its check.
+
+    Args:
+        current: says which application and request a call is about. It raises RuntimeError where that is
+            not clear.
+        any_session: True if `revoke_session(sid)` outside of a request reaches anybody's session, as
+            operators need it.
     """
 
-    # Whether `revoke_session(sid)` outside of a request reaches anybody's: a manager is what operators use.
-    _may_name_anybody: ClassVar[bool] = True
+    def __init__(self, current: Current, *, any_session: bool) -> None:
+        self._current = current
+        self._any_session = any_session
 
-    @abstractmethod
-    def _app_state(self) -> AppState:
-        """The application that is meant.
+    async def start(self) -> None:
+        """Check keys and hooks and connect the store. Servers do it as they start.
 
         Raises:
-            RuntimeError: it is not clear which one.
+            ConfigurationError: a key is missing or a hook is wrong.
         """
+        await self._current()[0].start()
+
+    async def ping(self) -> bool:
+        """Ask the revocation store whether it answers now, whatever `on_outage` and a mirror let pass.
+
+        For health checks. It takes one command, and no longer than the store's deadline.
+
+        Raises:
+            ConfigurationError: a setting was changed to a wrong value.
+        """
+        try:
+            await self._current()[0].engine().store.stamp("ping")
+        except StoreUnavailableError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Release the store's connections of the running event loop. Servers do it as they stop."""
+        await self._current()[0].close()
 
     async def create_access_token(
         self,
@@ -81,19 +119,15 @@ class Operations:
                 that is not text.
             TypeError: a value cannot be written as JSON.
         """
-        app_state = self._app_state()
-        return await self._issued(
-            app_state,
-            TokenSpec(
-                identity=unproxied(identity),
-                type=ACCESS,
-                fresh=fresh,
-                expires=expires_delta,
-                claims=additional_claims,
-                headers=additional_headers,
-                requester=app_state.ref(),
-            ),
+        spec = TokenSpec(
+            identity=unproxied(identity),
+            type=ACCESS,
+            fresh=fresh,
+            expires=expires_delta,
+            claims=additional_claims,
+            headers=additional_headers,
         )
+        return await self._issue(spec, joins_session=True)
 
     async def create_refresh_token(
         self,
@@ -106,16 +140,14 @@ class Operations:
 
         See `create_access_token`.
         """
-        return await self._issued(
-            self._app_state(),
-            TokenSpec(
-                identity=unproxied(identity),
-                type=REFRESH,
-                expires=expires_delta,
-                claims=additional_claims,
-                headers=additional_headers,
-            ),
+        spec = TokenSpec(
+            identity=unproxied(identity),
+            type=REFRESH,
+            expires=expires_delta,
+            claims=additional_claims,
+            headers=additional_headers,
         )
+        return await self._issue(spec)
 
     async def create_token(
         self,
@@ -143,16 +175,14 @@ class Operations:
         """
         if not type or type in (ACCESS, REFRESH):
             raise ValueError(f"create_token() makes tokens for a purpose: type={type!r} is none")
-        return await self._issued(
-            self._app_state(),
-            TokenSpec(
-                identity=unproxied(identity),
-                type=type,
-                expires=expires_delta,
-                claims=additional_claims,
-                headers=additional_headers,
-            ),
+        spec = TokenSpec(
+            identity=unproxied(identity),
+            type=type,
+            expires=expires_delta,
+            claims=additional_claims,
+            headers=additional_headers,
         )
+        return await self._issue(spec)
 
     async def create_token_pair(
         self,
@@ -196,10 +226,10 @@ class Operations:
             access_expires=access_expires_delta,
             refresh_expires=refresh_expires_delta,
         )
-        app_state = self._app_state()
+        app_state, request_state = self._current()
         engine = app_state.engine()
-        pair = await open_session(engine, spec, partial(self._refuse_lost_authority, app_state, engine))
-        return await self._handed_out(pair)
+        approve = partial(_refuse_lost_authority, engine, request_state)
+        return await hand_out(app_state, request_state, await open_session(engine, spec, approve))
 
     async def rotate_refresh_token(
         self,
@@ -244,13 +274,14 @@ class Operations:
             TypeError: a value cannot be written as JSON.
             ConfigurationError: the store keeps no sessions.
         """
-        app_state = self._app_state()
-        app_state.note_memory()
-        held, ref = app_state.authentication(), app_state.ref()
-        if held is None or ref is None or app_state.held_type() != REFRESH:
+        app_state, request_state = self._current()
+        app_state.warn_of_memory()
+        engine, result = app_state.engine(), request_state.result
+        if result is None or result.type != REFRESH:
             raise RuntimeError("rotate_refresh_token() needs a view with jwt_required(refresh=True)")
+        held = result.authentication
         spec = PairSpec(
-            identity=await self._known_as(app_state.engine(), held, identity),
+            identity=await known_as(engine, held, identity),
             device=device,
             claims=additional_claims,
             headers=additional_headers,
@@ -258,30 +289,12 @@ class Operations:
             refresh_expires=refresh_expires_delta,
         )
         try:
-            pair = await rotate(app_state.engine(), held, ref, spec, began_at=app_state.began_at())
+            pair = await rotate(engine, held, result.ref, spec, began_at=result.found_at)
         except TokenReusedError as reused:
-            await self._send_reused(reused)
+            await send_reused(app_state, reused)
             raise
-        await self._send_repeated(held, ref, pair.late_streak)
-        return await self._handed_out(pair)
-
-    @staticmethod
-    async def _known_as(engine: Engine, held: Authentication, identity: Any) -> Any:
-        """A user as an application's loaders know them: what it gave, its user, or the token's identity."""
-        identity = unproxied(identity)
-        if identity is not None:
-            if await subject_of(engine, identity) != held.identity:
-                raise ValueError("rotate_refresh_token(identity=...) is another one than the token's")
-            return identity
-        if held.user is not None and "user_identity" in engine.hooks:
-            try:
-                if await subject_of(engine, held.user) == held.identity:
-                    return held.user
-            except JWTExtendedException:
-                raise
-            except Exception as problem:  # noqa: BLE001  # it wants what the application logs in with, which is no user
-                log.debug("user_identity_loader takes no user: %s", type(problem).__name__)
-        return held.identity
+        await send_repeated(app_state, held, result.ref, pair.late_streak)
+        return await hand_out(app_state, request_state, pair)
 
     async def decode_token(
         self, encoded_token: str, csrf_value: str | None = None, allow_expired: bool = False
@@ -300,7 +313,7 @@ class Operations:
             JWTDecodeError: it is not accepted; the subclasses are PyJWT's exceptions too.
             CSRFError: its CSRF value is another.
         """
-        engine = self._app_state().engine()
+        engine = self._current()[0].engine()
         _, claims = await engine.decode(encoded_token, allow_expired=allow_expired)
         if csrf_value is not None:
             check_csrf(claims, csrf_value, engine.settings, refresh=claims["type"] == REFRESH)
@@ -339,19 +352,20 @@ class Operations:
             RuntimeError: there is no token in this request.
             ValueError: the token has no `jti`.
         """
-        engine = self._app_state().engine()
+        app_state, request_state = self._current()
+        engine = app_state.engine()
         if token is None:
-            ref, kind = self._own_ref("revoke_token"), self._app_state().held_type()
+            ref, kind = _own_ref(request_state, "revoke_token"), _type_of(request_state)
         else:
             if isinstance(token, Mapping):
                 claims = token
             else:
                 claims = await self.decode_token(token, allow_expired=True)
-            ref = self._ref_of(engine, claims)
-            kind = claims.get("type")
+            ref, kind = _ref_of(engine, claims), claims.get("type")
         is_session = kind == REFRESH and ref.sid is not None
-        ends_itself = await self._check_before_revoking(
+        ends_itself = await _check_before_revoking(
             engine,
+            request_state,
             lambda own: (
                 own.identity == ref.identity and (own.sid == ref.sid if is_session else own.jti == ref.jti)
             ),
@@ -361,7 +375,8 @@ class Operations:
         else:
             await engine.store.revoke_token(ref)
         scope = "session" if is_session else "token"
-        await self._send_revoked(scope, ref.identity, ref.jti, ref.sid, ends_itself=ends_itself)
+        request_state.mark_revoked(ends_itself=ends_itself)
+        await _send_revoked(app_state, scope, ref.identity, ref.jti, ref.sid)
 
     async def revoke_session(self, sid: str | None = None, *, identity: Any = None) -> bool:
         """Sign a device out: revoke a session's access and refresh tokens at once.
@@ -382,29 +397,30 @@ class Operations:
             ValueError: this request's token has neither `sid` nor `jti`, or `identity` is given
                 without a `sid`.
         """
-        app_state = self._app_state()
+        app_state, request_state = self._current()
         engine = app_state.engine()
         if sid is None:
             if identity is not None:
                 raise ValueError("revoke_session(identity=...) needs the sid of a session")
-            sid = self._own_ref("revoke_session").sid
+            sid = _own_ref(request_state, "revoke_session").sid
             if sid is None:
                 await self.revoke_token()
                 return True
-        elif identity is None and (app_state.in_request or not self._may_name_anybody):
-            self._own_ref("revoke_session")
-        own = app_state.ref()
-        holder, until = await self._holder(engine, sid, own)
+        elif identity is None and (request_state.in_request or not self._any_session):
+            _own_ref(request_state, "revoke_session")
+        own = request_state.ref
+        holder, until = await _holder(engine, sid, own)
         if identity is not None:
-            whose: str | None = await self._name_of(engine, identity)
+            whose: str | None = await _name_of(engine, identity)
         else:
             whose = None if own is None else own.identity
         is_own = own is not None and own.sid == sid
         if whose not in (None, holder) or not (is_own or _is_text(sid)):
             return False
-        ends_itself = await self._check_before_revoking(engine, lambda own: own.sid == sid)
+        ends_itself = await _check_before_revoking(engine, request_state, lambda own: own.sid == sid)
         await engine.store.revoke_session(sid, until)
-        await self._send_revoked("session", holder, sid=sid, ends_itself=ends_itself)
+        request_state.mark_revoked(ends_itself=ends_itself)
+        await _send_revoked(app_state, "session", holder, sid=sid)
         return holder is not None
 
     async def list_sessions(
@@ -425,11 +441,12 @@ class Operations:
         """
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= _LONGEST_PAGE:
             raise InvalidPageError(f"limit must be a whole number from 1 to {_LONGEST_PAGE}")
-        engine, own = self._app_state().engine(), self._app_state().ref()
+        app_state, request_state = self._current()
+        engine, own = app_state.engine(), request_state.ref
         if identity is None:
-            whose = self._own_ref("list_sessions").identity
+            whose = _own_ref(request_state, "list_sessions").identity
         else:
-            whose = await self._name_of(engine, identity)
+            whose = await _name_of(engine, identity)
         found, following = await session_store(engine).list_sessions(whose, limit, cursor)
         current = None if own is None else own.sid
         return SessionPage(tuple(session_info(session, current) for session in found), following)
@@ -448,195 +465,219 @@ class Operations:
             ValueError: `keep_current` of somebody else's session, or of a token that has
                 neither `sid` nor `jti`.
         """
-        engine = self._app_state().engine()
-        own = self._own_ref("revoke_user") if identity is None or keep_current else None
+        app_state, request_state = self._current()
+        engine = app_state.engine()
+        own = _own_ref(request_state, "revoke_user") if identity is None or keep_current else None
         if identity is None and own is not None:
             text = own.identity
         else:
-            text = await self._name_of(engine, identity)
+            text = await _name_of(engine, identity)
         keep = own if keep_current else None
         if keep is not None and ((keep.sid or keep.jti) is None or keep.identity != text):
             raise ValueError("keep_current needs a session or token of the same user to keep")
-        ends_itself = await self._check_before_revoking(
-            engine, lambda own: own.identity == text and keep is None
+        ends_itself = await _check_before_revoking(
+            engine, request_state, lambda own: own.identity == text and keep is None
         )
         await engine.store.revoke_user(text, keep)
-        await self._send_revoked("user", text, ends_itself=ends_itself)
+        request_state.mark_revoked(ends_itself=ends_itself)
+        await _send_revoked(app_state, "user", text)
 
     async def revoke_everything(self) -> None:
         """Revoke every token made until now, of everybody."""
-        engine = self._app_state().engine()
-        ends_itself = await self._check_before_revoking(engine, lambda _: True)
-        await engine.store.revoke_everything()
-        await self._send_revoked("everything", ends_itself=ends_itself)
-
-    async def _issued(self, app_state: AppState, spec: TokenSpec) -> str:
+        app_state, request_state = self._current()
         engine = app_state.engine()
-        issued = await issue(engine, spec)
-        await self._refuse_lost_authority(app_state, engine, issued)
-        await self._send_issued(app_state, engine, issued)
+        ends_itself = await _check_before_revoking(engine, request_state, lambda _: True)
+        await engine.store.revoke_everything()
+        request_state.mark_revoked(ends_itself=ends_itself)
+        await _send_revoked(app_state, "everything")
+
+    async def _issue(self, spec: TokenSpec, *, joins_session: bool = False) -> str:
+        app_state, request_state = self._current()
+        engine = app_state.engine()
+        issued = await issue(engine, spec, request_state.ref if joins_session else None)
+        await _refuse_lost_authority(engine, request_state, issued)
+        await _send_issued(app_state, engine, issued)
         return issued.token
 
-    async def _check_before_revoking(self, engine: Engine, is_own: Callable[[TokenRef], bool]) -> bool:
-        """Look whether the current request's own token still counts, before the request revokes anything.
 
-        What was revoked meanwhile has no say over others, and must not be hidden by the request's own
-        revocation: it could make new tokens afterwards.
-
-        Args:
-            engine: the application's authentication.
-            is_own: whether the request's own token is what it revokes.
-
-        Returns:
-            Whether the request itself ends its own token, which counted until now.
-
-        Raises:
-            RevokedTokenError: the token was revoked, and the request would revoke something else.
-        """
-        held = self._app_state().rests_on()
-        if held is None:
-            return False
-        counts, own = await engine.store.check(held.ref) is True, is_own(held.ref)
-        if not (counts or own):
-            raise RevokedTokenError(held.authentication.header, held.authentication.claims)
-        return counts and own
-
-    @staticmethod
-    async def _refuse_lost_authority(app_state: AppState, engine: Engine, issued: Issued) -> None:
-        """Refuse a token that a request gets for itself if it was revoked since its check.
-
-        The new token's stamp is taken already, so whatever is revoked after this look
-        revokes the new token as well: nobody outlives a sign-out by being slow.
-        """
-        held = app_state.rests_on()
-        if held is None:
-            return
-        current = held.authentication
-        its_own = holder_of(engine, issued.claims) == held.ref.identity
-        if its_own and await engine.store.check(held.ref) is not True:
-            raise RevokedTokenError(current.header, current.claims)
-
-    async def _handed_out(self, pair: NewPair) -> TokenPair:
-        app_state = self._app_state()
-        engine = app_state.engine()
-        await self._send_issued(app_state, engine, pair.access)
-        if pair.is_new:
-            await self._send_issued(app_state, engine, pair.refresh)
-        identity = pair.access.claims.get(engine.settings.identity_claim)
-        for sid in pair.ended:
-            await self._send_revoked("session", identity, sid=sid)
-        return TokenPair(pair.access.token, pair.refresh.token, pair.sid)
-
-    async def _send_reused(self, reused: TokenReusedError) -> None:
-        """Tell of a replay, and of the end that its session came to."""
-        claims, app_state, sid = reused.jwt_data, self._app_state(), reused.sid
-        identity = claims.get(app_state.engine().settings.identity_claim)
-        log.warning(
-            "A refresh token was used again (%s); its session %r is revoked",
-            reused.kind,
-            sid,
-            extra={"event": "token_reused", "kind": reused.kind, "sid": sid, "jti": claims.get("jti")},
-        )
-        await notify(
-            token_reused, app_state.app, kind=reused.kind, identity=identity, jti=claims.get("jti"), sid=sid
-        )
-        if reused.kind != "revoked_session":
-            await notify(token_revoked, app_state.app, scope="session", identity=identity, jti=None, sid=sid)
-
-    async def _send_repeated(self, held: Authentication, ref: TokenRef, in_a_row: int) -> None:
-        """Tell of a refresh token that came again late, as those before it did."""
-        if in_a_row < 2:  # a single answer may be lost
-            return
-        log.warning(
-            "A refresh token came again late, for the %dth time in a row; its session is %r",
-            in_a_row,
-            ref.sid,
-            extra={"event": "token_repeated", "in_a_row": in_a_row, "sid": ref.sid, "jti": ref.jti},
-        )
-        await notify(
-            token_repeated,
-            self._app_state().app,
-            in_a_row=in_a_row,
-            identity=held.identity,
-            jti=ref.jti,
-            sid=ref.sid,
-        )
-
-    @staticmethod
-    async def _send_issued(app_state: AppState, engine: Engine, issued: Issued) -> None:
-        claims = issued.claims
-        await notify(
-            token_issued,
-            app_state.app,
-            identity=claims.get(engine.settings.identity_claim),
-            type=claims.get("type"),
-            jti=claims.get("jti"),
-            sid=claims.get("sid"),
-        )
-
-    async def _send_revoked(
-        self,
-        scope: str,
-        identity: str | None = None,
-        jti: str | None = None,
-        sid: str | None = None,
-        *,
-        ends_itself: bool = False,
-    ) -> None:
-        app_state = self._app_state()
-        app_state.note_revocation(ends_itself=ends_itself)
-        await notify(token_revoked, app_state.app, scope=scope, identity=identity, jti=jti, sid=sid)
-
-    @staticmethod
-    async def _holder(engine: Engine, sid: Any, own: TokenRef | None) -> tuple[str | None, float | None]:
-        """Whose a session is, if that is known, and when the last of its tokens expires."""
-        until = _session_end(engine)
-        if own is not None and own.sid == sid:
-            return own.identity, latest((until, own.expires_at))
-        if engine.sessions is not None and _is_text(sid):
-            session = await engine.sessions.get_session(sid)
-            if session is not None:
-                return session.identity, session.ends_at
-        return None, until
-
-    @staticmethod
-    async def _name_of(engine: Engine, identity: Any) -> str:
-        """An identity that an application names, as stores know it.
-
-        Raises:
-            ValueError: no token can be of such an identity: nobody would be signed out, in silence.
-        """
-        subject = await subject_of(engine, unproxied(identity))
-        claim_set.refuse_no_subject(subject, engine.settings)
-        return claim_set.identity_text(subject)
-
-    def _own_ref(self, name: str) -> TokenRef:
-        ref = self._app_state().ref()
-        if ref is None:
-            raise RuntimeError(f"{name}() without a token or identity needs an authenticated request")
-        return ref
-
-    @staticmethod
-    def _ref_of(engine: Engine, claims: Mapping[str, Any]) -> TokenRef:
-        # A token without `jti` reads as one with None, which no token may hold.
-        held = {name: value for name, value in claims.items() if (name, value) != ("jti", None)}
-        ref = claim_set.check_shape(held, engine.settings)[-1]
-        refuse_odd_texts(ref)  # a claim set need not come out of a token
-        return ref
+def operations_at(app_state: AppState) -> Operations:
+    """The operations of one application, whichever context is active."""
+    return Operations(lambda: (app_state, app_state.current_request_state()), any_session=True)
 
 
-class OperationsAt(Operations):
-    """The operations of one application, whichever context is active.
+async def hand_out(app_state: AppState, request_state: RequestState, pair: NewPair) -> TokenPair:
+    """Send the signals of a new pair, and return what an application gets of it."""
+    engine = app_state.engine()
+    await _send_issued(app_state, engine, pair.access)
+    if pair.is_new:
+        await _send_issued(app_state, engine, pair.refresh)
+    identity = pair.access.claims.get(engine.settings.identity_claim)
+    for sid in pair.ended:
+        request_state.mark_revoked(ends_itself=False)
+        await _send_revoked(app_state, "session", identity, sid=sid)
+    return TokenPair(pair.access.token, pair.refresh.token, pair.sid)
+
+
+async def known_as(engine: Engine, held: Authentication, identity: Any) -> Any:
+    """A user as the application's loaders know them: what it gave, its user, or the token's identity.
+
+    Raises:
+        ValueError: what it gave is another identity than the token's.
+    """
+    identity = unproxied(identity)
+    if identity is not None:
+        if await subject_of(engine, identity) != held.identity:
+            raise ValueError("rotate_refresh_token(identity=...) is another one than the token's")
+        return identity
+    if held.user is not None and "user_identity" in engine.hooks:
+        try:
+            if await subject_of(engine, held.user) == held.identity:
+                return held.user
+        except JWTExtendedException:
+            raise
+        except Exception as problem:  # noqa: BLE001  # it wants what the application logs in with, which is no user
+            log.debug("user_identity_loader takes no user: %s", type(problem).__name__)
+    return held.identity
+
+
+async def send_reused(app_state: AppState, reused: TokenReusedError) -> None:
+    """Log and signal a replay, and that its session was revoked."""
+    claims, sid = reused.jwt_data, reused.sid
+    identity = claims.get(app_state.engine().settings.identity_claim)
+    log.warning(
+        "A refresh token was used again (%s); its session %r is revoked",
+        reused.kind,
+        sid,
+        extra={"event": "token_reused", "kind": reused.kind, "sid": sid, "jti": claims.get("jti")},
+    )
+    await notify(
+        token_reused, app_state.app, kind=reused.kind, identity=identity, jti=claims.get("jti"), sid=sid
+    )
+    if reused.kind != "revoked_session":
+        await notify(token_revoked, app_state.app, scope="session", identity=identity, jti=None, sid=sid)
+
+
+async def send_repeated(app_state: AppState, held: Authentication, ref: TokenRef, in_a_row: int) -> None:
+    """Log and signal a refresh token that came again late, as those before it did."""
+    if in_a_row < 2:  # a single answer may be lost
+        return
+    log.warning(
+        "A refresh token came again late, for the %dth time in a row; its session is %r",
+        in_a_row,
+        ref.sid,
+        extra={"event": "token_repeated", "in_a_row": in_a_row, "sid": ref.sid, "jti": ref.jti},
+    )
+    await notify(
+        token_repeated, app_state.app, in_a_row=in_a_row, identity=held.identity, jti=ref.jti, sid=ref.sid
+    )
+
+
+async def _send_issued(app_state: AppState, engine: Engine, issued: Issued) -> None:
+    claims = issued.claims
+    await notify(
+        token_issued,
+        app_state.app,
+        identity=claims.get(engine.settings.identity_claim),
+        type=claims.get("type"),
+        jti=claims.get("jti"),
+        sid=claims.get("sid"),
+    )
+
+
+async def _send_revoked(
+    app_state: AppState,
+    scope: str,
+    identity: str | None = None,
+    jti: str | None = None,
+    sid: str | None = None,
+) -> None:
+    app_state.warn_of_memory()
+    await notify(token_revoked, app_state.app, scope=scope, identity=identity, jti=jti, sid=sid)
+
+
+async def _check_before_revoking(
+    engine: Engine, request_state: RequestState, is_own: Callable[[TokenRef], bool]
+) -> bool:
+    """Check that the request's own token is still valid before the request revokes anything.
+
+    What was revoked meanwhile has no say over others, and must not be hidden by the request's own
+    revocation: it could make new tokens afterwards.
 
     Args:
-        app_state: the application.
+        engine: the application's engine.
+        request_state: the request's state.
+        is_own: says if the request's own token is what it revokes.
+
+    Returns:
+        True if the request itself ends its own token, which was valid until now.
+
+    Raises:
+        RevokedTokenError: the token was revoked, and the request would revoke something else.
     """
+    held = request_state.rests_on
+    if held is None:
+        return False
+    valid, own = await engine.store.check(held.ref) is True, is_own(held.ref)
+    if not (valid or own):
+        raise RevokedTokenError(held.authentication.header, held.authentication.claims)
+    return valid and own
 
-    def __init__(self, app_state: AppState) -> None:
-        self._bound = app_state
 
-    def _app_state(self) -> AppState:
-        return self._bound
+async def _refuse_lost_authority(engine: Engine, request_state: RequestState, issued: Issued) -> None:
+    """Refuse a token that a request gets for itself if it was revoked since its check.
+
+    The new token's stamp is taken already, so whatever is revoked after this check
+    revokes the new token as well: nobody outlives a sign-out by being slow.
+    """
+    held = request_state.rests_on
+    if held is None:
+        return
+    current = held.authentication
+    its_own = holder_of(engine, issued.claims) == held.ref.identity
+    if its_own and await engine.store.check(held.ref) is not True:
+        raise RevokedTokenError(current.header, current.claims)
+
+
+async def _holder(engine: Engine, sid: Any, own: TokenRef | None) -> tuple[str | None, float | None]:
+    """Whose a session is, if that is known, and when the last of its tokens expires."""
+    until = _session_end(engine)
+    if own is not None and own.sid == sid:
+        return own.identity, latest((until, own.expires_at))
+    if engine.sessions is not None and _is_text(sid):
+        session = await engine.sessions.get_session(sid)
+        if session is not None:
+            return session.identity, session.ends_at
+    return None, until
+
+
+async def _name_of(engine: Engine, identity: Any) -> str:
+    """An identity that an application names, as stores know it.
+
+    Raises:
+        ValueError: no token can be of such an identity: nobody would be signed out, in silence.
+    """
+    subject = await subject_of(engine, unproxied(identity))
+    claim_set.refuse_no_subject(subject, engine.settings)
+    return claim_set.identity_text(subject)
+
+
+def _own_ref(request_state: RequestState, name: str) -> TokenRef:
+    ref = request_state.ref
+    if ref is None:
+        raise RuntimeError(f"{name}() without a token or identity needs an authenticated request")
+    return ref
+
+
+def _type_of(request_state: RequestState) -> str | None:
+    return None if request_state.result is None else request_state.result.type
+
+
+def _ref_of(engine: Engine, claims: Mapping[str, Any]) -> TokenRef:
+    # A token without `jti` reads as one with None, which no token may hold.
+    held = {name: value for name, value in claims.items() if (name, value) != ("jti", None)}
+    ref = claim_set.check_shape(held, engine.settings)[-1]
+    refuse_odd_texts(ref)  # a claim set need not come out of a token
+    return ref
 
 
 def _session_end(engine: Engine) -> float | None:

@@ -1,15 +1,17 @@
-"""Flask, as the facade knows it, and where our coroutines run beside its views."""
+"""Flask, as the public functions see it, and where our coroutines run beside its views."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import cache, partial, wraps
 from io import BufferedReader, BytesIO, RawIOBase
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, ParamSpec, TypeVar, cast
 
-from flask import Flask, Request, Response, current_app, request
+from flask import Flask, Request, Response, current_app, has_app_context, has_request_context, request
 
+from async_jwt.adapters import _werkzeug
 from async_jwt.adapters._background_loop import WOULD_BLOCK
 from async_jwt.adapters._flask_apis import Say, say_of
 from async_jwt.adapters._flask_loop import (
@@ -18,40 +20,53 @@ from async_jwt.adapters._flask_loop import (
     share_store_loop,
     wait_on_store_loop,
 )
-from async_jwt.adapters._handlers import handler_before_ours, register
 from async_jwt.adapters._older_flask import json_default, json_response, limited, streamed
-from async_jwt.adapters._route_audit import is_accepted, is_unchecked, refuse_misplaced, unchecked
-from async_jwt.adapters._werkzeug import Form, WerkzeugView, as_http_exception, object_of, response_of
-from async_jwt.adapters.api import Check, PublicAPI
-from async_jwt.adapters.protect import answers_options, protected_by_default, warn_open_views
-from async_jwt.app_state import AppState
+from async_jwt.adapters._route_audit import (
+    answers_options,
+    is_accepted,
+    is_unchecked,
+    protected_by_default,
+    refuse_misplaced,
+    unchecked,
+    warn_open_views,
+)
+from async_jwt.adapters._werkzeug import (
+    Form,
+    WerkzeugFramework,
+    WerkzeugView,
+    handler_before_ours,
+    register_error_handler,
+)
+from async_jwt.adapters.api import PublicAPI
+from async_jwt.adapters.errors import response_of
+from async_jwt.adapters.framework import Check, Served
+from async_jwt.adapters.protect import PROTECTING
+from async_jwt.app_state import AppState, Current
 from async_jwt.core.concurrency import holding, hop, in_thread, run_without_loop
 from async_jwt.core.engine import Engine
-from async_jwt.core.error_responses import ErrorResponse, name_of
+from async_jwt.core.error_responses import name_of
 from async_jwt.core.hooks import looks_async
 from async_jwt.errors import ConfigurationError, JWTExtendedException
-from async_jwt.manager import EXTENSION, AsyncManager, OperationsOf
 from async_jwt.stores.contract import Store
 from async_jwt.stores.wrapped import wrapped
 
-__all__ = [
-    "FlaskFramework",
-    "blocking",
-    "blocking_method",
-    "install",
-    "on_store_loop",
-    "operations_on_store_loop",
-]
+__all__ = ["AsyncFlask", "PlainFlask", "install", "run_in_view"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-M = TypeVar("M", bound=AsyncManager)
+
+
+# Werkzeug documents these methods for getting at what is behind a proxy.
+_current_app: Callable[[], Flask] = current_app._get_current_object  # type: ignore[attr-defined]  # noqa: SLF001
+_current_request: Callable[[], Request] = request._get_current_object  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 class _FlaskView(WerkzeugView):
+    """A request, as the core sees it."""
+
     __slots__ = ()
 
-    _request: Request
+    is_accepted: ClassVar[bool] = False
 
     def headers(self, name: str) -> Sequence[str]:
         # WSGI joins a header that came twice (PEP 3333), so there is one value to look up.
@@ -103,31 +118,30 @@ class _Joined(RawIOBase):
         return 0
 
 
-class FlaskFramework:
-    """Flask, as the facade knows it.
+class FlaskFramework(WerkzeugFramework):
+    """What is the same for async and for plain views."""
 
-    Args:
-        keeps_async: whether a protected `async def` view stays one. Otherwise it becomes a plain
-            one, as with Flask-JWT-Extended: what calls it need not know.
-    """
+    name: str = "Flask"
+    adapters: tuple[str, ...] = ("async_jwt.adapters.flask", "async_jwt.adapters.flask_sync")
 
-    name = "Flask"
-    adapters = ("async_jwt.adapters.flask", "async_jwt.adapters.flask_sync")
-
-    def __init__(self, *, keeps_async: bool) -> None:
-        self._keeps_async = keeps_async
+    keeps_async: bool = True
+    """Whether a protected `async def` view stays one."""
 
     def serves(self, app: Any) -> bool:
         return isinstance(app, Flask)
 
-    def current_app(self) -> Flask | None:
-        return cast("Flask | None", object_of(current_app))
-
-    def current_request(self) -> Request | None:
-        return cast("Request | None", object_of(request))
+    def current(self) -> tuple[Flask | None, Request | None]:
+        if not has_app_context():
+            return None, None
+        return _current_app(), _current_request() if has_request_context() else None
 
     def json_default(self, app: Flask) -> Callable[[Any], Any]:
         return json_default(app)
+
+    @asynccontextmanager
+    async def context(self, app: Flask) -> AsyncIterator[None]:
+        with app.app_context():
+            yield
 
     def reach(self, store: Store) -> Store:
         if getattr(store, "awaits_nothing", False):
@@ -136,18 +150,19 @@ class FlaskFramework:
         return hopping
 
     def view(self, request: Request) -> _FlaskView:
-        return _FlaskView(request)
+        return _FlaskView(request, request.method)
 
-    def guard(self, function: Callable[..., Any], check: Check) -> Callable[..., Any]:
+    def guard(self, function: Callable[..., Any], check: Check, served: Served, /) -> Callable[..., Any]:
         if inspect.isasyncgenfunction(function):
             raise ConfigurationError("Flask cannot answer with an async generator: use a plain one")
         is_async = looks_async(function)
-        if is_async and self._keeps_async:
+        if is_async and self.keeps_async:
 
             @wraps(function)
             async def guarded_async(*args: Any, **kwargs: Any) -> Any:
-                app_state, engine = _here()
-                await await_on_store_loop(check(app_state, engine), engine)
+                app_state, request = served()
+                engine = app_state.engine()
+                await await_on_store_loop(check(app_state, request, engine), engine)
                 return await function(*args, **kwargs)
 
             return guarded_async
@@ -156,8 +171,9 @@ class FlaskFramework:
 
         @wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            app_state, engine = _here()
-            run_in_view(check(app_state, engine), engine)
+            app_state, request = served()
+            engine = app_state.engine()
+            run_in_view(check(app_state, request, engine), engine)
             answer = (current_app.async_to_sync(function) if is_async else function)(*args, **kwargs)
             # The identity goes along with what is streamed.
             return streamed(current_app, answer) if streams else answer
@@ -167,10 +183,12 @@ class FlaskFramework:
     async def make_response(self, app: Flask, value: Any) -> Any:
         return app.make_response(value)
 
-    def respond(self, app: Flask, answer: ErrorResponse) -> Response:
-        response = json_response(app, dict(answer.body))
-        response.status_code = answer.status
-        response.headers.update(answer.headers)
+    def json_response(
+        self, app: Flask, body: Mapping[str, Any], status: int, headers: Mapping[str, str]
+    ) -> Response:
+        response = json_response(app, dict(body))
+        response.status_code = status
+        response.headers.update(headers)
         return response
 
     def has_handler(self, app: Flask, error: JWTExtendedException, *, is_compat: bool) -> bool:
@@ -179,7 +197,7 @@ class FlaskFramework:
         said = say_of(app, kind, name_of(kind, is_compat=is_compat))
         return found is not None or said in (Say.NAMED, Say.HANDLED)
 
-    def twin(
+    def as_http_exception(
         self, app: Flask, error: JWTExtendedException, response: Response, *, is_compat: bool
     ) -> JWTExtendedException:
         name = name_of(type(error), is_compat=is_compat)
@@ -190,95 +208,78 @@ class FlaskFramework:
             form = Form.BARE
         elif said and handler_before_ours(app, request.blueprints, error, is_compat=is_compat) is not None:
             form = Form.ELSEWHERE
-        return as_http_exception(error, response, form, name)
+        return _werkzeug.as_http_exception(error, response, form, name)
 
 
-def _here() -> tuple[AppState | None, Engine | None]:
-    """What the current application has. None where it has none: a coroutine that needs it says so."""
-    app = object_of(current_app)
-    app_state: AppState | None = None if app is None else app.extensions.get(EXTENSION)
-    return app_state, None if app_state is None else app_state.engine()
+class AsyncFlask(FlaskFramework):
+    """Flask with async views: what makes or decodes a token is awaited."""
+
+    def expose(
+        self, function: Callable[P, Coroutine[Any, Any, T]], current: Current, /
+    ) -> Callable[P, Coroutine[Any, Any, T]]:
+        """The same coroutine function, which runs on the store's loop."""
+        return on_store_loop(function, current)
+
+
+class PlainFlask(FlaskFramework):
+    """Flask with plain views: what makes or decodes a token blocks.
+
+    A protected `async def` view becomes a plain one, as with Flask-JWT-Extended: what calls it need not know.
+    """
+
+    keeps_async: bool = False
+
+    def expose(self, function: Callable[P, Coroutine[Any, Any, T]], current: Current, /) -> Callable[P, T]:
+        """The same function, which blocks."""
+        return blocking(function, current)
 
 
 _wait_watched = partial(run_on_store_loop, watch=True)
 
 
-def run_in_view(coroutine: Coroutine[Any, Any, T], engine: Engine | None) -> T:
+def run_in_view(coroutine: Coroutine[Any, Any, T], engine: Engine) -> T:
     """Run one of our coroutines in a plain view's own thread. What must be awaited hops to the lasting loop.
 
     Raises:
         RuntimeError: called on that loop, which would wait for itself or for plain hooks.
     """
-    if engine is None:
-        return run_without_loop(coroutine, run_on_store_loop)
     if engine.needs_loop and is_store_loop():
         coroutine.close()
         raise RuntimeError(WOULD_BLOCK)
     return run_without_loop(coroutine, _wait_watched if engine.settings.debug else run_on_store_loop)
 
 
-async def await_on_store_loop(coroutine: Coroutine[Any, Any, T], engine: Engine | None) -> T:
+async def await_on_store_loop(coroutine: Coroutine[Any, Any, T], engine: Engine) -> T:
     """Run one of our coroutines for an async view: where its connections last, if it has any."""
     token = holding.set(True)
     try:
-        if engine is not None and engine.needs_loop:
+        if engine.needs_loop:
             return await wait_on_store_loop(coroutine, watch=engine.settings.debug)
         return await coroutine
     finally:
         holding.reset(token)
 
 
-def blocking(function: Callable[P, Awaitable[T]]) -> Callable[P, T]:
+def blocking(function: Callable[P, Coroutine[Any, Any, T]], current: Current) -> Callable[P, T]:
     """A coroutine function as one that blocks, for plain views."""
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        _, engine = _here()
-        return run_in_view(cast("Coroutine[Any, Any, T]", function(*args, **kwargs)), engine)
+        engine = current()[0].engine()
+        return run_in_view(function(*args, **kwargs), engine)
 
     return call
 
 
-def on_store_loop(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """A coroutine function that runs where its connections last, whoever awaits it."""
+def on_store_loop(
+    function: Callable[P, Coroutine[Any, Any, T]], current: Current
+) -> Callable[P, Coroutine[Any, Any, T]]:
+    """A coroutine function that runs where the store's connections last, whichever loop awaits it."""
 
     @wraps(function)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        _, engine = _here()
-        return await await_on_store_loop(cast("Coroutine[Any, Any, T]", function(*args, **kwargs)), engine)
-
-    return call
-
-
-def blocking_method(
-    method: Callable[Concatenate[Any, P], Awaitable[T]],
-) -> Callable[Concatenate[Any, P], T]:
-    """A manager's coroutine method as one that blocks."""
-
-    @wraps(method)
-    def call(manager: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        operations = OperationsOf(manager)
-        engine = operations._app_state().engine()  # noqa: SLF001  # of their application
-        return run_in_view(cast("Coroutine[Any, Any, T]", method(operations, *args, **kwargs)), engine)
-
-    return call
-
-
-def operations_on_store_loop(manager: type[M]) -> type[M]:
-    """Let a manager's coroutine methods run where their connections last."""
-    for name, method in inspect.getmembers(manager, inspect.iscoroutinefunction):
-        if not name.startswith("_"):
-            setattr(manager, name, _on_store_loop_method(method))
-    return manager
-
-
-def _on_store_loop_method(
-    method: Callable[..., Coroutine[Any, Any, T]],
-) -> Callable[..., Coroutine[Any, Any, T]]:
-    @wraps(method)
-    async def call(manager: Any, /, *args: Any, **kwargs: Any) -> T:
-        engine = manager._app_state().engine()  # noqa: SLF001  # its own half
-        return await await_on_store_loop(method(manager, *args, **kwargs), engine)
+        engine = current()[0].engine()
+        return await await_on_store_loop(function(*args, **kwargs), engine)
 
     return call
 
@@ -299,9 +300,9 @@ def install(app: Flask, app_state: AppState, api: PublicAPI) -> None:
         handler = handler_before_ours(app, (), error, is_compat=engine.settings.is_compat)
         if handler is not None:
             return app.ensure_sync(handler)(error)
-        return run_in_view(api.answer(app, error), engine)
+        return run_in_view(api.responder.response_to(app_state, error), engine)
 
-    register(app, answer)
+    register_error_handler(app, answer)
     share_store_loop(app, app_state)
     _around_views(app, app_state, api)
 
@@ -321,19 +322,21 @@ def _around_views(app: Flask, app_state: AppState, api: PublicAPI) -> None:
     @wraps(dispatch)
     def checked(*args: Any) -> Any:
         begin()
-        if protected_by_default(app_state, request):
-            if answers_options(request):
+        served: Any = _current_request()
+        may_protect = app.config.get("JWT_DEFAULT_DENY", False) is not False or PROTECTING in app.extensions
+        if may_protect and protected_by_default(app_state, served):
+            if answers_options(served):
                 return app.make_default_options_response()
             engine = app_state.engine()
-            run_in_view(api.verify_by_default(app_state, engine), engine)
+            run_in_view(api.verify_by_default(app_state, served, engine), engine)
         try:
             answer = dispatch(*args)
         except JWTExtendedException as error:
             if response_of(error) is not None:
                 raise
-            raise run_in_view(api.with_response(app, error), app_state.engine()) from error
-        served = object_of(request)
-        if is_unchecked(app_state, served):
+            raise run_in_view(api.responder.with_response(app_state, error), app_state.engine()) from error
+        state = getattr(served, app_state.slot, None)
+        if (state is None or not state.demanded) and is_unchecked(app_state, served):
             answer = app.make_response(answer)
             if is_accepted(answer.status_code):
                 answer.close()

@@ -1,23 +1,19 @@
-"""What Quart lacks for authentication: which context is the inner one, and more for WebSockets.
-
-An application's request and WebSocket classes are mixed with those here.
-"""
+"""What Quart's WebSocket lacks for authentication. An application's class is mixed with the one here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
-from quart import Quart, Request, Websocket, has_request_context, has_websocket_context, request, websocket
+from quart import Quart, Request, Websocket, has_request_context, request
 from werkzeug.datastructures import Headers
 
 from async_jwt.adapters._route_audit import unchecked
-from async_jwt.adapters._werkzeug import object_of
 from async_jwt.core.locations import BEARER
+from async_jwt.core.proxies import unproxied
 from async_jwt.errors import JWTExtendedException
 
-__all__ = ["Socket", "close_code", "current", "mix_in", "refusal_in"]
+__all__ = ["Socket", "close_code", "mix_in", "refusal_in"]
 
 # RFC 6455 §7.4.1, and the registry that it opened (1013).
 _POLICY_VIOLATION, _INTERNAL_ERROR, _TRY_AGAIN_LATER = 1008, 1011, 1013
@@ -29,14 +25,14 @@ class Socket(Websocket):
     It knows the request it was opened in, and whether it is open.
     """
 
-    is_accepted = False
-    is_closed = False
+    is_accepted: bool = False
+    is_closed: bool = False
     may_open: Callable[[], bool] | None = None
     """Whether it may be accepted: not where its view demands a token and nobody asked for it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.outer_request: Request | None = object_of(request) if has_request_context() else None
+        self.outer_request: Request | None = unproxied(request) if has_request_context() else None
 
     @property
     def offered(self) -> list[str]:
@@ -64,41 +60,11 @@ class Socket(Websocket):
 
 
 def mix_in(app: Quart) -> None:
-    """Mix an application's WebSocket class with ours, and mark requests that are made in a WebSocket."""
+    """Mix an application's WebSocket class with ours."""
     if not issubclass(app.websocket_class, Socket):
         theirs: Any = app.websocket_class
         mixed: Any = type(theirs.__name__, (Socket, theirs), {})
         app.websocket_class = mixed
-    request_context = app.request_context
-
-    @wraps(request_context)
-    def marking(request: Request) -> Any:
-        if has_websocket_context():  # as by a test client
-            request.outer_socket = object_of(websocket)  # type: ignore[attr-defined]
-        return request_context(request)
-
-    app.request_context = marking  # type: ignore[method-assign]
-
-
-def current() -> Request | Websocket | None:
-    """The request or WebSocket that is being served; the inner one, where it is served inside another.
-
-    Raises:
-        RuntimeError: a copied context was entered inside another request, and Quart does not
-            tell which came first. Nobody's identity is better than the wrong one.
-    """
-    served: Request | None = object_of(request)
-    if not has_websocket_context():
-        return served
-    socket: Websocket | None = object_of(websocket)
-    if served is None or getattr(socket, "outer_request", None) is served:
-        return socket
-    if getattr(served, "outer_socket", None) is socket:
-        return served
-    raise RuntimeError(
-        "A copied request or WebSocket context was entered while another request was served, so it is "
-        "not clear whose identity is meant: run it in a task of its own, contextvars.Context().run(...)"
-    )
 
 
 def refusal_in(error: Exception) -> JWTExtendedException | None:

@@ -1,39 +1,49 @@
-"""Views whose guard is not where requests pass: those that were registered without it, and answers past it.
+"""Which check each route of an application demands: for a request, at start-up, and as a list.
 
-A decorator wraps a function, and a framework calls what was registered. Where these are two, a view
-looks protected and is open.
+A decorator wraps a function, and a framework calls what was registered. If these are two, a view
+looks protected and is open: such views are refused at start-up, and their answers are not sent.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from async_jwt.adapters.protect import MARKS, Marks, noted_of_view
-from async_jwt.app_state import AppState
+from async_jwt.adapters.protect import (
+    DEFAULT,
+    PROTECTED,
+    PUBLIC,
+    is_of_framework,
+    is_wrapped,
+    marks_of,
+    noted_of_view,
+    said_of,
+)
+from async_jwt.app_state import EXTENSION, AppState
+from async_jwt.core.policy import Policy
 from async_jwt.errors import ConfigurationError
-from async_jwt.manager import EXTENSION
 
-__all__ = ["is_accepted", "is_unchecked", "mark_wrapped", "refuse_misplaced", "unchecked"]
+__all__ = [
+    "Route",
+    "answers_options",
+    "is_accepted",
+    "is_unchecked",
+    "protected_by_default",
+    "refuse_misplaced",
+    "routes_of",
+    "unchecked",
+    "warn_open_views",
+]
 
 log: logging.Logger = logging.getLogger("async_jwt")
 
-# What a guard leaves on what it wraps, and where. Only ours counts: some objects have any attribute.
-_WRAPPED: Final = "__async_jwt_wrapped__"
-_IS_WRAPPED: Final = object()
+State = Literal["protected", "optional", "public", "static", "open"]
 
 # A view may take any method, and clients make them up.
 _MOST_REMEMBERED = 10_000
-
-
-def mark_wrapped(function: Any) -> None:
-    """Note that a guard wraps a function; not on what takes no attributes, such as a method."""
-    try:
-        setattr(function, _WRAPPED, _IS_WRAPPED)
-    except AttributeError:
-        return
 
 
 def refuse_misplaced(app_state: AppState) -> None:
@@ -60,7 +70,8 @@ def is_unchecked(app_state: AppState, request: Any) -> bool:
         app_state: the application.
         request: its request or WebSocket.
     """
-    if app_state.has_demanded(request):
+    request_state = getattr(request, app_state.slot, None)
+    if request_state is not None and request_state.demanded:
         return False
     rule = request.url_rule
     if rule is None:
@@ -79,8 +90,8 @@ def is_unchecked(app_state: AppState, request: Any) -> bool:
     if app_state.app.extensions[EXTENSION] is not app_state:
         return False  # only the manager that was initialised last decides
     if all(policy.optional for policy in policies):
-        if not app_state.request_state(request).passed and app_state.is_news(f"unchecked {endpoint}"):
-            log.warning("%s", _text(endpoint), extra={"event": "unchecked_view", "endpoint": endpoint})
+        if request_state is None or not request_state.passed:
+            app_state.warn_once("unchecked_view", "%s", _text(endpoint), about=endpoint)
         return False
     return True
 
@@ -103,11 +114,157 @@ def _text(endpoint: str) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What one rule of an application demands of some methods.
+
+    Attributes:
+        rule: the path, as it was registered.
+        methods: the methods; none for a WebSocket. OPTIONS, where the framework answers it, and HEAD
+            beside GET are left out.
+        endpoint: the endpoint's name.
+        websocket: whether it is a WebSocket.
+        state: "protected"; "optional", which lets anonymous requests through; "public", which was
+            marked so; "static", the framework's own files; "open", which nobody decided about.
+        policies: what is demanded, all of it.
+        by: who demands it: "view", "before_request", "blueprint", "application"; "" for nobody.
+    """
+
+    rule: str
+    methods: tuple[str, ...]
+    endpoint: str
+    websocket: bool
+    state: State
+    policies: tuple[Policy, ...]
+    by: str
+
+
+def protected_by_default(app_state: AppState, request: Any) -> bool:
+    """True if the view of a request or WebSocket is protected by default alone."""
+    app = app_state.app
+    rule = request.url_rule
+    if rule is None or request.routing_exception is not None:
+        return False  # 404, 405 or a redirect: there is no view
+    view = app.view_functions.get(rule.endpoint)
+    if noted_of_view(view, request.method) is not None:
+        return False
+    if app.extensions[EXTENSION] is not app_state or _is_static(app, rule.endpoint, view):
+        return False  # the manager that was initialised last is asked
+    default_deny = app_state.engine().settings.default_deny
+    return _said_around(app, rule.endpoint, default_deny=default_deny)[0] == PROTECTED
+
+
+def answers_options(request: Any) -> bool:
+    """Whether an OPTIONS request would reach a view, which nobody checks a token for."""
+    return request.method == "OPTIONS" and not request.url_rule.provide_automatic_options
+
+
+def routes_of(app_state: AppState) -> list[Route]:
+    """What all routes of an application demand, in the order of their paths."""
+    app, default_deny = app_state.app, app_state.engine().settings.default_deny
+    found: list[Route] = []
+    for rule in app.url_map.iter_rules():
+        view = app.view_functions.get(rule.endpoint)
+        if view is None or rule.build_only:
+            continue  # it only builds or redirects
+        websocket = bool(getattr(rule, "websocket", False))
+        grouped: dict[tuple[State, tuple[Policy, ...], str], list[str]] = {}
+        for method in _methods_of(rule, websocket=websocket):
+            demand = _demand(app, rule.endpoint, view, method, websocket, default_deny)
+            grouped.setdefault(demand, []).append(method)
+        found += [
+            Route(rule.rule, () if websocket else tuple(methods), rule.endpoint, websocket, *demand)
+            for demand, methods in grouped.items()
+        ]
+    return sorted(found, key=lambda route: (route.rule, route.methods, route.endpoint))
+
+
+def warn_open_views(app_state: AppState) -> None:
+    """Name an application's open views in the log of a developer."""
+    if not app_state.engine().settings.debug:
+        return
+    names = {
+        f"{route.endpoint} ({' '.join((*route.methods, route.rule))})"
+        for route in routes_of(app_state)
+        if route.state == "open"
+    }
+    if names:
+        log.warning(
+            "Views that are open to everybody: %s. Protect them with @jwt_required(), mark those that are "
+            "meant to be with @public, or set JWT_DEFAULT_DENY = True",
+            ", ".join(sorted(names)),
+            extra={"event": "open_views"},
+        )
+
+
+def _demand(
+    app: Any, endpoint: str, view: Any, method: str, websocket: bool, default_deny: bool
+) -> tuple[State, tuple[Policy, ...], str]:
+    noted = noted_of_view(view, method)
+    own, said = ((), None) if noted is None else (noted.policies, noted.said)
+    hooked = tuple(_hooked(app, endpoint, websocket=websocket))
+    policies, by = (*hooked, *own), "view" if own else "before_request" if hooked else ""
+    is_static = noted is None and _is_static(app, endpoint, view)
+    if noted is None and not is_static and not hooked:
+        around, who = _said_around(app, endpoint, default_deny=default_deny)
+        if around == PROTECTED:
+            return "protected", (DEFAULT,), who
+        said = around
+    if any(not policy.optional for policy in policies):
+        return "protected", policies, by
+    if policies:
+        return "optional", policies, by
+    return "public" if said == PUBLIC else "static" if is_static else "open", (), ""
+
+
+def _said_around(app: Any, endpoint: str, *, default_deny: bool) -> tuple[str | None, str]:
+    for name in _blueprints_of(endpoint):
+        said = said_of(app.blueprints.get(name))
+        if said is not None:
+            return said, "blueprint"
+    return (PROTECTED, "application") if default_deny else (None, "")
+
+
+def _blueprints_of(endpoint: str) -> Iterator[str]:
+    """The names of an endpoint's blueprints, the innermost first."""
+    name = endpoint.rpartition(".")[0]
+    while name:
+        yield name
+        name = name.rpartition(".")[0]
+
+
+def _hooked(app: Any, endpoint: str, *, websocket: bool) -> Iterator[Policy]:
+    """What functions before a view demand; nothing, if they let anonymous requests through."""
+    hooks = app.before_websocket_funcs if websocket else app.before_request_funcs
+    for name in (None, *_blueprints_of(endpoint)):
+        for hook in hooks.get(name, ()):
+            yield from (policy for policy in marks_of(hook) if not policy.optional)
+
+
+def _is_static(app: Any, endpoint: str, view: Any) -> bool:
+    """Whether it is the framework's own view of the files in a static folder."""
+    owner, _, name = endpoint.rpartition(".")
+    holder = app.blueprints.get(owner) if owner else app
+    if name != "static" or not getattr(holder, "has_static_folder", False):
+        return False
+    return is_of_framework(view)
+
+
+def _methods_of(rule: Any, *, websocket: bool) -> Sequence[str]:
+    if websocket:
+        return ("GET",)
+    methods = set(rule.methods or ())
+    if getattr(rule, "provide_automatic_options", False):
+        methods.discard("OPTIONS")
+    if "GET" in methods:
+        methods.discard("HEAD")
+    return sorted(methods)
+
+
 def _misplaced(views: Any) -> Iterator[str]:
     for endpoint, registered in views.items():
         view = registered
         while isinstance(view, functools.partial):
             view = view.func
-        held = getattr(getattr(view, "__func__", view), "__dict__", {})
-        if held.get(_WRAPPED) is _IS_WRAPPED and not isinstance(held.get(MARKS), Marks):
+        if is_wrapped(view):
             yield endpoint

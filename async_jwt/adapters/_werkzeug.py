@@ -1,30 +1,32 @@
-"""What Quart and Flask share because both stand on Werkzeug: errors, request, cookies."""
+"""What Quart and Flask share because both stand on Werkzeug: errors and their handlers, request, cookies."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, MutableMapping, Sequence
 from copy import copy
+from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from typing import Any
+from operator import attrgetter
+from typing import Any, ClassVar, cast
 
 from werkzeug import wrappers
 from werkzeug.exceptions import HTTPException
-from werkzeug.sansio.request import Request
 from werkzeug.sansio.response import Response
 
+from async_jwt import errors
 from async_jwt.core.cookies import Cookie
+from async_jwt.core.error_responses import before_loaders
 from async_jwt.errors import JWTExtendedException
 
 __all__ = [
     "Form",
+    "WerkzeugFramework",
     "WerkzeugView",
     "as_http_exception",
-    "has_cookies",
-    "object_of",
-    "put_cookies",
-    "response_of",
+    "handler_before_ours",
+    "register_error_handler",
 ]
 
 _PARTITIONS = "partitioned" in inspect.signature(Response.set_cookie).parameters  # from Werkzeug 3.1 on
@@ -33,17 +35,14 @@ _PARTITIONS = "partitioned" in inspect.signature(Response.set_cookie).parameters
 _WEBSOCKET_SCHEMES = {"ws": "http", "wss": "https"}
 
 
+@dataclass(slots=True)
 class WerkzeugView:
-    """The part of a `RequestView` that needs no I/O."""
+    """The part of a `RequestView` that needs no I/O and is the same in both."""
 
-    __slots__ = ("_request", "method")
+    _request: Any
+    method: str
 
-    is_websocket = False
-    is_accepted = False
-
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self.method: str = request.method
+    is_websocket: ClassVar[bool] = False
 
     @property
     def origin(self) -> str:
@@ -55,34 +54,79 @@ class WerkzeugView:
     @property
     def is_json(self) -> bool:
         """Whether the content type says JSON."""
-        return self._request.is_json
-
-    def headers(self, name: str) -> Sequence[str]:
-        """All values of a header."""
-        return self._request.headers.getlist(name)
+        is_json: bool = self._request.is_json
+        return is_json
 
     def cookies(self, name: str) -> Sequence[str]:
         """All values of a cookie."""
-        return self._request.cookies.getlist(name)
+        values: list[str] = self._request.cookies.getlist(name)
+        return values
 
     def query(self, name: str) -> Sequence[str]:
         """All values of a query parameter."""
         try:
-            return self._request.args.getlist(name)
+            values: list[str] = self._request.args.getlist(name)
         except UnicodeDecodeError:
             return ()  # raw bytes that no URL may hold: no token is among them
+        return values
 
     def subprotocols(self) -> Sequence[str]:
         """The protocols that a WebSocket's client offers."""
         return ()
 
 
-def object_of(proxy: Any) -> Any | None:
-    """What stands behind a framework's proxy, if anything: contexts differ between its versions."""
-    try:
-        return proxy._get_current_object()  # noqa: SLF001  # Werkzeug documents it for this
-    except RuntimeError:
-        return None
+class WerkzeugFramework:
+    """The members of `Framework` that are the same in both."""
+
+    def __init__(self) -> None:
+        # C functions: each request calls them.
+        self.config: Callable[[Any], MutableMapping[str, Any]] = attrgetter("config")
+        self.extensions: Callable[[Any], MutableMapping[str, Any]] = attrgetter("extensions")
+
+    def label(self, app: Any) -> str:
+        """An application's name."""
+        return str(app.name)
+
+    def copy_response(self, response: Response) -> Response:
+        """The same answer, whose headers are its own."""
+        copied = copy(response)
+        copied.headers = response.headers.copy()
+        return copied
+
+    def sets_cookie(self, response: Response, names: Collection[str]) -> bool:
+        """Whether a response sets one of some cookies, or takes it away."""
+        return any(
+            header.partition("=")[0].strip() in names for header in response.headers.getlist("Set-Cookie")
+        )
+
+    def set_cookies(self, response: Response, cookies: Iterable[Cookie], *, uncached: bool) -> None:
+        """Set cookies on a response.
+
+        Args:
+            response: the response.
+            cookies: what to set.
+            uncached: whether to keep caches from storing it for somebody else.
+        """
+        for cookie in cookies:
+            partitioned = {"partitioned": True} if cookie.partitioned and _PARTITIONS else {}
+            response.set_cookie(
+                cookie.name,
+                cookie.value,
+                max_age=cookie.max_age,
+                expires=cookie.expires,
+                path=cookie.path,
+                domain=cookie.domain,
+                secure=cookie.secure,
+                httponly=cookie.httponly,
+                samesite=cookie.samesite,
+                **partitioned,
+            )
+            if cookie.partitioned and not _PARTITIONS:
+                *others, line = response.headers.getlist("Set-Cookie")
+                response.headers.setlist("Set-Cookie", [*others, f"{line}; Partitioned"])
+        if uncached:
+            response.headers["Cache-Control"] = "no-store"
+            response.vary.add("Cookie")
 
 
 class Form(Enum):
@@ -99,10 +143,12 @@ class Form(Enum):
 
 
 @cache
-def _twin_class(kind: type[JWTExtendedException], form: Form, name: str) -> type[JWTExtendedException]:
+def _class_with_response(
+    kind: type[JWTExtendedException], form: Form, name: str
+) -> type[JWTExtendedException]:
     # The class keeps HTTPException's `code = None`, so that frameworks look for a handler
     # by class: an application's handler for our class, then ours, then one for HTTPException.
-    body: dict[str, Any] = {"__module__": kind.__module__, "__doc__": kind.__doc__, "is_twin": True}
+    body: dict[str, Any] = {"__module__": kind.__module__, "__doc__": kind.__doc__, "carries_response": True}
     if form is Form.HTTP:
         body["data"] = property(_data)
     elif form is Form.ELSEWHERE:
@@ -111,17 +157,17 @@ def _twin_class(kind: type[JWTExtendedException], form: Form, name: str) -> type
     return type(name, bases, body)
 
 
-def _data(twin: Any) -> Any:
+def _data(error: Any) -> Any:
     """The answer's body as a value: Flask-RESTX writes it anew."""
-    response = twin.response
+    response = error.response
     if not isinstance(response, wrappers.Response):
         raise AttributeError("data")  # noqa: TRY004  # Quart's can only be awaited: as if it were not there
     data = response.get_json(silent=True)
     return response.get_data(as_text=True) if data is None else data
 
 
-def _raised(twin: Any, *_: Any) -> Any:
-    raise twin
+def _raised(error: Any, *_: Any) -> Any:
+    raise error
 
 
 def as_http_exception(
@@ -135,61 +181,57 @@ def as_http_exception(
         form: what it looks like.
         name: what its class is called; None is the error's.
     """
-    kind = _twin_class(type(error), form, name or type(error).__name__)  # type: ignore[arg-type]  # classes are hashable
-    twin = kind.__new__(kind, *error.args)
-    twin.__dict__.update(error.__dict__)
-    answered: Any = twin
-    answered.answer = response
-    answered.response = None if form is Form.NAMED else response
+    kind = _class_with_response(type(error), form, name or type(error).__name__)  # type: ignore[arg-type]  # classes are hashable
+    carrying: Any = kind.__new__(kind, *error.args)
+    carrying.__dict__.update(error.__dict__)
+    carrying.answer = response
+    carrying.response = None if form is Form.NAMED else response
     if form is not Form.BARE:
-        answered.code = response.status_code
-        answered.description = error.message
-    return twin
+        carrying.code = response.status_code
+        carrying.description = error.message
+    return cast("JWTExtendedException", carrying)
 
 
-def response_of(error: JWTExtendedException) -> Any | None:
-    """The answer that an error carries, if it is a twin."""
-    # An application's own subclass may have such an attribute as well.
-    return getattr(error, "answer", None) if getattr(error, "is_twin", False) else None
+_CLASSES: tuple[type[JWTExtendedException], ...] = tuple(
+    kind for name in errors.__all__ if issubclass(kind := getattr(errors, name), JWTExtendedException)
+)
 
 
-def copy_response(response: Response) -> Response:
-    """The same answer, whose headers are its own."""
-    copied = copy(response)
-    copied.headers = response.headers.copy()
-    return copied
-
-
-def has_cookies(response: Response, names: Collection[str]) -> bool:
-    """Whether a response sets one of some cookies, or takes it away."""
-    return any(header.partition("=")[0].strip() in names for header in response.headers.getlist("Set-Cookie"))
-
-
-def put_cookies(response: Response, cookies: Iterable[Cookie], *, uncached: bool) -> None:
-    """Set cookies on a response.
+def register_error_handler(app: Any, answer: Callable[[Any], Any]) -> None:
+    """Let a function answer our errors where the application has no handler for their class.
 
     Args:
-        response: the response.
-        cookies: what to set.
-        uncached: whether to keep caches from storing it for somebody else.
+        app: a Quart or Flask application.
+        answer: an error handler.
     """
-    for cookie in cookies:
-        partitioned = {"partitioned": True} if cookie.partitioned and _PARTITIONS else {}
-        response.set_cookie(
-            cookie.name,
-            cookie.value,
-            max_age=cookie.max_age,
-            expires=cookie.expires,
-            path=cookie.path,
-            domain=cookie.domain,
-            secure=cookie.secure,
-            httponly=cookie.httponly,
-            samesite=cookie.samesite,
-            **partitioned,
-        )
-        if cookie.partitioned and not _PARTITIONS:
-            *others, line = response.headers.getlist("Set-Cookie")
-            response.headers.setlist("Set-Cookie", [*others, f"{line}; Partitioned"])
-    if uncached:
-        response.headers["Cache-Control"] = "no-store"
-        response.vary.add("Cookie")
+    answer.is_of_async_jwt = True  # type: ignore[attr-defined]
+    theirs = app.error_handler_spec[None][None]
+    for kind in _CLASSES:
+        if kind not in theirs:
+            app.register_error_handler(kind, answer)
+
+
+def handler_before_ours(
+    app: Any, blueprints: Iterable[str], error: JWTExtendedException, *, is_compat: bool
+) -> Callable[[Any], Any] | None:
+    """The handler of the application that answers an error in our stead; None if there is none.
+
+    Args:
+        app: a Quart or Flask application.
+        blueprints: the names of the request's blueprints, the innermost first.
+        error: the error.
+        is_compat: whether the compat preset is on.
+    """
+    kind = type(error)
+    for name in blueprints:
+        handler = _handler_in(app, name, kind.__mro__)
+        if handler is not None:
+            return handler
+    kinds = before_loaders(kind, is_compat=is_compat)  # type: ignore[arg-type]  # classes are hashable
+    return _handler_in(app, None, kinds)
+
+
+def _handler_in(app: Any, blueprint: str | None, kinds: Sequence[type]) -> Callable[[Any], Any] | None:
+    handlers = app.error_handler_spec[blueprint][None]
+    found = (handlers[kind] for kind in kinds if kind in handlers)
+    return next((handler for handler in found if not getattr(handler, "is_of_async_jwt", False)), None)

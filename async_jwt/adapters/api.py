@@ -5,14 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import inspect
 import logging
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
-from typing import Any, Protocol, TypeVar, cast, overload
+from typing import Any, Final, TypeVar, cast, overload
 
-from async_jwt.adapters import _werkzeug
-from async_jwt.adapters._route_audit import mark_wrapped
-from async_jwt.adapters.protect import DEFAULT, mark
-from async_jwt.app_state import AppState, Surroundings
+from async_jwt.adapters.errors import Responder, dead_cookies, explain
+from async_jwt.adapters.framework import Framework
+from async_jwt.adapters.protect import DEFAULT, mark, mark_wrapped
+from async_jwt.app_state import EXTENSION, AppState
 from async_jwt.core.authenticate import Authentication, CheckResult, RequestState, authenticate
 from async_jwt.core.checks import check_origin, is_insecure
 from async_jwt.core.claims import Fresh
@@ -21,100 +21,83 @@ from async_jwt.core.compact import object_in, split
 from async_jwt.core.concurrency import notify, refuse_coroutine
 from async_jwt.core.cookies import cookies_to_set, cookies_to_unset
 from async_jwt.core.engine import Engine
-from async_jwt.core.error_responses import ErrorResponse, error_response, loader_for
 from async_jwt.core.issue import TokenPair
 from async_jwt.core.observer import Observer, kind_of
 from async_jwt.core.policy import ACCESS, Location, Policy
 from async_jwt.core.proxies import unproxied
 from async_jwt.core.request import RequestView
 from async_jwt.core.rotation import PairSpec, rotate
-from async_jwt.core.settings import Settings
-from async_jwt.errors import (
-    ConfigurationError,
-    ExpiredTokenError,
-    HookError,
-    ImmatureTokenError,
-    JWTDecodeError,
-    JWTExtendedException,
-    MalformedTokenError,
-    NoAuthorizationError,
-    RevokedTokenError,
-    SignatureError,
-    TokenReusedError,
-    UserLookupError,
-)
-from async_jwt.manager import EXTENSION
-from async_jwt.operations import Operations
-from async_jwt.signals import token_refused, user_loaded
+from async_jwt.errors import ConfigurationError, JWTExtendedException, TokenReusedError
+from async_jwt.operations import Operations, hand_out, known_as, send_repeated, send_reused
+from async_jwt.signals import user_loaded
 from async_jwt.stores.contract import TokenRef
 
-__all__ = ["Framework", "PublicAPI"]
+__all__ = ["PUBLIC", "PublicAPI"]
+
+PUBLIC: Final = (
+    "Authentication",
+    "SessionInfo",
+    "SessionPage",
+    "TokenPair",
+    "create_access_token",
+    "create_refresh_token",
+    "create_token",
+    "create_token_pair",
+    "current_auth",
+    "current_user",
+    "current_user_as",
+    "decode_token",
+    "get_csrf_token",
+    "get_current_user",
+    "get_jti",
+    "get_jwt",
+    "get_jwt_header",
+    "get_jwt_identity",
+    "get_jwt_request_location",
+    "get_unverified_jwt_headers",
+    "jwks_view",
+    "jwt_required",
+    "list_sessions",
+    "protect",
+    "public",
+    "refresh_expiring_cookies",
+    "revoke_session",
+    "revoke_token",
+    "revoke_user",
+    "rotate_refresh_token",
+    "set_access_cookies",
+    "set_refresh_cookies",
+    "set_token_cookies",
+    "unset_access_cookies",
+    "unset_jwt_cookies",
+    "unset_refresh_cookies",
+    "verify_jwt_in_request",
+)
+"""The names that every adapter publishes, beside a `JWTManager` of its own."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 U = TypeVar("U")
-Check = Callable[..., Coroutine[Any, Any, Any]]
-"""Checks the current request. May be given its application's `AppState` and `Engine`."""
 
 log: logging.Logger = logging.getLogger("async_jwt")
 
 _REFRESH_COOKIE = Policy.of(refresh=True, locations="cookies")
 
 
-class Framework(Surroundings, Protocol):
-    """What an adapter knows of its framework."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        ...
-
-    @property
-    def adapters(self) -> Sequence[str]:
-        """The modules that its applications may import from."""
-        ...
-
-    def view(self, request: Any) -> RequestView:
-        """A request as the core sees it."""
-        ...
-
-    def guard(self, function: Callable[..., Any], check: Check) -> Callable[..., Any]:
-        """A view that runs after `check`, in the way the framework runs such views."""
-        ...
-
-    async def make_response(self, app: Any, value: Any) -> Any:
-        """A response from whatever views may return.
-
-        Raises:
-            TypeError: it is nothing that a view may return.
-        """
-        ...
-
-    def respond(self, app: Any, answer: ErrorResponse) -> Any:
-        """A response from an answer of ours."""
-        ...
-
-    def has_handler(self, app: Any, error: JWTExtendedException, *, is_compat: bool) -> bool:
-        """Whether a handler of the application or an extension answers an error in a loader's stead."""
-        ...
-
-    def twin(
-        self, app: Any, error: JWTExtendedException, response: Any, *, is_compat: bool
-    ) -> JWTExtendedException:
-        """The same error as one that carries its response, in the form that its handlers take."""
-        ...
-
-
-class PublicAPI(Operations):
-    """Everything an application calls, as methods of one object.
+class PublicAPI:
+    """Everything that an application calls, as methods of one object.
 
     Args:
         framework: the framework.
-    """
 
-    _may_name_anybody = False
+    Attributes:
+        operations: what makes, reads and revokes tokens.
+        responder: gives errors their responses.
+    """
 
     def __init__(self, framework: Framework) -> None:
         self._framework = framework
+        self.operations: Operations = Operations(self.current, any_session=False)
+        self.responder: Responder = Responder(framework)
         _frameworks[framework.name] = framework
 
     # -- protecting views -----------------------------------------------------------------
@@ -215,12 +198,12 @@ class PublicAPI(Operations):
             )
         if not callable(view):
             raise ConfigurationError(f"jwt_required decorates functions, not {type(view).__name__}")
-        guarded = self._framework.guard(view, partial(self._verify, policy))
+        guarded = self._framework.guard(view, partial(self._verify, policy), self._served)
         mark(guarded, policy)
         mark_wrapped(view)
         return guarded
 
-    async def verify_by_default(self, app_state: AppState, engine: Engine) -> None:
+    async def verify_by_default(self, app_state: AppState, request: Any, engine: Engine) -> None:
         """Check a request whose view is protected by default alone. For adapters.
 
         A check that passed before the view, in a `before_request` function, is its application's
@@ -229,18 +212,20 @@ class PublicAPI(Operations):
         Raises:
             JWTExtendedException: the request is refused.
         """
-        held = app_state.authentication()
+        held = app_state.request_state(request).authentication
         if held is None or held.policy.optional:
-            await self._verify(DEFAULT, app_state, engine)
+            await self._verify(DEFAULT, app_state, request, engine)
 
     async def _verify(
-        self, policy: Policy, app_state: AppState | None = None, engine: Engine | None = None
+        self,
+        policy: Policy,
+        app_state: AppState | None = None,
+        request: Any = None,
+        engine: Engine | None = None,
     ) -> CheckResult | None:
         """Check the current request; None for OPTIONS and for an anonymous one."""
-        request = self._framework.current_request()
-        if request is None:
-            raise self._nowhere("There is no request to verify: call this while one is served")
-        app_state = app_state or self._app_state()
+        if app_state is None:
+            app_state, request = self._served()
         request_state = app_state.request_state(request)
         view = self._framework.view(request)
         if view.method == "OPTIONS":
@@ -253,14 +238,14 @@ class PublicAPI(Operations):
             loads = await check(engine, view, policy, request_state)
         except JWTExtendedException as error:
             if isinstance(error, TokenReusedError):
-                await self._send_reused(error)
+                await send_reused(app_state, error)
             request_state.reset()  # error handlers, sockets and streams go on
-            may_take = request_state.location == "cookies" and not view.is_websocket
-            dead = _dead_cookies(error, policy, engine) if may_take and engine is not None else ()
-            raise await self._refusal(app_state, error, dead) from error
+            may_delete = request_state.location == "cookies" and not view.is_websocket
+            dead = dead_cookies(error, policy, engine) if may_delete and engine is not None else ()
+            raise await self.responder.refuse(app_state, request_state, error, dead) from error
         except BaseException as problem:  # a hook that failed, or a time limit around the check
             request_state.reset()
-            _explain(problem, view)
+            explain(problem, view)
             raise
         result = request_state.result
         if loads and result is not None:
@@ -277,96 +262,14 @@ class PublicAPI(Operations):
         Raises:
             ConfigurationError: a setting that names a key is missing or wrong.
         """
-        app_state = self._app_state()
+        app_state, _ = self.current()
         engine = app_state.engine()
         keys = await engine.active_keys()
         headers = {
             "Content-Type": "application/jwk-set+json",  # RFC 7517 §8.5.2
             "Cache-Control": f"public, max-age={engine.settings.jwks_max_age}",
         }
-        return self._framework.respond(app_state.app, ErrorResponse(200, headers=headers, body=keys.jwks()))
-
-    # -- answering errors -----------------------------------------------------------------
-
-    async def answer(self, app: Any, error: JWTExtendedException) -> Any:
-        """The response to an error: what it carries, or what the loaders say. For adapters."""
-        carried = _werkzeug.response_of(error)
-        return _werkzeug.response_of(await self.with_response(app, error)) if carried is None else carried
-
-    async def with_response(self, app: Any, error: JWTExtendedException) -> JWTExtendedException:
-        """An error that a view raises as one that carries its response. For adapters.
-
-        Extensions with an error handling of their own know no other.
-        """
-        app_state: AppState = app.extensions[EXTENSION]
-        request_state = app_state.current_request_state()
-        own = None if request_state is None else request_state.result
-        dead: tuple[bool, ...] = ()
-        if request_state is not None and own is not None and isinstance(error, RevokedTokenError):
-            held = own.authentication
-            if error.jwt_data.get("jti") == held.claims.get("jti"):  # nobody is authenticated any more
-                dead = (
-                    _dead_cookies(error, held.policy, app_state.engine())
-                    if held.location == "cookies"
-                    else ()
-                )
-                request_state.reset()
-        return await self._refusal(app_state, error, dead)
-
-    async def _refusal(
-        self, app_state: AppState, error: JWTExtendedException, dead: Collection[bool] = ()
-    ) -> JWTExtendedException:
-        """The error as one that carries its response, which takes dead cookies away.
-
-        Args:
-            app_state: the application.
-            error: why the request is refused.
-            dead: the cookies that can no longer be of use: False for the access token's, True for the other.
-        """
-        app_state.note_refusal(error)
-        held: Mapping[str, Any] = getattr(error, "jwt_data", {})
-        # Whoever has no token yet is no news.
-        level = logging.DEBUG if isinstance(error, NoAuthorizationError) else logging.INFO
-        event = {"event": "token_refused", "code": error.error_code, "jti": held.get("jti")}
-        log.log(level, "A request is refused: %s (%r)", error.error_code, str(error), extra=event)
-        settings, response = app_state.engine().settings, None
-        if not self._framework.has_handler(app_state.app, error, is_compat=settings.is_compat):
-            try:
-                response = await self._loaded_response(app_state, error)
-            except JWTExtendedException as broken:
-                error = broken
-        if response is None:
-            response = self._framework.respond(app_state.app, error_response(error, settings))
-        response = self._without(response, dead, settings)
-        held = getattr(error, "jwt_data", {})
-        identity = held.get(settings.identity_claim)
-        await notify(
-            token_refused,
-            app_state.app,
-            code=error.error_code,
-            detail=error.detail,
-            identity=identity,
-            jti=held.get("jti"),
-        )
-        return self._framework.twin(app_state.app, error, response, is_compat=settings.is_compat)
-
-    async def _loaded_response(self, app_state: AppState, error: JWTExtendedException) -> Any | None:
-        engine = app_state.engine()
-        chosen = loader_for(error, engine.settings, engine.hooks)
-        if chosen is None:
-            return None
-        name, arguments = chosen
-        try:
-            answer = await engine.call_hook(name, *arguments)
-        except RuntimeError as failed:
-            _explain(failed, self._framework.view(self._framework.current_request()))
-            raise
-        try:
-            return await self._framework.make_response(app_state.app, answer)
-        except TypeError:
-            problem = f"{name}_loader returned {type(answer).__name__}; it must return a response"
-            log.error("%s", problem, extra={"event": "hook_error", "hook": name})
-            raise HookError(problem) from None
+        return self._framework.json_response(app_state.app, keys.jwks(), 200, headers)
 
     # -- the current request --------------------------------------------------------------
 
@@ -376,8 +279,7 @@ class PublicAPI(Operations):
         Raises:
             RuntimeError: no check has passed in this request.
         """
-        result = self._request_state().result
-        return None if result is None else result.authentication
+        return self._checked()[1].authentication
 
     def get_jwt(self) -> dict[str, Any]:
         """The claims of this request's token; {} for an anonymous request.
@@ -411,7 +313,7 @@ class PublicAPI(Operations):
 
         None for an anonymous request, and where no check has passed.
         """
-        found = self._app_state().authentication()
+        found = self.current()[1].authentication
         return None if found is None else found.location
 
     def get_current_user(self) -> Any:
@@ -420,10 +322,11 @@ class PublicAPI(Operations):
         Raises:
             RuntimeError: no check has passed in this request, or no loader is registered.
         """
-        found = self.current_auth()
+        app_state, request_state = self._checked()
+        found = request_state.authentication
         if found is None:
             return None
-        if "user_lookup" not in self._app_state().engine().hooks:
+        if "user_lookup" not in app_state.engine().hooks:
             raise RuntimeError("There is no current user: register a loader with @jwt.user_lookup_loader")
         return found.user
 
@@ -447,24 +350,9 @@ class PublicAPI(Operations):
         Raises:
             MalformedTokenError: it is no token.
         """
-        limit = self._app_state().engine().settings.max_token_bytes
+        limit = self.current()[0].engine().settings.max_token_bytes
         header, _ = object_in(split(encoded_token, limit).header, "header")
         return header
-
-    def _request_state(self) -> RequestState:
-        request = self._framework.current_request()
-        if request is None:
-            raise self._nowhere(
-                "No request is served here, so nobody is authenticated: hand what you need of one to "
-                "background tasks, jobs and threads"
-            )
-        request_state = self._app_state().request_state(request)
-        if not request_state.passed:
-            raise RuntimeError(
-                "Nothing was checked in this request: put @jwt_required() on its view, below the route, or "
-                "call verify_jwt_in_request() first"
-            )
-        return request_state
 
     # -- cookies --------------------------------------------------------------------------
 
@@ -540,34 +428,24 @@ class PublicAPI(Operations):
             ConfigurationError: `JWT_REFRESH_GRACE` is 0, so that the second of two requests of one
                 browser would look like theft; or the store keeps no sessions.
         """
-        app_state = self._app_state()
-        engine = app_state.engine()
+        app_state, request_state = self.current()
+        engine, result = app_state.engine(), request_state.result
         if engine.settings.refresh_grace == 0:
             raise ConfigurationError("refresh_expiring_cookies() needs a JWT_REFRESH_GRACE other than 0")
-        held, ref = app_state.authentication(), app_state.ref()
-        if held is None or ref is None or not self._is_due(engine, held, within):
+        if result is None or not self._is_due(engine, result.authentication, within):
             return response
         names = {
             cookie.name
             for refresh in (False, True)
             for cookie in cookies_to_unset(engine.settings, refresh=refresh)
         }
-        if not app_state.may_refresh() or _werkzeug.has_cookies(response, names):
+        if not request_state.may_refresh or self._framework.sets_cookie(response, names):
             return response
-        request_state, view = RequestState(), self._framework.view(self._framework.current_request())
-        began_at = app_state.began_at()
         try:
-            await authenticate(engine, view, _REFRESH_COOKIE, request_state, came_along_at=began_at)
-            result = request_state.result
-            if result is None or not _are_one_session(ref, result.ref):
-                return response
-            renewing = result.authentication
-            known_as = await self._known_as(engine, renewing, identity)
-            spec = PairSpec(identity=known_as, fresh=_as_fresh_as(held.claims))
-            pair = await rotate(engine, renewing, result.ref, spec, began_at=began_at, came_along=True)
+            pair = await self._renewed(app_state, request_state, result, identity)
         except JWTExtendedException as error:
             if isinstance(error, TokenReusedError) and error.kind != "overtaken":
-                await self._send_reused(error)
+                await send_reused(app_state, error)
             event = {"event": "cookies_not_refreshed", "code": error.error_code}
             log.debug("The cookies are not refreshed: %s (%r)", error.error_code, str(error), extra=event)
             return response
@@ -575,9 +453,28 @@ class PublicAPI(Operations):
             event = {"event": "cookies_not_refreshed"}
             log.error("The cookies are not refreshed: %r", str(problem), extra=event)  # the text says it all
             return response
-        await self._send_repeated(renewing, result.ref, pair.late_streak)
-        self.set_token_cookies(response, await self._handed_out(pair))
+        if pair is not None:
+            self.set_token_cookies(response, pair)
         return response
+
+    async def _renewed(
+        self, app_state: AppState, request_state: RequestState, result: CheckResult, identity: Any
+    ) -> TokenPair | None:
+        """New tokens for a request whose refresh cookie came along; None if that belongs elsewhere."""
+        engine, own = app_state.engine(), RequestState()
+        view = self._framework.view(self._served()[1])
+        await authenticate(engine, view, _REFRESH_COOKIE, own, came_along_at=result.found_at)
+        refresh = own.result
+        if refresh is None or not _are_one_session(result.ref, refresh.ref):
+            return None
+        renewing = refresh.authentication
+        spec = PairSpec(
+            identity=await known_as(engine, renewing, identity),
+            fresh=_as_fresh_as(result.authentication.claims),
+        )
+        pair = await rotate(engine, renewing, refresh.ref, spec, began_at=result.found_at, came_along=True)
+        await send_repeated(app_state, renewing, refresh.ref, pair.late_streak)
+        return await hand_out(app_state, request_state, pair)
 
     @staticmethod
     def _is_due(engine: Engine, held: Authentication, within: dt.timedelta | float | None) -> bool:
@@ -611,71 +508,102 @@ class PublicAPI(Operations):
         self._unset(response, True, domain)
 
     def _set(self, response: Any, token: str, refresh: bool, max_age: int | None, domain: str | None) -> None:
-        engine, response = self._app_state().engine(), unproxied(response)
+        app_state, response = self.current()[0], unproxied(response)
+        engine = app_state.engine()
+        settings = engine.settings
         claims: Mapping[str, Any]
-        _, claims = read_unverified(token, engine.settings.max_token_bytes)
-        self._check_login(engine.settings)
+        _, claims = read_unverified(token, settings.max_token_bytes)
+        self._check_login(app_state, engine)
         cookies = cookies_to_set(
-            token, claims, engine.settings, engine.clock(), refresh=refresh, max_age=max_age, domain=domain
+            token, claims, settings, engine.clock(), refresh=refresh, max_age=max_age, domain=domain
         )
-        _werkzeug.put_cookies(response, cookies, uncached=not engine.settings.is_compat)
+        self._framework.set_cookies(response, cookies, uncached=not settings.is_compat)
 
-    @staticmethod
-    def _without(response: Any, dead: Collection[bool], settings: Settings) -> Any:
-        """A response that takes dead cookies away, unless it sets them itself."""
-        cookies = [cookie for refresh in dead for cookie in cookies_to_unset(settings, refresh=refresh)]
-        names = [cookie.name for cookie in cookies]
-        if not cookies or settings.is_compat or _werkzeug.has_cookies(response, names):
-            return response
-        response = _werkzeug.copy_response(response)  # a loader may answer with one object each time
-        _werkzeug.put_cookies(response, cookies, uncached=True)
-        return response
-
-    def _check_login(self, settings: Settings) -> None:
-        """Refuse to sign a browser in because another site sent it here, as somebody whom that site chose.
+    def _check_login(self, app_state: AppState, engine: Engine) -> None:
+        """Refuse to sign a browser in on a cross-site request: login CSRF.
 
         Raises:
             CSRFError: the request comes from an origin that is not trusted.
         """
-        request = self._framework.current_request()
+        _, request = self._framework.current()
         if request is None:
             return
-        view = self._framework.view(request)
+        view, settings = self._framework.view(request), engine.settings
         # To themselves browsers take Secure cookies over http.
         if settings.cookie_secure and is_insecure(view.origin):
-            self._app_state().note_insecure()
+            app_state.warn_once(
+                "insecure_cookies",
+                "Token cookies are Secure, and were set in an answer over http, where browsers throw them "
+                "away: serve https; behind a proxy that ends TLS, have ProxyFix read its X-Forwarded "
+                "headers; while you develop, set JWT_COOKIE_SECURE = False",
+            )
         checks_csrf = settings.cookie_csrf_protect and settings.csrf_check_origin
         if checks_csrf and view.method in settings.csrf_methods:
             check_origin(view, settings)
 
+    def _unset(self, response: Any, refresh: bool, domain: str | None) -> None:
+        settings = self.current()[0].engine().settings
+        cookies = cookies_to_unset(settings, refresh=refresh, domain=domain)
+        self._framework.set_cookies(unproxied(response), cookies, uncached=not settings.is_compat)
+
+    # -- which application, which request -----------------------------------------------------
+
+    def current(self) -> tuple[AppState, RequestState]:
+        """The current application and request; outside of a request, an empty state. For adapters.
+
+        Raises:
+            RuntimeError: there is no application, or it has no JWTManager.
+        """
+        app, request = self._framework.current()
+        if app is None:
+            raise self._nowhere(
+                "There is no application: push an app context, or use the JWTManager's methods"
+            )
+        app_state = self._state_of(app)
+        return app_state, app_state.request_state(request)
+
+    def _served(self) -> tuple[AppState, Any]:
+        """The application and the request being served."""
+        app, request = self._framework.current()
+        if request is None:
+            raise self._nowhere("There is no request to verify: call this while one is served")
+        try:
+            return self._framework.extensions(app)[EXTENSION], request
+        except KeyError:
+            return self._state_of(app), request  # says what is missing
+
+    def _checked(self) -> tuple[AppState, RequestState]:
+        """The same, for a request that has passed a check."""
+        app, request = self._framework.current()
+        if request is None:
+            raise self._nowhere(
+                "No request is served here, so nobody is authenticated: hand what you need of one to "
+                "background tasks, jobs and threads"
+            )
+        app_state = self._state_of(app)
+        request_state = app_state.request_state(request)
+        if not request_state.passed:
+            raise RuntimeError(
+                "Nothing was checked in this request: put @jwt_required() on its view, below the route, or "
+                "call verify_jwt_in_request() first"
+            )
+        return app_state, request_state
+
+    def _state_of(self, app: Any) -> AppState:
+        app_state: AppState | None = self._framework.extensions(app).get(EXTENSION)
+        if app_state is None:
+            raise RuntimeError("This application has no JWTManager: call JWTManager(app) or init_app(app)")
+        return app_state
+
     def _nowhere(self, text: str) -> RuntimeError:
-        """What to say where this framework serves nothing: perhaps another one does."""
+        """The error to raise where this framework serves nothing: perhaps another one does."""
         for name, other in _frameworks.items():
-            if name != self._framework.name and other.current_app() is not None:
+            if name != self._framework.name and other.current()[0] is not None:
                 return RuntimeError(
                     f"This is a function for {self._framework.name}, called in a {name} application: import "
                     f"it from {' or '.join(other.adapters)}"
                 )
         return RuntimeError(text)
-
-    def _unset(self, response: Any, refresh: bool, domain: str | None) -> None:
-        settings = self._app_state().engine().settings
-        cookies = cookies_to_unset(settings, refresh=refresh, domain=domain)
-        _werkzeug.put_cookies(unproxied(response), cookies, uncached=not settings.is_compat)
-
-    def _app_state(self) -> AppState:
-        app = self._framework.current_app()
-        if app is None:
-            raise self._nowhere(
-                "There is no application: push an app context, or use the JWTManager's methods"
-            )
-        try:
-            app_state: AppState = app.extensions[EXTENSION]
-        except KeyError:
-            raise RuntimeError(
-                "This application has no JWTManager: call JWTManager(app) or init_app(app)"
-            ) from None
-        return app_state
 
 
 _frameworks: dict[str, Framework] = {}
@@ -691,40 +619,6 @@ async def _observed(engine: Engine, view: RequestView, policy: Policy, request_s
         if found is not None:
             measurement.details = {"location": found.location, "type": kind_of(found.type)}
         return loads
-
-
-def _explain(problem: BaseException, view: RequestView) -> None:
-    """Say why a hook failed that reads the request where there is none."""
-    if view.is_websocket and isinstance(problem, RuntimeError) and "request context" in str(problem):
-        problem.add_note(
-            "A WebSocket has no request: let the loader read what it is given, or `websocket` where "
-            "has_websocket_context() says that there is one."
-        )
-
-
-# Seconds that a new user may take to be found everywhere, such as in replicas of a database.
-_SETTLES = 60
-
-
-def _dead_cookies(error: JWTExtendedException, policy: Policy, engine: Engine) -> tuple[bool, ...]:
-    """Which token cookies a refusal makes useless. A browser that kept them would be refused for ever."""
-    if isinstance(error, TokenReusedError):
-        return False, True  # its session is over
-    return (policy.refresh,) if _is_dead(error, engine) else ()
-
-
-def _is_dead(error: JWTExtendedException, engine: Engine) -> bool:
-    if isinstance(error, RevokedTokenError | MalformedTokenError):
-        return True
-    if engine.settings.cookie_domain is not None:
-        return False  # others of the domain may accept what is none of ours
-    if isinstance(error, UserLookupError):
-        issued = error.jwt_data.get("iat")
-        return isinstance(issued, int | float) and engine.clock() - issued > _SETTLES
-    if isinstance(error, SignatureError):  # its key may be known a moment later
-        return not (engine.loads_keys or "decode_key" in engine.hooks)
-    # An expired one may have been replaced by another tab meanwhile, and leaves the browser by its Max-Age.
-    return isinstance(error, JWTDecodeError) and not isinstance(error, ImmatureTokenError | ExpiredTokenError)
 
 
 def _are_one_session(access: TokenRef, refresh: TokenRef) -> bool:

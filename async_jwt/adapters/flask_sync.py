@@ -6,65 +6,45 @@ the view's own thread; otherwise it waits for the process's lasting event loop.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar, Final, ParamSpec, TypeVar, cast
 
 from flask import Flask
 from werkzeug.local import LocalProxy
 
-from async_jwt.adapters._flask import FlaskFramework, blocking, blocking_method, install
-from async_jwt.adapters.api import PublicAPI
-from async_jwt.adapters.protect import protect, public
-from async_jwt.app_state import AppState, Surroundings
-from async_jwt.core.authenticate import Authentication
-from async_jwt.core.issue import TokenPair
-from async_jwt.core.sessions import SessionInfo, SessionPage
-from async_jwt.manager import Manager, ManagerOperations
+from async_jwt.adapters._flask import PlainFlask, install
+from async_jwt.adapters.api import PUBLIC, PublicAPI
+from async_jwt.adapters.protect import protect as protect
+from async_jwt.adapters.protect import public as public
+from async_jwt.app_state import AppState, FrameworkContext
+from async_jwt.core.authenticate import Authentication as Authentication
+from async_jwt.core.issue import TokenPair as TokenPair
+from async_jwt.core.sessions import SessionInfo as SessionInfo
+from async_jwt.core.sessions import SessionPage as SessionPage
+from async_jwt.manager import Manager, Operation
+from async_jwt.operations import Operations
 
-__all__ = [
-    "Authentication",
-    "JWTManager",
-    "SessionInfo",
-    "SessionPage",
-    "TokenPair",
-    "create_access_token",
-    "create_refresh_token",
-    "create_token",
-    "create_token_pair",
-    "current_auth",
-    "current_user",
-    "current_user_as",
-    "decode_token",
-    "get_csrf_token",
-    "get_current_user",
-    "get_jti",
-    "get_jwt",
-    "get_jwt_header",
-    "get_jwt_identity",
-    "get_jwt_request_location",
-    "get_unverified_jwt_headers",
-    "jwks_view",
-    "jwt_required",
-    "list_sessions",
-    "protect",
-    "public",
-    "refresh_expiring_cookies",
-    "revoke_session",
-    "revoke_token",
-    "revoke_user",
-    "rotate_refresh_token",
-    "set_access_cookies",
-    "set_refresh_cookies",
-    "set_token_cookies",
-    "unset_access_cookies",
-    "unset_jwt_cookies",
-    "unset_refresh_cookies",
-    "verify_jwt_in_request",
-]
+__all__ = [*PUBLIC, "JWTManager"]  # noqa: PLE0604  # one list for all adapters
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _FJE = "flask-jwt-extended"
 
-_framework = FlaskFramework(keeps_async=False)
+_framework = PlainFlask()
 _api = PublicAPI(_framework)
+_operations = _api.operations
+
+
+def _exposed(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
+    return _framework.expose(function, _api.current)
+
+
+class _Blocking(Operation[P, T]):
+    """One of a manager's operations, which blocks."""
+
+    def __get__(self, manager: Manager | None, owner: type[Manager]) -> Callable[P, T]:  # type: ignore[override]  # nothing to await
+        return cast("Callable[P, T]", super().__get__(manager, owner))
 
 
 class JWTManager(Manager):
@@ -73,24 +53,24 @@ class JWTManager(Manager):
     Its operations block; they are those of the functions of the same names.
     """
 
-    surroundings: ClassVar[Surroundings] = _framework
+    framework: ClassVar[FrameworkContext] = _framework
 
-    close: Final = blocking_method(ManagerOperations.close)
-    create_access_token: Final = blocking_method(ManagerOperations.create_access_token)
-    create_refresh_token: Final = blocking_method(ManagerOperations.create_refresh_token)
-    create_token: Final = blocking_method(ManagerOperations.create_token)
-    create_token_pair: Final = blocking_method(ManagerOperations.create_token_pair)
-    decode_token: Final = blocking_method(ManagerOperations.decode_token)
-    get_csrf_token: Final = blocking_method(ManagerOperations.get_csrf_token)
-    get_jti: Final = blocking_method(ManagerOperations.get_jti)
-    list_sessions: Final = blocking_method(ManagerOperations.list_sessions)
-    ping: Final = blocking_method(ManagerOperations.ping)
-    revoke_everything: Final = blocking_method(ManagerOperations.revoke_everything)
-    revoke_session: Final = blocking_method(ManagerOperations.revoke_session)
-    revoke_token: Final = blocking_method(ManagerOperations.revoke_token)
-    revoke_user: Final = blocking_method(ManagerOperations.revoke_user)
-    rotate_refresh_token: Final = blocking_method(ManagerOperations.rotate_refresh_token)
-    start: Final = blocking_method(ManagerOperations.start)
+    close: Final = _Blocking(Operations.close)
+    create_access_token: Final = _Blocking(Operations.create_access_token)
+    create_refresh_token: Final = _Blocking(Operations.create_refresh_token)
+    create_token: Final = _Blocking(Operations.create_token)
+    create_token_pair: Final = _Blocking(Operations.create_token_pair)
+    decode_token: Final = _Blocking(Operations.decode_token)
+    get_csrf_token: Final = _Blocking(Operations.get_csrf_token)
+    get_jti: Final = _Blocking(Operations.get_jti)
+    list_sessions: Final = _Blocking(Operations.list_sessions)
+    ping: Final = _Blocking(Operations.ping)
+    revoke_everything: Final = _Blocking(Operations.revoke_everything)
+    revoke_session: Final = _Blocking(Operations.revoke_session)
+    revoke_token: Final = _Blocking(Operations.revoke_token)
+    revoke_user: Final = _Blocking(Operations.revoke_user)
+    rotate_refresh_token: Final = _Blocking(Operations.rotate_refresh_token)
+    start: Final = _Blocking(Operations.start)
 
     def _install(self, app: Flask, app_state: AppState) -> None:
         install(app, app_state, _api)
@@ -99,36 +79,36 @@ class JWTManager(Manager):
             app.extensions[_FJE] = self
 
 
-create_access_token: Final = blocking(_api.create_access_token)
-create_refresh_token: Final = blocking(_api.create_refresh_token)
-create_token: Final = blocking(_api.create_token)
-create_token_pair: Final = blocking(_api.create_token_pair)
+create_access_token: Final = _exposed(_operations.create_access_token)
+create_refresh_token: Final = _exposed(_operations.create_refresh_token)
+create_token: Final = _exposed(_operations.create_token)
+create_token_pair: Final = _exposed(_operations.create_token_pair)
 current_auth: Final = _api.current_auth
 current_user_as: Final = _api.current_user_as
-decode_token: Final = blocking(_api.decode_token)
-get_csrf_token: Final = blocking(_api.get_csrf_token)
+decode_token: Final = _exposed(_operations.decode_token)
+get_csrf_token: Final = _exposed(_operations.get_csrf_token)
 get_current_user: Final = _api.get_current_user
-get_jti: Final = blocking(_api.get_jti)
+get_jti: Final = _exposed(_operations.get_jti)
 get_jwt: Final = _api.get_jwt
 get_jwt_header: Final = _api.get_jwt_header
 get_jwt_identity: Final = _api.get_jwt_identity
 get_jwt_request_location: Final = _api.get_jwt_request_location
 get_unverified_jwt_headers: Final = _api.get_unverified_jwt_headers
-jwks_view: Final = blocking(_api.jwks_view)
+jwks_view: Final = _exposed(_api.jwks_view)
 jwt_required: Final = _api.jwt_required
-list_sessions: Final = blocking(_api.list_sessions)
-refresh_expiring_cookies: Final = blocking(_api.refresh_expiring_cookies)
-revoke_session: Final = blocking(_api.revoke_session)
-revoke_token: Final = blocking(_api.revoke_token)
-revoke_user: Final = blocking(_api.revoke_user)
-rotate_refresh_token: Final = blocking(_api.rotate_refresh_token)
+list_sessions: Final = _exposed(_operations.list_sessions)
+refresh_expiring_cookies: Final = _exposed(_api.refresh_expiring_cookies)
+revoke_session: Final = _exposed(_operations.revoke_session)
+revoke_token: Final = _exposed(_operations.revoke_token)
+revoke_user: Final = _exposed(_operations.revoke_user)
+rotate_refresh_token: Final = _exposed(_operations.rotate_refresh_token)
 set_access_cookies: Final = _api.set_access_cookies
 set_refresh_cookies: Final = _api.set_refresh_cookies
 set_token_cookies: Final = _api.set_token_cookies
 unset_access_cookies: Final = _api.unset_access_cookies
 unset_jwt_cookies: Final = _api.unset_jwt_cookies
 unset_refresh_cookies: Final = _api.unset_refresh_cookies
-verify_jwt_in_request: Final = blocking(_api.verify_jwt_in_request)
+verify_jwt_in_request: Final = _exposed(_api.verify_jwt_in_request)
 
 current_user: Any = LocalProxy(get_current_user)
 """The user of this request, as `user_lookup_loader` returned it."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Callable, Sequence
-from functools import cache, wraps
-from typing import Any, ClassVar, Final, cast
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from functools import cache, partial, wraps
+from typing import Any, ClassVar, Final, ParamSpec, TypeVar, cast
 
 from quart import (
     Quart,
@@ -15,6 +15,9 @@ from quart import (
     Response,
     Websocket,
     current_app,
+    has_app_context,
+    has_request_context,
+    has_websocket_context,
     request,
     stream_with_context,
     websocket,
@@ -23,68 +26,63 @@ from quart.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import RequestTimeout
 from werkzeug.local import LocalProxy
 
-from async_jwt.adapters._handlers import handler_before_ours, register
-from async_jwt.adapters._quart_websocket import Socket, close_code, current, mix_in, refusal_in
-from async_jwt.adapters._route_audit import is_accepted, is_unchecked, refuse_misplaced, unchecked
-from async_jwt.adapters._werkzeug import WerkzeugView, as_http_exception, object_of, response_of
-from async_jwt.adapters.api import Check, PublicAPI
-from async_jwt.adapters.protect import answers_options, protect, protected_by_default, public, warn_open_views
-from async_jwt.app_state import AppState, Surroundings
-from async_jwt.core.authenticate import Authentication
-from async_jwt.core.error_responses import ErrorResponse, name_of
+from async_jwt.adapters import _werkzeug
+from async_jwt.adapters._quart_websocket import Socket, close_code, mix_in, refusal_in
+from async_jwt.adapters._route_audit import (
+    answers_options,
+    is_accepted,
+    is_unchecked,
+    protected_by_default,
+    refuse_misplaced,
+    unchecked,
+    warn_open_views,
+)
+from async_jwt.adapters._werkzeug import (
+    WerkzeugFramework,
+    WerkzeugView,
+    handler_before_ours,
+    register_error_handler,
+)
+from async_jwt.adapters.api import PUBLIC, PublicAPI
+from async_jwt.adapters.errors import response_of
+from async_jwt.adapters.framework import Check, Served
+from async_jwt.adapters.protect import PROTECTING
+from async_jwt.adapters.protect import protect as protect
+from async_jwt.adapters.protect import public as public
+from async_jwt.app_state import AppState, Current, FrameworkContext
+from async_jwt.core.authenticate import Authentication as Authentication
+from async_jwt.core.error_responses import name_of
 from async_jwt.core.hooks import looks_async
-from async_jwt.core.issue import TokenPair
-from async_jwt.core.sessions import SessionInfo, SessionPage
+from async_jwt.core.issue import TokenPair as TokenPair
+from async_jwt.core.proxies import unproxied
+from async_jwt.core.sessions import SessionInfo as SessionInfo
+from async_jwt.core.sessions import SessionPage as SessionPage
 from async_jwt.errors import ConfigurationError, JWTExtendedException
 from async_jwt.manager import AsyncManager
 from async_jwt.stores.contract import Store
 
-__all__ = [
-    "Authentication",
-    "JWTManager",
-    "SessionInfo",
-    "SessionPage",
-    "TokenPair",
-    "create_access_token",
-    "create_refresh_token",
-    "create_token",
-    "create_token_pair",
-    "current_auth",
-    "current_user",
-    "current_user_as",
-    "decode_token",
-    "get_csrf_token",
-    "get_current_user",
-    "get_jti",
-    "get_jwt",
-    "get_jwt_header",
-    "get_jwt_identity",
-    "get_jwt_request_location",
-    "get_unverified_jwt_headers",
-    "jwks_view",
-    "jwt_required",
-    "list_sessions",
-    "protect",
-    "public",
-    "refresh_expiring_cookies",
-    "revoke_session",
-    "revoke_token",
-    "revoke_user",
-    "rotate_refresh_token",
-    "set_access_cookies",
-    "set_refresh_cookies",
-    "set_token_cookies",
-    "unset_access_cookies",
-    "unset_jwt_cookies",
-    "unset_refresh_cookies",
-    "verify_jwt_in_request",
-]
+__all__ = [*PUBLIC, "JWTManager"]  # noqa: PLE0604  # one list for all adapters
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+# Werkzeug documents these methods for getting at what is behind a proxy.
+_current_app: Callable[[], Quart] = current_app._get_current_object  # type: ignore[attr-defined]  # noqa: SLF001
+_current_request: Callable[[], Request] = request._get_current_object  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 class _QuartView(WerkzeugView):
+    """A request, as the core sees it."""
+
     __slots__ = ()
 
     _request: Request
+
+    is_accepted: ClassVar[bool] = False
+
+    def headers(self, name: str) -> Sequence[str]:
+        return self._request.headers.getlist(name)
 
     async def body(self, limit: int) -> bytes | None:
         length, body = self._request.content_length, self._request.body
@@ -111,33 +109,58 @@ class _QuartView(WerkzeugView):
 class _SocketView(_QuartView):
     """A WebSocket's handshake. It has no body, so nobody asks for one."""
 
-    __slots__ = ("_offered", "is_accepted")
+    __slots__ = ()
 
-    is_websocket = True
+    _request: Socket  # type: ignore[assignment]  # a request of another kind
+
+    is_websocket: ClassVar[bool] = True
     is_json = False
 
-    def __init__(self, socket: Socket) -> None:
-        super().__init__(socket)
-        self.is_accepted = socket.is_accepted
-        self._offered = socket.offered
+    @property
+    def is_accepted(self) -> bool:  # type: ignore[override]  # a WebSocket is opened at some time
+        return self._request.is_accepted
 
     def subprotocols(self) -> Sequence[str]:
-        return self._offered
+        return self._request.offered
 
 
-class _Quart:
-    """Quart, as the facade knows it."""
+class _Quart(WerkzeugFramework):
+    """Quart, as the public functions see it."""
 
-    name = "Quart"
-    adapters = ("async_jwt.adapters.quart",)
+    name: str = "Quart"
+    adapters: tuple[str, ...] = ("async_jwt.adapters.quart",)
 
     def serves(self, app: Any) -> bool:
         return isinstance(app, Quart)
 
-    def current_app(self) -> Quart | None:
-        return object_of(current_app)
+    def current(self) -> tuple[Quart | None, Request | Websocket | None]:
+        """The current application, and its request or WebSocket: the inner one of two.
 
-    current_request = staticmethod(current)
+        Raises:
+            RuntimeError: a copied context was entered inside another request, and Quart does not
+                tell which came first. Nobody's identity is better than the wrong one.
+        """
+        in_request = has_request_context()
+        if in_request and not has_websocket_context():
+            return _current_app(), _current_request()
+        app = _current_app() if has_app_context() else None
+        if not has_websocket_context():
+            return app, None
+        served = _current_request() if in_request else None
+        socket = unproxied(websocket)
+        if served is None or getattr(socket, "outer_request", None) is served:
+            return app, socket
+        if getattr(served, "outer_socket", None) is socket:
+            return app, served
+        raise RuntimeError(
+            "A copied request or WebSocket context was entered while another request was served, so it is "
+            "not clear whose identity is meant: run it in a task of its own, contextvars.Context().run(...)"
+        )
+
+    @contextlib.asynccontextmanager
+    async def context(self, app: Quart) -> AsyncIterator[None]:
+        async with app.app_context():
+            yield
 
     def json_default(self, app: Quart) -> Callable[[Any], Any]:
         # A provider over a faster library need have none.
@@ -148,14 +171,21 @@ class _Quart:
     def reach(self, store: Store) -> Store:
         return store
 
+    def expose(
+        self,
+        function: Callable[P, Coroutine[Any, Any, T]],
+        current: Current,  # noqa: ARG002  # all is on one event loop
+    ) -> Callable[P, Coroutine[Any, Any, T]]:
+        return function
+
     def view(self, request: Request | Websocket) -> _QuartView:
         if isinstance(request, Request):
-            return _QuartView(request)
+            return _QuartView(request, request.method)
         if isinstance(request, Socket):
-            return _SocketView(request)
+            return _SocketView(request, request.method)
         raise ConfigurationError("Set app.websocket_class before JWTManager(app) or init_app(app)")
 
-    def guard(self, function: Callable[..., Any], check: Check) -> Callable[..., Any]:
+    def guard(self, function: Callable[..., Any], check: Check, served: Served, /) -> Callable[..., Any]:  # noqa: ARG002  # the check finds it
         if looks_async(function):
 
             @wraps(function)
@@ -197,17 +227,20 @@ class _Quart:
     async def make_response(self, app: Quart, value: Any) -> Any:
         return await app.make_response(value)
 
-    def respond(self, app: Quart, answer: ErrorResponse) -> Response:
-        response = cast("Response", app.json.response(dict(answer.body)))
-        response.status_code = answer.status
-        response.headers.update(answer.headers)
+    def json_response(
+        self, app: Quart, body: Mapping[str, Any], status: int, headers: Mapping[str, str]
+    ) -> Response:
+        response = cast("Response", app.json.response(dict(body)))
+        response.status_code = status
+        response.headers.update(headers)
         return response
 
     def has_handler(self, app: Quart, error: JWTExtendedException, *, is_compat: bool) -> bool:
-        blueprints = () if (served := current()) is None else served.blueprints
+        _, served = self.current()
+        blueprints = () if served is None else served.blueprints
         return handler_before_ours(app, blueprints, error, is_compat=is_compat) is not None
 
-    def twin(
+    def as_http_exception(
         self,
         app: Quart,  # noqa: ARG002  # no extension of Quart answers errors itself
         error: JWTExtendedException,
@@ -215,7 +248,7 @@ class _Quart:
         *,
         is_compat: bool,
     ) -> JWTExtendedException:
-        return as_http_exception(error, response, name=name_of(type(error), is_compat=is_compat))
+        return _werkzeug.as_http_exception(error, response, name=name_of(type(error), is_compat=is_compat))
 
 
 # Quart 0.23 gives it the context that it also gives to `dispatch_request`; before, it takes its app alone.
@@ -223,6 +256,7 @@ _OPTIONS_TAKE = len(inspect.signature(Quart.make_default_options_response).param
 
 _framework = _Quart()
 _api = PublicAPI(_framework)
+_operations = _api.operations
 
 
 async def _checked_answer(app: Quart, answer: Any) -> Any:
@@ -241,51 +275,79 @@ async def _checked_answer(app: Quart, answer: Any) -> Any:
     raise unchecked(request)
 
 
-def _around_views(app: Quart, app_state: AppState) -> None:
+def _around_requests(app: Quart, app_state: AppState, begin: Callable[[], None]) -> None:
     """Check what is protected by default once all that comes before a view is done, as decorators do.
 
-    And have what a view itself raises carry its answer, as what a decorator raises does.
+    And have what a view itself raises carry its response, as what a decorator raises does.
     """
-    dispatch_request, dispatch_websocket = app.dispatch_request, app.dispatch_websocket
-
-    @cache
-    def begin() -> None:
-        refuse_misplaced(app_state)
+    dispatch_request = app.dispatch_request
 
     @wraps(dispatch_request)
     async def checked_request(*args: Any) -> Any:
         begin()
-        if protected_by_default(app_state, request):
-            if answers_options(request):
+        served = _current_request()
+        may_protect = app.config.get("JWT_DEFAULT_DENY", False) is not False or PROTECTING in app.extensions
+        if may_protect and protected_by_default(app_state, served):
+            if answers_options(served):
                 return await app.make_default_options_response(*args[:_OPTIONS_TAKE])
-            await _api.verify_by_default(app_state, app_state.engine())
+            await _api.verify_by_default(app_state, served, app_state.engine())
         try:
             answer = await dispatch_request(*args)
         except JWTExtendedException as error:
             if response_of(error) is not None:
                 raise
-            raise await _api.with_response(app, error) from error
-        served = args[0].request if args else object_of(request)
+            raise await _api.responder.with_response(app_state, error) from error
+        state = getattr(served, app_state.slot, None)
+        if state is not None and state.demanded:
+            return answer
         return await _checked_answer(app, answer) if is_unchecked(app_state, served) else answer
+
+    app.dispatch_request = checked_request  # type: ignore[method-assign, assignment]
+
+
+def _around_websockets(app: Quart, app_state: AppState, begin: Callable[[], None]) -> None:
+    """The same for WebSockets, which are accepted by their view."""
+    dispatch_websocket = app.dispatch_websocket
 
     @wraps(dispatch_websocket)
     async def checked_websocket(*args: Any) -> Any:
         begin()
-        if protected_by_default(app_state, websocket):
-            await _api.verify_by_default(app_state, app_state.engine())
-        socket = current()
+        socket = unproxied(websocket)
+        if protected_by_default(app_state, socket):
+            await _api.verify_by_default(app_state, socket, app_state.engine())
         if isinstance(socket, Socket):
             socket.may_open = lambda: not is_unchecked(app_state, socket)
         return await dispatch_websocket(*args)
 
-    app.dispatch_request = checked_request  # type: ignore[method-assign, assignment]
     app.dispatch_websocket = checked_websocket  # type: ignore[method-assign, assignment]
+
+
+def _mark_inner_requests(app: Quart) -> None:
+    """Mark requests that are made inside a WebSocket, as by a test client, so that `current` can tell.
+
+    From the first WebSocket on: applications without any are spared a call at each request.
+    """
+    request_context, websocket_context = app.request_context, app.websocket_context
+
+    @wraps(request_context)
+    def marking(request: Request) -> Any:
+        if has_websocket_context():
+            request.outer_socket = unproxied(websocket)  # type: ignore[attr-defined]
+        return request_context(request)
+
+    @wraps(websocket_context)
+    def first(websocket: Websocket) -> Any:
+        app.request_context = marking  # type: ignore[method-assign]
+        app.websocket_context = websocket_context  # type: ignore[method-assign]
+        return websocket_context(websocket)
+
+    app.websocket_context = first  # type: ignore[method-assign]
 
 
 class JWTManager(AsyncManager):
     """Sets Quart applications up and holds their loaders. See `async_jwt.manager.Manager`."""
 
-    surroundings: ClassVar[Surroundings] = _framework
+    framework: ClassVar[FrameworkContext] = _framework
 
     def _install(self, app: Quart, app_state: AppState) -> None:
         async def answer(error: JWTExtendedException) -> Any:
@@ -293,11 +355,11 @@ class JWTManager(AsyncManager):
             handler = handler_before_ours(app, (), error, is_compat=is_compat)
             if handler is not None:
                 return await app.ensure_async(handler)(error)
-            return await _api.answer(app, error)
+            return await _api.responder.response_to(app_state, error)
 
         async def end_socket(response: Any) -> Any:
             """Close an open WebSocket whose view ended with an answer, which nobody can read any more."""
-            socket = current()
+            _, socket = _framework.current()
             if response is not None and isinstance(socket, Socket) and socket.is_accepted:
                 refusal = app_state.request_state(socket).refusal
                 status = response.status_code if refusal is None else refusal.status
@@ -308,29 +370,32 @@ class JWTManager(AsyncManager):
                         await socket.close(close_code(status), "" if refusal is None else refusal.error_code)
             return response
 
-        async def tell() -> None:
+        async def audit() -> None:
             refuse_misplaced(app_state)
             warn_open_views(app_state)
 
         mix_in(app)
-        _around_views(app, app_state)
+        _mark_inner_requests(app)
+        begin = cache(partial(refuse_misplaced, app_state))
+        _around_requests(app, app_state, begin)
+        _around_websockets(app, app_state, begin)
         app.after_websocket(end_socket)
-        register(app, answer)
+        register_error_handler(app, answer)
         app.before_serving(app_state.start)
-        app.before_serving(tell)
+        app.before_serving(audit)
         app.after_serving(app_state.close)
 
 
-create_access_token: Final = _api.create_access_token
-create_refresh_token: Final = _api.create_refresh_token
-create_token: Final = _api.create_token
-create_token_pair: Final = _api.create_token_pair
+create_access_token: Final = _operations.create_access_token
+create_refresh_token: Final = _operations.create_refresh_token
+create_token: Final = _operations.create_token
+create_token_pair: Final = _operations.create_token_pair
 current_auth: Final = _api.current_auth
 current_user_as: Final = _api.current_user_as
-decode_token: Final = _api.decode_token
-get_csrf_token: Final = _api.get_csrf_token
+decode_token: Final = _operations.decode_token
+get_csrf_token: Final = _operations.get_csrf_token
 get_current_user: Final = _api.get_current_user
-get_jti: Final = _api.get_jti
+get_jti: Final = _operations.get_jti
 get_jwt: Final = _api.get_jwt
 get_jwt_header: Final = _api.get_jwt_header
 get_jwt_identity: Final = _api.get_jwt_identity
@@ -338,12 +403,12 @@ get_jwt_request_location: Final = _api.get_jwt_request_location
 get_unverified_jwt_headers: Final = _api.get_unverified_jwt_headers
 jwks_view: Final = _api.jwks_view
 jwt_required: Final = _api.jwt_required
-list_sessions: Final = _api.list_sessions
+list_sessions: Final = _operations.list_sessions
 refresh_expiring_cookies: Final = _api.refresh_expiring_cookies
-revoke_session: Final = _api.revoke_session
-revoke_token: Final = _api.revoke_token
-revoke_user: Final = _api.revoke_user
-rotate_refresh_token: Final = _api.rotate_refresh_token
+revoke_session: Final = _operations.revoke_session
+revoke_token: Final = _operations.revoke_token
+revoke_user: Final = _operations.revoke_user
+rotate_refresh_token: Final = _operations.rotate_refresh_token
 set_access_cookies: Final = _api.set_access_cookies
 set_refresh_cookies: Final = _api.set_refresh_cookies
 set_token_cookies: Final = _api.set_token_cookies

@@ -102,7 +102,7 @@ def run(bound: AppState, work: Callable[[], Awaitable[T]], *, asks_hooks: bool =
     async def main() -> T:
         app = bound.app
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(bound.in_context())
+            await stack.enter_async_context(bound.context())
             stack.push_async_callback(bound.close)
             if asks_hooks and inspect.iscoroutinefunction(getattr(app, "startup", None)):
                 await app.startup()

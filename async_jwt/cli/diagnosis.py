@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
-from async_jwt.adapters.protect import routes_of
+from async_jwt.adapters._route_audit import routes_of
 from async_jwt.app_state import AppState
 from async_jwt.cli.application import Failure
 from async_jwt.cli.explain import presented

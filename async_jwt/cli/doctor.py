@@ -20,7 +20,7 @@ from async_jwt.cli.diagnosis import (
 from async_jwt.cli.output import as_json, bad, good, plain, show_json
 from async_jwt.core.engine import Engine
 from async_jwt.errors import ConfigurationError, HookError
-from async_jwt.operations import OperationsAt
+from async_jwt.operations import operations_at
 
 __all__ = ["doctor"]
 
@@ -92,7 +92,7 @@ async def _of_keys(engine: Engine) -> list[Finding]:
 
 async def _of_hooks(bound: AppState, identity: str) -> list[Finding]:
     engine = bound.engine()
-    return await of_hooks(OperationsAt(bound), engine, lambda: login_of(engine, identity))
+    return await of_hooks(operations_at(bound), engine, lambda: login_of(engine, identity))
 
 
 def _summary(found: list[Finding], identity: str | None) -> str:

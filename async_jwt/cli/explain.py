@@ -58,7 +58,7 @@ class Explanation:
     asks_store: bool
 
     @property
-    def protected_by_default(self) -> bool:
+    def undecided(self) -> bool:
         """Whether nobody could say."""
         return self.refusal is not None and self.refusal.status >= 500
 

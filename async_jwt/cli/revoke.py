@@ -19,7 +19,7 @@ from async_jwt.cli.application import (
 from async_jwt.cli.output import as_json, plain, say, show_json, table, when
 from async_jwt.cli.tokens import given_token
 from async_jwt.core.sessions import SessionInfo
-from async_jwt.operations import OperationsAt
+from async_jwt.operations import operations_at
 
 __all__ = ["revoke", "sessions"]
 
@@ -43,7 +43,7 @@ def token(token: str) -> None:
     """
     bound = _shared()
     text = given_token(token)
-    run(bound, lambda: OperationsAt(bound).revoke_token(text), asks_hooks=True)
+    run(bound, lambda: operations_at(bound).revoke_token(text), asks_hooks=True)
     click.echo("The token is revoked")
 
 
@@ -52,7 +52,7 @@ def token(token: str) -> None:
 def session(sid: str) -> None:
     """Revoke a session: one device of a user. `jwt sessions` lists them."""
     bound = _shared()
-    if not run(bound, lambda: OperationsAt(bound).revoke_session(sid)):
+    if not run(bound, lambda: operations_at(bound).revoke_session(sid)):
         raise Failure(f"There is no session {sid}; should its tokens turn up, they are refused", NO)
     say(f"The session {sid} is revoked")
 
@@ -64,7 +64,7 @@ def user(identity: str) -> None:
     bound = _shared()
 
     async def work() -> None:
-        await OperationsAt(bound).revoke_user(await login_of(bound.engine(), identity))
+        await operations_at(bound).revoke_user(await login_of(bound.engine(), identity))
 
     run(bound, work, asks_hooks=True)
     say(f"All tokens of {identity} are revoked")
@@ -77,7 +77,7 @@ def everything(yes: bool) -> None:
     bound = _shared()
     if not yes:
         click.confirm("Everybody has to sign in again. Revoke everything?", abort=True, err=True)
-    run(bound, OperationsAt(bound).revoke_everything)
+    run(bound, operations_at(bound).revoke_everything)
     click.echo("All tokens are revoked")
 
 
@@ -117,7 +117,7 @@ def sessions(identity: str, as_json: bool) -> None:
 
 
 async def _all_sessions(bound: AppState, identity: str) -> list[SessionInfo]:
-    operations, whose = OperationsAt(bound), await login_of(bound.engine(), identity)
+    operations, whose = operations_at(bound), await login_of(bound.engine(), identity)
     page = await operations.list_sessions(whose, limit=_PAGE)
     found = list(page.sessions)
     shows = sys.stderr.isatty()

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from async_jwt.adapters.protect import Route, routes_of
+from async_jwt.adapters._route_audit import Route, routes_of
 from async_jwt.cli.application import NO, Failure, app_state
 from async_jwt.cli.output import as_json, bad, good, show_json, table
 from async_jwt.core.policy import Policy

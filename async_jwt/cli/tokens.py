@@ -13,7 +13,7 @@ from async_jwt.cli.explain import TIMES, Explanation, Part, explain
 from async_jwt.cli.output import as_json, bad, duration, good, plain, show_json, when
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.errors import MalformedTokenError, StoreUnavailableError
-from async_jwt.operations import OperationsAt
+from async_jwt.operations import operations_at
 
 __all__ = ["given_token", "token"]
 
@@ -50,7 +50,7 @@ def create(
     expires: give it a short life with --expires.
     """
     bound = app_state()
-    operations = OperationsAt(bound)
+    operations = operations_at(bound)
     further = dict(_claim(text) for text in claims)
     # Seconds are whole where tokens are made.
     life: Any = None if expires is None else _lifetime(expires)
@@ -113,7 +113,7 @@ def inspect(token: str, as_json: bool) -> None:
         _show(found, now)
     if found.refusal is not None:
         undecided = UNAVAILABLE if isinstance(found.refusal, StoreUnavailableError) else WRONG
-        click.get_current_context().exit(undecided if found.protected_by_default else NO)
+        click.get_current_context().exit(undecided if found.undecided else NO)
 
 
 def given_token(token: str) -> str:
@@ -160,7 +160,7 @@ def _show(found: Explanation, now: float) -> None:
     if found.refusal is None:
         click.echo(good(f"Accepted where a token of type {plain(found.kind)} is demanded"))
         return
-    how = "Not decided, as a request would be answered" if found.protected_by_default else "Refused with"
+    how = "Not decided, as a request would be answered" if found.undecided else "Refused with"
     click.echo(f"{bad(how)} {found.refusal.status} {found.refusal.error_code}: {plain(str(found.refusal))}")
 
 
@@ -175,7 +175,7 @@ def _value(part: Part, now: float) -> str:
 def _as_json(found: Explanation) -> dict[str, Any]:
     refusal = found.refusal
     return {
-        "accepted": None if found.protected_by_default else refusal is None,
+        "accepted": None if found.undecided else refusal is None,
         "type": found.kind,
         "refusal": None
         if refusal is None

@@ -7,7 +7,9 @@ application's verification, then the user. Nothing is visible to the view before
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from async_jwt.core import checks
@@ -66,93 +68,131 @@ class Authentication:
 _FACTS_HOLD = 1.0
 
 
-@dataclass(slots=True, repr=False)
-class _Facts:
-    """What is known of one token in this request; each is found out once."""
+@dataclass(repr=False)
+class CheckResult:
+    """One check of one token: what was found out, and what the application sees of it once it passed.
+
+    Attributes:
+        token: the token's text.
+        verified: the token, verified.
+        found_at: when the token was found in this request, in seconds since the epoch.
+        location: where the token was.
+        policy: what the view demanded.
+        revocation_checked: True if the store and the application's blocklist were asked about it.
+        user: what `user_lookup_loader` returned.
+        own: the header and claims that hooks were given, which the application then sees.
+    """
 
     token: str
     verified: Verified
     found_at: float
-    revocation_checked: bool = False
-    user: Any = None
-
-
-@dataclass(slots=True, repr=False)
-class CheckResult:
-    """A check that passed. What the application sees of it is made when it is asked for.
-
-    Attributes:
-        location: where the token was.
-    """
-
-    _facts: _Facts
     location: str
-    _policy: Policy
+    policy: Policy
     _identity_claim: str
-    _own: Decoded | None
-    _authentication: Authentication | None = None
+    # Set by checks that need them: they cost nothing until then.
+    revocation_checked: bool = field(default=False, init=False)
+    user: Any = field(default=None, init=False)
+    own: Decoded | None = field(default=None, init=False)
+    _authentication: Authentication | None = field(default=None, init=False)
+
+    def again(self, location: str, policy: Policy) -> CheckResult:
+        """A further check of the same token in the same request, which shares what was found out."""
+        result = CheckResult(self.token, self.verified, self.found_at, location, policy, self._identity_claim)
+        result.revocation_checked, result.user = self.revocation_checked, self.user
+        return result
 
     @property
     def authentication(self) -> Authentication:
-        """Who the request comes from."""
+        """Who the request comes from. Made when it is first asked for."""
         if self._authentication is None:
-            header, claims = self._own or copy_of(self._facts.verified)
-            identity, user = claims[self._identity_claim], self._facts.user
+            header, claims = self.own or copy_of(self.verified)
+            identity = claims[self._identity_claim]
             self._authentication = Authentication(
-                self._facts.token, header, claims, identity, user, self.location, self._policy
+                self.token, header, claims, identity, self.user, self.location, self.policy
             )
         return self._authentication
 
     @property
     def ref(self) -> TokenRef:
         """The token, as stores know it."""
-        return self._facts.verified.ref
-
-    @property
-    def found_at(self) -> float:
-        """When the token was found in this request, in seconds since the epoch."""
-        return self._facts.found_at
+        return self.verified.ref
 
     @property
     def type(self) -> str:
         """The token's type."""
-        kind: str = self._facts.verified.claims["type"]
-        return kind
+        return self.verified.type
 
 
 class RequestState:
-    """What this request's checks found so far.
+    """What this request's checks found so far. One per request and application.
 
     Attributes:
-        answered: whether the last check passed, if only because there was no token.
-        demanded: whether any check has passed that demands a token.
-        success: the last success; None for an anonymous request, and after a refusal.
-        rests_on: the last success whose revocation was checked; None once the request has revoked that
+        in_request: False for the state of no request, such as in a shell or a background job.
+        passed: True if the last check passed, even if only because there was no token.
+        demanded: True if any check passed that demands a token.
+        result: the last check that passed; None for an anonymous request, and after a refusal.
+        rests_on: the last result whose revocation was checked; None once the request has revoked that
             very token. It stays through refusals: what the request makes for itself rests on it.
-        has_revoked: whether the request revoked anything.
+        has_revoked: True if the request revoked anything.
         refusal: why the last check failed; None after one that passed.
-        location: where the last check found a token; None where it found none.
-        known: what is known of each token, by its text.
+        location: where the last check found a token; None if it found none.
+        known: the last check of each token seen, by its text. Replaced, never changed in place.
     """
 
-    def __init__(self) -> None:
-        self.passed: bool = False
-        self.demanded: bool = False
-        self.result: CheckResult | None = None
-        self.rests_on: CheckResult | None = None
-        self.has_revoked: bool = False
-        self.refusal: JWTExtendedException | None = None
-        self.location: str | None = None
-        self.known: dict[str, _Facts] = {}
+    # Defaults on the class: most requests set three of them.
+    in_request: bool = True
+    passed: bool = False
+    demanded: bool = False
+    result: CheckResult | None = None
+    rests_on: CheckResult | None = None
+    has_revoked: bool = False
+    refusal: JWTExtendedException | None = None
+    location: str | None = None
+    known: Mapping[str, CheckResult] = MappingProxyType({})
 
-    def mark_passed(self, result: CheckResult | None, *, revocation_checked: bool) -> None:
-        """Note that a check has passed; None for an anonymous request."""
-        self.passed, self.result, self.refusal = True, result, None
-        if revocation_checked:
+    @property
+    def authentication(self) -> Authentication | None:
+        """Who the request comes from, if a check let it in."""
+        return None if self.result is None else self.result.authentication
+
+    @property
+    def ref(self) -> TokenRef | None:
+        """The token that let the request in, as stores know it."""
+        return None if self.result is None else self.result.ref
+
+    @property
+    def may_refresh(self) -> bool:
+        """True if revocation was checked and this request has revoked nothing since."""
+        return self.rests_on is not None and not self.has_revoked
+
+    def mark_passed(self, result: CheckResult) -> None:
+        """Record a check that passed."""
+        self.passed = True
+        self.result = result
+        self.refusal = None
+        if result.revocation_checked:
             self.rests_on = result
+        if not result.policy.optional:
+            self.demanded = True
+
+    def mark_anonymous(self) -> None:
+        """Record a check that let a request without a token through."""
+        self.passed, self.result, self.refusal = True, None, None
+
+    def mark_revoked(self, *, ends_itself: bool) -> None:
+        """Record that this request revoked something.
+
+        Args:
+            ends_itself: True if it was the request's own token, valid until then: that does not stop
+                the request from making new ones.
+        """
+        self.has_revoked = True
+        self.known = {}  # the next check asks the store again
+        if ends_itself:
+            self.rests_on = None
 
     def reset(self) -> None:
-        """Note that a check did not pass: from now on nobody is authenticated."""
+        """Record a check that failed: from now on nobody is authenticated."""
         self.passed, self.result = False, None
 
 
@@ -183,41 +223,42 @@ async def authenticate(
         JWTExtendedException: the request is refused, or cannot be decided.
         Exception: a hook of the application failed.
     """
-    settings, hooks = engine.settings, engine.hooks
+    settings = engine.settings
     request_state.location = None
     try:
         token, location = find(view, policy, settings) or await find_in_body(view, policy, settings)
     except NoAuthorizationError:
         if not policy.optional:
             raise
-        request_state.mark_passed(None, revocation_checked=False)
+        request_state.mark_anonymous()
         return False
     request_state.location = location
-    stands_for_request = came_along_at is None
-    if stands_for_request and location == "cookies" and settings.is_compat:
+    needs_csrf = location == "cookies" and came_along_at is None
+    if needs_csrf and settings.is_compat:
         await _check_csrf_is_sent(view, policy, settings)
-    facts, now = request_state.known.get(token), engine.clock()
-    if facts is None or view.is_accepted or not 0 <= now - facts.found_at < _FACTS_HOLD:
-        facts = _Facts(token, engine.verify_at_once(token, now) or await engine.verify(token), now)
-        request_state.known[token] = facts
-        now = engine.clock()  # a key may have been waited for
-    verified, own, loads = facts.verified, None, False
+    began = now = engine.clock()
+    result = request_state.known.get(token)
+    if result is None or view.is_accepted or not 0 <= now - result.found_at < _FACTS_HOLD:
+        verified = engine.verify_at_once(token, now)
+        if verified is None:  # a key has to be loaded, which takes time
+            verified, now = await engine.verify(token), engine.clock()
+        result = CheckResult(token, verified, began, location, policy, settings.identity_claim)
+    else:
+        result = result.again(location, policy)
+    request_state.known = {**request_state.known, token: result}
+    verified = result.verified
     engine.codec.check_times(verified, now)
-    if stands_for_request and location == "cookies":
+    if needs_csrf:
         await _check_csrf(verified.claims, view, policy, settings)
-    checks.check_type(verified.claims, policy, settings)
-    if policy.fresh:
-        checks.check_fresh(verified, now)
-    asks = not policy.skip_revocation_check and (not facts.revocation_checked or settings.is_compat)
+    if verified.type not in policy.at_once:
+        checks.check_demands(verified, policy, settings, now)
+    asks = not (policy.skip_revocation_check or (result.revocation_checked and not settings.is_compat))
     if asks:
         await _check_revocation(engine, verified, came_along_at)
-    if hooks.any_at_checks():
-        own = copy_of(verified)
-        loads = await _run_hooks(engine, facts, own, revocation=asks)
-    facts.revocation_checked = facts.revocation_checked or asks
-    result = CheckResult(facts, location, policy, settings.identity_claim, own)
-    request_state.mark_passed(result, revocation_checked=facts.revocation_checked)
-    request_state.demanded = request_state.demanded or not policy.optional
+    loads = engine.hooks.at_checks and await _run_hooks(engine, result, revocation=asks)
+    if asks:
+        result.revocation_checked = True
+    request_state.mark_passed(result)
     return loads
 
 
@@ -251,16 +292,17 @@ def _needs_csrf(view: RequestView, settings: Settings) -> bool:
 
 
 async def _check_revocation(engine: Engine, verified: Verified, came_along_at: float | None) -> None:
-    ref = verified.ref
-    if verified.claims["type"] == REFRESH and engine.sessions is not None:
+    if verified.type == REFRESH and engine.sessions is not None:
+        ref = verified.ref
         seen = await engine.sessions.load_session(ref)
         await refuse_replay(engine, seen, ref, *copy_of(verified), came_along_at=came_along_at)
         return
-    valid = await engine.store.check(ref)
+    valid = await engine.store.check(verified.ref)
+    if valid is True:
+        return
     if valid is False:
         raise RevokedTokenError(*copy_of(verified))
-    if valid is not True:
-        raise HookError(f"{type(engine.store).__name__}.check() must return True or False")
+    raise HookError(f"{type(engine.store).__name__}.check() must return True or False")
 
 
 async def refuse_replay(
@@ -292,18 +334,19 @@ async def refuse_replay(
         raise
 
 
-async def _run_hooks(engine: Engine, facts: _Facts, own: Decoded, *, revocation: bool) -> bool:
-    """Ask the application's hooks for what they decide, and for the user. Returns whether it loaded one."""
+async def _run_hooks(engine: Engine, result: CheckResult, *, revocation: bool) -> bool:
+    """Call the application's hooks that decide, and load the user. Returns True if it loaded one."""
     hooks = engine.hooks
+    own = result.own = copy_of(result.verified)
     if revocation and "token_in_blocklist" in hooks and await engine.call_hook("token_in_blocklist", *own):
         raise RevokedTokenError(*own)
     # At each check: it may look at more than the token.
     if "token_verification" in hooks and not await engine.call_hook("token_verification", *own):
         raise UserClaimsVerificationError(None, *own)
-    if "user_lookup" not in hooks or facts.user is not None:
+    if "user_lookup" not in hooks or result.user is not None:
         return False
-    facts.user = await engine.call_hook("user_lookup", *own)
-    if facts.user is None:
+    result.user = await engine.call_hook("user_lookup", *own)
+    if result.user is None:
         identity = own[1][engine.settings.identity_claim]
         raise UserLookupError(f"user_lookup returned None for {identity!r}", *own)
     return True

@@ -16,7 +16,7 @@ from async_jwt.core.request import RequestView
 from async_jwt.core.settings import Settings
 from async_jwt.errors import CSRFError, FreshTokenRequired, MissingClaimError, WrongTokenError
 
-__all__ = ["check_csrf", "check_fresh", "check_origin", "check_type", "is_insecure"]
+__all__ = ["check_csrf", "check_demands", "check_origin", "is_insecure"]
 
 log: logging.Logger = logging.getLogger("async_jwt")
 
@@ -119,12 +119,25 @@ def _warn_origin(origin: str, own: str, settings: Settings) -> None:
     )
 
 
-def check_type(claims: Mapping[str, Any], policy: Policy, settings: Settings) -> None:
-    """Refuse a token of another type than the view asks for.
+def check_demands(verified: Verified, policy: Policy, settings: Settings, now: float) -> None:
+    """Refuse a token of another type than the view demands, or one that is not fresh enough.
+
+    Args:
+        verified: the token.
+        policy: what the view demands.
+        settings: the settings.
+        now: seconds since the epoch.
 
     Raises:
         WrongTokenError: it is of another type.
+        FreshTokenRequired: it is not fresh, or no longer.
     """
+    _check_type(verified.claims, policy, settings)
+    if policy.fresh:
+        _check_fresh(verified, now)
+
+
+def _check_type(claims: Mapping[str, Any], policy: Policy, settings: Settings) -> None:
     kind, wanted = claims["type"], policy.types
     if wanted is not None and isinstance(kind, str) and kind in wanted:
         return
@@ -143,12 +156,7 @@ def check_type(claims: Mapping[str, Any], policy: Policy, settings: Settings) ->
     raise WrongTokenError
 
 
-def check_fresh(verified: Verified, now: float) -> None:
-    """Refuse a token that is not fresh, or no longer.
-
-    Raises:
-        FreshTokenRequired: it is not.
-    """
+def _check_fresh(verified: Verified, now: float) -> None:
     fresh = verified.claims["fresh"]
     is_fresh = fresh if isinstance(fresh, bool) else isinstance(fresh, (int, float)) and fresh >= now
     if not is_fresh:

@@ -7,6 +7,7 @@ import datetime as dt
 import json
 import uuid
 from collections.abc import Mapping
+from itertools import repeat
 from typing import Any
 
 from async_jwt.core.parsers import Lifetime
@@ -144,10 +145,8 @@ def check_shape(
         if settings.require_type:
             raise MissingClaimError("type", "Missing claim: type")
         claims["type"] = "access"
-    for name, problem in _TEXTS.items():
-        value = claims.get(name, "")
-        if not isinstance(value, str) and not _is_lenient(name, settings):
-            raise (SubjectError if name == "sub" else ClaimError)(problem)
+    if not all(map(isinstance, map(claims.get, _TEXTS, repeat("")), repeat(str))):  # without a Python loop
+        _refuse_texts(claims, settings)
     fresh = claims.setdefault("fresh", False)
     if fresh is not False and not isinstance(fresh, _NUMBER) and not settings.is_compat:
         raise ClaimError("Fresh claim must be a boolean or a number")
@@ -158,6 +157,12 @@ def check_shape(
     claims.setdefault("jti", None)
     issued, start, end = _times(claims, settings)
     return max(start, issued), end, _ref(claims, issued, end, settings)
+
+
+def _refuse_texts(claims: Mapping[str, Any], settings: Settings) -> None:
+    for name, problem in _TEXTS.items():
+        if not isinstance(claims.get(name, ""), str) and not _is_lenient(name, settings):
+            raise (SubjectError if name == "sub" else ClaimError)(problem)
 
 
 def _ref(claims: Mapping[str, Any], issued: float, end: float, settings: Settings) -> TokenRef:

@@ -50,6 +50,8 @@ class Verified(NamedTuple):
     key: Key
     header: dict[str, Any]
     claims: dict[str, Any]
+    type: str
+    """The token's type; "" for one that is not text, as only the compat preset lets through."""
     nested: bool
     """Whether a shallow copy would share something."""
     start: float
@@ -96,7 +98,7 @@ class Codec:
         if keys is not known:
             memory = _Memory(self._settings.token_cache_size)
             self._verified = (keys, memory)
-        verified = memory[token] if isinstance(token, str) else None
+        verified = memory[token]
         if verified is None:
             parts, header = self.inspect(token)
             verified = self._verify(
@@ -192,8 +194,12 @@ class Codec:
         start, end, ref = claim_set.check_shape(claims, self._settings)
         if key.issuer is not None or key in foreign:
             ref = ref._replace(gen=None)  # another issuer's `gen` is no stamp of our store's
-        self.trust(encoded_header, header)
-        return fast_tuple(Verified, (key, parameters, claims, nested or header_nested, start, end, ref))
+        if encoded_header not in self._headers:
+            self.trust(encoded_header, header)
+        kind = claims["type"]
+        if not isinstance(kind, str):
+            kind = ""
+        return fast_tuple(Verified, (key, parameters, claims, kind, nested or header_nested, start, end, ref))
 
 
 def _is_accepted_typ(typ: str, accepted: frozenset[str]) -> bool:

@@ -112,8 +112,10 @@ class Engine:
         answer = await run_hook(hook, *args, limit=self.settings.hook_timeout, watch=self.settings.debug)
         return checked(hook, answer, truth_counts=self.settings.is_compat)
 
-    async def decode(self, token: str, *, allow_expired: bool = False) -> Decoded:
+    async def decode(self, token: Any, *, allow_expired: bool = False) -> Decoded:
         """Verify and read a token. Raises what `verify` and `Codec.read` raise."""
+        if not isinstance(token, str):
+            self.codec.inspect(token)  # says what it is instead
         return self.codec.read(await self.verify(token), self.clock(), allow_expired=allow_expired)
 
     def verify_at_once(self, token: str, now: float) -> Verified | None:
@@ -123,10 +125,13 @@ class Engine:
         """
         if "decode_key" in self.hooks:
             return None
-        ring = self.ring
+        ring = self._ring or self.ring
         if ring.is_loaded:
             return None
-        return self.codec.verify(token, ring.at(now))
+        keys = ring.active
+        if not keys.since <= now < keys.until:
+            keys = ring.at(now)
+        return self.codec.verify(token, keys)
 
     async def verify(self, token: str) -> Verified:
         """Check a token with the key that the application's loader, or the ring, has for it.

@@ -132,11 +132,16 @@ class Hook:
 
 
 class Hooks(dict[str, Hook]):
-    """The hooks of one manager by their names, shared by all of its applications."""
+    """The hooks of one manager by their names, shared by all of its applications.
+
+    Attributes:
+        at_checks: True if every check of a request calls at least one of them.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._deciding: tuple[Hook, ...] = ()
+        self.at_checks: bool = False
 
     def register(self, name: str, function: Any, *, inline: bool) -> None:
         """Register a hook; a later one takes the place of an earlier one.
@@ -154,10 +159,7 @@ class Hooks(dict[str, Hook]):
         _refuse_unfit(name, function, None if takes_error else signature)
         self[name] = Hook.of(name, function, inline=inline, takes_error=takes_error)
         self._deciding = tuple(hook for hook in self.values() if hook.name in _DECIDING)
-
-    def any_at_checks(self) -> bool:
-        """Whether there is one that each check asks."""
-        return not _AT_CHECKS.isdisjoint(self)
+        self.at_checks = not _AT_CHECKS.isdisjoint(self)
 
     def any_async(self) -> bool:
         """Whether a hook is async that a request with a good token, or a login, may ask."""

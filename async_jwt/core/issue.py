@@ -71,7 +71,6 @@ class TokenSpec:
         expires: its lifetime.
         claims: claims to lay over ours and the loader's.
         headers: header parameters to lay over the loader's.
-        requester: the token that asks for it, within a request: its owner's joins its session.
         subject: the identity claim of a token that it follows, which it keeps; otherwise
             one is made of the identity.
     """
@@ -82,7 +81,6 @@ class TokenSpec:
     expires: Expires = None
     claims: Mapping[str, Any] | None = None
     headers: Mapping[str, Any] | None = None
-    requester: TokenRef | None = None
     subject: Any = _NONE
 
 
@@ -96,8 +94,13 @@ class UnsignedToken:
     key: Key
 
 
-async def issue(engine: Engine, spec: TokenSpec) -> Issued:
+async def issue(engine: Engine, spec: TokenSpec, requester: TokenRef | None = None) -> Issued:
     """Make one token.
+
+    Args:
+        engine: the application's engine.
+        spec: what the token shall be.
+        requester: the token that asks for it, within a request: its owner's new token joins its session.
 
     Raises:
         ValueError: a claim would have a shape that we do not accept.
@@ -107,8 +110,8 @@ async def issue(engine: Engine, spec: TokenSpec) -> Issued:
         ConfigurationError: there is no key to sign with.
     """
     unsigned = await prepare_token(engine, spec)
-    if spec.requester is not None:
-        await _join(engine, unsigned, spec.requester)
+    if requester is not None:
+        await _join(engine, unsigned, requester)
     return sign(engine, unsigned, await engine.store.stamp(holder_of(engine, unsigned.claims)))
 
 

@@ -53,7 +53,7 @@ def find(view: RequestView, policy: Policy, settings: Settings) -> Found | None:
     for location, look in _places(policy.locations or settings.token_location, strict):
         for token in look(view, policy, settings):
             if found is None:
-                found = (token, location)
+                found = token, location
                 if not strict:
                     return found
             elif token != found[0]:
@@ -99,12 +99,12 @@ async def find_in_body(view: RequestView, policy: Policy, settings: Settings) ->
     raise NoAuthorizationError(_missing(locations, view, policy, settings))
 
 
-def _in_headers(view: RequestView, _: Policy, settings: Settings) -> Sequence[str]:
+def _in_headers(view: RequestView, _policy: Policy, settings: Settings) -> Sequence[str]:
     values = view.headers(settings.header_name)
     if len(values) == 1:
-        parts = values[0].split(" ")
-        if len(parts) == 2 and parts[0] == settings.header_type and not _ODD.search(parts[1]):
-            return parts[1:]  # as nearly all are
+        scheme, _, token = values[0].partition(" ")
+        if scheme == settings.header_type and not _ODD.search(token):
+            return (token,)  # as nearly all are
     if not settings.strict_locations:
         values = values[:1]
     if not settings.header_type:

@@ -30,6 +30,7 @@ class Policy:
         types: the types accepted; None is any type under the compat preset, else access
             and refresh.
         skip_revocation_check: whether revocation is left unchecked.
+        at_once: the types that need no closer look: they are accepted, fresh or not.
     """
 
     optional: bool
@@ -38,6 +39,7 @@ class Policy:
     locations: tuple[str, ...] | None
     types: frozenset[str] | None
     skip_revocation_check: bool
+    at_once: frozenset[str]
 
     @classmethod
     def of(
@@ -79,7 +81,8 @@ class Policy:
         else:
             types = frozenset((REFRESH if refresh else ACCESS,))
         refresh = refresh or types == frozenset((REFRESH,))
-        return cls(optional, fresh, refresh, _locations(locations), types, skip_revocation_check)
+        at_once = frozenset[str]() if fresh or types is None else types
+        return cls(optional, fresh, refresh, _locations(locations), types, skip_revocation_check, at_once)
 
 
 def _locations(given: str | Iterable[str] | None) -> tuple[str, ...] | None:

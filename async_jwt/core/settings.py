@@ -9,24 +9,19 @@ there is no second list of keys.
 from __future__ import annotations
 
 import datetime as dt
-import logging
-from collections.abc import Callable, Mapping, MutableMapping
-from copy import copy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from operator import is_
+from functools import cached_property
 from typing import Any, Final, Literal
 
 from async_jwt.core import parsers
 from async_jwt.core.parsers import Lifetime
-from async_jwt.core.spelling import Unknown, unknown_settings
 from async_jwt.errors import ConfigurationError
 from async_jwt.keys.key import ALGORITHMS
 
-__all__ = ["COMPAT_NAME", "LiveSettings", "Settings"]
+__all__ = ["COMPAT_NAME", "KEYS", "Settings", "preset_of"]
 
 COMPAT_NAME: Final = "flask-jwt-extended"
-
-log: logging.Logger = logging.getLogger("async_jwt")
 
 _SAME: Any = object()
 
@@ -45,7 +40,7 @@ def _setting(
     return field(metadata={**metadata, "compat": default if compat is _SAME else compat})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False)  # no slots: they leave no room for cached properties
 class Settings:
     """The settings of one application, validated. Made by `Settings.from_config`."""
 
@@ -579,22 +574,22 @@ class Settings:
         "Whether hooks that block the event loop are named in the log.",
     )
 
-    @property
+    @cached_property
     def is_compat(self) -> bool:
         """Whether Flask-JWT-Extended's answers are asked for."""
         return self.compat is not None
 
-    @property
+    @cached_property
     def expiry_leeway(self) -> float:
         """The leeway for `exp`, in seconds."""
         return 0.0 if self.decode_leeway is None else self.decode_leeway
 
-    @property
+    @cached_property
     def start_leeway(self) -> float:
         """The leeway for `nbf` and `iat`, in seconds."""
         return 10.0 if self.decode_leeway is None else self.decode_leeway
 
-    @property
+    @cached_property
     def accepted_algorithms(self) -> tuple[str, ...]:
         """The algorithms accepted in tokens, the signing one first."""
         more = self.decode_algorithms or ()
@@ -613,7 +608,7 @@ class Settings:
         Raises:
             ConfigurationError: a value is wrong; the text names its key and the fix.
         """
-        preset = _preset_of(config)
+        preset = preset_of(config)
         checked: dict[str, Any] = {}
         for spec in fields(cls):
             meta = spec.metadata
@@ -685,102 +680,10 @@ _COMPAT_PARSERS: Final[dict[Any, Any]] = {
     parsers.lifetime: parsers.compat_lifetime,
     parsers.flag: parsers.compat_flag,
 }
-# Whether Flask-JWT-Extended lacks each.
-_KEYS: dict[str, bool] = {spec.metadata["key"]: spec.metadata["new"] for spec in fields(Settings)}
+KEYS: Final[dict[str, bool]] = {spec.metadata["key"]: spec.metadata["new"] for spec in fields(Settings)}
+"""Every key, and whether Flask-JWT-Extended lacks it."""
 
 
-class LiveSettings:
-    """An application's settings, read again whenever its configuration has changed.
-
-    Writes the defaults into the configuration, so that they can be read there, and compares
-    the keys' values at each `current()`: a few microseconds, and no stale setting.
-
-    Args:
-        config: the application's configuration; kept and read again.
-
-    Attributes:
-        config: as given.
-        unknown: settings that nothing reads. The log has named them.
-
-    Raises:
-        ConfigurationError: a value is wrong, or a name misspelled.
-    """
-
-    def __init__(self, config: MutableMapping[str, Any]) -> None:
-        self.config = config
-        self._preset = _preset_of(config)
-        # Copies: an application may add to a list that it finds in its configuration.
-        self._defaults = {
-            spec.metadata["key"]: copy(spec.metadata[self._preset]) for spec in fields(Settings)
-        }
-        self._given = _KEYS.keys() & config.keys()
-        self._seen: list[Any] = []
-        self.unknown: tuple[Unknown, ...] = ()
-        self._copies: tuple[tuple[str, Any], ...] = ()
-        self._has_told_fallbacks = False
-        self._settings: Settings
-        self._reload()
-
-    def current(self) -> Settings:
-        """The settings as the configuration stands now.
-
-        Raises:
-            ConfigurationError: a value was changed to a wrong one.
-        """
-        values = self.config.values()
-        # All values and not ours alone: walking them is faster than looking ours up. The same objects, for
-        # equal ones may differ: False is not 0.
-        unchanged = len(values) == len(self._seen) and all(map(is_, values, self._seen))
-        if not unchanged or (self._copies and any(self.config[key] != copy for key, copy in self._copies)):
-            self._reload()
-        return self._settings
-
-    def is_default(self, key: str) -> bool:
-        """Whether a key holds what was written here, and not a value of the application."""
-        return key not in self._given and self.config[key] is self._defaults[key]
-
-    def _reload(self) -> None:
-        config = self.config
-        if _preset_of(config) != self._preset:
-            # Its defaults already stand in the configuration, where nobody could tell them
-            # from values of the application any more.
-            raise ConfigurationError("JWT_COMPAT must be set before JWTManager(app) or init_app(app)")
-        for key, value in self._defaults.items():
-            config.setdefault(key, value)
-        settings = Settings.from_config(config)
-        self._look_at_names(settings)
-        self._look_at_fallbacks(settings)
-        if settings != getattr(self, "_settings", None):  # not when another value of the app changed
-            self._settings = settings
-        self._seen = [*config.values()]
-        # A change inside one of these leaves it the same object.
-        self._copies = tuple(
-            (key, config[key].copy()) for key in _KEYS if isinstance(config[key], (list, set, dict))
-        )
-
-    def _look_at_names(self, settings: Settings) -> None:
-        """Refuse misspelled settings, and name those that nothing reads, once each."""
-        given = (key for key in self.config if isinstance(key, str))
-        found = tuple(unknown_settings(given, _KEYS, settings.ignored_settings, is_compat=settings.is_compat))
-        for unknown in found:
-            if unknown.is_refused:
-                raise ConfigurationError(unknown.text)
-        for unknown in set(found) - set(self.unknown):
-            log.warning("%s", unknown.text, extra={"event": "unknown_setting"})
-        self.unknown = found
-
-    def _look_at_fallbacks(self, settings: Settings) -> None:
-        """Say once that fallbacks of one secret are not those of the other."""
-        in_vain = settings.secret_key is not None and settings.app_secret_fallbacks is not None
-        if not in_vain or settings.secret_fallbacks is not None or self._has_told_fallbacks:
-            return
-        self._has_told_fallbacks = True
-        log.warning(
-            "SECRET_KEY_FALLBACKS verify no token where JWT_SECRET_KEY is set: put its former values into "
-            "JWT_SECRET_KEY_FALLBACKS, which may be empty ([])",
-            extra={"event": "fallbacks_in_vain"},
-        )
-
-
-def _preset_of(config: Mapping[str, Any]) -> str:
+def preset_of(config: Mapping[str, Any]) -> str:
+    """The preset that a configuration names: "compat" or "default"."""
     return "compat" if config.get("JWT_COMPAT") == COMPAT_NAME else "default"

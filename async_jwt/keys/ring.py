@@ -142,6 +142,7 @@ class KeyRing:
 
     Attributes:
         is_loaded: whether the keys come from a loader.
+        active: the keys as `at` last returned them; they hold from `active.since` until `active.until`.
 
     Raises:
         ConfigurationError: a signing key cannot sign, two keys share id and algorithm, or
@@ -183,7 +184,7 @@ class KeyRing:
         self._ends: dict[Key, float] = {}
         self._keys: tuple[Key, ...] = ()
         self._fixed = _checked(verification)
-        self._active = _NONE
+        self.active: ActiveKeys = _NONE
         own = _checked((signing,) if isinstance(signing, Key) else signing or ())
         for key in own:
             _refuse_public(key)
@@ -230,12 +231,12 @@ class KeyRing:
             now: seconds since the epoch.
         """
         now = max(now, self._acted)
-        active = self._active
+        active = self.active
         if active.since <= now < active.until:
             return active
         with self._lock:
-            self._active = self._settled(now)
-            return self._active
+            self.active = self._settled(now)
+            return self.active
 
     def jwks(self) -> dict[str, Any]:
         """The JWKS document as it stands now. See `ActiveKeys.jwks`."""
@@ -300,7 +301,7 @@ class KeyRing:
                 self._ends[key] = min(now + left, self._ends.get(key, _NEVER))
                 if self._starts.get(key, -_NEVER) > now:
                     self._starts[key] = _NEVER  # it never came to sign, and follows nobody
-            self._active = _NONE
+            self.active = _NONE
 
     def claim_load(self, now: float, limit: float, *, unknown: bool = False) -> Load | None:
         """What the caller is to ask for keys now, if anything; nobody else is told to meanwhile.
@@ -398,7 +399,7 @@ class KeyRing:
         kept_starts = {key: start for key, start in starts.items() if key in kept}
         with self._lock:
             if (tuple(kept), kept_starts) != (self._keys, self._starts):
-                self._keys, self._starts, self._active = tuple(kept), kept_starts, _NONE
+                self._keys, self._starts, self.active = tuple(kept), kept_starts, _NONE
 
     def _settled(self, now: float) -> ActiveKeys:
         ends = {key: self._end_of(key) for key in self._keys}

@@ -97,6 +97,8 @@ class MemoryStore:
             or (ref.sid is not None and f"s:{ref.sid}" in revoked)
         ):
             return False
+        if not self._users and self._everybody.generation == 0:
+            return True  # nobody was ever signed out everywhere
         return self._is_of_now(ref)
 
     def _is_of_now(self, ref: TokenRef) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from async_jwt.adapters.protect import routes_of
+from async_jwt.adapters._route_audit import routes_of
 from async_jwt.manager import app_state_of
 
 __all__ = ["assert_protected"]

@@ -17,7 +17,7 @@ from async_jwt.core.issue import Expires
 from async_jwt.core.locations import csrf_names
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.manager import app_state_of
-from async_jwt.operations import OperationsAt
+from async_jwt.operations import Operations, operations_at
 
 __all__ = ["jwt_client"]
 
@@ -112,9 +112,9 @@ class _Credentials:
     async def make(self) -> None:
         """Make the token. Once is enough."""
         # Signed in whatever happens to the store meanwhile, such as an outage that is tested.
-        own = self.app_state.without_stand_in()
-        operations, settings = OperationsAt(own), own.engine().settings
-        async with own.in_context():
+        own = self.app_state.with_own_store()
+        operations, settings = operations_at(own), own.engine().settings
+        async with own.context():
             token = await self._token(operations, own.engine())
             if self.revoked:
                 await operations.revoke_token(token)
@@ -143,7 +143,7 @@ class _Credentials:
         header, _ = csrf_names(self.engine.settings, refresh=self.kind == REFRESH)
         return {header: csrf}
 
-    async def _token(self, operations: OperationsAt, engine: Engine) -> str:
+    async def _token(self, operations: Operations, engine: Engine) -> str:
         claims = dict(self.claims)
         if self.expired:
             ended = int(engine.clock()) - _AN_HOUR

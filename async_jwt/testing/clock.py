@@ -51,5 +51,5 @@ def frozen_clock(app: Any, now: Moment | None = None) -> Iterator[FrozenClock]:
         The clock: `clock.tick(60)`.
     """
     clock = FrozenClock(now)
-    with app_state_of(app).taking_time_from(clock):
+    with app_state_of(app).override(clock=clock):
         yield clock

@@ -22,7 +22,7 @@ def outage(app: Any) -> Iterator[None]:
     Args:
         app: a Quart or Flask application with a `JWTManager`.
     """
-    with app_state_of(app).standing_in(_Silent()):
+    with app_state_of(app).override(store=_Silent()):
         yield
 
 

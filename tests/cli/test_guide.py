@@ -57,7 +57,7 @@ def test_each_command_says_what_the_guide_says(quart_line, redis_url, monkeypatc
     quart_line.app = application(monkeypatch)
     found = list(steps())
     assert len(found) == 9
-    with quart_line.app.extensions["async_jwt"].taking_time_from(quart_line.clock):
+    with quart_line.app.extensions["async_jwt"].override(clock=quart_line.clock):
         for command, said in found:
             result = run(quart_line, command)
             pattern = GAP.sub(r"[^\\n]*", re.escape("\n".join(said)))

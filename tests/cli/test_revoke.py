@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from async_jwt.operations import OperationsAt
+from async_jwt.operations import operations_at
 from tests.conftest import free_port
 
 
@@ -112,7 +112,7 @@ def test_many_sessions_are_counted_on_a_terminal(shared, monkeypatch):
 
 
 def test_names_of_devices_reach_no_terminal_as_they_are(shared):
-    operations = OperationsAt(shared.jwt._app_state())
+    operations = operations_at(shared.jwt._current()[0])
 
     async def sign_in():
         await operations.create_token_pair("alice", device="\x1b[2JPhone")

@@ -408,7 +408,7 @@ def test_looking_at_a_token_that_was_used_again_ends_no_session(line):
 
 
 def verified(line, token):
-    engine = line.jwt._app_state().engine()
+    engine = line.jwt._current()[0].engine()
     return engine.codec.verify(token, engine.ring.at(line.clock.now))
 
 

@@ -10,7 +10,7 @@ import logging
 
 import pytest
 
-from async_jwt.adapters.protect import routes_of
+from async_jwt.adapters._route_audit import routes_of
 from async_jwt.errors import ConfigurationError
 
 pytestmark = pytest.mark.asyncio

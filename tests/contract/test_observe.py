@@ -298,7 +298,7 @@ async def test_a_store_of_ones_own_without_a_status(harness, telemetry):
     h = telemetry.observe(harness(store=Plain()))
     assert (await h.call("/me", token=await h.mint())).status == 200
     assert "async_jwt.store.available" not in telemetry.metrics()
-    assert h.jwt._app_state().engine().store.own == "attribute"
+    assert h.jwt._current()[0].engine().store.own == "attribute"
 
 
 @on_a_servers_loop

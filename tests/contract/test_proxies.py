@@ -10,7 +10,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from werkzeug.local import LocalProxy
 
 from async_jwt import MemoryStore
-from async_jwt.adapters.protect import protect, public, routes_of
+from async_jwt.adapters._route_audit import routes_of
+from async_jwt.adapters.protect import protect, public
 from async_jwt.core.proxies import unproxied
 from async_jwt.errors import ConfigurationError
 from async_jwt.manager import app_state_of

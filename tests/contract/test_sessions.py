@@ -700,7 +700,7 @@ async def test_ids_that_clients_send_may_be_anything(app):
 
 async def test_outside_of_a_request_only_a_manager_reaches_anybodys_session(app):
     pair = await app.jwt.create_token_pair("alice")
-    async with app.app.extensions["async_jwt"].in_context():
+    async with app.app.extensions["async_jwt"].context():
         with pytest.raises(RuntimeError, match="authenticated request"):
             await app.api.revoke_session(pair.sid)
         assert await app.api.revoke_session(pair.sid, identity="bob") is False

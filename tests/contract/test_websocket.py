@@ -12,7 +12,7 @@ import pytest
 from quart import Blueprint, Quart, Websocket, abort, copy_current_websocket_context, request, websocket
 
 from async_jwt.adapters import quart as api
-from async_jwt.adapters.protect import routes_of
+from async_jwt.adapters._route_audit import routes_of
 from async_jwt.errors import JWTExtendedException, StoreUnavailableError
 from async_jwt.signals import user_loaded
 from async_jwt.stores import MemoryStore

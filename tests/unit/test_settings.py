@@ -9,7 +9,8 @@ import flask
 import flask_jwt_extended
 import pytest
 
-from async_jwt.core.settings import LiveSettings, Settings
+from async_jwt.app_state import LiveSettings
+from async_jwt.core.settings import Settings
 from async_jwt.errors import ConfigurationError
 
 FJE_KEYS = """

@@ -22,7 +22,7 @@ def view(**more):
         "headers": Headers(),
         "remote_addr": None,
     }
-    return WerkzeugView(Request(**{**values, **more}))
+    return WerkzeugView(Request(**{**values, **more}), "GET")
 
 
 def test_raw_bytes_in_a_query_string_are_no_token():

@@ -28,7 +28,7 @@ class Config:
     exempt_methods = frozenset({"OPTIONS"})
 
     def __getattr__(self, name: str) -> Any:
-        settings = app_state_of(current_app).realm().settings  # refuses what is wrong
+        settings = app_state_of(current_app).engine().settings  # refuses what is wrong
         if name in LOCATIONS:
             return LOCATIONS[name] in settings.token_location
         return current_app.config[KEYS.get(name, f"JWT_{name.upper()}")]
@@ -39,7 +39,7 @@ class Config:
 
     @property
     def token_location(self) -> Any:
-        app_state_of(current_app).realm()
+        app_state_of(current_app).engine()
         given = current_app.config["JWT_TOKEN_LOCATION"]
         return (given,) if isinstance(given, str) else given
 
@@ -57,13 +57,13 @@ class Config:
 
     @staticmethod
     def _lifetime(key: str) -> Any:
-        app_state_of(current_app).realm()
+        app_state_of(current_app).engine()
         value = current_app.config[key]
         return dt.timedelta(seconds=value) if type(value) is int else value
 
     @property
     def decode_algorithms(self) -> list[str]:
-        return list(app_state_of(current_app).realm().settings.accepted_algorithms)
+        return list(app_state_of(current_app).engine().settings.accepted_algorithms)
 
     @property
     def cookie_max_age(self) -> int | None:
@@ -80,7 +80,7 @@ class Config:
     def _key(self, asymmetric: str) -> Any:
         names = (asymmetric,) if self.is_asymmetric else ("JWT_SECRET_KEY", "SECRET_KEY")
         found = [current_app.config[name] for name in names if current_app.config.get(name)]
-        return found[0] if found else app_state_of(current_app).realm().ring
+        return found[0] if found else app_state_of(current_app).engine().ring
 
 
 config = Config()

@@ -1,0 +1,180 @@
+"""An error on its way to the client: which loader or handler answers it, and which cookies it deletes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from async_jwt.adapters.framework import Framework
+from async_jwt.app_state import AppState
+from async_jwt.core.authenticate import RequestState
+from async_jwt.core.concurrency import notify
+from async_jwt.core.cookies import cookies_to_unset
+from async_jwt.core.engine import Engine
+from async_jwt.core.error_responses import error_response, loader_for
+from async_jwt.core.policy import Policy
+from async_jwt.core.request import RequestView
+from async_jwt.core.settings import Settings
+from async_jwt.errors import (
+    ExpiredTokenError,
+    HookError,
+    ImmatureTokenError,
+    JWTDecodeError,
+    JWTExtendedException,
+    MalformedTokenError,
+    NoAuthorizationError,
+    RevokedTokenError,
+    SignatureError,
+    TokenReusedError,
+    UserLookupError,
+)
+from async_jwt.signals import token_refused
+
+__all__ = ["Responder", "dead_cookies", "explain", "response_of"]
+
+log: logging.Logger = logging.getLogger("async_jwt")
+
+# Seconds that a new user may take to be found everywhere, such as in replicas of a database.
+_REPLICATION = 60
+
+
+def response_of(error: JWTExtendedException) -> Any | None:
+    """The response that an error carries, if it carries one."""
+    # An application's own subclass may have such an attribute as well.
+    return getattr(error, "answer", None) if getattr(error, "carries_response", False) else None
+
+
+class Responder:
+    """Gives errors their responses.
+
+    Args:
+        framework: the framework that renders them.
+    """
+
+    def __init__(self, framework: Framework) -> None:
+        self._framework = framework
+
+    async def response_to(self, app_state: AppState, error: JWTExtendedException) -> Any:
+        """The response to an error: the one that it carries, or that of the loaders."""
+        carried = response_of(error)
+        return response_of(await self.with_response(app_state, error)) if carried is None else carried
+
+    async def with_response(self, app_state: AppState, error: JWTExtendedException) -> JWTExtendedException:
+        """An error that a view raised as one that carries its response.
+
+        Extensions with an error handling of their own render no other. If the request's own token was
+        revoked meanwhile, nobody is authenticated any more.
+        """
+        request_state = app_state.current_request_state()
+        held, dead = request_state.authentication, tuple[bool, ...]()
+        is_own = held is not None and getattr(error, "jwt_data", {}).get("jti") == held.claims.get("jti")
+        if held is not None and is_own and isinstance(error, RevokedTokenError):
+            if held.location == "cookies":
+                dead = dead_cookies(error, held.policy, app_state.engine())
+            request_state.reset()
+        return await self.refuse(app_state, request_state, error, dead)
+
+    async def refuse(
+        self,
+        app_state: AppState,
+        request_state: RequestState,
+        error: JWTExtendedException,
+        dead: Collection[bool] = (),
+    ) -> JWTExtendedException:
+        """An error as one that carries its response, which deletes dead cookies.
+
+        Args:
+            app_state: the application.
+            request_state: the request that is refused.
+            error: the reason.
+            dead: the token cookies to delete: False for the access token's, True for the refresh token's.
+        """
+        request_state.refusal = error
+        app, settings, response = app_state.app, app_state.engine().settings, None
+        _log(error)
+        if not self._framework.has_handler(app, error, is_compat=settings.is_compat):
+            try:
+                response = await self._loaded_response(app_state, error)
+            except JWTExtendedException as broken:
+                error = broken
+        if response is None:
+            answer = error_response(error, settings)
+            response = self._framework.json_response(app, answer.body, answer.status, answer.headers)
+        response = self._without(response, dead, settings)
+        held: Mapping[str, Any] = getattr(error, "jwt_data", {})
+        await notify(
+            token_refused,
+            app,
+            code=error.error_code,
+            detail=error.detail,
+            identity=held.get(settings.identity_claim),
+            jti=held.get("jti"),
+        )
+        return self._framework.as_http_exception(app, error, response, is_compat=settings.is_compat)
+
+    async def _loaded_response(self, app_state: AppState, error: JWTExtendedException) -> Any | None:
+        engine = app_state.engine()
+        chosen = loader_for(error, engine.settings, engine.hooks)
+        if chosen is None:
+            return None
+        name, arguments = chosen
+        try:
+            answer = await engine.call_hook(name, *arguments)
+        except RuntimeError as failed:
+            explain(failed, self._framework.view(self._framework.current()[1]))
+            raise
+        try:
+            return await self._framework.make_response(app_state.app, answer)
+        except TypeError:
+            problem = f"{name}_loader returned {type(answer).__name__}; it must return a response"
+            log.error("%s", problem, extra={"event": "hook_error", "hook": name})
+            raise HookError(problem) from None
+
+    def _without(self, response: Any, dead: Collection[bool], settings: Settings) -> Any:
+        """A response that deletes dead cookies, unless it sets them itself."""
+        cookies = [cookie for refresh in dead for cookie in cookies_to_unset(settings, refresh=refresh)]
+        names = [cookie.name for cookie in cookies]
+        if not cookies or settings.is_compat or self._framework.sets_cookie(response, names):
+            return response
+        response = self._framework.copy_response(response)  # a loader may return one object each time
+        self._framework.set_cookies(response, cookies, uncached=True)
+        return response
+
+
+def _log(error: JWTExtendedException) -> None:
+    held: Mapping[str, Any] = getattr(error, "jwt_data", {})
+    # A request without a token is no news.
+    level = logging.DEBUG if isinstance(error, NoAuthorizationError) else logging.INFO
+    event = {"event": "token_refused", "code": error.error_code, "jti": held.get("jti")}
+    log.log(level, "A request is refused: %s (%r)", error.error_code, str(error), extra=event)
+
+
+def explain(problem: BaseException, view: RequestView) -> None:
+    """Say why a hook failed that reads the request where there is none."""
+    if view.is_websocket and isinstance(problem, RuntimeError) and "request context" in str(problem):
+        problem.add_note(
+            "A WebSocket has no request: let the loader read what it is given, or `websocket` where "
+            "has_websocket_context() says that there is one."
+        )
+
+
+def dead_cookies(error: JWTExtendedException, policy: Policy, engine: Engine) -> tuple[bool, ...]:
+    """The token cookies that a refusal makes useless. A browser that kept them would be refused for ever."""
+    if isinstance(error, TokenReusedError):
+        return False, True  # its session is over
+    return (policy.refresh,) if _is_dead(error, engine) else ()
+
+
+def _is_dead(error: JWTExtendedException, engine: Engine) -> bool:
+    if isinstance(error, RevokedTokenError | MalformedTokenError):
+        return True
+    if engine.settings.cookie_domain is not None:
+        return False  # other applications of the domain may accept it
+    if isinstance(error, UserLookupError):
+        issued = error.jwt_data.get("iat")
+        return isinstance(issued, int | float) and engine.clock() - issued > _REPLICATION
+    if isinstance(error, SignatureError):  # its key may be known a moment later
+        return not (engine.loads_keys or "decode_key" in engine.hooks)
+    # An expired one may have been replaced by another tab meanwhile, and leaves the browser by its Max-Age.
+    return isinstance(error, JWTDecodeError) and not isinstance(error, ImmatureTokenError | ExpiredTokenError)

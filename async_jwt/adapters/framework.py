@@ -1,0 +1,78 @@
+"""What the public functions need of a framework. A new framework is one class of this protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from async_jwt.app_state import AppState, FrameworkContext
+from async_jwt.core.cookies import Cookie
+from async_jwt.core.request import RequestView
+from async_jwt.errors import JWTExtendedException
+
+__all__ = ["Check", "Framework", "Served"]
+
+Served = Callable[[], "tuple[AppState, Any]"]
+"""Returns the application and the request being served. Raises RuntimeError outside of a request."""
+
+Check = Callable[..., Coroutine[Any, Any, Any]]
+"""Checks the current request against a policy. May be given what `Served` returned, and the engine."""
+
+
+class Framework(FrameworkContext, Protocol):
+    """A framework, as the public functions see it."""
+
+    @property
+    def adapters(self) -> Sequence[str]:
+        """The modules that its applications may import from."""
+        ...
+
+    def view(self, request: Any, /) -> RequestView:
+        """A request as the core sees it."""
+        ...
+
+    def guard(self, function: Callable[..., Any], check: Check, served: Served, /) -> Callable[..., Any]:
+        """A view that runs after `check`, in the way that the framework runs such views."""
+        ...
+
+    async def make_response(self, app: Any, value: Any, /) -> Any:
+        """A response from whatever views may return.
+
+        Raises:
+            TypeError: a view may not return this.
+        """
+        ...
+
+    def json_response(
+        self, app: Any, body: Mapping[str, Any], status: int, headers: Mapping[str, str]
+    ) -> Any:
+        """A JSON response."""
+        ...
+
+    def copy_response(self, response: Any, /) -> Any:
+        """The same response with headers of its own."""
+        ...
+
+    def sets_cookie(self, response: Any, names: Collection[str], /) -> bool:
+        """True if a response sets or deletes one of these cookies."""
+        ...
+
+    def set_cookies(self, response: Any, cookies: Iterable[Cookie], *, uncached: bool) -> None:
+        """Set cookies on a response.
+
+        Args:
+            response: the response.
+            cookies: the cookies.
+            uncached: True keeps caches from storing the response for other users.
+        """
+        ...
+
+    def has_handler(self, app: Any, error: JWTExtendedException, *, is_compat: bool) -> bool:
+        """True if a handler of the application, or of an extension, answers an error before loaders do."""
+        ...
+
+    def as_http_exception(
+        self, app: Any, error: JWTExtendedException, response: Any, *, is_compat: bool
+    ) -> JWTExtendedException:
+        """The same error as one that carries its response, in the form that the framework renders."""
+        ...
