@@ -23,7 +23,7 @@ from async_jwt.core.codec import Codec, encode
 from async_jwt.core.settings import Settings
 from async_jwt.keys.key import Key
 from async_jwt.keys.ring import KeyRing
-from benchmarks.report import Row
+from benchmarks.rows import Row
 from benchmarks.timing import Timed, compare, measure
 from benchmarks.tokens import MANY, SECRET
 

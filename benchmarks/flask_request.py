@@ -13,7 +13,7 @@ from async_jwt.adapters import flask as ours_async
 from async_jwt.adapters import flask_sync as ours
 from async_jwt.adapters.protect import public
 from benchmarks import asgi, least, wsgi
-from benchmarks.report import Row
+from benchmarks.rows import Row
 from benchmarks.timing import Timed, compare, compare_added, measure
 from benchmarks.tokens import MANY, SECRET, bearers, cookies, token
 

@@ -22,7 +22,7 @@ import redis
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores import TokenRef
 from async_jwt.stores.redis import RedisStore
-from benchmarks.report import Row
+from benchmarks.rows import Row
 from benchmarks.servers import process, redis_server
 from benchmarks.timing import ratios
 

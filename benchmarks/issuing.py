@@ -18,7 +18,7 @@ import flask_jwt_extended
 from async_jwt.adapters import flask_sync
 from async_jwt.adapters import quart as ours
 from benchmarks import flask_request, quart_request
-from benchmarks.report import Row
+from benchmarks.rows import Row
 from benchmarks.timing import Timed, compare, measure
 from benchmarks.tokens import token
 

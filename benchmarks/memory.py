@@ -27,7 +27,7 @@ from async_jwt.stores import MemoryStore, Session, TokenRef
 from async_jwt.stores.contract import new_sid
 from async_jwt.stores.redis import RedisStore
 from benchmarks.growth import fill
-from benchmarks.report import Row
+from benchmarks.rows import Row
 from benchmarks.servers import redis_server
 from benchmarks.tokens import SECRET, token
 

@@ -18,7 +18,7 @@ import redis
 from async_jwt.stores import TokenRef
 from async_jwt.stores.redis import RedisStore
 from benchmarks.growth import fill
-from benchmarks.report import Row
+from benchmarks.rows import Row
 from benchmarks.servers import redis_server
 
 LISTENERS = 4

@@ -12,7 +12,7 @@ from litestar.security.jwt import JWTAuth
 
 from benchmarks.asgi import requests
 from benchmarks.quart_request import bare_app, our_app
-from benchmarks.report import Row
+from benchmarks.rows import Row
 from benchmarks.timing import Timed, compare_added, measure
 from benchmarks.tokens import MANY, SECRET, bearers, token
 

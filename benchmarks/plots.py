@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from benchmarks.report import Row
+from benchmarks.rows import Row
 
 __all__ = ["plot"]
 

@@ -10,7 +10,7 @@ from quart import Quart, request
 from async_jwt.adapters import quart as ours
 from benchmarks import least
 from benchmarks.asgi import requests
-from benchmarks.report import Row
+from benchmarks.rows import Row
 from benchmarks.timing import Timed, compare_added, measure
 from benchmarks.tokens import MANY, SECRET, bearers, cookies, token
 

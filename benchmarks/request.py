@@ -9,7 +9,7 @@ processor time, the garbage collector off; nothing is revoked.
 from __future__ import annotations
 
 from benchmarks import flask_request, peer_request, quart_request
-from benchmarks.report import Row
+from benchmarks.rows import Row
 
 __all__ = ["run"]
 

@@ -23,7 +23,7 @@ import redis
 
 from async_jwt.stores.redis import RedisStore
 from benchmarks.load import generate, generator
-from benchmarks.report import Row
+from benchmarks.rows import Row
 from benchmarks.servers import free_port, process, redis_server
 from benchmarks.timing import deciles
 from benchmarks.tokens import MANY, token

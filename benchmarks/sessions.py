@@ -27,7 +27,7 @@ from async_jwt.core.rotation import PairSpec, rotate
 from async_jwt.stores import MemoryStore, Session, TokenRef
 from async_jwt.stores.contract import SessionStore, new_sid
 from async_jwt.stores.redis import RedisStore
-from benchmarks.report import Row
+from benchmarks.rows import Row
 from benchmarks.servers import redis_server
 from benchmarks.timing import Timed, compare, measure
 from benchmarks.tokens import SECRET

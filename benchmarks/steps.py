@@ -33,7 +33,7 @@ from async_jwt.stores import TokenRef
 from benchmarks import least
 from benchmarks.codec import claims_of_ours
 from benchmarks.quart_request import our_app
-from benchmarks.report import Row
+from benchmarks.rows import Row
 from benchmarks.timing import Timed, compare, measure
 from benchmarks.tokens import MANY, SECRET
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from benchmarks.report import Row
+from benchmarks.rows import Row
 
 __all__ = ["Timed", "added", "compare", "compare_added", "deciles", "measure", "ratios"]
 

@@ -306,7 +306,7 @@ async def test_generations_are_read_before_what_they_outlive(cluster, prefix, mo
     ref = (await token(store, "alice"))._replace(sid=bucket_of("alice") + "session")
     _, keys, _ = store._layout.of(ref)
     keys = [*reversed(keys), store._layout.bucket(bucket_of("alice"))]
-    node, read = store._buckets._per_loop._recent[1].at(bucket_of("alice")), []
+    node, read = store._buckets.topologies._recent[1].at(bucket_of("alice")), []
     send = node.send
 
     async def recorded(commands, deadline=None):
@@ -353,7 +353,7 @@ async def test_a_slot_that_nobody_holds_keeps_its_own_users_out(cluster, prefix)
             assert isinstance(answers[0], StoreUnavailableError)
             assert answers[1:] == [True] * len(kept)
             await asyncio.sleep(0.05)
-        line = store._buckets._per_loop._recent[1].at(bucket_of(kept[0].identity))
+        line = store._buckets.topologies._recent[1].at(bucket_of(kept[0].identity))
         with pytest.raises(StoreUnavailableError):
             await line.fetch([store._layout.bucket(bucket_of(lost.identity))])
         assert store.status().available
@@ -366,8 +366,8 @@ async def test_a_slot_that_nobody_holds_keeps_its_own_users_out(cluster, prefix)
             await new.check(lost)
         await asyncio.sleep(1.1)
         kept = [await token(store, ref.identity) for ref in kept]
-        assert mirrored._buckets.mirrored(kept[0]) is True
-        assert mirrored._buckets.mirrored(lost) is None
+        assert mirrored._mirror.answer(kept[0]) is True
+        assert mirrored._mirror.answer(lost) is None
     finally:
         owner.does("CLUSTER", "ADDSLOTS", slot_of(lost.identity))
     again = await answered(lambda: token(store, lost.identity))
@@ -380,7 +380,7 @@ async def test_a_slot_that_nobody_holds_keeps_its_own_users_out(cluster, prefix)
 async def test_a_node_that_holds_nothing_any_more_is_not_waited_for(cluster, prefix):
     store = RedisStore(cluster.url, prefix=prefix, deadline=5)
     await store.start()
-    route = store._buckets._per_loop._recent[1]
+    route = store._buckets.topologies._recent[1]
     node = route.node(Address("127.0.0.1", free_port()))
     store._health.writing(node.name, "it is full")
     await route.probe(node)
@@ -403,7 +403,7 @@ async def test_nodes_that_point_at_each_other(lone_node, is_long):
         assert store.status().available
         wire.heal()
         assert await store.check(ref)
-        node = store._buckets._per_loop._recent[1].at(bucket_of("alice"))
+        node = store._buckets.topologies._recent[1].at(bucket_of("alice"))
         moved = MovedError(f"{slot_of('alice')} 127.0.0.1:{wire.port}")
         with pytest.raises(StoreUnavailableError, match="point at each other"):
             await node._elsewhere(moved, ("PING",), left(0))
@@ -447,7 +447,7 @@ async def test_who_had_no_time_is_not_taken_for_dead(make_server):
     server = make_server()
     store = RedisStore(server.url)
     await store.start()
-    line = store._buckets._per_loop._recent[1].at("00")
+    line = store._buckets.topologies._recent[1].at("00")
     server.freeze()
     with pytest.raises(StoreUnavailableError, match="too little time"):
         await line.send([("PING",)], left(0.05))
@@ -553,7 +553,7 @@ async def test_a_loss_that_cannot_be_dealt_with_concerns_its_own_users(make_flee
         with pytest.raises(StoreUnavailableError):
             await store.check(lost)
         await asyncio.sleep(0.05)
-    route = await store._buckets._per_loop.here()
+    route = await store._buckets.topologies.here()
     with pytest.raises(StoreUnavailableError):  # nor is the server believed to be well again
         await store._buckets._monitor.learn_of(route, route.at(bucket_of(lost.identity)))
     full.does("CONFIG", "SET", "maxmemory", "0")

@@ -15,11 +15,10 @@ from async_jwt.stores import TokenRef
 from async_jwt.stores.contract import bucket_of
 from async_jwt.stores.redis import RedisStore
 from async_jwt.stores.redis.breaker import Breaker
-from async_jwt.stores.redis.health import Health
+from async_jwt.stores.redis.client import BatchLoader
+from async_jwt.stores.redis.health import Health, read_server, save_points
 from async_jwt.stores.redis.lua import NEW_EPOCH
 from async_jwt.stores.redis.monitor import _some_of
-from async_jwt.stores.redis.reads import BatchLoader
-from async_jwt.stores.redis.server import read_server, save_points
 from async_jwt.stores.redis.timer import IdleTimer
 from tests.faults.wire import Wire
 
@@ -135,14 +134,14 @@ async def test_many_keep_their_own_session_of_one_user(redis_server):
 async def test_too_many_who_revoke_one_user_are_refused(redis_server, monkeypatch):
     store, other = RedisStore(redis_server.url, deadline=5), RedisStore(redis_server.url, deadline=5)
     ref = await token(store)
-    evaluate = store._evaluate
+    check = store._buckets.check
 
     async def interfered(ref):
-        found = await evaluate(ref)
+        found = await check(ref)
         await other.revoke_user("alice")
         return found
 
-    monkeypatch.setattr(store, "_evaluate", interfered)
+    monkeypatch.setattr(store._buckets, "check", interfered)
     with pytest.raises(StoreUnavailableError, match="Too many"):
         await store.revoke_user("alice", keep=ref)
     await store.close()
@@ -168,13 +167,13 @@ async def test_a_server_that_forgets_at_once_is_no_answer(redis_server, monkeypa
     """Somebody flushes it in a loop."""
     store = RedisStore(redis_server.url, deadline=5)
     ref = await token(store)
-    deal = store._buckets.data_loss._handle
+    deal = store._buckets._data_loss._handle
 
     async def lost_again(*loss):
         await deal(*loss)
         redis_server.does("FLUSHALL")
 
-    monkeypatch.setattr(store._buckets.data_loss, "_handle", lost_again)
+    monkeypatch.setattr(store._buckets._data_loss, "_handle", lost_again)
     redis_server.does("FLUSHALL")
     calls = {
         "check": lambda: store.check(ref),
@@ -302,7 +301,7 @@ async def test_a_bucket_that_is_not_as_it_was_seen_is_not_raised(redis_server):
     ref = await token(store)
     epoch, layout = str(ref.gen).partition(".")[0], store._layout
     before = redis_server.does("GET", layout.bucket("00"))
-    line = (await store._buckets._per_loop.here()).at("00")
+    line = (await store._buckets.topologies.here()).at("00")
     keys = layout.with_feeds(["00", "01"])
     assert await line.run(NEW_EPOCH, keys, ["new", "", "64", "somebody's", epoch]) == 1
     assert redis_server.does("GET", layout.bucket("00")) == before
@@ -316,7 +315,7 @@ async def test_connections_to_a_server_that_does_not_answer_are_left(redis_serve
         store = RedisStore(wire.url, poll=60)
         await store.start()
         await asyncio.gather(*(store.revoke_user(f"user {number}") for number in range(8)))
-        pool = (await store._buckets._per_loop.here()).at("00")._pool
+        pool = (await store._buckets.topologies.here()).at("00")._pool
         assert len(pool._idle) > 2
         wire.swallows = True
         with pytest.raises(StoreUnavailableError):
@@ -331,7 +330,7 @@ async def test_a_talk_with_a_server_that_is_gone(redis_server):
     """What a mirror listens through: that it cannot be had says nothing about requests."""
     store = RedisStore(redis_server.url, deadline=5, poll=60)
     await store.start()
-    line = (await store._buckets._per_loop.here()).at("00")
+    line = (await store._buckets.topologies.here()).at("00")
     redis_server.stop()
     with pytest.raises(StoreUnavailableError):
         await line.dedicated()
@@ -383,7 +382,7 @@ async def test_a_sign_that_does_not_go_away_is_no_answer(redis_server, monkeypat
     async def lost(*loss):
         pass
 
-    monkeypatch.setattr(store._buckets, "report_loss", lost)
+    monkeypatch.setattr(store._buckets, "_report_loss", lost)
     with pytest.raises(StoreUnavailableError, match="faster than it can be read"):
         await store.check(ref)
     await store.close()
@@ -503,8 +502,8 @@ async def test_a_store_that_nobody_holds_asks_no_more(redis_server):
     store = RedisStore(redis_server.url, deadline=0.1, poll=0.02)
     with pytest.raises(StoreUnavailableError):
         await store.stamp("alice")
-    line = weakref.ref(await store._buckets._per_loop.here())
-    await store._buckets._per_loop._open.pop(asyncio.get_running_loop())[1].aclose()
+    line = weakref.ref(await store._buckets.topologies.here())
+    await store._buckets.topologies._open.pop(asyncio.get_running_loop())[1].aclose()
     del store
     for _ in range(5):
         await asyncio.sleep(0.03)
@@ -516,9 +515,9 @@ async def test_timers_outlive_nobody():
     async def nothing():
         raise AssertionError("nobody is left to ask")
 
-    breaker, watch = Breaker(nothing, lambda why: None), IdleTimer(0.01, nothing)
+    breaker, watch = Breaker(nothing, lambda why: None), IdleTimer(nothing)
     breaker.trip("it does not answer", asyncio.get_running_loop().time())
-    watch.restart()
+    watch.start(0.01)
     del breaker, watch
     gc.collect()
     await asyncio.sleep(0.1)

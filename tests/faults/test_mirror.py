@@ -233,11 +233,11 @@ async def test_it_tells_how_far_it_may_be_behind(shared_server, caplog):
 async def test_it_does_not_go_on_listening_where_the_server_was_left(shared_server):
     """What has the name may be another server by now."""
     async with mirrored(shared_server.url) as store:
-        mirror = store._buckets._mirror
+        mirror = store._mirror
         while mirror._connection is None:
             await asyncio.sleep(0.005)
         first = mirror._connection
-        await (await store._buckets._per_loop.here()).at("00")._pool.drop()
+        await (await store._buckets.topologies.here()).at("00")._pool.drop()
         assert first.is_left
         until = time.monotonic() + 5
         while mirror._connection in (None, first):
@@ -256,10 +256,10 @@ async def test_what_was_not_heard_is_read_in_the_feed(shared_server):
     async with mirrored(shared_server.url, deadline=5) as store:
         ref = await token(store)
         shared_server.does("CLIENT", "KILL", "TYPE", "pubsub")
-        drawn = store._buckets._mirror._snapshot
+        drawn = store._mirror._snapshot
         await other.revoke_token(ref)
         await comes(store, ref, False, seconds=1.0)
-        assert store._buckets._mirror._snapshot is drawn
+        assert store._mirror._snapshot is drawn
         await asyncio.sleep(0.3)
         again = await token(store)
         await other.revoke_token(again)
@@ -274,8 +274,8 @@ async def test_a_feed_that_lacks_something_is_not_believed(shared_server, monkey
     feed = f"async_jwt:{{{bucket_of('alice')}}}:feed"
     async with mirrored(shared_server.url, deadline=5, mirror_lag=0.4) as store:
         refs = [await token(store) for _ in range(3)]
-        drawn = store._buckets._mirror._snapshot
-        monkeypatch.setattr(store._buckets._mirror, "on_message", lambda raw: None)
+        drawn = store._mirror._snapshot
+        monkeypatch.setattr(store._mirror, "on_message", lambda raw: None)
         for ref in refs[:2]:
             await other.revoke_token(ref)
         if way == "trimmed":
@@ -285,7 +285,7 @@ async def test_a_feed_that_lacks_something_is_not_believed(shared_server, monkey
         else:
             shared_server.does("SET", feed, "somebody else wrote here")
         until = time.monotonic() + 5
-        while store._buckets._mirror._snapshot is drawn:
+        while store._mirror._snapshot is drawn:
             assert without_asking(store, refs[1]) in (True, None)
             assert time.monotonic() < until
             await asyncio.sleep(0.002)
@@ -392,10 +392,10 @@ async def test_a_state_that_came_late_is_no_proof(shared_server, monkeypatch):
     """While a look is under way another reply shows a later state: what it found says nothing of now."""
     shared_server.does("FLUSHALL")
     async with mirrored(shared_server.url, deadline=5, mirror_lag=0.4) as store:
-        mirror, known = store._buckets._mirror, store._buckets._last_seen
+        mirror, known = store._mirror, store._buckets._last_seen
         ref = await token(store)
         name = bucket_of("alice")
-        line = store._buckets._per_loop._recent[1].at(name)
+        line = store._buckets.topologies._recent[1].at(name)
         fetch = line.fetch_each
 
         async def late(keys):
@@ -416,7 +416,7 @@ async def test_a_state_that_came_late_is_no_proof(shared_server, monkeypatch):
 async def test_what_is_not_of_now_is_asked_for(shared_server):
     shared_server.does("FLUSHALL")
     async with mirrored(shared_server.url, deadline=5, mirror_lag=60) as store:
-        mirror, ref = store._buckets._mirror, await token(store)
+        mirror, ref = store._mirror, await token(store)
         name, heard = bucket_of("alice"), mirror._snapshot.heard
         state = heard[name]
         assert without_asking(store, ref) is True
@@ -438,7 +438,7 @@ async def test_what_no_node_holds_is_not_looked_at(shared_server, monkeypatch):
     shared_server.does("FLUSHALL")
     async with mirrored(shared_server.url, deadline=5, mirror_lag=0.2) as store:
         lost, kept = await token(store, "alice"), await token(store, "bob")
-        line = store._buckets._per_loop._recent[1].at("00")
+        line = store._buckets.topologies._recent[1].at("00")
         fetch = line.fetch_each
 
         async def with_a_hole(keys):
@@ -449,7 +449,7 @@ async def test_what_no_node_holds_is_not_looked_at(shared_server, monkeypatch):
         monkeypatch.setattr(line, "fetch_each", with_a_hole)
         await asyncio.sleep(0.3)
         assert without_asking(store, kept) is True
-        assert store._buckets.mirrored(lost) is None
+        assert store._mirror.answer(lost) is None
         monkeypatch.undo()
 
 
@@ -461,7 +461,7 @@ async def test_who_may_not_listen_does_not_try_all_the_time(shared_server):
         RedisStore(shared_server.url, deadline=5),
     )
     async with mirrored(url, deadline=5, mirror_lag=0.4) as store:
-        mirror, route = store._buckets._mirror, store._buckets._per_loop._recent[1]
+        mirror, route = store._mirror, store._buckets.topologies._recent[1]
         assert mirror._listens_after > float("-inf")  # it has tried
         # However long this machine takes to look again.
         after = mirror._listens_after = time.monotonic() + 60
@@ -479,7 +479,7 @@ async def test_feeds_are_renewed(shared_server):
     async with mirrored(shared_server.url, deadline=5, mirror_lag=0.2) as store:
         feed = f"async_jwt:{{{bucket_of('alice')}}}:feed"
         shared_server.does("PEXPIRE", feed, 1000)
-        store._buckets._mirror._renews_at.clear()
+        store._mirror._renews_at.clear()
         until = time.monotonic() + 5
         while shared_server.does("PTTL", feed) < 60_000:
             assert time.monotonic() < until
@@ -490,14 +490,14 @@ async def test_of_two_loops_one_feeds_it(shared_server, monkeypatch):
     """Both find that nobody does, and one is a moment later; a picture of who fed it before is not taken."""
     shared_server.does("FLUSHALL")
     async with mirrored(shared_server.url, deadline=5, mirror_lag=0.2) as store:
-        mirror, attendant = store._buckets._mirror, store._buckets._mirror._feeder
+        mirror, attendant = store._mirror, store._mirror._feeder
         answers = [False]
         monkeypatch.setattr(mirror, "_is_fed", lambda: answers.pop() if answers else True)
         await store.stamp("alice")
         assert mirror._feeder is attendant
         drawn = mirror._snapshot
         monkeypatch.undo()
-        await mirror._rebuild(store._buckets._per_loop._recent[1], object())
+        await mirror._rebuild(store._buckets.topologies._recent[1], object())
         assert mirror._snapshot is drawn
 
 
@@ -505,7 +505,7 @@ async def test_who_listens_for_nobody_goes(shared_server):
     shared_server.does("FLUSHALL")
     store = RedisStore(shared_server.url, deadline=5)
     await store.start()
-    route = weakref.ref(store._buckets._per_loop._recent[1])
+    route = weakref.ref(store._buckets.topologies._recent[1])
     await asyncio.wait_for(_listen(lambda: None, route, None, "async_jwt:feed", 60), 5)
     await store.close()
 
@@ -517,7 +517,7 @@ async def test_servers_that_cannot_be_found_are_no_mistake(shared_server, monkey
         raise StoreUnavailableError("no node says who holds what")
 
     store = RedisStore(shared_server.url, mirror=True, mirror_lag=0.1, deadline=5)
-    monkeypatch.setattr(store._buckets._mirror, "_turn", nowhere)
+    monkeypatch.setattr(store._mirror, "_turn", nowhere)
     await store.start()
     await asyncio.sleep(0.1)
     assert "failed" not in caplog.text
@@ -527,7 +527,7 @@ async def test_servers_that_cannot_be_found_are_no_mistake(shared_server, monkey
 async def test_a_bucket_that_is_gone_as_it_is_drawn(shared_server, monkeypatch):
     shared_server.does("FLUSHALL")
     store = RedisStore(shared_server.url, mirror=True, mirror_lag=0.4, deadline=5)
-    mirror = store._buckets._mirror
+    mirror = store._mirror
     opened = mirror._open_feeds
 
     async def gone(*part):
@@ -610,7 +610,7 @@ async def test_another_process_begins_anew(shared_server, monkeypatch):
     async with mirrored(shared_server.url, deadline=5) as store:
         ref = await token(store)
         assert without_asking(store, ref) is True
-        parents = list(store._buckets._per_loop._open.values())
+        parents = list(store._buckets.topologies._open.values())
         monkeypatch.setattr("os.getpid", lambda: -1)
         await store.stamp("alice")
         assert without_asking(store, ref) is None
@@ -627,7 +627,7 @@ async def test_a_store_that_nobody_holds_lets_its_mirror_go(shared_server):
     store = RedisStore(shared_server.url, mirror=True, mirror_lag=0.1, deadline=5)
     await store.start()
     await live(store)
-    mirror = weakref.ref(store._buckets._mirror)
+    mirror = weakref.ref(store._mirror)
     del store
     for _ in range(50):
         await asyncio.sleep(0.02)
@@ -646,7 +646,7 @@ async def test_what_it_does_belongs_to_no_request(shared_server, monkeypatch):
     variable = contextvars.ContextVar("request")
 
     store = RedisStore(shared_server.url, mirror=True, mirror_lag=0.1, deadline=5)
-    mirror, seen = store._buckets._mirror, []
+    mirror, seen = store._mirror, []
     look, hear = mirror._poll, mirror.on_message
 
     async def looking(*part):
@@ -676,12 +676,12 @@ async def test_what_it_cannot_foresee_is_said(shared_server, monkeypatch, caplog
         raise KeyError("secret")
 
     store = RedisStore(shared_server.url, mirror=True, mirror_lag=0.1, deadline=5)
-    monkeypatch.setattr(store._buckets._mirror, "_read_snapshot", fails)
+    monkeypatch.setattr(store._mirror, "_read_snapshot", fails)
     await store.start()
     await asyncio.sleep(0.1)
     assert "The mirror of revocations failed: KeyError" in caplog.text
     caplog.clear()
-    monkeypatch.setattr(store._buckets._mirror, "_poll", fails)
+    monkeypatch.setattr(store._mirror, "_poll", fails)
     await asyncio.sleep(0.1)
     assert "The mirror of revocations failed: KeyError" in caplog.text
     assert "secret" not in caplog.text
@@ -694,7 +694,7 @@ async def test_a_connection_that_went_silent_is_replaced(shared_server):
     shared_server.does("FLUSHALL")
     other = RedisStore(shared_server.url, deadline=5)
     async with Wire(shared_server.port).open() as wire, mirrored(wire.url, mirror_lag=0.2) as store:
-        mirror = store._buckets._mirror
+        mirror = store._mirror
         while mirror._connection is None:
             await asyncio.sleep(0.005)
         talk = mirror._connection
@@ -767,7 +767,7 @@ async def test_keys_that_moved_while_they_were_read(cluster, monkeypatch):
     prefix, slot = f"{uuid.uuid4().hex}:", key_slot(bucket_of("bob").encode())
     store = RedisStore(cluster.url, prefix=prefix, mirror=True, mirror_lag=0.2, deadline=5)
     await store.start()
-    mirror = store._buckets._mirror
+    mirror = store._mirror
     read_all, reads = mirror._read_all, []
 
     async def moved(line, picture):
@@ -812,7 +812,7 @@ async def test_what_the_servers_lose_while_it_is_drawn(shared_server, monkeypatc
     """The picture of before denies; the one that is being drawn knows nothing, and is not believed."""
     shared_server.does("FLUSHALL")
     async with mirrored(shared_server.url, deadline=5, mirror_lag=2) as store:
-        mirror = store._buckets._mirror
+        mirror = store._mirror
         ref = await token(store)
         await store.revoke_token(ref)
         read_all = mirror._read_all
@@ -875,7 +875,7 @@ async def test_what_was_heard_and_lost_hides_nothing_of_its_own(shared_server):
             told = [name, "j", f"lost {number}", "", "", f"9{number - 1}" if number else mark, state]
             shared_server.does("PUBLISH", "async_jwt:feed", json.dumps(told))
         until = time.monotonic() + 5
-        while store._buckets._mirror._snapshot.heard[name].revocations != int(count) + 3:
+        while store._mirror._snapshot.heard[name].revocations != int(count) + 3:
             assert time.monotonic() < until
             await asyncio.sleep(0.002)
         for ref in refs:
@@ -930,13 +930,13 @@ async def test_all_is_not_read_anew_for_what_is_only_new(shared_server):
     shared_server.does("FLUSHALL")
     other = RedisStore(shared_server.url, deadline=5)
     async with mirrored(shared_server.url, deadline=5, mirror_lag=0.2) as store:
-        drawn = store._buckets._mirror._snapshot
+        drawn = store._mirror._snapshot
         until = time.monotonic() + 1.5
         while time.monotonic() < until:
             names = [f"user {uuid.uuid4().hex}" for _ in range(8)]
             both = (store, other) * 4
             await asyncio.gather(*(each.revoke_user(name) for each, name in zip(both, names, strict=True)))
-        assert store._buckets._mirror._snapshot is drawn
+        assert store._mirror._snapshot is drawn
     await other.close()
 
 
@@ -947,14 +947,14 @@ async def test_a_filter_that_is_overfull_is_made_anew(shared_server):
     for ref in refs[:20]:
         await other.revoke_token(ref)
     async with mirrored(shared_server.url, deadline=5, mirror_max=10, mirror_lag=0.2) as store:
-        drawn = store._buckets._mirror._snapshot
+        drawn = store._mirror._snapshot
         for ref in refs[20:50]:
             await other.revoke_token(ref)
         until = time.monotonic() + 5
-        while store._buckets._mirror._snapshot is drawn:
+        while store._mirror._snapshot is drawn:
             assert time.monotonic() < until
             await asyncio.sleep(0.01)
-        assert not store._buckets._mirror._snapshot.is_overfull
+        assert not store._mirror._snapshot.is_overfull
         assert [await store.check(ref) for ref in refs] == [False] * 50 + [True] * 10
     await other.close()
 
@@ -963,7 +963,7 @@ async def test_what_is_told_before_anything_was_drawn_is_read_with_the_rest(shar
     async with mirrored(shared_server.url) as other:
         store = RedisStore(shared_server.url, mirror=True)
         revoked = await token(other)
-        store._buckets._mirror.on_message(b"what nobody could place yet")
+        store._mirror.on_message(b"what nobody could place yet")
         await other.revoke_token(revoked)
         await store.start()
         await live(store)

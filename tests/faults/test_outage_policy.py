@@ -181,7 +181,7 @@ async def test_one_clients_text_opens_no_breaker(durable_server):
     assert store.status().available
     assert (await app.call(token=token)).status == 200
     assert (await app.call(token=revoked)).status == 401
-    line = store._buckets._per_loop._recent[1].at("00")
+    line = store._buckets.topologies._recent[1].at("00")
     with pytest.raises(ValueError, match="UTF-8"):
         await line.execute("GET", "\ud800")
     assert not line.unavailable

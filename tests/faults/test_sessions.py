@@ -215,7 +215,7 @@ async def test_a_server_that_loses_all_the_time_shows_no_page(redis_server, monk
     async def lost(route, loss):
         seen.append(loss.why)
 
-    monkeypatch.setattr(store._buckets.data_loss, "handle", lost)
+    monkeypatch.setattr(store._buckets._data_loss, "handle", lost)
     redis_server.does("FLUSHALL")
     with pytest.raises(StoreUnavailableError, match="loses"):
         await app.jwt.list_sessions("alice")

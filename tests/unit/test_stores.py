@@ -395,10 +395,10 @@ async def test_each_loop_has_its_own_connections(redis_url):
 async def test_a_forked_process_makes_its_own_connections(redis_url, monkeypatch):
     store = RedisStore(redis_url, deadline=5)
     await store.stamp("alice")
-    parents = store._buckets._per_loop._open
+    parents = store._buckets.topologies._open
     monkeypatch.setattr(os, "getpid", lambda: -1)
     assert await store.stamp("alice")
-    assert store._buckets._per_loop._open is not parents
+    assert store._buckets.topologies._open is not parents
     for _, lifespan in list(parents.values()):
         await lifespan.aclose()
     await store.close()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections.abc import Awaitable, Callable
-from contextvars import Context
 from typing import Any
 
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.redis.errors import OutageError, RefusedError
+from async_jwt.stores.redis.timer import IdleTimer
 
 __all__ = ["Breaker"]
 
@@ -40,8 +39,8 @@ class Breaker:
         self._pause = FIRST_PROBE
         self._closed_at = float("-inf")
         self._due = float("-inf")
-        self._timer: asyncio.TimerHandle | None = None
-        self._probes: set[asyncio.Task[Any]] = set()
+        # A probe may hang as long as the deadline, and the server come back meanwhile.
+        self._timer = IdleTimer(self._run_probe, on_fire=self._schedule, at_once=_PROBES_AT_ONCE)
 
     @property
     def is_open(self) -> bool:
@@ -75,25 +74,12 @@ class Breaker:
     def stop(self) -> set[asyncio.Task[Any]]:
         """Close it without a word; the next call decides anew. Returns probes that are to be cancelled."""
         self._why = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        return self._probes
+        return self._timer.stop()
 
     def _schedule(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._due = loop.time() + self._pause
-        # Weakly: a store that nobody holds any more stops asking.
-        self._timer = loop.call_later(self._pause, _fire, weakref.ref(self), context=Context())
+        self._due = asyncio.get_running_loop().time() + self._pause
+        self._timer.start(self._pause)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
-
-    def _try(self) -> None:
-        self._schedule()
-        # A probe may hang as long as the deadline, and the server come back meanwhile.
-        if len(self._probes) < _PROBES_AT_ONCE:
-            task = asyncio.get_running_loop().create_task(self._run_probe())
-            self._probes.add(task)
-            task.add_done_callback(self._probes.discard)
 
     async def _run_probe(self) -> None:
         try:
@@ -106,9 +92,3 @@ class Breaker:
             probe.cancel()
         self._closed_at = asyncio.get_running_loop().time()
         self._on_change(None)
-
-
-def _fire(breaker: weakref.ref[Breaker]) -> None:
-    found = breaker()
-    if found is not None:
-        found._try()  # noqa: SLF001  # its own timer

@@ -1,34 +1,40 @@
-"""What stands on the server, read and written, with an eye on whether it lost something."""
+"""Reads and writes buckets; checks each reply for data loss."""
 
 from __future__ import annotations
 
 from asyncio import gather
 from collections.abc import Sequence
 from contextlib import suppress
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from async_jwt.errors import ConfigurationError, StoreUnavailableError
-from async_jwt.stores.contract import TokenRef
-from async_jwt.stores.redis.client import ServerClient
-from async_jwt.stores.redis.cluster import Cluster
+from async_jwt.errors import StoreUnavailableError
+from async_jwt.stores.contract import TokenRef, bucket_of
+from async_jwt.stores.redis.client import ServerClient, Values
 from async_jwt.stores.redis.data_loss import LOSES, DataLossHandler
 from async_jwt.stores.redis.errors import OutageError, fresh_copy
 from async_jwt.stores.redis.health import Health
-from async_jwt.stores.redis.lua import REVOKE_EVERYTHING, Script
+from async_jwt.stores.redis.lua import REVOKE_EVERYTHING, REVOKE_USER, Script
 from async_jwt.stores.redis.monitor import Monitor
-from async_jwt.stores.redis.options import Options, Place
-from async_jwt.stores.redis.reads import Values
-from async_jwt.stores.redis.schema import BUCKET_NAMES, NOT_REVOKED, Bucket, Layout, User
-from async_jwt.stores.redis.topology import PerLoop, Standalone, Topology
+from async_jwt.stores.redis.schema import (
+    BUCKET_NAMES,
+    NOT_REVOKED,
+    Bucket,
+    Layout,
+    TokenStatus,
+    User,
+    evaluate,
+)
+from async_jwt.stores.redis.topology import PerLoop, Topology
 from async_jwt.stores.redis.versions import LastSeen, Loss
 
 if TYPE_CHECKING:
-    from async_jwt.stores.redis.mirror.feed import Mirror
+    from async_jwt.stores.redis.mirror import Mirror
 
-__all__ = ["TRIES", "BucketRead", "BucketStore"]
+__all__ = ["BucketRead", "BucketStore"]
 
-TRIES = 3
-"""How often one call begins again because the store was found wanting in between."""
+# How often one call begins again because the server lost data in between.
+_TRIES = 3
 
 
 class BucketRead(NamedTuple):
@@ -56,34 +62,102 @@ class BucketRead(NamedTuple):
         return f"{self.bucket.epoch}.{self.bucket.generation}.{self.user.generation}"
 
 
+# What a token's status shows of the server's data.
+_SIGNS = {
+    TokenStatus.UNKNOWN_EPOCH: "a token names a state that it does not remember",
+    TokenStatus.FUTURE_GENERATION: "a token names a later state than its own",
+}
+
+
 class BucketStore:
-    """The buckets of one store.
+    """Reads and writes the buckets of one store.
 
     Args:
-        place: where the servers are.
-        options: how they are asked.
+        topologies: how each event loop reaches the servers.
+        layout: the keys.
+        last_seen: what this process saw last.
+        monitor: looks at what no reply shows.
+        data_loss: handles losses.
         health: told of what happens.
+        denies_losses: False lets tokens of before a loss go by their time.
+        mirror: a copy of all revocations, kept by the event loops that use the store.
     """
 
-    def __init__(self, place: Place, options: Options, health: Health) -> None:
-        self._place = place
-        self._options = options
+    def __init__(
+        self,
+        topologies: PerLoop,
+        layout: Layout,
+        last_seen: LastSeen,
+        monitor: Monitor,
+        data_loss: DataLossHandler,
+        health: Health,
+        *,
+        denies_losses: bool,
+        mirror: Mirror | None,
+    ) -> None:
+        self.topologies: PerLoop = topologies
+        self.layout: Layout = layout
+        self.denies_losses: bool = denies_losses
+        self._last_seen = last_seen
+        self._monitor = monitor
+        self._data_loss = data_loss
         self._health = health
-        self._last_seen = LastSeen()
-        self.layout: Layout = Layout(options.prefix)
-        self.data_loss: DataLossHandler = DataLossHandler(self._last_seen, self.layout, options, health)
-        self._monitor = Monitor(self._last_seen, self.layout, self.data_loss, options, health)
-        self._mirror = _mirror(self._last_seen, self.layout, self.data_loss, options, health)
-        self._per_loop = PerLoop(self._make, self._after_fork)
+        self._mirror = mirror
 
-    def mirrored(self, ref: TokenRef) -> bool | None:
-        """Whether a token counts, as far as is known without asking; None if it is not."""
-        return None if self._mirror is None else self._mirror.answer(ref)
+    async def check(self, ref: TokenRef, more: Sequence[str] = ()) -> tuple[bool, BucketRead]:
+        """Whether a token is valid, and what was read for that. Handles what it shows of a loss of data.
 
-    def mirror_status(self) -> dict[str, Any]:
-        """What a store's status says of the mirror."""
-        mirror = self._mirror
-        return {} if mirror is None else {"staleness": mirror.staleness, "mirrored": len(mirror)}
+        Args:
+            ref: the token.
+            more: further keys of its bucket to read.
+
+        Raises:
+            StoreUnavailableError: that cannot be said.
+        """
+        for _ in range(_TRIES):
+            read = await self.read_token(ref, more)
+            status = TokenStatus.REVOKED if read.revoked else evaluate(ref, read.bucket, read.user)
+            if status in (TokenStatus.VALID, TokenStatus.REVOKED):
+                return status is TokenStatus.VALID, read
+            epoch = str(ref.gen).partition(".")[0]
+            if not self.denies_losses:
+                if status in _SIGNS:
+                    self._data_loss.log_once(_SIGNS[status], epoch)
+                by_time = evaluate(ref._replace(gen=None), read.bucket, read.user)
+                return by_time is TokenStatus.VALID, read
+            if status is TokenStatus.PREVIOUS_EPOCH:
+                return False, read
+            await self._report_loss(bucket_of(ref.identity), read.bucket.epoch, epoch, _SIGNS[status])
+        raise StoreUnavailableError("The revocation store changes faster than it can be read")
+
+    async def revoke_user(self, identity: str, keep: TokenRef | None) -> None:
+        """Raise a user's generation. Raises StoreUnavailableError.
+
+        Args:
+            identity: the user.
+            keep: a token that stays valid, with its session, as far as it was.
+        """
+        bucket, keys = bucket_of(identity), [self.layout.user(identity), self.layout.sessions(identity)]
+        if keep is None:
+            await self.revoke(bucket, REVOKE_USER, keys, ["*", "0", "0", "", identity])
+            return
+        keep = keep._replace(identity=identity)
+        for _ in range(_CONTENDERS):
+            valid, read = await self.check(keep)
+            kept = (keep.sid or keep.jti or "") if valid else ""  # nothing dead is kept alive
+            user = read.user
+            goes_on = kept != "" and user.keep == kept
+            least = user.kept_from if goes_on else user.generation
+            since = user.kept_since if goes_on else user.raised_at
+            arguments = [read.user_text, str(least), f"{since:.6f}", kept, identity]
+            if await self.write(bucket, REVOKE_USER, keys, arguments) is not None:
+                return
+        raise StoreUnavailableError("Too many concurrent revocations of this user")
+
+    async def revoke(self, name: str, script: Script, keys: Sequence[str], arguments: Sequence[str]) -> None:
+        """Run a script that revokes. Raises StoreUnavailableError; its arguments are those of `write`."""
+        if await self.write(name, script, keys, arguments) is None:
+            raise StoreUnavailableError("The revocation store declined to revoke")
 
     async def read_token(self, ref: TokenRef, more: Sequence[str] = ()) -> BucketRead:
         """Look at what a token's validity depends on, and at further keys, in one command at most.
@@ -104,9 +178,7 @@ class BucketStore:
         entries = values[:place]
         text, user = self.read_user(raw)
         ended = entries[-1] if ref.sid is not None else None
-        return BucketRead(
-            bucket, user, text, any(entry is not None for entry in entries), ended, values[place:]
-        )
+        return BucketRead(bucket, user, text, entries.count(None) != len(entries), ended, values[place:])
 
     async def read(self, name: str, keys: Sequence[str]) -> tuple[Bucket, Values]:
         """Read a bucket, and what stands at some of its keys, in one command at most.
@@ -116,13 +188,13 @@ class BucketStore:
         """
         topology = await self._topology(name)
         wanted = [self.layout.bucket(name), *keys]
-        for _ in range(TRIES):
+        for _ in range(_TRIES):
             before = self._last_seen.before(name)
             raw, *values = await topology.at(name).read(wanted)
             seen = self._last_seen.compare(name, raw, before)
             if not isinstance(seen, Loss):
                 return seen, values
-            await self.data_loss.handle(topology, seen)
+            await self._data_loss.handle(topology, seen)
         raise StoreUnavailableError(LOSES)
 
     async def write(
@@ -143,7 +215,7 @@ class BucketStore:
             StoreUnavailableError: it is not certain that it is stored.
         """
         topology = await self._topology(name)
-        for _ in range(TRIES):
+        for _ in range(_TRIES):
             before = self._last_seen.before(name)
             client = topology.at(name)
             client.refuse_if_unavailable()
@@ -157,7 +229,7 @@ class BucketStore:
                 raise StoreUnavailableError("The revocation store did not say that it revoked")
             seen = self._last_seen.compare(name, value or None, before, added=added)
             if isinstance(seen, Loss):
-                await self.data_loss.handle(topology, seen)
+                await self._data_loss.handle(topology, seen)
             if not isinstance(seen, Loss) or seen.found:  # else it is not certain what was done
                 return rest
         raise StoreUnavailableError(LOSES)
@@ -174,7 +246,7 @@ class BucketStore:
             StoreUnavailableError: it could not be run.
         """
         topology = await self._topology(name)
-        for _ in range(TRIES):
+        for _ in range(_TRIES):
             before = self._last_seen.before(name)
             client = topology.at(name)
             client.refuse_if_unavailable()
@@ -184,7 +256,7 @@ class BucketStore:
             seen = self._last_seen.compare(name, reply[0] or None, before)
             if not isinstance(seen, Loss):
                 return [seen, *reply[1:]]
-            await self.data_loss.handle(topology, seen)
+            await self._data_loss.handle(topology, seen)
         raise StoreUnavailableError(LOSES)
 
     async def tidy(self, name: str, script: Script, keys: Sequence[str], arguments: Sequence[str]) -> None:
@@ -196,7 +268,7 @@ class BucketStore:
     async def revoke_everything(self) -> None:
         """Raise everybody's generation. Raises as `write` does."""
         topology = await self._topology()
-        for _ in range(TRIES):
+        for _ in range(_TRIES):
             for name in BUCKET_NAMES:
                 topology.at(name).refuse_if_unavailable()
             parts = topology.parts(BUCKET_NAMES)
@@ -210,12 +282,8 @@ class BucketStore:
         for problem in (await self._monitor.inspect(await self._topology())).values():
             raise problem
 
-    async def close(self) -> None:
-        """Close the running loop's connections. They are made again when needed."""
-        await self._per_loop.close()
-
-    async def report_loss(self, name: str, found: str, named: str, why: str) -> None:
-        """A token shows that a bucket's server lost something. Raises StoreUnavailableError.
+    async def _report_loss(self, name: str, found: str, named: str, why: str) -> None:
+        """Handle a loss that a token shows. Raises StoreUnavailableError.
 
         Args:
             name: the bucket.
@@ -223,27 +291,18 @@ class BucketStore:
             named: the epoch that the token names.
             why: what the token shows.
         """
-        await self.data_loss.handle(
-            await self._per_loop.here(), Loss(name, found, (named,), why, by_token=True)
-        )
-
-    def _after_fork(self) -> None:
-        """This is another process now."""
-        self._health.after_fork()
-        if self._mirror is not None:
-            self._mirror.reset()
-
-    def _make(self) -> Topology:
-        if self._place.kind == "cluster":
-            return Cluster(self._place, self._options, self.layout, self._health, self._monitor)
-        return Standalone(self._place, self._options, self._health, self._monitor)
+        loss = Loss(name, found, (named,), why, by_token=True)
+        await self._data_loss.handle(await self.topologies.here(), loss)
 
     async def _topology(self, name: str | None = None) -> Topology:
-        """The running loop's route, once it is known what stands in a bucket, or in all."""
-        topology = await self._per_loop.here()
-        topology.idle_timer.restart()
-        await topology.ready()
-        if self._monitor.is_due or self._monitor.troubles or not self._knows(name):
+        """The running loop's topology, once one bucket, or each, was seen. Keeps monitor and mirror going."""
+        topology, monitor = await self.topologies.here(), self._monitor
+        if not topology.idle_timer.running:
+            topology.idle_timer.start(topology.interval)
+        if not topology.is_ready:
+            await topology.ready()
+        unseen = name is None or self._last_seen.before(name) is None
+        if unseen or monitor.troubles or monotonic() > monitor.due_at:
             await self._get_to_know(topology, name)
         if self._mirror is not None:
             self._mirror.ensure_fed(topology)
@@ -253,24 +312,20 @@ class BucketStore:
         clients = topology.clients() if name is None else [topology.at(name)]
         for client in clients:
             client.refuse_if_unavailable()
-        if not self._knows(name):
+        names = BUCKET_NAMES if name is None else (name,)
+        if not self._last_seen.covers(names):
             troubles = await self._monitor.learn(topology)
-        elif self._monitor.is_due or any(client.name in self._monitor.troubles for client in clients):
+        elif monotonic() > self._monitor.due_at or any(
+            client.name in self._monitor.troubles for client in clients
+        ):
             troubles = await self._monitor.inspect(topology)
         else:
             return
         for client in clients:
             if client.name in troubles:
                 raise fresh_copy(troubles[client.name])
-        if not self._knows(name):
+        if not self._last_seen.covers(names):
             raise OutageError("Some of the revocation store's servers do not answer")
-
-    def _knows(self, name: str | None) -> bool:
-        return (
-            self._last_seen.covers(name)
-            if name is not None
-            else all(map(self._last_seen.covers, BUCKET_NAMES))
-        )
 
     async def _revoke_all_on(self, topology: Topology, client: ServerClient, names: list[str]) -> bool:
         """Raise everybody's generation on one server. Returns whether all buckets were there."""
@@ -295,15 +350,5 @@ class BucketStore:
             raise StoreUnavailableError("The revocation store holds no generation at a user's key") from None
 
 
-def _mirror(
-    last_seen: LastSeen, layout: Layout, data_loss: DataLossHandler, options: Options, health: Health
-) -> Mirror | None:
-    if not options.mirror:
-        return None
-    try:
-        from async_jwt.stores.redis.mirror.feed import Mirror  # noqa: PLC0415  # an extra of its own
-    except ImportError:
-        raise ConfigurationError(
-            "JWT_STORE_URI: mirror=true needs a further package: pip install async-jwt[mirror]"
-        ) from None
-    return Mirror(last_seen, layout, data_loss, options, health)
+# Each of those who revoke one user at the same time makes one of the others look again.
+_CONTENDERS = 32

@@ -1,10 +1,12 @@
-"""One event loop's line to one server: a deadline, a breaker, and reads that share commands."""
+"""One event loop's client of one server: a deadline, a breaker, and reads that share commands."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar, cast
+from contextvars import Context
+from functools import partial
+from typing import Any, NoReturn, TypeVar, cast
 
 from redis.exceptions import (
     AuthenticationError,
@@ -30,9 +32,8 @@ from async_jwt.stores.redis.health import Health
 from async_jwt.stores.redis.lua import Script
 from async_jwt.stores.redis.options import Options
 from async_jwt.stores.redis.pool import Command, DedicatedConnection, Pool
-from async_jwt.stores.redis.reads import BatchLoader, Values
 
-__all__ = ["ServerClient"]
+__all__ = ["BATCH", "BatchLoader", "ServerClient", "Values"]
 
 T = TypeVar("T")
 
@@ -41,6 +42,16 @@ _Call = tuple[Sequence[str], Sequence[str]]
 
 # The part of the deadline that a server must have had, to be taken for one that does not answer.
 _FAIR = 0.5
+
+
+BATCH = 128
+"""How many reads share a command; more of the same tick go in further ones, at the same time."""
+
+_PATIENCE = 6
+"""How many ticks the first read waits for others, as long as each brings some or a command is under way."""
+
+Values = list[bytes | None]
+_Waiting = tuple[list[str], "asyncio.Future[Values]"]
 
 
 class ServerClient:
@@ -107,9 +118,14 @@ class ServerClient:
         """
         began = asyncio.get_running_loop().time()
         groups = self._groups(keys)
-        commands = [("MGET", *group) for group in groups]
+        try:
+            replies = await self.execute_all([("MGET", *group) for group in groups], lenient=True)
+            for reply in replies:
+                if isinstance(reply, RefusedError) and not _is_of_a_slot(reply):
+                    raise reply
+        except RefusedError as problem:
+            self._refuse_reading(problem, began)
         found: dict[str, bytes | StoreUnavailableError | None] = {}
-        replies = await self._read_checked(began, commands)
         for group, values in zip(groups, replies, strict=True):
             if isinstance(values, StoreUnavailableError):
                 refused = isinstance(values, RefusedError)  # for its slot, which no node holds
@@ -118,10 +134,11 @@ class ServerClient:
                 found.update(zip(group, values, strict=True))
             else:
                 raise self._misconfigured("MGET", "another type of reply")
-        self._health.misconfigured(self.name, None)
+        if self._health.refuses_reads:
+            self._health.misconfigured(self.name, None)
         if self._health.unavailable and not self._breaker.is_open:
             self._health.answered(self)  # what another loop saw, which has ended since
-        return [found[key] for key in keys]
+        return list(map(found.get, keys))
 
     async def run(
         self, script: Script, keys: Sequence[str], arguments: Sequence[str], *, writes: bool = True
@@ -270,18 +287,12 @@ class ServerClient:
         """
         raise refusal(problem) from problem
 
-    async def _read_checked(self, began: float, commands: Sequence[Command]) -> list[Any]:
-        try:
-            replies = await self.execute_all(commands, lenient=True)
-            for reply in replies:
-                if isinstance(reply, RefusedError) and not _is_of_a_slot(reply):
-                    raise reply
-        except RefusedError as problem:
-            if not is_not_now(problem.kind):
-                raise self._misconfigured(problem.command or "MGET", problem.kind) from problem
-            self._breaker.trip(problem.detail, began)  # whoever cannot read cannot check
-            raise OutageError(problem.detail) from problem
-        return replies
+    def _refuse_reading(self, problem: RefusedError, began: float) -> NoReturn:
+        """Raise what becomes of checks that a server refuses: an outage, or a misconfiguration."""
+        if not is_not_now(problem.kind):
+            raise self._misconfigured(problem.command or "MGET", problem.kind) from problem
+        self._breaker.trip(problem.detail, began)  # a server that cannot be read cannot be checked
+        raise OutageError(problem.detail) from problem
 
     def _misconfigured(self, command: Any, kind: str) -> RefusedError:
         """A refusal that is not an outage: the server answers, and refuses until its set-up is corrected."""
@@ -299,9 +310,89 @@ def _is_of_a_slot(problem: RefusedError) -> bool:
     return "slot not served" in str(problem.__cause__)
 
 
+# What may stand in a reply to MGET.
+_VALUES = frozenset((bytes, type(None)))
+
+
 def _are_values(reply: Any, count: int) -> bool:
-    return (
-        isinstance(reply, list)
-        and len(reply) == count
-        and all(value is None or isinstance(value, bytes) for value in reply)
-    )
+    return isinstance(reply, list) and len(reply) == count and _VALUES.issuperset(map(type, reply))
+
+
+class BatchLoader:
+    """Gathers what is read on one event loop.
+
+    A read that is cancelled takes nothing from the others, and a command goes on as long as
+    anybody waits for it.
+
+    Args:
+        fetch: reads some keys in one command. It bounds its own time. In the place of what
+            cannot be read may stand an error, for those alone who asked for it.
+
+    Attributes:
+        flights: the commands under way.
+    """
+
+    def __init__(
+        self, fetch: Callable[[list[str]], Awaitable[Sequence[bytes | StoreUnavailableError | None]]]
+    ) -> None:
+        self._fetch = fetch
+        self._waiting: list[_Waiting] = []
+        self.flights: set[asyncio.Task[None]] = set()
+
+    async def get(self, keys: list[str]) -> Values:
+        """Read some keys, in their order.
+
+        Raises:
+            StoreUnavailableError: they could not be read.
+        """
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            # A context of its own: what is read for many belongs to none of them.
+            loop.call_soon(self._leave, loop, 0, _PATIENCE, context=Context())
+        future: asyncio.Future[Values] = loop.create_future()
+        self._waiting.append((keys, future))
+        return await future
+
+    def _leave(self, loop: asyncio.AbstractEventLoop, before: int, ticks: int) -> None:
+        if ticks and (self.flights or len(self._waiting) > before):
+            # More may be on their way: requests that came together are rarely served in one tick, and
+            # two crowds, each waiting while the other's command is under way, would never be one again.
+            loop.call_soon(self._leave, loop, len(self._waiting), ticks - 1)
+            return
+        waiting, self._waiting = self._waiting, []
+        for start in range(0, len(waiting), BATCH):
+            batch = waiting[start : start + BATCH]
+            flight = loop.create_task(self._fly(batch))
+            self.flights.add(flight)
+            flight.add_done_callback(partial(self._landed, batch))
+
+    async def _fly(self, waiting: list[_Waiting]) -> None:
+        wanted: dict[str, None] = {}
+        for keys, future in waiting:
+            if not future.done():
+                wanted.update(dict.fromkeys(keys))
+        if not wanted:
+            return
+        values = await self._fetch(list(wanted))
+        found = dict(zip(wanted, values, strict=True))
+        has_failed = not _VALUES.issuperset(map(type, values))  # mostly nothing has
+        for keys, future in waiting:
+            if not future.done():
+                its = list(map(found.get, keys))
+                problem = _first_problem(its) if has_failed else None
+                if problem is None:
+                    future.set_result(cast("Values", its))
+                else:
+                    future.set_exception(fresh_copy(problem))
+
+    def _landed(self, waiting: list[_Waiting], flight: asyncio.Task[None]) -> None:
+        """Whatever became of a command, perhaps before it began: nobody waits for ever."""
+        self.flights.discard(flight)
+        problem = None if flight.cancelled() else flight.exception()
+        for _, future in waiting:
+            if not future.done():
+                future.set_exception(fresh_copy(problem))
+
+
+def _first_problem(values: Sequence[object]) -> StoreUnavailableError | None:
+    return next((value for value in values if isinstance(value, StoreUnavailableError)), None)

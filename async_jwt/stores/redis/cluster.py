@@ -22,14 +22,13 @@ from redis.exceptions import (
 
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.redis.breaker import Breaker
-from async_jwt.stores.redis.client import ServerClient
+from async_jwt.stores.redis.client import ServerClient, Values
 from async_jwt.stores.redis.deadline import Deadline
 from async_jwt.stores.redis.errors import CLUSTER_SLOTS, OutageError, refusal, refused_for_good
 from async_jwt.stores.redis.health import Health
 from async_jwt.stores.redis.options import Address, Options, Place
 from async_jwt.stores.redis.pool import Command, Pool, connection_of
 from async_jwt.stores.redis.quorum import quorum
-from async_jwt.stores.redis.reads import Values
 from async_jwt.stores.redis.schema import BUCKET_NAMES, Layout
 from async_jwt.stores.redis.topology import Caretaker, Part, Topology
 
@@ -64,9 +63,11 @@ class Cluster(Topology):
         self._nodes: dict[Address, _Node] = {}
         self._breaker = Breaker(self.refresh_map, lambda why: health.outage(self, why))
 
+    @property
+    def is_ready(self) -> bool:
+        return bool(self._owners)
+
     async def ready(self) -> None:
-        if self._owners:
-            return
         self._breaker.refuse_if_open()
         began = asyncio.get_running_loop().time()
         try:

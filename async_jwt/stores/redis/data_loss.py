@@ -6,11 +6,10 @@ import secrets
 from collections.abc import Mapping
 
 from async_jwt.errors import StoreUnavailableError
-from async_jwt.stores.redis.client import ServerClient
+from async_jwt.stores.redis.client import ServerClient, Values
 from async_jwt.stores.redis.health import Health
 from async_jwt.stores.redis.lua import INIT_BUCKETS, NEW_EPOCH
 from async_jwt.stores.redis.options import Options
-from async_jwt.stores.redis.reads import Values
 from async_jwt.stores.redis.schema import BUCKET_NAMES, MAX_PREVIOUS_EPOCHS, Bucket, Layout
 from async_jwt.stores.redis.topology import Topology
 from async_jwt.stores.redis.versions import LastSeen, Loss

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import weakref
+from collections.abc import Sequence
 from contextvars import Context
-from typing import Any
+from typing import Any, NamedTuple
 
 from async_jwt.clock import system_clock
 from async_jwt.signals import send, store_state_changed
 from async_jwt.stores.contract import StoreStatus
 from async_jwt.stores.redis.options import OnOutage
-from async_jwt.stores.redis.server import ServerInfo
 
-__all__ = ["Health"]
+__all__ = ["Health", "ServerInfo", "combined", "read_server", "save_points"]
 
 log: logging.Logger = logging.getLogger("async_jwt.store")
 
@@ -40,6 +41,7 @@ class Health:
         self._said_corrupt = False
         self._write_problems: dict[str, str] = {}  # by the server's name
         self._read_problems: dict[str, str] = {}
+        self.refuses_reads: bool = False
         self._refused = 0
         self._let_through = 0
         self._losses = 0
@@ -121,14 +123,13 @@ class Health:
 
         The first and the last are logged and told.
         """
-        if problem is None and not self._read_problems:
-            return  # as nearly always
         before = bool(self._read_problems)
         if problem is not None:
             self._read_problems[name] = problem
         else:
             self._read_problems.pop(name, None)
-        if bool(self._read_problems) == before:
+        self.refuses_reads = bool(self._read_problems)
+        if self.refuses_reads == before:
             return
         self._since = system_clock()
         if problem is not None:
@@ -208,3 +209,65 @@ _WARNINGS: dict[tuple[str, bool], str] = {
         "The revocation server is a read-only replica: nothing can be revoked there. Name its primary"
     ),
 }
+
+
+class ServerInfo(NamedTuple):
+    """What INFO and CONFIG tell. None is what they do not."""
+
+    run: str
+    evicted: int
+    may_evict: bool
+    persists: bool | None
+    read_only: bool
+    clock_ahead: float | None = None
+
+
+def read_server(info: Any) -> ServerInfo | None:
+    """Read a reply to INFO.
+
+    Args:
+        info: the reply.
+
+    Returns:
+        What it says; None if it is no such reply.
+    """
+    text = info.decode("utf-8", "replace") if isinstance(info, bytes) else str(info)
+    lines = (line.partition(":") for line in text.splitlines())
+    found = {name: value for name, separator, value in lines if separator}
+    try:
+        return ServerInfo(
+            run=found["run_id"],
+            evicted=int(found["evicted_keys"]),
+            may_evict=int(found["maxmemory"]) > 0 and found["maxmemory_policy"] != "noeviction",
+            persists=True if found["aof_enabled"] == "1" else None,
+            read_only=found["role"] == "slave",
+            clock_ahead=int(usec) / 1e6 - time.time() if (usec := found.get("server_time_usec")) else None,
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def save_points(config: Any) -> str | None:
+    """Read a reply to CONFIG GET save, which RESP3 has as a map; None if it is none."""
+    values = (
+        list(config.values()) if isinstance(config, dict) else config[1:] if isinstance(config, list) else []
+    )
+    first = values[0] if values else None
+    return first.decode() if isinstance(first, bytes) else None
+
+
+def combined(servers: Sequence[ServerInfo]) -> ServerInfo | None:
+    """What is true of some servers together: as bad as the worst of them; None of none."""
+    if not servers:
+        return None
+    persist = {server.persists for server in servers}
+    return ServerInfo(
+        run=" ".join(server.run for server in servers),
+        evicted=sum(server.evicted for server in servers),
+        may_evict=any(server.may_evict for server in servers),
+        persists=False if False in persist else None if None in persist else True,
+        read_only=any(server.read_only for server in servers),
+        clock_ahead=max(
+            (ahead for server in servers if (ahead := server.clock_ahead) is not None), key=abs, default=None
+        ),
+    )

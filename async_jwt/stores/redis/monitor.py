@@ -13,11 +13,10 @@ from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.redis.client import ServerClient
 from async_jwt.stores.redis.data_loss import DataLossHandler, new_epoch
 from async_jwt.stores.redis.errors import RefusedError, gather_settled
-from async_jwt.stores.redis.health import Health
+from async_jwt.stores.redis.health import Health, ServerInfo, combined, read_server, save_points
 from async_jwt.stores.redis.lua import INIT_BUCKETS
 from async_jwt.stores.redis.options import Options
 from async_jwt.stores.redis.schema import BUCKET_NAMES, Layout
-from async_jwt.stores.redis.server import ServerInfo, combined, read_server, save_points
 from async_jwt.stores.redis.topology import Part, Topology
 from async_jwt.stores.redis.versions import LastSeen, Loss
 
@@ -57,13 +56,8 @@ class Monitor:
         self._health = health
         self._servers: dict[str, ServerInfo] = {}
         self._silent: set[str] = set()
-        self._looked_at = time.monotonic()
+        self.due_at: float = time.monotonic() + 2 * options.poll
         self.troubles: Troubles = {}
-
-    @property
-    def is_due(self) -> bool:
-        """Whether nobody looked for a while, as on loops that end too soon for their timers."""
-        return time.monotonic() - self._looked_at > 2 * self._interval
 
     async def learn(self, topology: Topology) -> Troubles:
         """Look at all buckets of servers that answer. Raises StoreUnavailableError where none does."""
@@ -98,7 +92,7 @@ class Monitor:
         self._health.server(
             combined([self._servers[client.name] for client in clients if client.name in self._servers])
         )
-        self.troubles, self._looked_at = troubles, time.monotonic()
+        self.troubles, self.due_at = troubles, time.monotonic() + 2 * self._interval
         return troubles
 
     async def poll(self, topology: Topology) -> None:

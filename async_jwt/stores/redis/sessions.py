@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from async_jwt.clock import system_clock
 from async_jwt.errors import StoreUnavailableError
@@ -24,15 +24,11 @@ from async_jwt.stores.contract import (
     cursor_after,
     read_cursor,
 )
-from async_jwt.stores.redis.buckets import BucketRead, BucketStore
+from async_jwt.stores.redis.buckets import BucketStore
 from async_jwt.stores.redis.lua import CLOCK, DROP_SESSIONS, LIST_SESSIONS, REPLACE_SESSION
 from async_jwt.stores.redis.schema import Bucket, TokenStatus, User, digest_of, evaluate, ttl_ms
 
 __all__ = ["Sessions"]
-
-
-class _Standing(Protocol):
-    def __call__(self, ref: TokenRef, more: Sequence[str], /) -> Awaitable[tuple[bool, BucketRead]]: ...
 
 
 class _Seen(NamedTuple):
@@ -50,23 +46,19 @@ class Sessions:
     """The sessions of a store.
 
     Args:
-        buckets: where they stand.
-        standing: whether a token counts, and what was found about it and at further keys.
-        denies_losses: whether what was made before a loss of data counts no more.
+        buckets: where they are kept.
     """
 
-    def __init__(self, buckets: BucketStore, standing: _Standing, *, denies_losses: bool) -> None:
+    def __init__(self, buckets: BucketStore) -> None:
         self._buckets = buckets
         self._layout = buckets.layout
-        self._standing = standing
-        self._denies_losses = denies_losses
 
     async def load(self, ref: TokenRef) -> SessionSnapshot:
         """See `SessionStore.load_session`."""
         # A session stands in its user's bucket; a token that says otherwise has none.
         has_one = ref.sid is not None and bucket_of_sid(ref.sid) == bucket_of(ref.identity)
         more = self._layout.live_session(ref.sid) if ref.sid is not None and has_one else ()
-        valid, found = await self._standing(ref, more)
+        valid, found = await self._buckets.check(ref, more)
         raw, kept = found.more or (None, None)
         session = self._read(ref.sid or "", raw)
         if session is not None and session.identity != ref.identity:
@@ -192,7 +184,7 @@ class Sessions:
             session.identity, session.refresh_jti, session.sid, session.stamp, session.last_used_at, None
         )
         status = evaluate(ref, bucket, user)
-        if status not in (TokenStatus.VALID, TokenStatus.REVOKED) and not self._denies_losses:
+        if status not in (TokenStatus.VALID, TokenStatus.REVOKED) and not self._buckets.denies_losses:
             status = evaluate(ref._replace(gen=None), bucket, user)
         return status is TokenStatus.VALID
 

@@ -1,6 +1,7 @@
-"""`RedisStore`: revocation and sessions shared by all processes, at one command a check at most.
+"""`RedisStore`: revocation and sessions shared by all processes, with at most one command per check.
 
-`layout` says what stands on the server, `client` how it is asked, `buckets` how a loss is noticed.
+This module wires the others. `schema` has the keys and values, `client` talks to one server, `topology` knows
+which server holds what, `buckets` and `sessions` read and write, `monitor` and `data_loss` recover.
 """
 
 from __future__ import annotations
@@ -21,22 +22,23 @@ from async_jwt.stores.contract import (
     refuse_odd_texts,
     text_of,
 )
-from async_jwt.stores.redis.buckets import TRIES, BucketRead, BucketStore
+from async_jwt.stores.redis.buckets import BucketStore
+from async_jwt.stores.redis.cluster import Cluster
+from async_jwt.stores.redis.data_loss import DataLossHandler
 from async_jwt.stores.redis.errors import OutageError
 from async_jwt.stores.redis.health import Health
-from async_jwt.stores.redis.lua import REVOKE_ONE, REVOKE_SESSION, REVOKE_USER
+from async_jwt.stores.redis.lua import REVOKE_ONE, REVOKE_SESSION
+from async_jwt.stores.redis.mirror import open_mirror
+from async_jwt.stores.redis.monitor import Monitor
 from async_jwt.stores.redis.options import OnDataLoss, OnOutage, read_options
-from async_jwt.stores.redis.schema import TokenStatus, evaluate, ttl_ms
+from async_jwt.stores.redis.schema import Layout, ttl_ms
 from async_jwt.stores.redis.sessions import Sessions
+from async_jwt.stores.redis.topology import PerLoop, Standalone
+from async_jwt.stores.redis.versions import LastSeen
 
 __all__ = ["RedisStore"]
 
 T = TypeVar("T")
-
-_SIGNS = {
-    TokenStatus.UNKNOWN_EPOCH: "a token names a state that it does not remember",
-    TokenStatus.FUTURE_GENERATION: "a token names a later state than its own",
-}
 
 
 class RedisStore:
@@ -105,11 +107,27 @@ class RedisStore:
             },
         )
         self._passes_outages = options.on_outage == "allow"
-        self._denies_losses = options.on_data_loss == "deny"
+        layout, last_seen = Layout(options.prefix), LastSeen()
         self._health = Health(self, options.on_outage)
-        self._buckets = BucketStore(place, options, self._health)
-        self._layout = self._buckets.layout
-        self._sessions = Sessions(self._buckets, self._evaluate, denies_losses=self._denies_losses)
+        data_loss = DataLossHandler(last_seen, layout, options, self._health)
+        monitor = Monitor(last_seen, layout, data_loss, options, self._health)
+        self._mirror = None
+        if options.mirror:
+            self._mirror = open_mirror(last_seen, layout, data_loss, options, self._health)
+        kind = Cluster if place.kind == "cluster" else Standalone
+        topologies = PerLoop(lambda: kind(place, options, layout, self._health, monitor), self._after_fork)
+        self._buckets = BucketStore(
+            topologies,
+            layout,
+            last_seen,
+            monitor,
+            data_loss,
+            self._health,
+            denies_losses=options.on_data_loss == "deny",
+            mirror=self._mirror,
+        )
+        self._layout = layout
+        self._sessions = Sessions(self._buckets)
 
     async def stamp(self, identity: str) -> str:
         ref = TokenRef(text_of(identity, "The identity"), None, None, None, 0.0, None)
@@ -118,11 +136,12 @@ class RedisStore:
 
     async def check(self, ref: TokenRef) -> bool:
         refuse_odd_texts(ref)
-        answer = self._buckets.mirrored(ref)
-        if answer is not None:
-            return answer
+        if self._mirror is not None:
+            answer = self._mirror.answer(ref)
+            if answer is not None:
+                return answer
         try:
-            return (await self._evaluate(ref))[0]
+            return (await self._buckets.check(ref))[0]
         except StoreUnavailableError as problem:
             if not (self._passes_outages and ref.may_fail_open and isinstance(problem, OutageError)):
                 self._health.refuse()
@@ -135,18 +154,17 @@ class RedisStore:
             raise ValueError("A token without a jti cannot be revoked by itself: revoke its session or user")
         refuse_odd_texts(ref)
         bucket, key = bucket_of(ref.identity), self._layout.token(ref.identity, ref.jti)
-        await self._to_the_end(
-            self._done(self._buckets.write(bucket, REVOKE_ONE, [key], [ttl_ms(ref.expires_at), ref.jti]))
-        )
+        arguments = [ttl_ms(ref.expires_at), ref.jti]
+        await self._to_the_end(self._buckets.revoke(bucket, REVOKE_ONE, [key], arguments))
 
     async def revoke_session(self, sid: str, expires_at: float | None) -> None:
         sid = text_of(sid, "The sid")
         bucket, key = bucket_of_sid(sid), self._layout.session(sid)
         arguments = [ttl_ms(expires_at), self._layout.base(bucket), sid]
-        await self._to_the_end(self._done(self._buckets.write(bucket, REVOKE_SESSION, [key], arguments)))
+        await self._to_the_end(self._buckets.revoke(bucket, REVOKE_SESSION, [key], arguments))
 
     async def revoke_user(self, identity: str, keep: TokenRef | None = None) -> None:
-        await self._to_the_end(self._revoke_user(text_of(identity, "The identity"), keep))
+        await self._to_the_end(self._buckets.revoke_user(text_of(identity, "The identity"), keep))
 
     async def revoke_everything(self) -> None:
         await self._to_the_end(self._buckets.revoke_everything())
@@ -180,52 +198,20 @@ class RedisStore:
         await self._counted(self._buckets.start())
 
     async def close(self) -> None:
-        await self._buckets.close()
+        await self._buckets.topologies.close()
 
     def status(self) -> StoreStatus:
         """How the server fares, as far as this process knows. Asks nobody."""
-        return replace(self._health.status(), **self._buckets.mirror_status())
+        status, mirror = self._health.status(), self._mirror
+        if mirror is None:
+            return status
+        return replace(status, staleness=mirror.staleness, mirrored=len(mirror))
 
-    async def _evaluate(self, ref: TokenRef, more: Sequence[str] = ()) -> tuple[bool, BucketRead]:
-        for _ in range(TRIES):
-            found = await self._buckets.read_token(ref, more)
-            status = TokenStatus.REVOKED if found.revoked else evaluate(ref, found.bucket, found.user)
-            if status in (TokenStatus.VALID, TokenStatus.REVOKED):
-                return status is TokenStatus.VALID, found
-            named = str(ref.gen).partition(".")[0]
-            if not self._denies_losses:
-                if status in _SIGNS:
-                    self._buckets.data_loss.log_once(_SIGNS[status], named)
-                by_time = evaluate(ref._replace(gen=None), found.bucket, found.user)
-                return by_time is TokenStatus.VALID, found
-            if status is TokenStatus.PREVIOUS_EPOCH:
-                return False, found
-            here = bucket_of(ref.identity)
-            await self._buckets.report_loss(here, found.bucket.epoch, named, _SIGNS[status])
-        raise StoreUnavailableError("The revocation store changes faster than it can be read")
-
-    async def _revoke_user(self, identity: str, keep: TokenRef | None) -> None:
-        bucket, keys = bucket_of(identity), [self._layout.user(identity), self._layout.sessions(identity)]
-        if keep is None:
-            await self._done(self._buckets.write(bucket, REVOKE_USER, keys, ["*", "0", "0", "", identity]))
-            return
-        keep = keep._replace(identity=identity)
-        for _ in range(_CONTENDERS):
-            valid, found = await self._evaluate(keep)
-            kept = (keep.sid or keep.jti or "") if valid else ""  # nothing dead is kept alive
-            user = found.user
-            goes_on = kept != "" and user.keep == kept
-            least = user.kept_from if goes_on else user.generation
-            since = user.kept_since if goes_on else user.raised_at
-            arguments = [found.user_text, str(least), f"{since:.6f}", kept, identity]
-            if await self._buckets.write(bucket, REVOKE_USER, keys, arguments) is not None:
-                return
-        raise StoreUnavailableError("Too many revoke the same user at the same time")
-
-    @staticmethod
-    async def _done(work: Awaitable[list[Any] | None]) -> None:
-        if await work is None:
-            raise StoreUnavailableError("The revocation store declined to revoke")
+    def _after_fork(self) -> None:
+        """Leave to the parent process what is its own."""
+        self._health.after_fork()
+        if self._mirror is not None:
+            self._mirror.reset()
 
     async def _to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
         """Finish a revocation even if whoever asked for it is cancelled meanwhile."""
@@ -240,7 +226,3 @@ class RedisStore:
         except StoreUnavailableError:
             self._health.refuse()
             raise
-
-
-# Each of those who revoke one user at the same time makes one of the others look again.
-_CONTENDERS = 32

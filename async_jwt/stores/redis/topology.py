@@ -21,6 +21,7 @@ from async_jwt.stores.redis.errors import fresh_copy
 from async_jwt.stores.redis.health import Health
 from async_jwt.stores.redis.options import Address, Options, Place
 from async_jwt.stores.redis.pool import Pool, connection_of
+from async_jwt.stores.redis.schema import Layout
 from async_jwt.stores.redis.sentinel import Sentinels
 from async_jwt.stores.redis.timer import IdleTimer
 
@@ -47,19 +48,28 @@ class Caretaker(Protocol):
 class Topology(ABC):
     """What one event loop reaches a store's servers through.
 
+    Attributes:
+        idle_timer: polls the servers for what no reply shows, once after each use.
+        interval: seconds from a use until that.
+
     Args:
         options: how often to look at everything.
         monitor: who looks.
     """
 
     def __init__(self, options: Options, monitor: Caretaker) -> None:
-        self.idle_timer: IdleTimer = IdleTimer(options.poll, lambda: monitor.poll(self))
+        self.idle_timer: IdleTimer = IdleTimer(lambda: monitor.poll(self))
+        self.interval: float = options.poll
         self._monitor = monitor
         self._shared: dict[str, asyncio.Task[Any]] = {}
 
+    @property
     @abstractmethod
-    async def ready(self) -> None:
-        """Know which server holds what. Raises OutageError if that cannot be known."""
+    def is_ready(self) -> bool:
+        """False until it is known which server holds what."""
+
+    async def ready(self) -> None:  # noqa: B027  # one server holds all
+        """Find out which server holds what. Raises OutageError if that cannot be known."""
 
     @abstractmethod
     def at(self, name: str) -> ServerClient:
@@ -134,9 +144,18 @@ def _done(topology: weakref.ref[Topology], name: str, task: asyncio.Task[Any]) -
 
 
 class Standalone(Topology):
-    """The way to one server, whose address may be Sentinel's to say."""
+    """One server, whose address may be Sentinel's to say."""
 
-    def __init__(self, place: Place, options: Options, health: Health, monitor: Caretaker) -> None:
+    is_ready = True
+
+    def __init__(
+        self,
+        place: Place,
+        options: Options,
+        layout: Layout,  # noqa: ARG002  # all keys are on one server
+        health: Health,
+        monitor: Caretaker,
+    ) -> None:
         super().__init__(options, monitor)
         self._connection = place.connection
         self._sentinels = Sentinels(place, options.deadline / 2) if place.kind == "sentinel" else None
@@ -145,9 +164,6 @@ class Standalone(Topology):
         self._client = ServerClient(
             pool, options, probe=lambda client: monitor.learn_of(self, client), health=health
         )
-
-    async def ready(self) -> None:
-        """There is nothing to know."""
 
     def at(self, name: str) -> ServerClient:  # noqa: ARG002  # it holds all
         return self._client

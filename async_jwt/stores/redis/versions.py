@@ -46,9 +46,9 @@ class LastSeen:
         """Whether anything was seen."""
         return bool(self._buckets)
 
-    def covers(self, name: str) -> bool:
-        """Whether a bucket was seen."""
-        return name in self._buckets
+    def covers(self, names: Sequence[str]) -> bool:
+        """True if all of these buckets were seen."""
+        return self._buckets.keys() >= set(names)
 
     def before(self, name: str) -> Bucket | None:
         """What is known of a bucket, to be handed to `compare` with the reply."""

@@ -180,8 +180,10 @@ class Mirror:
         return heard if heard.generation >= last_seen.generation else last_seen
 
     async def _turn(self, topology: Topology, feeder: object) -> None:
-        topology.idle_timer.restart()  # no check does, as long as none asks
-        await topology.ready()
+        if not topology.idle_timer.running:  # no check starts it, as long as none asks
+            topology.idle_timer.start(topology.interval)
+        if not topology.is_ready:
+            await topology.ready()
         await self._keep_listening(topology, feeder)
         parts = [part for part in topology.parts(BUCKET_NAMES) if self._can_look_at(part)]
         await gather_settled(self._poll(topology, part) for part in parts)
@@ -200,7 +202,7 @@ class Mirror:
     def _can_look_at(self, part: Part) -> bool:
         """Whether a server is there, and a store on it, as whoever asked has learned."""
         client, names = part
-        return not client.unavailable and all(map(self._last_seen.covers, names))
+        return not client.unavailable and self._last_seen.covers(names)
 
     async def _poll(self, topology: Topology, part: Part) -> None:
         client, names = part
