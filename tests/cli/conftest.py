@@ -14,15 +14,16 @@ from click.testing import CliRunner, Result
 
 from async_jwt.adapters import flask as flask_adapter
 from async_jwt.adapters import flask_sync as flask_sync_adapter
-from tests.conftest import SECRET, Clock
-from tests.contract.conftest import quart, quart_adapter
-from tests.scan import SCAN
+from async_jwt.testing import FrozenClock
+from tests.harness import SECRET
+from tests.harness.applications import quart, quart_adapter
+from tests.harness.scan import SCAN
 
 
 class Line:
     """The command line of one framework, and an application to run it on."""
 
-    def __init__(self, framework: Any, api: Any, group: Any, clock: Clock) -> None:
+    def __init__(self, framework: Any, api: Any, group: Any, clock: FrozenClock) -> None:
         self.framework, self.api, self._group, self.clock = framework, api, group, clock
         self.app: Any = None
         self.jwt: Any = None
@@ -60,18 +61,18 @@ LINES = {
 
 
 @pytest.fixture(params=["quart", "flask"] if quart else ["flask"])
-def line(request: pytest.FixtureRequest, clock: Clock) -> Line:
+def line(request: pytest.FixtureRequest, clock: FrozenClock) -> Line:
     """The commands know no framework: what both do, all of them do."""
     return Line(*LINES[request.param], clock)
 
 
 @pytest.fixture(params=LINES)
-def every_line(request: pytest.FixtureRequest, clock: Clock) -> Line:
+def every_line(request: pytest.FixtureRequest, clock: FrozenClock) -> Line:
     return Line(*LINES[request.param], clock)
 
 
 @pytest.fixture
-def quart_line(clock: Clock) -> Line:
+def quart_line(clock: FrozenClock) -> Line:
     if quart is None:
         pytest.skip("Quart is not installed")
     return Line(*LINES["quart"], clock)

@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from examples.conftest import chromium, postgres_url  # noqa: F401  # the examples' fixtures, for these tests too
-from tests.conftest import SECRET, free_port
+from tests.harness import SECRET
+from tests.harness.servers import free_port
 
 SERVERS = ["hypercorn", "uvicorn"]
 ROOT = Path(__file__).parents[2]

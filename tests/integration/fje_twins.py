@@ -15,7 +15,7 @@ import flask_jwt_extended
 import jwt as pyjwt
 
 from async_jwt.adapters import flask_sync
-from tests.conftest import SECRET
+from tests.harness import SECRET
 
 USERS = {"alice": {"name": "Alice"}, "7": {"name": "Seven"}}
 

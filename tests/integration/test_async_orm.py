@@ -20,7 +20,8 @@ import httpx
 import jwt as pyjwt
 import pytest
 
-from tests.conftest import SECRET, free_port
+from tests.harness import SECRET
+from tests.harness.servers import free_port
 from tests.integration.conftest import ROOT
 
 SERVERS = {

@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import SECRET, free_port
+from tests.harness import SECRET
+from tests.harness.servers import free_port
 from tests.integration.conftest import wait_for
 
 DOCS = Path(__file__).parents[2] / "docs"
