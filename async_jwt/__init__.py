@@ -1,7 +1,7 @@
 """JSON Web Tokens for async Python web applications.
 
-The names here need no framework. Views, decorators and `current_user` are in the adapters,
-such as `async_jwt.adapters.quart`.
+The names here are framework-independent. Views, decorators and `current_user` live in the
+adapters, such as `async_jwt.adapters.quart`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One manager at one application: its live settings, its store and its engine."""
+"""One manager's state for one application: live settings, store and engine."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from async_jwt.stores.wrapped import wrapped
 __all__ = ["EXTENSION", "AppState", "Current", "FrameworkContext", "LiveSettings"]
 
 EXTENSION = "async_jwt"
-"""The key of an application's extensions that holds its `AppState`."""
+"""The key in `app.extensions` that holds an application's `AppState`."""
 
 log: logging.Logger = logging.getLogger("async_jwt")
 
 
 Current = Callable[[], "tuple[AppState, RequestState]"]
-"""Returns the application and the request that a call is about; outside of a request, an empty state."""
+"""Returns the states of the application and request that a call is about; outside a request, an empty one."""
 
 
 class FrameworkContext(Protocol):
-    """What a framework says about its applications, and which request it is serving."""
+    """What a framework knows about its applications, and which request it is serving."""
 
     @property
     def name(self) -> str:
@@ -51,7 +51,7 @@ class FrameworkContext(Protocol):
         ...
 
     def current(self) -> tuple[Any | None, Any | None]:
-        """The application whose context is active, and the request that it is serving; not proxies."""
+        """The application whose context is active and the request it is serving, both unproxied."""
         ...
 
     def config(self, app: Any, /) -> MutableMapping[str, Any]:
@@ -71,45 +71,45 @@ class FrameworkContext(Protocol):
         ...
 
     def json_default(self, app: Any, /) -> Callable[[Any], Any]:
-        """Turns values that JSON does not know into ones that it does, as an application's JSON does."""
+        """The `default` function of an application's JSON: converts values that JSON cannot represent."""
         ...
 
     def reach(self, store: Store, /) -> Store:
-        """A store as this framework's requests reach it, on whichever event loop it lives."""
+        """Wrap a store so that this framework's requests reach it on the event loop where it lives."""
         ...
 
     def expose(self, function: Callable[..., Coroutine[Any, Any, Any]], current: Current, /) -> Any:
-        """A coroutine function as applications call it: as it is, on the store's loop, or blocking.
+        """Adapt a coroutine function for applications: unchanged, run on the store loop, or blocking.
 
         Args:
             function: the coroutine function.
-            current: says which application a call is about.
+            current: returns the application that a call is about.
         """
         ...
 
 
 class LiveSettings:
-    """An application's settings, read again whenever its configuration has changed.
+    """An application's settings, re-read whenever its configuration changes.
 
-    Writes the defaults into the configuration, so that they can be read there, and compares
-    the keys' values at each `current()`: a few microseconds, and no stale setting.
+    Writes the defaults into the configuration, where applications can read them, and compares
+    the values at each `current()`: this takes a few microseconds, and no setting is ever stale.
 
     Args:
-        config: the application's configuration; kept and read again.
+        config: the application's configuration; kept and re-read.
 
     Attributes:
         config: as given.
-        settings: the settings, as they were read last.
-        unknown: settings that nothing reads. The log has named them.
+        settings: the settings as last read.
+        unknown: settings that nothing reads; already logged.
 
     Raises:
-        ConfigurationError: a value is wrong, or a name misspelled.
+        ConfigurationError: a value is invalid, or a name is misspelled.
     """
 
     def __init__(self, config: MutableMapping[str, Any]) -> None:
         self.config = config
         self._preset = preset_of(config)
-        # Copies: an application may add to a list that it finds in its configuration.
+        # Copies: an application may append to a list in its configuration.
         self._defaults = {
             spec.metadata["key"]: copy.copy(spec.metadata[self._preset]) for spec in fields(Settings)
         }
@@ -122,53 +122,53 @@ class LiveSettings:
         self._reload()
 
     def has_changed(self, config: Mapping[str, Any]) -> bool:
-        """True if the configuration is not as it was read.
+        """True if the configuration has changed since it was read.
 
         Args:
-            config: the application's configuration now; an extension may have replaced it.
+            config: the application's current configuration; an extension may have replaced it.
         """
         values = config.values()
-        # All values and not ours alone: walking them is faster than looking ours up. The same objects, for
-        # equal ones may differ: False is not 0.
+        # Compares all values, not just ours: iterating is faster than looking ours up. Compares identity,
+        # because equal values may differ in meaning: False == 0.
         if config is self.config and len(values) == len(self._seen) and all(map(is_, values, self._seen)):
             return any(config[key] != kept for key, kept in self._copies) if self._copies else False
         return True
 
     def current(self) -> Settings:
-        """The settings as the configuration stands now.
+        """Return the settings, re-read if the configuration has changed.
 
         Raises:
-            ConfigurationError: a value was changed to a wrong one.
+            ConfigurationError: a value was changed to an invalid one.
         """
         if self.has_changed(self.config):
             self._reload()
         return self.settings
 
     def is_default(self, key: str) -> bool:
-        """Whether a key holds what was written here, and not a value of the application."""
+        """True if a key holds the default written here, not a value set by the application."""
         return key not in self._given and self.config[key] is self._defaults[key]
 
     def _reload(self) -> None:
         config = self.config
         if preset_of(config) != self._preset:
-            # Its defaults already stand in the configuration, where nobody could tell them
-            # from values of the application any more.
+            # The old preset's defaults are already in the configuration, indistinguishable from
+            # values set by the application.
             raise ConfigurationError("JWT_COMPAT must be set before JWTManager(app) or init_app(app)")
         for key, value in self._defaults.items():
             config.setdefault(key, value)
         settings = Settings.from_config(config)
         self._check_names(settings)
         self._check_fallbacks(settings)
-        if settings != getattr(self, "settings", None):  # not when another value of the app changed
+        if settings != getattr(self, "settings", None):  # no new object if only unrelated values changed
             self.settings = settings
         self._seen = [*config.values()]
-        # A change inside one of these leaves it the same object.
+        # Changes inside these values keep their identity.
         self._copies = tuple(
             (key, config[key].copy()) for key in KEYS if isinstance(config[key], (list, set, dict))
         )
 
     def _check_names(self, settings: Settings) -> None:
-        """Refuse misspelled settings, and name those that nothing reads, once each."""
+        """Refuse misspelled settings, and log each one that nothing reads, once."""
         given = (key for key in self.config if isinstance(key, str))
         found = tuple(unknown_settings(given, KEYS, settings.ignored_settings, is_compat=settings.is_compat))
         for unknown in found:
@@ -179,39 +179,39 @@ class LiveSettings:
         self.unknown = found
 
     def _check_fallbacks(self, settings: Settings) -> None:
-        """Say once that fallbacks of one secret are not those of the other."""
+        """Warn once that fallbacks of SECRET_KEY do not apply to JWT_SECRET_KEY."""
         unused = settings.secret_key is not None and settings.app_secret_fallbacks is not None
         if not unused or settings.secret_fallbacks is not None or self._warned_of_fallbacks:
             return
         self._warned_of_fallbacks = True
         log.warning(
-            "SECRET_KEY_FALLBACKS verify no token where JWT_SECRET_KEY is set: put its former values into "
-            "JWT_SECRET_KEY_FALLBACKS, which may be empty ([])",
+            "SECRET_KEY_FALLBACKS does not verify tokens while JWT_SECRET_KEY is set: put the former values "
+            "of JWT_SECRET_KEY into JWT_SECRET_KEY_FALLBACKS, or set it to [] if there are none",
             extra={"event": "fallbacks_in_vain"},
         )
 
 
 class AppState:
-    """What a manager keeps for one application.
+    """One manager's state for one application.
 
     Args:
         app: the application.
         framework: its framework.
-        slot: the manager's name for the attribute of request objects that holds a `RequestState`.
+        slot: the manager's prefix for the request attribute that holds a `RequestState`.
         hooks: the manager's hooks.
-        ring: the manager's keys; None takes those of the settings.
-        store: the manager's store; None takes that of `JWT_STORE_URI`.
-        clock: seconds since the epoch.
+        ring: the manager's keys; None builds them from the settings.
+        store: the manager's store; None opens the one at `JWT_STORE_URI`.
+        clock: returns seconds since the epoch.
 
     Attributes:
         app: as given.
-        slot: the attribute of request objects that holds their `RequestState`: another application's checks
-            of the same request are kept apart.
-        observer: what measures checks, hooks and store calls; None measures nothing.
-        demands: what the view of an endpoint demands for a method, and which view that was found out of.
+        slot: the request attribute that holds a `RequestState`. It is unique to this state, so that another
+            application's checks of the same request stay separate.
+        observer: measures checks, hooks and store calls; None measures nothing.
+        demands: by endpoint and method, the view it was read from and what that view demands.
 
     Raises:
-        ConfigurationError: a setting is wrong.
+        ConfigurationError: a setting is invalid.
     """
 
     def __init__(
@@ -242,10 +242,10 @@ class AppState:
         self.demands: dict[tuple[str, str], tuple[Any, tuple[Policy, ...]]] = {}
 
     def engine(self) -> Engine:
-        """The application's engine under its settings as they stand now.
+        """Return the application's engine, rebuilt if its settings have changed.
 
         Raises:
-            ConfigurationError: a setting was changed to a wrong value.
+            ConfigurationError: a setting was changed to an invalid value.
         """
         config = self._framework.config(self.app)
         if self._live.has_changed(config):
@@ -254,13 +254,13 @@ class AppState:
 
     @property
     def unknown_settings(self) -> tuple[Unknown, ...]:
-        """Settings that look like ours, and that nothing reads."""
+        """Settings that look like ours but that nothing reads."""
         self.engine()
         return self._live.unknown
 
     @property
     def store(self) -> Store:
-        """The revocation store, as it was given or opened."""
+        """The revocation store in use: as given or opened, unless `override` replaced it."""
         self.engine()
         return self._opened if self._overridden is None else self._overridden
 
@@ -270,10 +270,10 @@ class AppState:
         return self._framework.label(self.app)
 
     def request_state(self, request: Any | None) -> RequestState:
-        """What was found out about a request so far.
+        """Return a request's state, created at first use.
 
         Args:
-            request: the request; None gives an empty state that belongs to no request.
+            request: the request; None returns an empty state that belongs to no request.
         """
         state: RequestState | None = getattr(request, self.slot, None)
         if state is None:
@@ -285,7 +285,7 @@ class AppState:
         return state
 
     def current_request_state(self) -> RequestState:
-        """What was found out about the request being served; an empty state outside of one."""
+        """Return the state of the request being served; outside a request, an empty one."""
         return self.request_state(self._framework.current()[1])
 
     def context(self) -> AbstractAsyncContextManager[None]:
@@ -293,11 +293,10 @@ class AppState:
         return self._framework.context(self.app)
 
     async def start(self) -> None:
-        """Check what can only be checked now, and connect the store.
+        """Run the startup checks, and connect the store.
 
         Raises:
-            ConfigurationError: a key is missing, or a hook cannot be kept within
-                `JWT_HOOK_TIMEOUT`.
+            ConfigurationError: a key is missing, or `JWT_HOOK_TIMEOUT` cannot be enforced on a hook.
         """
         engine = self.engine()
         if "decode_key" not in self._hooks:
@@ -306,7 +305,7 @@ class AppState:
             await engine.store.start()
         except StoreUnavailableError:
             log.error(
-                "The revocation store cannot be reached yet; requests are refused with 503 until it can",
+                "Cannot reach the revocation store; requests are refused with 503 until it answers",
                 extra={"event": "store_unavailable"},
             )
 
@@ -315,49 +314,49 @@ class AppState:
         await self.engine().store.close()
 
     def refuse_untimed_hooks(self) -> None:
-        """Refuse hooks that could not be stopped in time.
+        """Refuse hooks on which `JWT_HOOK_TIMEOUT` cannot be enforced.
 
         Raises:
-            ConfigurationError: there is one.
+            ConfigurationError: there is such a hook.
         """
         if self.engine().settings.hook_timeout is not None:
             self._hooks.refuse_untimed()
 
     def warn_once(self, event: str, text: str, *args: Any, about: str = "") -> None:
-        """Log a warning, once for each thing that it is about.
+        """Log a warning once per event and endpoint.
 
         Args:
             event: the `event` of the log record.
-            text: the text, as `logging` formats it.
+            text: the message, in `logging`'s format.
             args: its arguments.
-            about: what it is about.
+            about: the endpoint that the warning is about; "" if it is about none.
         """
         if f"{event} {about}" not in self._warned:
             self._warned.add(f"{event} {about}")
             log.warning(text, *args, extra={"event": event, **({"endpoint": about} if about else {})})
 
     def warn_of_memory(self) -> None:
-        """Warn that other processes do not see what the memory store holds, unless it was chosen."""
+        """Warn that other processes cannot see the memory store, unless it was chosen explicitly."""
         if self._given_store is None and self._live.is_default("JWT_STORE_URI"):
             self.warn_once(
                 "store_in_memory",
-                "Revocations and sessions are kept in this process's memory: other processes do not know of "
-                'them, and a restart forgets them. Set JWT_STORE_URI = "redis://..." (or "memory://" if '
-                "that is meant)",
+                "Revocations and sessions are kept in this process's memory: other processes cannot see "
+                'them, and a restart loses them. Set JWT_STORE_URI = "redis://..." (or "memory://" if this '
+                "is intended)",
             )
 
     def observe(self, observer: Observer | None) -> None:
-        """Measure checks, hooks and store calls from now on; None ends that."""
+        """Measure checks, hooks and store calls from now on; None stops measuring."""
         self.observer = observer
         self._rebuild()
 
     @contextmanager
     def override(self, *, clock: Clock | None = None, store: Store | None = None) -> Iterator[None]:
-        """Use another clock or another store for a while, as tests do.
+        """Temporarily use another clock or another store, as tests do.
 
         Args:
-            clock: seconds since the epoch; the memory store goes by it too.
-            store: answers in the place of the application's own.
+            clock: returns seconds since the epoch; the memory store uses it too.
+            store: replaces the application's own store.
         """
         before = self._clock, self._overridden
         with ExitStack() as stack:
@@ -376,18 +375,18 @@ class AppState:
                 self._rebuild()
 
     def with_own_store(self) -> AppState:
-        """The same application as if no other store answered in the place of its own."""
+        """Return a copy of this state that uses the application's own store, without any override."""
         other = copy.copy(self)
         other.end_override()
         return other
 
     def end_override(self) -> None:
-        """Let the application's own store answer again."""
+        """Use the application's own store again."""
         self._overridden = None
         self._rebuild()
 
     def _reload(self, config: MutableMapping[str, Any]) -> None:
-        if self._live.config is not config:  # as by an extension that loads settings
+        if self._live.config is not config:  # replaced, such as by an extension that loads settings
             self._live = LiveSettings(config)
         if self._live.current() is not self._engine.settings:
             self._rebuild()
@@ -398,7 +397,7 @@ class AppState:
             self._hooks.refuse_untimed()
         if settings.key_folder is not None and self._ring is not None:
             raise ConfigurationError(
-                "JWT_KEY_FOLDER must not be set beside JWTManager(keys=...): one holds the keys"
+                "Set JWT_KEY_FOLDER or pass JWTManager(keys=...), not both: only one can hold the keys"
             )
         if self._given_store is not None:
             self._opened = self._given_store
@@ -417,11 +416,11 @@ class AppState:
         )
 
     def _json_default(self, value: Any) -> Any:
-        return self._framework.json_default(self.app)(value)  # whose provider may be set later
+        return self._framework.json_default(self.app)(value)  # at call time: the provider may be set later
 
 
 def _bounded(store: Store, limit: float | None) -> Store:
-    """A store whose calls take no longer than `JWT_HOOK_TIMEOUT`; one that never waits as it is."""
+    """Limit a store's calls to `JWT_HOOK_TIMEOUT`. A store that never waits is returned unchanged."""
     if limit is None or getattr(store, "awaits_nothing", False):
         return store
 
@@ -438,17 +437,17 @@ def _bounded(store: Store, limit: float | None) -> Store:
 
 
 def open_store(uri: str, clock: Clock) -> Store:
-    """The store that a URI names.
+    """Open the store that a URI names.
 
     Raises:
-        ConfigurationError: the URI is wrong, or its extra is not installed.
+        ConfigurationError: the URI is invalid, or its extra is not installed.
     """
     if uri == "memory://":
         return MemoryStore(clock=clock)
     if uri.startswith("memory:"):
         raise ConfigurationError('JWT_STORE_URI = "memory://" takes no host and no options')
     try:
-        from async_jwt.stores.redis import RedisStore  # noqa: PLC0415  # an extra, loaded when named
+        from async_jwt.stores.redis import RedisStore  # noqa: PLC0415  # an extra, imported on demand
     except ModuleNotFoundError as missing:
         if (missing.name or "").partition(".")[0] != "redis":
             raise

@@ -1,6 +1,6 @@
-"""The one clock: seconds since the epoch, as RFC 7519's NumericDate counts them.
+"""The clock: seconds since the epoch, as in RFC 7519's NumericDate.
 
-Everything that compares times is handed a `Clock`; nothing else may ask for the time.
+All code that compares times receives a `Clock`; no other code may read the time.
 """
 
 from __future__ import annotations
@@ -15,5 +15,5 @@ Clock = Callable[[], float]
 
 
 def system_clock() -> float:
-    """The system's time. Looked up at each call, so that what replaces `time.time` in tests counts."""
+    """The system's time. Looks up `time.time` at each call, so that tests can replace it."""
     return time.time()

@@ -27,11 +27,11 @@
   * StoreUnavailableError              503  store_unavailable
   * HookTimeoutError                   503  hook_timeout
   * HookError (TypeError)              500  hook_error
-  * PageError (ValueError)             400  page_invalid
-* ConfigurationError (RuntimeError)    the application is set up wrongly; never a client's doing
+  * InvalidPageError (ValueError)      400  page_invalid
+* ConfigurationError (RuntimeError)    the application is set up wrongly; never caused by a client
 
-A name in brackets is the PyJWT exception that the class also derives from, so that code
-which catches PyJWT's goes on working. ``str(error)`` says what happened to a developer;
+A name in brackets is the exception that the class also derives from, so that code that
+catches PyJWT's keeps working. ``str(error)`` tells a developer what happened;
 `JWTExtendedException.message` is what a client may read. Neither ever holds a token, a key
 or a CSRF value.
 """
@@ -85,17 +85,17 @@ class JWTExtendedException(Exception):
     """Base of every error that refuses a request.
 
     Args:
-        detail: what happened, for a developer's eyes, as text or what has one; defaults to the
-            class's message.
+        detail: what happened, for developers: text, or an object with a text form; defaults to
+            the class's message.
 
     Attributes:
         error_code: a stable, machine-readable name of the reason.
-        status: the HTTP status that answers it.
+        status: the HTTP status of the response.
         bearer_error: the ``error`` of the ``WWW-Authenticate`` challenge (RFC 6750 §3.1,
             RFC 9470 §3), or None for a challenge without one.
         public_detail: whether ``detail`` may be shown to a client.
-        default_message: what a client reads where ``detail`` may not be shown.
-        response: what we would answer, on errors that reach an error handler of the application.
+        default_message: what a client reads if ``detail`` may not be shown.
+        response: the library's response, on errors that reach an error handler of the application.
     """
 
     error_code: ClassVar[str] = "jwt_error"
@@ -106,9 +106,9 @@ class JWTExtendedException(Exception):
     response: Any
 
     def __init__(self, detail: object = None) -> None:
-        # Not super(): PyJWT's exceptions, further along in some MROs, want other arguments.
+        # Not super(): PyJWT's exceptions, further along in some MROs, take other arguments.
         Exception.__init__(self, *(() if detail is None else (detail,)))
-        # Applications raise these with what they have: another exception, a lazy text.
+        # Applications raise these with whatever they have: another exception, a lazy string.
         self.detail: str = str(detail or self.default_message)
 
     def __str__(self) -> str:
@@ -121,7 +121,7 @@ class JWTExtendedException(Exception):
 
 
 class NoAuthorizationError(JWTExtendedException):
-    """No token was found in any of the places where this view looks for one."""
+    """No token was found in any location that this view searches."""
 
     error_code = "authorization_required"
     # RFC 6750 §3.1: a request without credentials gets a challenge without an error code.
@@ -177,7 +177,7 @@ class MalformedTokenError(JWTDecodeError, jwt.DecodeError):
 
 
 class SignatureError(JWTDecodeError, jwt.InvalidSignatureError):
-    """No key that may verify this token did."""
+    """None of the keys that may verify this token did."""
 
 
 class AlgorithmError(JWTDecodeError, jwt.InvalidAlgorithmError):
@@ -199,7 +199,7 @@ class _TokenContextError(JWTExtendedException):
 
 
 class ExpiredTokenError(_TokenContextError, JWTDecodeError, jwt.ExpiredSignatureError):
-    """The token's ``exp`` has passed; everything else about it was right."""
+    """The token's ``exp`` has passed; its signature and claims are otherwise valid."""
 
     error_code = "token_expired"
     default_message = "Token has expired"
@@ -233,7 +233,7 @@ class MissingClaimError(ClaimError, jwt.MissingRequiredClaimError):
 
 
 class SubjectError(ClaimError, InvalidSubjectError):
-    """The subject is no text (RFC 7519 §4.1.2)."""
+    """The subject is not text (RFC 7519 §4.1.2)."""
 
     error_code = "subject_invalid"
 
@@ -273,16 +273,16 @@ class RevokedTokenError(_TokenContextError):
 
 
 class TokenReusedError(RevokedTokenError):
-    """A refresh token that was replaced came again: somebody else may hold it (RFC 9700 §4.14.2).
+    """A replaced refresh token was presented again: someone else may hold it (RFC 9700 §4.14.2).
 
-    Its session is revoked, but for the kind "overtaken", which nobody but `refresh_expiring_cookies` sees.
+    Its session is revoked, except for the kind "overtaken", which only `refresh_expiring_cookies` sees.
 
     Attributes:
-        kind: which one came again: "predecessor", the one before the current one, after its
+        kind: which token was presented: "predecessor", the one before the current one, after its
             grace; "older", one before that; "late_repeats", the one before the current one within its
             grace, but late, as at each step before (`JWT_REFRESH_LATE_LIMIT`); "revoked_session", one
             older than the last two of a session that was revoked; "overtaken", one that came along with a
-            request which began before it was replaced, which revokes nothing.
+            request that began before it was replaced, which revokes nothing.
         sid: its session's id.
     """
 
@@ -309,7 +309,7 @@ class SessionUnknownError(RevokedTokenError):
 
 
 class InvalidPageError(JWTExtendedException, ValueError):
-    """A page was asked for that cannot be: its cursor is none that an earlier page gave, or its length."""
+    """Invalid page cursor or limit."""
 
     error_code = "page_invalid"
     status = 400
@@ -327,7 +327,7 @@ class FreshTokenRequired(_TokenContextError):
 
 
 class UserLookupError(_TokenContextError):
-    """The user lookup found nobody for this token."""
+    """The user lookup found no user for this token."""
 
     error_code = "user_not_found"
     default_message = "The user of this token was not found"
@@ -343,7 +343,7 @@ class UserClaimsVerificationError(_TokenContextError):
 
 
 class StoreUnavailableError(JWTExtendedException):
-    """The revocation store did not answer in time. The request may be sent again."""
+    """The revocation store did not answer in time. The client may retry the request."""
 
     error_code = "store_unavailable"
     status = 503
@@ -352,7 +352,7 @@ class StoreUnavailableError(JWTExtendedException):
 
 
 class HookTimeoutError(JWTExtendedException):
-    """A hook of the application ran longer than ``JWT_HOOK_TIMEOUT``."""
+    """An application hook ran longer than ``JWT_HOOK_TIMEOUT``."""
 
     error_code = "hook_timeout"
     status = 503
@@ -361,7 +361,7 @@ class HookTimeoutError(JWTExtendedException):
 
 
 class HookError(JWTExtendedException, TypeError):
-    """A hook of the application returned something that it may not return."""
+    """An application hook returned something that it may not return."""
 
     error_code = "hook_error"
     status = 500

@@ -29,10 +29,10 @@ _numbers = itertools.count(1)
 
 
 def app_state_of(app: Any) -> AppState:
-    """What an application keeps of the manager that was initialised last.
+    """Return the `AppState` that the manager initialized last keeps for an application.
 
     Raises:
-        RuntimeError: it has none.
+        RuntimeError: the application has no JWTManager.
     """
     app = unproxied(app)
     app_state: AppState | None = getattr(app, "extensions", {}).get(EXTENSION)
@@ -45,11 +45,10 @@ def app_state_of(app: Any) -> AppState:
 
 
 class Loader:
-    """Registers one hook: `@jwt.user_lookup_loader`, or with `(inline=True)`.
+    """Decorator that registers one hook: `@jwt.user_lookup_loader`, with or without `(inline=True)`.
 
     A hook may be `async def`, `def`, a partial or any other callable. `inline=True` promises
-    that a plain hook never blocks: it is then called on the event loop instead of in a
-    worker thread.
+    that a plain hook never blocks, so it runs on the event loop instead of in a worker thread.
     """
 
     def __init__(self, manager: Manager, name: str) -> None:
@@ -66,7 +65,8 @@ class Loader:
         """Register a hook and return it unchanged.
 
         Raises:
-            ConfigurationError: it cannot be a hook, or not within `JWT_HOOK_TIMEOUT`.
+            ConfigurationError: the callable cannot be this hook, or `JWT_HOOK_TIMEOUT` cannot be
+                enforced on it.
         """
 
         def register(function: F) -> F:
@@ -86,7 +86,7 @@ _MessageHook = TypeVar("_MessageHook", bound=Callable[[str], Any] | Callable[[st
 
 
 class _IdentityLoader(Protocol):
-    """Registers a hook that gets an identity."""
+    """Registers a hook that receives an identity."""
 
     @overload
     def __call__(self, callback: _IdentityHook, /) -> _IdentityHook: ...
@@ -96,7 +96,7 @@ class _IdentityLoader(Protocol):
 
 
 class _TokenLoader(Protocol):
-    """Registers a hook that gets a token's header and claims."""
+    """Registers a hook that receives a token's header and claims."""
 
     @overload
     def __call__(self, callback: _TokenHook, /) -> _TokenHook: ...
@@ -106,7 +106,7 @@ class _TokenLoader(Protocol):
 
 
 class _AnswerLoader(Protocol):
-    """Registers a hook that answers an error, and gets header, claims and perhaps the error."""
+    """Registers a hook that answers an error, given header, claims and optionally the error."""
 
     @overload
     def __call__(self, callback: _AnswerHook, /) -> _AnswerHook: ...
@@ -116,7 +116,7 @@ class _AnswerLoader(Protocol):
 
 
 class _MessageLoader(Protocol):
-    """Registers a hook that answers an error, and gets a message and perhaps the error."""
+    """Registers a hook that answers an error, given a message and optionally the error."""
 
     @overload
     def __call__(self, callback: _MessageHook, /) -> _MessageHook: ...
@@ -129,7 +129,7 @@ L = TypeVar("L", _IdentityLoader, _TokenLoader, _AnswerLoader, _MessageLoader)
 
 
 class _LoaderOf(Generic[L]):
-    """Makes a manager's `Loader` for the attribute that it is assigned to."""
+    """Descriptor that creates a manager's `Loader` for the attribute it is assigned to."""
 
     def __init__(self, about: str) -> None:
         self.__doc__ = about
@@ -139,30 +139,30 @@ class _LoaderOf(Generic[L]):
 
     def __get__(self, manager: Manager | None, owner: type[Manager]) -> L:
         loader: Any = self if manager is None else Loader(manager, self._name)
-        return cast("L", loader)  # without a manager, for documentation tools alone
+        return cast("L", loader)  # itself on the class: for documentation tools only
 
 
 class Manager:
-    """Holds the loaders of any number of applications, and their keys and store.
+    """Sets up any number of applications, and holds their loaders, keys and store.
 
     Args:
-        app: an application to set up at once; otherwise call `init_app`.
-        add_context_processor: whether templates get `current_user`.
-        keys: the keys; None takes those that the settings describe.
-        store: the revocation store; None opens that of `JWT_STORE_URI`.
-        clock: seconds since the epoch; for tests.
+        app: the application to set up now; None if you call `init_app` later.
+        add_context_processor: True makes `current_user` available in templates.
+        keys: the key ring; None builds it from the settings.
+        store: the revocation store; None opens the one at `JWT_STORE_URI`.
+        clock: returns seconds since the epoch; replace it in tests.
 
     Raises:
-        ConfigurationError: a setting is wrong.
+        ConfigurationError: a setting is invalid.
     """
 
     framework: ClassVar[FrameworkContext]
 
     additional_claims_loader: _LoaderOf[_IdentityLoader] = _LoaderOf(
-        "`(identity) -> dict`: further claims of a new token."
+        "`(identity) -> dict`: additional claims for a new token."
     )
     additional_headers_loader: _LoaderOf[_IdentityLoader] = _LoaderOf(
-        "`(identity) -> dict`: further header parameters of a new token."
+        "`(identity) -> dict`: additional header parameters for a new token."
     )
     decode_key_loader: _LoaderOf[_TokenLoader] = _LoaderOf(
         "`(unverified_header, unverified_claims) -> key`: the key that verifies a token."
@@ -171,40 +171,40 @@ class Manager:
         "`(identity) -> key`: the key that signs a new token."
     )
     expired_token_loader: _LoaderOf[_AnswerLoader] = _LoaderOf(
-        "`(jwt_header, jwt_data) -> response` to an expired token."
+        "`(jwt_header, jwt_data) -> response`: the response to an expired token."
     )
     invalid_token_loader: _LoaderOf[_MessageLoader] = _LoaderOf(
-        "`(message) -> response` to a token that is not accepted."
+        "`(message) -> response`: the response to an invalid token."
     )
     needs_fresh_token_loader: _LoaderOf[_AnswerLoader] = _LoaderOf(
-        "`(jwt_header, jwt_data) -> response` to a token that is not fresh."
+        "`(jwt_header, jwt_data) -> response`: the response to a token that is not fresh where it must be."
     )
     revoked_token_loader: _LoaderOf[_AnswerLoader] = _LoaderOf(
-        "`(jwt_header, jwt_data) -> response` to a revoked token."
+        "`(jwt_header, jwt_data) -> response`: the response to a revoked token."
     )
     token_in_blocklist_loader: _LoaderOf[_TokenLoader] = _LoaderOf(
-        "`(jwt_header, jwt_data) -> bool`: whether a token is revoked."
+        "`(jwt_header, jwt_data) -> bool`: True if the token is revoked."
     )
     token_reuse_loader: _LoaderOf[_AnswerLoader] = _LoaderOf(
-        "`(jwt_header, jwt_data) -> response` to a refresh token that was replaced and came again."
+        "`(jwt_header, jwt_data) -> response`: the response to the replay of a replaced refresh token."
     )
     token_verification_loader: _LoaderOf[_TokenLoader] = _LoaderOf(
-        "`(jwt_header, jwt_data) -> bool`: whether the claims are accepted."
+        "`(jwt_header, jwt_data) -> bool`: True if the claims are acceptable."
     )
     token_verification_failed_loader: _LoaderOf[_AnswerLoader] = _LoaderOf(
-        "`(jwt_header, jwt_data) -> response` to claims not accepted."
+        "`(jwt_header, jwt_data) -> response`: the response to claims that failed verification."
     )
     unauthorized_loader: _LoaderOf[_MessageLoader] = _LoaderOf(
-        "`(message) -> response` to a request without a token."
+        "`(message) -> response`: the response to a request without a token."
     )
     user_identity_loader: _LoaderOf[_IdentityLoader] = _LoaderOf(
-        "`(identity) -> str`: what a token holds for an identity, such as its id."
+        "`(identity) -> str`: the value that a token stores for an identity, such as a user id."
     )
     user_lookup_loader: _LoaderOf[_TokenLoader] = _LoaderOf(
-        "`(jwt_header, jwt_data) -> user`: the user of a token; None refuses it."
+        "`(jwt_header, jwt_data) -> user`: the user of a token; None refuses the token."
     )
     user_lookup_error_loader: _LoaderOf[_AnswerLoader] = _LoaderOf(
-        "`(jwt_header, jwt_data) -> response` when there is no such user."
+        "`(jwt_header, jwt_data) -> response`: the response if `user_lookup_loader` finds no user."
     )
 
     def __init__(
@@ -222,21 +222,21 @@ class Manager:
         self._clock = clock
         self._slot = f"_async_jwt_{next(_numbers)}"
         self._operations = Operations(self._current, any_session=True)
-        # The applications keep their state; nothing here keeps an application alive.
+        # Applications own their state; a manager must not keep an application alive.
         self._apps: weakref.WeakSet[Any] = weakref.WeakSet()
         if app is not None:
             self.init_app(app, add_context_processor)
 
     def init_app(self, app: Any, add_context_processor: bool = False) -> None:
-        """Set an application up: settings, error answers, start and close with the server.
+        """Set up an application: settings, error responses, startup and shutdown with the server.
 
         Args:
             app: the application, or a proxy of it such as `current_app`. One manager may serve many.
-            add_context_processor: whether its templates get `current_user`; None in views
-                that check no token.
+            add_context_processor: True makes `current_user` available in its templates; it is None
+                in views that check no token.
 
         Raises:
-            ConfigurationError: a setting is wrong, or it is an application of another framework.
+            ConfigurationError: a setting is invalid, or the application belongs to another framework.
         """
         app = unproxied(app)
         if not self.framework.serves(app):
@@ -258,20 +258,20 @@ class Manager:
                 self._given_store,
                 self._clock,
             )
-            self._install(app, app_state)  # first: what cannot be installed leaves nothing behind
+            self._install(app, app_state)  # first, so that a failure leaves nothing behind
             extensions[self._slot] = app_state
             self._apps.add(app)
-        extensions[EXTENSION] = app_state  # functions mean the manager that was initialised last
+        extensions[EXTENSION] = app_state  # module functions use the manager initialized last
         if add_context_processor:
             app.context_processor(lambda: {"current_user": _user_of(app_state)})
 
     def exposed(self, function: Callable[Concatenate[Operations, P], Coroutine[Any, Any, T]]) -> Any:
-        """An operation as applications call it: awaited, unless the framework's views are plain."""
+        """Bind an operation for applications: awaitable, or blocking if the framework's views are plain."""
         return self.framework.expose(partial(function, self._operations), self._current)
 
     @abstractmethod
     def _install(self, app: Any, app_state: AppState) -> None:
-        """Register with the framework what it must call."""
+        """Register the callbacks that the framework must call."""
 
     @property
     def store(self) -> Store:
@@ -280,15 +280,15 @@ class Manager:
 
     @property
     def keys(self) -> KeyRing:
-        """The keys of the current application.
+        """The key ring of the current application.
 
         Raises:
-            ConfigurationError: a setting that names a key is missing or wrong.
+            ConfigurationError: a setting that names a key is missing or invalid.
         """
         return self._current()[0].engine().ring
 
     def _current(self) -> tuple[AppState, RequestState]:
-        """The application that a call is about: the current one, or the only one. And its request."""
+        """Return the states of the application (the current one, or the only one) and of its request."""
         app, request = self.framework.current()
         if app is None and len(self._apps) == 1:
             app = next(iter(self._apps))
@@ -302,10 +302,11 @@ class Manager:
         return app_state, app_state.request_state(request)
 
     def register_hook(self, name: str, function: Any, *, inline: bool) -> None:
-        """Register a hook by its name; the loaders do it.
+        """Register a hook by name. Loaders call this.
 
         Raises:
-            ConfigurationError: it cannot be a hook, or not within `JWT_HOOK_TIMEOUT`.
+            ConfigurationError: the callable cannot be this hook, or `JWT_HOOK_TIMEOUT` cannot be
+                enforced on it.
         """
         self._hooks.register(name, function, inline=inline)
         for app in self._apps:
@@ -313,7 +314,7 @@ class Manager:
 
 
 class Operation(Generic[P, T]):
-    """One of a manager's operations, as its framework runs coroutines of ours.
+    """Descriptor for one of a manager's operations, run the way its framework runs our coroutines.
 
     Args:
         function: the method of `Operations`.
@@ -329,7 +330,7 @@ class Operation(Generic[P, T]):
 
 
 class AsyncManager(Manager):
-    """A manager whose operations are awaited."""
+    """A manager whose operations are coroutines."""
 
     close: Final = Operation(Operations.close)
     create_access_token: Final = Operation(Operations.create_access_token)

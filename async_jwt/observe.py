@@ -1,7 +1,7 @@
 """OpenTelemetry: spans and metrics of checks, hooks and the store. Needs the extra `otel`.
 
-No span and no metric holds a token, a key, a CSRF value or who somebody is. All labels are of fixed
-sets, so that no client can make their number grow.
+Spans and metrics contain no token, key, CSRF value or identity. All labels come from fixed sets, so that
+clients cannot inflate their number.
 
 Metrics:
 
@@ -23,9 +23,9 @@ Metrics:
 | `async_jwt.store.clock_ahead` | gauge, seconds     |                           |
 
 All have the attribute `app`, the application's name. The outcome of a check is "accepted", "anonymous",
-or the code of the refusal, as clients get it; that of a hook or a call of the store is "ok", such a code,
-"error" for an exception of the application's own, or "cancelled". The type of a token is "access",
-"refresh" or "purpose".
+or the error code that clients get. The outcome of a hook or store call is "ok", an error code, "error"
+for one of the application's own exceptions, or "cancelled". The type of a token is "access", "refresh" or
+"purpose".
 """
 
 from __future__ import annotations
@@ -62,20 +62,20 @@ def instrument(
 
     Args:
         app: a Quart or Flask application.
-        tracer_provider: where spans go; None is OpenTelemetry's global one.
+        tracer_provider: where spans go; None uses OpenTelemetry's global one.
         meter_provider: where metrics go; likewise.
 
     Raises:
-        RuntimeError: the application has no `JWTManager`, or is measured already.
+        RuntimeError: the application has no `JWTManager`, or is already instrumented.
     """
     app_state = app_state_of(app)
     if app_state.observer is not None:
-        raise RuntimeError(f"The application {app.name!r} is instrumented already")
+        raise RuntimeError(f"The application {app.name!r} is already instrumented")
     app_state.observe(_Telemetry(app_state, tracer_provider, meter_provider))
 
 
 def uninstrument(app: Any) -> None:
-    """Measure no more.
+    """Stop measuring.
 
     Raises:
         RuntimeError: the application has no `JWTManager`.
@@ -88,7 +88,7 @@ def uninstrument(app: Any) -> None:
 
 
 class _Telemetry:
-    """Tells OpenTelemetry. An observer; see `core/observer.py`."""
+    """Observer that reports to OpenTelemetry; see `core/observer.py`."""
 
     def __init__(
         self, app_state: AppState, tracers: TracerProvider | None, meters: MeterProvider | None
@@ -101,17 +101,17 @@ class _Telemetry:
         self._durations = {
             kind: meter.create_histogram(f"async_jwt.{kind}.duration", "s", about)
             for kind, about in (
-                ("check", "How long the checks of requests took."),
-                ("hook", "How long the application's hooks took."),
-                ("store", "How long calls of the store took."),
+                ("check", "Duration of request checks."),
+                ("hook", "Duration of the application's hooks."),
+                ("store", "Duration of store calls."),
             )
         }
-        self._issued = meter.create_counter("async_jwt.tokens.issued", "{token}", "Tokens that were made.")
+        self._issued = meter.create_counter("async_jwt.tokens.issued", "{token}", "Tokens issued.")
         self._reused = meter.create_counter(
             "async_jwt.tokens.reused", "{token}", "Replays of refresh tokens."
         )
         self._repeated = meter.create_counter(
-            "async_jwt.tokens.repeated", "{token}", "Refresh tokens that came late, twice in a row or more."
+            "async_jwt.tokens.repeated", "{token}", "Refresh tokens repeated late, twice in a row or more."
         )
         self._revoked = meter.create_counter("async_jwt.revocations", "{revocation}", "Revocations stored.")
         self._watch_status(meter)
@@ -119,19 +119,19 @@ class _Telemetry:
             signal.connect(receiver, sender=app_state.app)
 
     def end(self) -> None:
-        """Listen no more."""
+        """Disconnect the signals and stop reporting."""
         for signal, receiver in self._receivers():
             signal.disconnect(receiver, sender=self._app_state.app)
         self._is_over = True
 
     @contextmanager
     def measure(self, kind: Kind, name: str) -> Iterator[Measurement]:
-        """Something begins; it ends with the context."""
+        """Measure one operation, which ends with the context."""
         measurement = Measurement()
         title = "async_jwt.check" if kind == "check" else f"async_jwt.{kind} {name}"
         start = time.perf_counter()
         span_kind = SpanKind.CLIENT if kind == "store" else SpanKind.INTERNAL
-        # Exceptions are not recorded: their texts may hold what the application put into them.
+        # Exceptions are not recorded: their texts may contain application data.
         with self._tracer.start_as_current_span(
             title, kind=span_kind, record_exception=False, set_status_on_exception=False
         ) as span:
@@ -152,7 +152,7 @@ class _Telemetry:
                 self._durations[kind].record(time.perf_counter() - start, labels)
 
     def store(self, store: Any) -> Any:
-        """The same store, with each of its calls observed; one that never waits as it is."""
+        """Return the store with each call observed; a store that never waits is returned as is."""
         if getattr(store, "awaits_nothing", False):
             return store
         return wrapped(store, lambda name, call: call if name in CONNECTIONS else _observed(call, name, self))
@@ -178,17 +178,17 @@ class _Telemetry:
         self._revoked.add(1, {**self._app, "scope": scope})
 
     def _watch_status(self, meter: Meter) -> None:
-        """Have the store's own numbers read whenever metrics are collected."""
+        """Report the store's own numbers whenever metrics are collected."""
         gauges = {
-            "available": ("", "Whether the store answers."),
-            "staleness": ("s", "By how much answers from the mirror may be behind."),
-            "mirrored": ("{revocation}", "Revocations that the mirror holds."),
-            "clock_ahead": ("s", "By how much the store's clock is ahead of this machine's."),
+            "available": ("", "1 if the store answers, 0 if not."),
+            "staleness": ("s", "How far answers from the mirror may be behind."),
+            "mirrored": ("{revocation}", "Revocations in the mirror."),
+            "clock_ahead": ("s", "How far the store's clock is ahead of this machine's."),
         }
         counters = {
             "refused": ("{call}", "Calls that the store did not answer."),
             "let_through": ("{check}", "Checks that an outage let through."),
-            "data_losses": ("{loss}", "How often the store forgot revocations."),
+            "data_losses": ("{loss}", "Times that the store lost revocations."),
         }
         for name, (unit, about) in gauges.items():
             meter.create_observable_gauge(f"async_jwt.store.{name}", [self._reader(name)], unit, about)
@@ -196,7 +196,7 @@ class _Telemetry:
             meter.create_observable_counter(f"async_jwt.store.{name}", [self._reader(name)], unit, about)
 
     def observations(self, name: str) -> Iterable[Observation]:
-        """One of the numbers of the store that is in use now, if it has that."""
+        """Return one of the current store's numbers, or nothing if it has none."""
         status = None if self._is_over else getattr(self._app_state.store, "status", None)
         value = None if status is None else getattr(status(), name, None)
         if value is None:
@@ -204,7 +204,7 @@ class _Telemetry:
         return (Observation(int(value) if isinstance(value, bool) else value, self._app),)
 
     def _reader(self, name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
-        mine = weakref.ref(self)  # a meter keeps its callbacks for ever, and nothing here an application
+        mine = weakref.ref(self)  # a meter keeps callbacks forever, and must not keep the application
 
         def read(_: CallbackOptions) -> Iterable[Observation]:
             telemetry = mine()

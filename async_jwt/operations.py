@@ -1,7 +1,7 @@
-"""Making, reading and revoking tokens: the same methods on managers and in the adapters.
+"""Operations that create, read and revoke tokens, shared by managers and adapters.
 
-Each is written once here. Inside a request they know whose it is; outside of one, in a job
-or a shell, they work as well wherever they do not need to.
+Inside a request they know its user. Those that need no user also work outside a request, in a
+job or a shell.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ log: logging.Logger = logging.getLogger("async_jwt")
 
 
 class Operations:
-    """The coroutines that make, read and revoke tokens.
+    """Coroutines that create, read and revoke tokens.
 
-    All of them may raise `ConfigurationError` for a missing or wrong setting, `HookError`
-    for a hook that returns what it may not, and `StoreUnavailableError` when the store does
-    not answer. Those that make tokens raise `RevokedTokenError` in a request that was
-    revoked since its check.
+    All of them may raise `ConfigurationError` for a missing or invalid setting, `HookError` for a
+    hook that returns an invalid value, and `StoreUnavailableError` when the store does not answer.
+    Those that create tokens raise `RevokedTokenError` if the request's own token was revoked after
+    its check.
 
     Args:
-        current: says which application and request a call is about. It raises RuntimeError where that is
-            not clear.
-        any_session: True if `revoke_session(sid)` outside of a request reaches anybody's session, as
-            operators need it.
+        current: returns the application and request that a call is about; raises RuntimeError if
+            that is not clear.
+        any_session: True if `revoke_session(sid)` outside a request may revoke any user's session,
+            as operators need.
     """
 
     def __init__(self, current: Current, *, any_session: bool) -> None:
@@ -68,7 +68,10 @@ class Operations:
         self._any_session = any_session
 
     async def start(self) -> None:
-        """Check keys and hooks and connect the store. Servers do it as they start.
+        """Check keys and hooks, and connect the store.
+
+        Quart servers call this at startup. Under Flask, call it yourself, or leave it to the first
+        request.
 
         Raises:
             ConfigurationError: a key is missing or a hook is wrong.
@@ -76,12 +79,13 @@ class Operations:
         await self._current()[0].start()
 
     async def ping(self) -> bool:
-        """Ask the revocation store whether it answers now, whatever `on_outage` and a mirror let pass.
+        """Return True if the revocation store answers right now.
 
-        For health checks. It takes one command, and no longer than the store's deadline.
+        For health checks: ignores `on_outage` and the mirror, sends one command, and takes no longer
+        than the store's deadline.
 
         Raises:
-            ConfigurationError: a setting was changed to a wrong value.
+            ConfigurationError: a setting was changed to an invalid value.
         """
         try:
             await self._current()[0].engine().store.stamp("ping")
@@ -90,7 +94,7 @@ class Operations:
         return True
 
     async def close(self) -> None:
-        """Release the store's connections of the running event loop. Servers do it as they stop."""
+        """Close the running event loop's store connections. Quart servers call this at shutdown."""
         await self._current()[0].close()
 
     async def create_access_token(
@@ -101,23 +105,25 @@ class Operations:
         additional_claims: Mapping[str, Any] | None = None,
         additional_headers: Mapping[str, Any] | None = None,
     ) -> str:
-        """Make an access token.
+        """Create an access token.
 
-        Within a request of the same identity, the token belongs to that request's session.
+        In a request of the same identity, the token joins that request's session.
 
         Args:
-            identity: whom it is for; goes through `user_identity_loader`.
-            fresh: whether it comes from a login just now; a timedelta or seconds since the
-                epoch say until when.
-            expires_delta: its lifetime: timedelta or seconds; False is never, None is
-                `JWT_ACCESS_TOKEN_EXPIRES`.
-            additional_claims: claims over those of `additional_claims_loader`.
-            additional_headers: header parameters over those of `additional_headers_loader`.
+            identity: the user that the token is for; passed through `user_identity_loader`.
+            fresh: True if the user has just logged in. A timedelta from now, or seconds since the
+                epoch, limits how long the token is fresh.
+            expires_delta: the lifetime, as a timedelta or in seconds. False never expires; None
+                uses `JWT_ACCESS_TOKEN_EXPIRES`.
+            additional_claims: claims that override those of `additional_claims_loader`.
+            additional_headers: header parameters that override those of `additional_headers_loader`.
+
+        Returns:
+            The encoded token.
 
         Raises:
-            ValueError: the token would have a shape that is not accepted, such as a `sub`
-                that is not text.
-            TypeError: a value cannot be written as JSON.
+            ValueError: the token would not be accepted later, such as for a `sub` that is not a string.
+            TypeError: a value cannot be serialized as JSON.
         """
         spec = TokenSpec(
             identity=unproxied(identity),
@@ -136,9 +142,9 @@ class Operations:
         additional_claims: Mapping[str, Any] | None = None,
         additional_headers: Mapping[str, Any] | None = None,
     ) -> str:
-        """Make a refresh token, which lives for `JWT_REFRESH_TOKEN_EXPIRES`.
+        """Create a refresh token, valid for `JWT_REFRESH_TOKEN_EXPIRES` by default.
 
-        See `create_access_token`.
+        Arguments and errors are those of `create_access_token`.
         """
         spec = TokenSpec(
             identity=unproxied(identity),
@@ -158,23 +164,26 @@ class Operations:
         additional_claims: Mapping[str, Any] | None = None,
         additional_headers: Mapping[str, Any] | None = None,
     ) -> str:
-        """Make a token for one purpose, such as a password reset.
+        """Create a token for one purpose, such as a password reset.
 
-        Only a view with `jwt_required(type=...)` accepts it; it is never an access token.
-        See `create_access_token`; the lifetime is `JWT_ACCESS_TOKEN_EXPIRES`.
+        Only views with `jwt_required(type=...)` accept it; it never counts as an access token.
+        See `create_access_token` for details of the arguments.
 
         Args:
-            identity: whom it is for.
+            identity: the user that the token is for.
             type: the purpose.
-            expires_delta: its lifetime.
-            additional_claims: further claims.
-            additional_headers: further header parameters.
+            expires_delta: the lifetime; None uses `JWT_ACCESS_TOKEN_EXPIRES`.
+            additional_claims: additional claims.
+            additional_headers: additional header parameters.
+
+        Returns:
+            The encoded token.
 
         Raises:
-            ValueError: the type is empty, or that of an access or refresh token.
+            ValueError: `type` is empty, or the type of an access or refresh token.
         """
         if not type or type in (ACCESS, REFRESH):
-            raise ValueError(f"create_token() makes tokens for a purpose: type={type!r} is none")
+            raise ValueError(f"create_token() needs a purpose of its own: type={type!r} is empty or reserved")
         spec = TokenSpec(
             identity=unproxied(identity),
             type=type,
@@ -195,18 +204,19 @@ class Operations:
         access_expires_delta: Expires = None,
         refresh_expires_delta: Expires = None,
     ) -> TokenPair:
-        """Make the access and refresh token of a new session, as a login does.
+        """Start a session, as a login does: create its access token and refresh token.
 
-        With `JWT_MAX_SESSIONS`, the user's least recently used sessions beyond are revoked.
+        If the user then has more than `JWT_MAX_SESSIONS` sessions, the least recently used ones are
+        revoked.
 
         Args:
-            identity: whom they are for.
-            fresh: whether the access token is fresh.
-            device: what to call the device in `list_sessions`, such as its browser's name; of a
-                longer text the first 200 characters are kept, of anything else its text.
-            additional_claims: further claims of both, and of all that follow them in the session;
-                `sid`, `gen` and `type` are the session's own.
-            additional_headers: further header parameters likewise.
+            identity: the user that the tokens are for; passed through `user_identity_loader`.
+            fresh: True if the access token is fresh, or until when; see `create_access_token`.
+            device: a label for the device in `list_sessions`, such as the browser's name. It is
+                converted to text and cut to 200 characters.
+            additional_claims: additional claims for both tokens and for all later tokens of the
+                session, which sets `sid`, `gen` and `type` itself.
+            additional_headers: additional header parameters, likewise.
             access_expires_delta: the access token's lifetime.
             refresh_expires_delta: the refresh token's lifetime.
 
@@ -214,8 +224,8 @@ class Operations:
             The tokens and their session's id, which both carry as `sid`.
 
         Raises:
-            ValueError: a token would have a shape that is not accepted.
-            TypeError: a value cannot be written as JSON.
+            ValueError: a token would not be accepted later.
+            TypeError: a value cannot be serialized as JSON.
         """
         spec = PairSpec(
             identity=unproxied(identity),
@@ -243,36 +253,35 @@ class Operations:
     ) -> TokenPair:
         """Replace this request's refresh token, in a view with `jwt_required(refresh=True)`.
 
-        The refresh token is used up: its successor takes its place (RFC 9700 §2.2.2). For as long
-        as `JWT_REFRESH_GRACE` says it leads to the same successor once more; who presents it
-        later, or one before it, holds a copy, and the session is revoked. The access token is
-        never fresh. A refresh token that was made alone, by `create_refresh_token`, becomes the
-        first of a session.
+        A refresh token is used once: its successor replaces it (RFC 9700 §2.2.2). Within
+        `JWT_REFRESH_GRACE`, presenting it again yields the same successor. If it is presented later,
+        or if an older one is, someone holds a copy, and the session is revoked. The new access token
+        is never fresh. A refresh token from `create_refresh_token`, which has no session, becomes
+        the first of a new one.
 
         Args:
-            identity: the user, as the loaders of claims, headers and keys get it. None is the
-                user of this request where `user_identity_loader` makes the token's identity of
-                it, else the token's identity.
-            device: another label for the device; None leaves it as it is.
-            additional_claims: claims over those that the session's tokens had, for these and all
-                that follow.
-            additional_headers: header parameters likewise.
+            identity: the user to pass to the loaders of claims, headers and keys. None passes this
+                request's user if `user_identity_loader` maps it to the token's identity, or else
+                the token's identity.
+            device: a new label for the device; None keeps the label.
+            additional_claims: claims that override the session's, for these tokens and all later
+                ones.
+            additional_headers: header parameters, likewise.
             access_expires_delta: the access token's lifetime.
             refresh_expires_delta: the refresh token's lifetime.
 
         Returns:
-            Both tokens, and the session's id.
+            Both tokens and the session's id.
 
         Raises:
-            TokenReusedError: the token was replaced before; the session is revoked.
+            TokenReusedError: the token was already replaced; the session is revoked.
             SessionUnknownError: the store does not know the session.
             RevokedTokenError: the token, its session or its user was revoked.
             ExpiredTokenError: the session is older than `JWT_SESSION_MAX_AGE`.
-            RuntimeError: this request has no refresh token that was checked.
-            ValueError: `identity` is somebody else, or a token would have a shape that is not
-                accepted.
-            TypeError: a value cannot be written as JSON.
-            ConfigurationError: the store keeps no sessions.
+            RuntimeError: no refresh token was checked in this request.
+            ValueError: `identity` is not the token's, or a token would not be accepted later.
+            TypeError: a value cannot be serialized as JSON.
+            ConfigurationError: the store does not support sessions.
         """
         app_state, request_state = self._current()
         app_state.warn_of_memory()
@@ -301,17 +310,20 @@ class Operations:
     ) -> dict[str, Any]:
         """Verify a token's signature, times and shape, and return its claims.
 
-        Neither type, revocation nor user are looked at: this proves who made a token, not
-        that a request may use it.
+        Does not check type, revocation or user: the result proves who issued the token, not that
+        a request may use it.
 
         Args:
             encoded_token: the token.
-            csrf_value: the CSRF value that it must hold; None does not look.
-            allow_expired: whether it may have expired.
+            csrf_value: the CSRF value that the token must contain; None skips this check.
+            allow_expired: True accepts an expired token.
+
+        Returns:
+            The token's claims.
 
         Raises:
-            JWTDecodeError: it is not accepted; the subclasses are PyJWT's exceptions too.
-            CSRFError: its CSRF value is another.
+            JWTDecodeError: the token is invalid; its subclasses are also PyJWT's exceptions.
+            CSRFError: the token's CSRF value is a different one.
         """
         engine = self._current()[0].engine()
         _, claims = await engine.decode(encoded_token, allow_expired=allow_expired)
@@ -320,36 +332,37 @@ class Operations:
         return claims
 
     async def get_jti(self, encoded_token: str) -> str | None:
-        """The `jti` of a token that is valid now; None for a foreign one without.
+        """Return the `jti` of a token that is valid now; None for a foreign token without one.
 
         Raises:
-            JWTDecodeError: it is not accepted.
+            JWTDecodeError: the token is invalid.
         """
         jti: str | None = (await self.decode_token(encoded_token))["jti"]
         return jti
 
     async def get_csrf_token(self, encoded_token: str) -> str:
-        """The CSRF value of a token that is valid now.
+        """Return the CSRF value of a token that is valid now.
 
         Raises:
-            JWTDecodeError: it is not accepted.
-            KeyError: it has none.
+            JWTDecodeError: the token is invalid.
+            KeyError: the token has no CSRF value.
         """
         value: str = (await self.decode_token(encoded_token))["csrf"]
         return value
 
     async def revoke_token(self, token: str | Mapping[str, Any] | None = None) -> None:
-        """Revoke one token, for as long as it would have lived. A refresh token takes its session along.
+        """Revoke one token for the rest of its lifetime. Revoking a refresh token revokes its session.
 
-        So says RFC 7009 §2.1: nothing that was made of it goes on, a successor above all.
+        RFC 7009 §2.1 asks for this: tokens derived from a refresh token, above all its successor,
+        must not stay valid.
 
         Args:
-            token: an encoded token, which may have expired, or a decoded claim set; None is
-                the token of this request.
+            token: an encoded token, which may have expired, or a decoded claim set; None revokes
+                this request's token.
 
         Raises:
-            JWTDecodeError: it is no token of this application.
-            RuntimeError: there is no token in this request.
+            JWTDecodeError: the token is not one of this application's.
+            RuntimeError: `token` is None and this request has no token.
             ValueError: the token has no `jti`.
         """
         app_state, request_state = self._current()
@@ -379,21 +392,21 @@ class Operations:
         await _send_revoked(app_state, scope, ref.identity, ref.jti, ref.sid)
 
     async def revoke_session(self, sid: str | None = None, *, identity: Any = None) -> bool:
-        """Sign a device out: revoke a session's access and refresh tokens at once.
+        """Sign out a device: revoke a session's access and refresh tokens at once.
 
         Args:
-            sid: the session's id; None is the session of this request, or its token alone where
-                it belongs to no session.
-            identity: whose session it has to be; goes through `user_identity_loader`. None is the
-                user of this request; for a manager's method outside of a request, anybody.
+            sid: the session's id. None revokes this request's session, or only its token if it
+                belongs to no session.
+            identity: the user who must own the session; passed through `user_identity_loader`.
+                None means this request's user or, for a manager's method outside a request, any user.
 
         Returns:
-            Whether there was such a session. Somebody else's is left alone.
+            True if the session was found. Another user's session is left alone: False.
 
         Raises:
-            RuntimeError: there is no authenticated request where one is needed: in a request that
-                is not authenticated, and with the adapters' function outside of one, `identity` has
-                to be named.
+            RuntimeError: an authenticated request is needed and there is none. Pass `sid` and
+                `identity` in a request that is not authenticated and, to the adapters' function,
+                outside a request.
             ValueError: this request's token has neither `sid` nor `jti`, or `identity` is given
                 without a `sid`.
         """
@@ -426,18 +439,21 @@ class Operations:
     async def list_sessions(
         self, identity: Any = None, *, limit: int = 100, cursor: str | None = None
     ) -> SessionPage:
-        """The devices that a user is signed in on, the last used first. Nothing in it is a token.
+        """List the devices a user is signed in on, most recently used first. No tokens are included.
 
         Args:
-            identity: the user; goes through `user_identity_loader`. None is the user of this
-                request.
-            limit: how many at most, from 1 to 1000.
-            cursor: the `cursor` of the page before; None is the first page.
+            identity: the user; passed through `user_identity_loader`. None means this request's
+                user.
+            limit: the maximum number of sessions on the page, from 1 to 1000.
+            cursor: the previous page's `cursor`; None returns the first page.
+
+        Returns:
+            One page of sessions, and the cursor of the next page.
 
         Raises:
-            PageError: there is no such page: the cursor is none, or the limit. A client gets 400.
-            RuntimeError: there is no authenticated request where one is needed.
-            ConfigurationError: the store keeps no sessions.
+            InvalidPageError: `cursor` or `limit` is invalid. A client gets 400.
+            RuntimeError: `identity` is None and this request is not authenticated.
+            ConfigurationError: the store does not support sessions.
         """
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= _LONGEST_PAGE:
             raise InvalidPageError(f"limit must be a whole number from 1 to {_LONGEST_PAGE}")
@@ -452,17 +468,18 @@ class Operations:
         return SessionPage(tuple(session_info(session, current) for session in found), following)
 
     async def revoke_user(self, identity: Any = None, *, keep_current: bool = False) -> None:
-        """Revoke every token of a user made until now: sign out everywhere.
+        """Sign out a user everywhere: revoke all of the user's tokens created until now.
 
         Args:
-            identity: the user; goes through `user_identity_loader`. None is the user of
-                this request.
-            keep_current: whether the session of this request, or its token where it has
-                none, stays valid.
+            identity: the user; passed through `user_identity_loader`. None means this request's
+                user.
+            keep_current: True keeps this request's session valid, or only its token if it has no
+                session.
 
         Raises:
-            RuntimeError: there is no authenticated request where one is needed.
-            ValueError: `keep_current` of somebody else's session, or of a token that has
+            RuntimeError: `identity` is None or `keep_current` is True, and this request is not
+                authenticated.
+            ValueError: `keep_current` would keep another user's session, or a token that has
                 neither `sid` nor `jti`.
         """
         app_state, request_state = self._current()
@@ -483,7 +500,7 @@ class Operations:
         await _send_revoked(app_state, "user", text)
 
     async def revoke_everything(self) -> None:
-        """Revoke every token made until now, of everybody."""
+        """Revoke all tokens of all users created until now."""
         app_state, request_state = self._current()
         engine = app_state.engine()
         ends_itself = await _check_before_revoking(engine, request_state, lambda _: True)
@@ -501,12 +518,12 @@ class Operations:
 
 
 def operations_at(app_state: AppState) -> Operations:
-    """The operations of one application, whichever context is active."""
+    """Return the operations of one application, regardless of the active context."""
     return Operations(lambda: (app_state, app_state.current_request_state()), any_session=True)
 
 
 async def hand_out(app_state: AppState, request_state: RequestState, pair: NewPair) -> TokenPair:
-    """Send the signals of a new pair, and return what an application gets of it."""
+    """Send the signals of a new pair, and return the pair in the form that applications get."""
     engine = app_state.engine()
     await _send_issued(app_state, engine, pair.access)
     if pair.is_new:
@@ -519,15 +536,15 @@ async def hand_out(app_state: AppState, request_state: RequestState, pair: NewPa
 
 
 async def known_as(engine: Engine, held: Authentication, identity: Any) -> Any:
-    """A user as the application's loaders know them: what it gave, its user, or the token's identity.
+    """Return the user to pass to loaders: the given identity, the loaded user, or the token's identity.
 
     Raises:
-        ValueError: what it gave is another identity than the token's.
+        ValueError: the given identity is not the token's.
     """
     identity = unproxied(identity)
     if identity is not None:
         if await subject_of(engine, identity) != held.identity:
-            raise ValueError("rotate_refresh_token(identity=...) is another one than the token's")
+            raise ValueError("rotate_refresh_token(identity=...) does not match the token's identity")
         return identity
     if held.user is not None and "user_identity" in engine.hooks:
         try:
@@ -535,13 +552,13 @@ async def known_as(engine: Engine, held: Authentication, identity: Any) -> Any:
                 return held.user
         except JWTExtendedException:
             raise
-        except Exception as problem:  # noqa: BLE001  # it wants what the application logs in with, which is no user
-            log.debug("user_identity_loader takes no user: %s", type(problem).__name__)
+        except Exception as problem:  # noqa: BLE001  # it takes what the application logs in with, not a user
+            log.debug("user_identity_loader does not accept the loaded user: %s", type(problem).__name__)
     return held.identity
 
 
 async def send_reused(app_state: AppState, reused: TokenReusedError) -> None:
-    """Log and signal a replay, and that its session was revoked."""
+    """Log and signal a replay and the revocation of its session."""
     claims, sid = reused.jwt_data, reused.sid
     identity = claims.get(app_state.engine().settings.identity_claim)
     log.warning(
@@ -558,11 +575,11 @@ async def send_reused(app_state: AppState, reused: TokenReusedError) -> None:
 
 
 async def send_repeated(app_state: AppState, held: Authentication, ref: TokenRef, in_a_row: int) -> None:
-    """Log and signal a refresh token that came again late, as those before it did."""
-    if in_a_row < 2:  # a single answer may be lost
+    """Log and signal a refresh token that was repeated late, if those before it were too."""
+    if in_a_row < 2:  # a single response may get lost
         return
     log.warning(
-        "A refresh token came again late, for the %dth time in a row; its session is %r",
+        "A refresh token was repeated late, %d times in a row; its session is %r",
         in_a_row,
         ref.sid,
         extra={"event": "token_repeated", "in_a_row": in_a_row, "sid": ref.sid, "jti": ref.jti},
@@ -600,16 +617,16 @@ async def _check_before_revoking(
 ) -> bool:
     """Check that the request's own token is still valid before the request revokes anything.
 
-    What was revoked meanwhile has no say over others, and must not be hidden by the request's own
-    revocation: it could make new tokens afterwards.
+    A token that was revoked meanwhile must not revoke others. Nor may the request's own revocation
+    hide that it was: the request could create new tokens afterwards.
 
     Args:
         engine: the application's engine.
         request_state: the request's state.
-        is_own: says if the request's own token is what it revokes.
+        is_own: tells if the request revokes its own token.
 
     Returns:
-        True if the request itself ends its own token, which was valid until now.
+        True if the request itself revokes its own token, which was valid until now.
 
     Raises:
         RevokedTokenError: the token was revoked, and the request would revoke something else.
@@ -624,10 +641,10 @@ async def _check_before_revoking(
 
 
 async def _refuse_lost_authority(engine: Engine, request_state: RequestState, issued: Issued) -> None:
-    """Refuse a token that a request gets for itself if it was revoked since its check.
+    """Refuse a new token for the request's own user if the request was revoked since its check.
 
-    The new token's stamp is taken already, so whatever is revoked after this check
-    revokes the new token as well: nobody outlives a sign-out by being slow.
+    The new token's stamp is already taken, so any revocation after this check also revokes the
+    new token: a slow request cannot outlive a sign-out.
     """
     held = request_state.rests_on
     if held is None:
@@ -639,7 +656,7 @@ async def _refuse_lost_authority(engine: Engine, request_state: RequestState, is
 
 
 async def _holder(engine: Engine, sid: Any, own: TokenRef | None) -> tuple[str | None, float | None]:
-    """Whose a session is, if that is known, and when the last of its tokens expires."""
+    """Return a session's user, if known, and when the last of its tokens expires."""
     until = _session_end(engine)
     if own is not None and own.sid == sid:
         return own.identity, latest((until, own.expires_at))
@@ -651,10 +668,10 @@ async def _holder(engine: Engine, sid: Any, own: TokenRef | None) -> tuple[str |
 
 
 async def _name_of(engine: Engine, identity: Any) -> str:
-    """An identity that an application names, as stores know it.
+    """Return an identity in the form that stores use.
 
     Raises:
-        ValueError: no token can be of such an identity: nobody would be signed out, in silence.
+        ValueError: no token can have this identity: the call would silently sign out no one.
     """
     subject = await subject_of(engine, unproxied(identity))
     claim_set.refuse_no_subject(subject, engine.settings)
@@ -673,23 +690,23 @@ def _type_of(request_state: RequestState) -> str | None:
 
 
 def _ref_of(engine: Engine, claims: Mapping[str, Any]) -> TokenRef:
-    # A token without `jti` reads as one with None, which no token may hold.
+    # A token without `jti` decodes to `jti` None, which no token may contain.
     held = {name: value for name, value in claims.items() if (name, value) != ("jti", None)}
     ref = claim_set.check_shape(held, engine.settings)[-1]
-    refuse_odd_texts(ref)  # a claim set need not come out of a token
+    refuse_odd_texts(ref)  # a claim set need not come from a token
     return ref
 
 
 def _session_end(engine: Engine) -> float | None:
-    """Until when a session must stay revoked of which nothing more is known; None is for ever.
+    """Return until when to keep a session revoked if nothing else is known about it; None is forever.
 
-    A store that keeps no sessions does not know how long the tokens of one live.
+    A store without sessions does not know how long a session's tokens live.
     """
     return None if engine.sessions is None else latest_expiry(engine.settings, engine.clock())
 
 
 def _is_text(sid: Any) -> bool:
-    """Whether it can be an id at all: applications pass on what clients send."""
+    """True if the value can be an id at all: applications pass on what clients send."""
     try:
         return isinstance(sid, str) and len(sid) <= LONGEST_ID and bool(sid.encode("utf-8"))
     except UnicodeEncodeError:

@@ -1,6 +1,6 @@
-"""Fixtures for the tests of applications. Loaded only where it is asked for.
+"""Pytest fixtures for testing applications. Loaded only on request.
 
-In `conftest.py`, beside a fixture `app` that is the application::
+In `conftest.py`, beside a fixture `app` that returns the application::
 
     pytest_plugins = ["async_jwt.pytest_plugin"]
 """
@@ -27,12 +27,12 @@ def jwt_client(app: Any) -> Callable[..., Any]:
 
 @pytest.fixture
 def jwt_clock(app: Any) -> Iterator[testing.FrozenClock]:
-    """The application's clock, which stands still: `jwt_clock.tick(60)`."""
+    """The application's clock, frozen: `jwt_clock.tick(60)`."""
     with testing.frozen_clock(app) as clock:
         yield clock
 
 
 @pytest.fixture
 def jwt_outage(app: Any) -> Callable[[], AbstractContextManager[None]]:
-    """Makes a context in which the revocation store does not answer. See `async_jwt.testing.outage`."""
+    """Simulate an outage of the revocation store in a `with` block. See `async_jwt.testing.outage`."""
     return partial(testing.outage, app)

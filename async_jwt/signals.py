@@ -1,22 +1,22 @@
-"""What applications may listen to (blinker signals).
+"""Signals that applications can subscribe to (blinker).
 
-The sender is the application. A receiver may be async or plain; one that raises is logged
-and changes nothing about the request. No signal carries a token, a key or a CSRF value.
+The sender is the application. A receiver may be async or plain; if it raises, the error is logged
+and the request is not affected. No signal carries a token, a key or a CSRF value.
 
 | signal                | sent                                 | arguments                          |
 |-----------------------|--------------------------------------|------------------------------------|
 | `token_issued`        | after a token was made               | identity, type, jti, sid           |
 | `token_refused`       | when a request was refused           | code, detail, identity, jti        |
 | `token_revoked`       | after a revocation was stored        | scope, identity, jti, sid          |
-| `token_reused`        | when a replaced refresh token came   | kind, identity, jti, sid           |
-| `token_repeated`      | when one came late within its grace, | in_a_row, identity, jti, sid       |
+| `token_reused`        | at reuse of a replaced refresh token | kind, identity, jti, sid           |
+| `token_repeated`      | when one is late within its grace,   | in_a_row, identity, jti, sid       |
 |                       | at two steps in a row or more        |                                    |
-| `user_loaded`         | each time that a check loaded a user | user, identity                     |
+| `user_loaded`         | each time a check loaded a user      | user, identity                     |
 | `store_state_changed` | when a Redis store's state changed   | state, detail                      |
 
-The kind of `token_reused` is that of `TokenReusedError`.
+The `kind` of `token_reused` is `TokenReusedError.kind`.
 
-The sender of `store_state_changed` is the store, and its state one of `available`, `unavailable`,
+The sender of `store_state_changed` is the store, and `state` is one of `available`, `unavailable`,
 `revoking`, `not_revoking`, `misconfigured`, `configured` and `data_lost`.
 """
 
@@ -30,7 +30,6 @@ from typing import Any, Final
 from blinker import Namespace, Signal
 
 __all__ = [
-    "send",
     "store_state_changed",
     "token_issued",
     "token_refused",

@@ -1,1 +1,1 @@
-"""One module per framework, with the same public names: `async_jwt.adapters.quart`."""
+"""One module per framework, such as `async_jwt.adapters.quart`. All export the same public names."""

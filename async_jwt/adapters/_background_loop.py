@@ -1,9 +1,9 @@
-"""The process's lasting event loop, for frameworks that have none (Flask).
+"""The process's background loop: a long-lived event loop for frameworks that have none (Flask).
 
-Connections belong to the loop that opened them. Flask runs each async view on a loop of its
-own, which ends with the view; so async hooks and stores run here instead, on one loop that
-lasts: a daemon thread, started at first use, for one process alone. A forked child gets its
-own, a loop that died is replaced, and it is stopped when the process ends.
+Connections belong to the loop that opened them. Flask runs each async view on its own loop, which
+ends with the view, so async hooks and stores run on the background loop instead. It runs in a
+daemon thread, started at first use, one per process. A forked child starts its own, a dead loop is
+replaced, and the loop stops when the process exits.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ __all__ = ["WOULD_BLOCK", "BackgroundLoop", "background_loop", "on_background_lo
 T = TypeVar("T")
 
 WOULD_BLOCK: Final = (
-    "A blocking function was called on the event loop that it would wait for: in async code, await the "
-    "function of the same name from async_jwt.adapters.flask"
+    "A blocking function was called on the event loop that it waits for, which would deadlock: in async "
+    "code, await the function of the same name from async_jwt.adapters.flask"
 )
 
-# How long what is in flight may clean up when the process ends.
+# How long tasks in flight may clean up when the process exits.
 _GRACE_SECONDS = 2.0
 
 
@@ -45,27 +45,27 @@ class BackgroundLoop:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it runs."""
+        """True if the loop runs."""
         return self._thread.is_alive() and not self._loop.is_closed()
 
     @property
     def is_here(self) -> bool:
-        """Whether the caller runs on it."""
+        """True if the caller runs on this loop."""
         return threading.current_thread() is self._thread
 
     def watch(self) -> None:
-        """Let asyncio name in its log what blocks the loop longer than 100 ms."""
+        """Have asyncio log each callback that blocks the loop for longer than 100 ms."""
         if not self._loop.get_debug():
             self._loop.set_debug(True)
 
     def run(self, awaitable: Awaitable[T]) -> T:
-        """Run something on the loop while this thread waits.
+        """Run an awaitable on the loop while this thread waits.
 
-        Context variables go in and come back.
+        Context variables are copied in and back out.
 
         Raises:
-            RuntimeError: called on the loop itself, which would wait for itself for ever.
-            BaseException: whatever the coroutine raises.
+            RuntimeError: called on the loop itself, which would deadlock.
+            BaseException: anything that the awaitable raises.
         """
         if self.is_here:
             if isinstance(awaitable, Coroutine):
@@ -73,7 +73,7 @@ class BackgroundLoop:
             raise RuntimeError(WOULD_BLOCK)
         context = loop_context()
         tasks: list[asyncio.Task[_Outcome[T]]] = []
-        waiting = threading.Lock()  # a fraction of what a Future costs
+        waiting = threading.Lock()  # much cheaper than a Future
         waiting.acquire()
 
         def start() -> None:
@@ -83,8 +83,8 @@ class BackgroundLoop:
         self._loop.call_soon_threadsafe(start)
         try:
             waiting.acquire()
-        except BaseException:  # this thread is being stopped
-            self._loop.call_soon_threadsafe(lambda: tasks[0].cancel())  # noqa: PLW0108  # it may not be there yet
+        except BaseException:  # this thread is being interrupted
+            self._loop.call_soon_threadsafe(lambda: tasks[0].cancel())  # noqa: PLW0108  # may not exist yet
             raise
         if tasks[0].cancelled():
             raise CancelledError
@@ -92,12 +92,12 @@ class BackgroundLoop:
         return tasks[0].result().get()
 
     async def wait(self, awaitable: Awaitable[T]) -> T:
-        """Run something on the loop while a coroutine of another loop waits.
+        """Run an awaitable on the loop while a coroutine on another loop waits.
 
-        Context variables go in and come back. Cancelling the caller cancels it.
+        Context variables are copied in and back out. Cancelling the caller cancels the awaitable.
 
         Raises:
-            BaseException: whatever the coroutine raises.
+            BaseException: anything that the awaitable raises.
         """
         if self.is_here:
             return await awaitable
@@ -128,10 +128,10 @@ class BackgroundLoop:
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            # Not run_forever(): anyio keeps worker threads as long as the task that a loop runs for,
-            # and without one it would start a thread for each plain hook of each request.
+            # Not run_forever(): anyio keeps worker threads for as long as the loop's root task lives.
+            # Without one it would start a thread for each plain hook of each request.
             self._loop.run_until_complete(self._live())
-            # In flight when the process ends: their callers are told.
+            # Tasks in flight at exit: cancelled, so that their callers do not wait forever.
             tasks = asyncio.all_tasks(self._loop)
             for task in tasks:
                 task.cancel()
@@ -146,7 +146,7 @@ class BackgroundLoop:
             await self._end
 
     def stop(self) -> None:
-        """End it. What is in flight is cancelled."""
+        """Stop the loop. Tasks in flight are cancelled."""
         if self.is_alive:
             self._loop.call_soon_threadsafe(self._end.cancel)
             self._thread.join(2 * _GRACE_SECONDS)
@@ -156,7 +156,7 @@ class BackgroundLoop:
 class _Outcome(Generic[T]):
     """What a coroutine returned or raised, as a value.
 
-    A SystemExit that was raised in a task would end the loop, and is the caller's.
+    A SystemExit raised in a task would end the loop, but it belongs to the caller.
     """
 
     value: T | None = None
@@ -185,7 +185,7 @@ def _settle(future: Future[Any], done: asyncio.Task[Any]) -> None:
 
 
 def _give_back(context: Context) -> None:
-    """Set here what was set there."""
+    """Copy the context variables that the loop set into the caller's context."""
     here = copy_context()
     for variable, value in context.items():
         if variable.name != "async_jwt_waiter" and here.get(variable, _give_back) is not value:
@@ -197,8 +197,8 @@ _process_loop: BackgroundLoop | None = None
 
 
 def background_loop() -> BackgroundLoop:
-    """The loop of this process, started if it does not run."""
-    global _process_loop  # noqa: PLW0603  # one for the process is what it is for
+    """Return this process's background loop, started if necessary."""
+    global _process_loop  # noqa: PLW0603  # one per process, by design
     with _lock:
         if _process_loop is None or not _process_loop.is_alive:
             _process_loop = BackgroundLoop()
@@ -206,7 +206,7 @@ def background_loop() -> BackgroundLoop:
 
 
 def on_background_loop() -> bool:
-    """Whether the caller runs on it. Starts none."""
+    """True if the caller runs on the background loop. Never starts one."""
     return _process_loop is not None and _process_loop.is_here
 
 
@@ -220,6 +220,6 @@ def _at_exit() -> None:
         _process_loop.stop()
 
 
-# Where there is no fork there is nothing to register.
+# Platforms without fork need no registration.
 getattr(os, "register_at_fork", dict)(after_in_child=_after_fork)
 atexit.register(_at_exit)

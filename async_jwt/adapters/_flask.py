@@ -1,4 +1,4 @@
-"""Flask, as the public functions see it, and where our coroutines run beside its views."""
+"""The `Framework` of Flask, and where our coroutines run for its views."""
 
 from __future__ import annotations
 
@@ -56,25 +56,25 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-# Werkzeug documents these methods for getting at what is behind a proxy.
+# Werkzeug documents these methods for getting the object behind a proxy.
 _current_app: Callable[[], Flask] = current_app._get_current_object  # type: ignore[attr-defined]  # noqa: SLF001
 _current_request: Callable[[], Request] = request._get_current_object  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 class _FlaskView(WerkzeugView):
-    """A request, as the core sees it."""
+    """A Flask request, as the core sees it."""
 
     __slots__ = ()
 
     is_accepted: ClassVar[bool] = False
 
     def headers(self, name: str) -> Sequence[str]:
-        # WSGI joins a header that came twice (PEP 3333), so there is one value to look up.
+        # WSGI joins repeated headers (PEP 3333), so there is at most one value.
         value = self._request.headers.get(name)
         return () if value is None else (value,)
 
     async def body(self, limit: int) -> bytes | None:
-        # Read from the connection, which may wait: never on a loop.
+        # Reading from the connection may block: never on an event loop.
         return await in_thread(partial(_body_of, limited(self._request), limit))
 
     async def form(self, name: str) -> str | None:
@@ -84,23 +84,23 @@ class _FlaskView(WerkzeugView):
 
 
 def _body_of(request: Request, limit: int) -> bytes | None:
-    """A request's body, or None for one beyond the limit, of which the view reads all."""
+    """Return a request's body; None if it exceeds the limit, in which case the view can still read it all."""
     length = request.content_length
-    if length is None:  # it ends where its client says
+    if length is None:  # chunked: the client marks the end
         start = bytearray()
         while len(start) <= limit and (part := request.stream.read(limit + 1 - len(start))):
-            start += part  # some streams read less at a time
+            start += part  # streams may return short reads
         length = len(start)
         rest = request.stream if length > limit else BytesIO()
         request.stream = cast("BytesIO", BufferedReader(_Joined(BytesIO(start), rest)))
     if length > limit:
         return None
     body = request.get_data()
-    return body if len(body) <= limit else None  # of a chunked one that was read before
+    return body if len(body) <= limit else None  # a chunked body that was read earlier
 
 
 class _Joined(RawIOBase):
-    """One stream, and then another."""
+    """Several streams, read one after another."""
 
     def __init__(self, *streams: Any) -> None:
         self._streams = list(streams)
@@ -119,13 +119,13 @@ class _Joined(RawIOBase):
 
 
 class FlaskFramework(WerkzeugFramework):
-    """What is the same for async and for plain views."""
+    """The parts of `Framework` that async and plain views share."""
 
     name: str = "Flask"
     adapters: tuple[str, ...] = ("async_jwt.adapters.flask", "async_jwt.adapters.flask_sync")
 
     keeps_async: bool = True
-    """Whether a protected `async def` view stays one."""
+    """True if a protected `async def` view stays async."""
 
     def serves(self, app: Any) -> bool:
         return isinstance(app, Flask)
@@ -154,7 +154,7 @@ class FlaskFramework(WerkzeugFramework):
 
     def guard(self, function: Callable[..., Any], check: Check, served: Served, /) -> Callable[..., Any]:
         if inspect.isasyncgenfunction(function):
-            raise ConfigurationError("Flask cannot answer with an async generator: use a plain one")
+            raise ConfigurationError("Flask cannot stream an async generator: use a plain generator")
         is_async = looks_async(function)
         if is_async and self.keeps_async:
 
@@ -175,7 +175,7 @@ class FlaskFramework(WerkzeugFramework):
             engine = app_state.engine()
             run_in_view(check(app_state, request, engine), engine)
             answer = (current_app.async_to_sync(function) if is_async else function)(*args, **kwargs)
-            # The identity goes along with what is streamed.
+            # The stream keeps the request context, and so the identity.
             return streamed(current_app, answer) if streams else answer
 
         return guarded
@@ -212,25 +212,25 @@ class FlaskFramework(WerkzeugFramework):
 
 
 class AsyncFlask(FlaskFramework):
-    """Flask with async views: what makes or decodes a token is awaited."""
+    """Flask with async views: functions that create or decode tokens are coroutines."""
 
     def expose(
         self, function: Callable[P, Coroutine[Any, Any, T]], current: Current, /
     ) -> Callable[P, Coroutine[Any, Any, T]]:
-        """The same coroutine function, which runs on the store's loop."""
+        """Return the coroutine function, run on the store loop."""
         return on_store_loop(function, current)
 
 
 class PlainFlask(FlaskFramework):
-    """Flask with plain views: what makes or decodes a token blocks.
+    """Flask with plain views: functions that create or decode tokens block.
 
-    A protected `async def` view becomes a plain one, as with Flask-JWT-Extended: what calls it need not know.
+    A protected `async def` view becomes a plain one, as in Flask-JWT-Extended: its callers need not know.
     """
 
     keeps_async: bool = False
 
     def expose(self, function: Callable[P, Coroutine[Any, Any, T]], current: Current, /) -> Callable[P, T]:
-        """The same function, which blocks."""
+        """Return the function in a blocking form."""
         return blocking(function, current)
 
 
@@ -238,10 +238,10 @@ _wait_watched = partial(run_on_store_loop, watch=True)
 
 
 def run_in_view(coroutine: Coroutine[Any, Any, T], engine: Engine) -> T:
-    """Run one of our coroutines in a plain view's own thread. What must be awaited hops to the lasting loop.
+    """Run one of our coroutines in a plain view's own thread. Real awaits hop to the store loop.
 
     Raises:
-        RuntimeError: called on that loop, which would wait for itself or for plain hooks.
+        RuntimeError: called on the store loop, which would wait for itself or for plain hooks.
     """
     if engine.needs_loop and is_store_loop():
         coroutine.close()
@@ -250,7 +250,7 @@ def run_in_view(coroutine: Coroutine[Any, Any, T], engine: Engine) -> T:
 
 
 async def await_on_store_loop(coroutine: Coroutine[Any, Any, T], engine: Engine) -> T:
-    """Run one of our coroutines for an async view: where its connections last, if it has any."""
+    """Run one of our coroutines for an async view, on the store loop if it needs one."""
     token = holding.set(True)
     try:
         if engine.needs_loop:
@@ -261,7 +261,7 @@ async def await_on_store_loop(coroutine: Coroutine[Any, Any, T], engine: Engine)
 
 
 def blocking(function: Callable[P, Coroutine[Any, Any, T]], current: Current) -> Callable[P, T]:
-    """A coroutine function as one that blocks, for plain views."""
+    """Convert a coroutine function to a blocking one, for plain views."""
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -274,7 +274,7 @@ def blocking(function: Callable[P, Coroutine[Any, Any, T]], current: Current) ->
 def on_store_loop(
     function: Callable[P, Coroutine[Any, Any, T]], current: Current
 ) -> Callable[P, Coroutine[Any, Any, T]]:
-    """A coroutine function that runs where the store's connections last, whichever loop awaits it."""
+    """Make a coroutine function run on the store loop, whichever loop awaits it."""
 
     @wraps(function)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -285,12 +285,12 @@ def on_store_loop(
 
 
 def install(app: Flask, app_state: AppState, api: PublicAPI) -> None:
-    """Register with an application what it must call.
+    """Register error handlers and checks with an application.
 
     Raises:
-        ConfigurationError: it serves requests already, so that nothing may be registered any more.
+        ConfigurationError: the application has already served a request, so it is too late to register.
     """
-    if app._got_first_request:  # noqa: SLF001  # what Flask's own check asks; before 2.2 it asks in debug mode alone
+    if app._got_first_request:  # noqa: SLF001  # as Flask's own check, which before 2.2 runs only in debug mode
         raise ConfigurationError(
             "Call JWTManager(app) or init_app(app) before the application serves a request"
         )
@@ -308,14 +308,14 @@ def install(app: Flask, app_state: AppState, api: PublicAPI) -> None:
 
 
 def _around_views(app: Flask, app_state: AppState, api: PublicAPI) -> None:
-    """Check what is protected by default once all that comes before a view is done, as decorators do.
+    """Check views that are protected by default just before they run, as decorators do.
 
-    And have what a view itself raises carry its answer, as what a decorator raises does.
+    Errors that a view raises get a response attached, like those that a decorator raises.
     """
     dispatch = app.dispatch_request
 
     @cache
-    def begin() -> None:  # at the first request: Flask does not say when it starts
+    def begin() -> None:  # at the first request: Flask has no startup event
         refuse_misplaced(app_state)
         warn_open_views(app_state)
 

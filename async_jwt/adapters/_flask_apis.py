@@ -1,4 +1,4 @@
-"""Flask-RESTX and Flask-RESTful, which answer the errors of their resources before the application does."""
+"""Flask-RESTX and Flask-RESTful, which handle their resources' errors before the application does."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ __all__ = ["Say", "say_of"]
 
 
 class Say(Enum):
-    """What an `Api` that owns the request's endpoint has to say of an error."""
+    """How the `Api` that owns the request's endpoint handles an error."""
 
     NOTHING = "nothing"
-    """It would answer as for any HTTP error."""
+    """Like any HTTP error."""
     NAMED = "named"
-    """Its map knows the name of the class (Flask-RESTful's `errors`)."""
+    """Its map contains the class name (Flask-RESTful's `errors`)."""
     HANDLED = "handled"
     """It has a handler (Flask-RESTX's `errorhandler`)."""
 
 
 def say_of(app: Flask, kind: type[Exception], name: str) -> Say | None:
-    """What such an extension has to say of an error; None if none owns the request's endpoint.
+    """Return how such an extension handles an error; None if none owns the request's endpoint.
 
     Args:
         app: the application of the current request.
         kind: the error's class.
-        name: what the class is called.
+        name: the name to look up for the class.
     """
     rule = request.url_rule
     for api in _apis(app):
@@ -47,7 +47,7 @@ def say_of(app: Flask, kind: type[Exception], name: str) -> Say | None:
 
 
 def _apis(app: Flask) -> Iterator[Any]:
-    """The extensions' objects, which both put in front of the application's own error handling."""
+    """Yield the `Api` objects that extensions put in front of the application's own error handling."""
     handle: Any = app.handle_user_exception
     while isinstance(handle, partial):
         api = getattr(handle.func, "__self__", None)

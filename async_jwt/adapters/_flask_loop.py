@@ -1,9 +1,9 @@
-"""Which event loop lasts for a Flask application, and how its async functions get there.
+"""The store loop of a Flask application, and how its async functions get there.
 
-Under an ASGI server (asgiref's `WsgiToAsgi`) it is the server's, and Flask runs async views there.
-Otherwise it is the process's own: Flask gives each async view a loop that ends with the view,
-unless `JWT_SHARED_LOOP` sends them to the lasting one. Connections that a hook opened are of use
-to a view on the same loop alone.
+Under an ASGI server (asgiref's `WsgiToAsgi`) it is the server's loop, and Flask runs async views
+there. Otherwise it is the process's background loop: Flask gives each async view its own loop,
+which ends with the view, unless `JWT_SHARED_LOOP` moves views to the background loop. Only views
+on the same loop can use connections that a hook opened.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ __all__ = ["NOTE", "is_store_loop", "run_on_store_loop", "share_store_loop", "wa
 T = TypeVar("T")
 
 NOTE: Final = (
-    "A client or pool was used on two event loops: hooks run on one that lasts, and Flask gives each async "
-    "view another one, which ends with the view. Set JWT_SHARED_LOOP = True, and async views run where "
-    "the hooks do. Where it is set: open the client in a hook or a view, not before there is a request."
+    "A client or pool was used on two event loops: hooks run on a long-lived one, but Flask gives each "
+    "async view its own, which ends with the view. Set JWT_SHARED_LOOP = True to run async views where "
+    "hooks run. If it is already set: open the client in a hook or a view, not outside a request."
 )
 
-# What asyncio and its clients say of a connection that belongs to another event loop.
+# What asyncio and client libraries say about a connection that belongs to another event loop.
 _OTHER_LOOP = ("Event loop is closed", "attached to a different loop", "bound to a different event loop")
 
-# Whether this request's async functions run on a server's event loop; None where nobody has asked yet.
+# True if this request's async functions run on a server's event loop; None if not yet known.
 _on_server: ContextVar[bool | None] = ContextVar("async_jwt_on_server", default=None)
 
 
@@ -49,7 +49,7 @@ def _runs_on_server() -> bool:
     known = _on_server.get()
     if known is not None:
         return known
-    # Set by asgiref in threads that work for an event loop, where its own `async_to_sync` looks for it.
+    # asgiref sets it in threads that work for an event loop; its own `async_to_sync` reads it.
     local = SyncToAsync.threadlocal
     return getattr(local, "main_event_loop_pid", None) == os.getpid() and local.main_event_loop.is_running()
 
@@ -62,22 +62,22 @@ def _background(*, watch: bool) -> BackgroundLoop:
 
 
 def is_store_loop() -> bool:
-    """Whether the caller runs on the loop that lasts, so that waiting for it would never end."""
-    if asyncio._get_running_loop() is None:  # noqa: SLF001  # the one that does not raise
+    """True if the caller runs on the store loop, so that waiting for it would deadlock."""
+    if asyncio._get_running_loop() is None:  # noqa: SLF001  # the variant that does not raise
         return False
     return _runs_on_server() or on_background_loop()
 
 
 def run_on_store_loop(coroutine: Coroutine[Any, Any, T], *, watch: bool = False) -> T:
-    """Run a coroutine on the loop that lasts, while this thread waits.
+    """Run a coroutine on the store loop while this thread waits.
 
     Args:
-        coroutine: what to run.
-        watch: whether what blocks the loop is named in the log, if it is the process's own.
+        coroutine: the coroutine to run.
+        watch: True logs what blocks the loop, if it is the background loop.
 
     Raises:
-        RuntimeError: called on that loop itself.
-        BaseException: whatever the coroutine raises.
+        RuntimeError: called on the store loop itself.
+        BaseException: anything that the coroutine raises.
     """
     with _noted():
         if not _runs_on_server():
@@ -86,12 +86,12 @@ def run_on_store_loop(coroutine: Coroutine[Any, Any, T], *, watch: bool = False)
             coroutine.close()
             raise RuntimeError(WOULD_BLOCK)
 
-        # Not by hand: what runs there may need this very thread while it waits.
+        # asgiref, not our own wait: code on that loop may need this very thread while it waits.
         return async_to_sync(without_waiter)(coroutine)
 
 
 async def wait_on_store_loop(coroutine: Coroutine[Any, Any, T], *, watch: bool = False) -> T:
-    """Run a coroutine on the loop that lasts, while one of perhaps another loop waits.
+    """Run a coroutine on the store loop while a coroutine on possibly another loop waits.
 
     Raises what the coroutine raises. See `run_on_store_loop`.
     """
@@ -100,9 +100,9 @@ async def wait_on_store_loop(coroutine: Coroutine[Any, Any, T], *, watch: bool =
 
 
 def share_store_loop(app: Flask, app_state: AppState) -> None:
-    """Let an application's async functions run on the loop that lasts, if `JWT_SHARED_LOOP` says so.
+    """Run an application's async functions on the store loop if `JWT_SHARED_LOOP` is set.
 
-    `Flask.async_to_sync` is where Flask lets applications decide about it.
+    `Flask.async_to_sync` is Flask's hook for this.
     """
     original = app.async_to_sync
 
@@ -127,7 +127,7 @@ def share_store_loop(app: Flask, app_state: AppState) -> None:
 
 @contextmanager
 def _noted() -> Iterator[None]:
-    """Says what to do where a connection was used on two loops."""
+    """Add a note on what to do to errors from a connection that was used on two loops."""
     try:
         yield
     except Exception as error:

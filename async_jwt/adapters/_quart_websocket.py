@@ -1,4 +1,4 @@
-"""What Quart's WebSocket lacks for authentication. An application's class is mixed with the one here."""
+"""WebSocket features that authentication needs and Quart lacks, mixed into the application's class."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from async_jwt.errors import JWTExtendedException
 
 __all__ = ["Socket", "close_code", "mix_in", "refusal_in"]
 
-# RFC 6455 §7.4.1, and the registry that it opened (1013).
+# RFC 6455 §7.4.1, and the registry that it created (1013).
 _POLICY_VIOLATION, _INTERNAL_ERROR, _TRY_AGAIN_LATER = 1008, 1011, 1013
 
 
 class Socket(Websocket):
-    """A WebSocket that answers `bearer` where the application chooses no protocol of its own.
+    """A WebSocket that selects the subprotocol `bearer` if the application selects none.
 
-    It knows the request it was opened in, and whether it is open.
+    It records the request it was opened in, and whether it is open.
     """
 
     is_accepted: bool = False
     is_closed: bool = False
     may_open: Callable[[], bool] | None = None
-    """Whether it may be accepted: not where its view demands a token and nobody asked for it."""
+    """Returns False if the view demands a token and no check ran: the socket must not be accepted."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -36,7 +36,7 @@ class Socket(Websocket):
 
     @property
     def offered(self) -> list[str]:
-        """The protocols that the client offers. Quart's test client gives them in the header alone."""
+        """The subprotocols that the client offers. Quart's test client sends them only in the header."""
         if self.requested_subprotocols:
             return self.requested_subprotocols
         lines = ",".join(self.headers.getlist("Sec-WebSocket-Protocol"))
@@ -45,11 +45,11 @@ class Socket(Websocket):
     async def accept(
         self, headers: dict[str, str] | Headers | None = None, subprotocol: str | None = None
     ) -> None:
-        # Quart accepts before each message that it takes or sends.
+        # Quart calls this before each message that it receives or sends.
         if not self.is_accepted and self.may_open is not None and not self.may_open():
             raise unchecked(self)
         if not self.is_accepted and subprotocol is None and BEARER in self.offered:
-            # Browsers fail a handshake that answers none of the protocols they offered.
+            # Browsers fail a handshake that selects none of the subprotocols they offered.
             subprotocol = BEARER
         await super().accept(headers, subprotocol)
         self.is_accepted = True
@@ -60,7 +60,7 @@ class Socket(Websocket):
 
 
 def mix_in(app: Quart) -> None:
-    """Mix an application's WebSocket class with ours."""
+    """Mix our class into an application's WebSocket class."""
     if not issubclass(app.websocket_class, Socket):
         theirs: Any = app.websocket_class
         mixed: Any = type(theirs.__name__, (Socket, theirs), {})
@@ -68,7 +68,7 @@ def mix_in(app: Quart) -> None:
 
 
 def refusal_in(error: Exception) -> JWTExtendedException | None:
-    """The refusal that an error is, or consists of: task groups raise those of their tasks as a group."""
+    """Return the refusal that an error is, or that a task group wrapped in an exception group; else None."""
     while isinstance(error, ExceptionGroup):
         _, others = error.split(JWTExtendedException)
         if others is not None:
@@ -78,9 +78,9 @@ def refusal_in(error: Exception) -> JWTExtendedException | None:
 
 
 def close_code(status: int) -> int:
-    """The code that an open WebSocket is closed with, by the status that would have answered a request.
+    """Return the code to close an open WebSocket with, given the status that a request would have got.
 
-    Only 1008 says that the token is the reason.
+    Only 1008 means that the token is the reason.
     """
     if status == 503:
         return _TRY_AGAIN_LATER

@@ -1,7 +1,8 @@
-"""Which check each route of an application demands: for a request, at start-up, and as a list.
+"""What each route of an application demands: for a request, at startup, and as a list.
 
-A decorator wraps a function, and a framework calls what was registered. If these are two, a view
-looks protected and is open: such views are refused at start-up, and their answers are not sent.
+A decorator wraps a function, but a framework calls the function that was registered. If the two
+differ, a view looks protected but is open: such views are refused at startup, and their responses
+are never sent.
 """
 
 from __future__ import annotations
@@ -42,32 +43,32 @@ log: logging.Logger = logging.getLogger("async_jwt")
 
 State = Literal["protected", "optional", "public", "static", "open"]
 
-# A view may take any method, and clients make them up.
+# A view may accept any method, and clients can invent methods.
 _MOST_REMEMBERED = 10_000
 
 
 def refuse_misplaced(app_state: AppState) -> None:
-    """Refuse an application with a view that was registered without the guard that wraps it.
+    """Refuse an application with views that were registered without the guard that wraps them.
 
     Raises:
-        ConfigurationError: there are such views. It names them, and the fix.
+        ConfigurationError: there are such views. The text names them and the fix.
     """
     names = sorted(_misplaced(app_state.app.view_functions))
     if names:
         raise ConfigurationError(
             f"jwt_required wraps these views, but they were registered without it: {', '.join(names)}. Put "
-            "@jwt_required() below the route; or mark a view with @public that is meant to be open there"
+            "@jwt_required() below the route, or mark views that are meant to be open there with @public"
         )
 
 
 def is_unchecked(app_state: AppState, request: Any) -> bool:
-    """Whether the view of a request demands a token that no check of the request has asked for.
+    """True if a request's view demands a token, but no check of the request demanded one.
 
-    As where a cache above the guard answers, or a class never calls the method that is guarded. For
-    answers that were not refused; a view that lets anonymous requests through is named in the log, once.
+    For example, a cache above the guard responds, or a class never calls the guarded method. Use it
+    for responses that are not refusals. A view that lets anonymous requests through is only logged, once.
 
     Args:
-        app_state: the application.
+        app_state: the application's state.
         request: its request or WebSocket.
     """
     request_state = getattr(request, app_state.slot, None)
@@ -88,7 +89,7 @@ def is_unchecked(app_state: AppState, request: Any) -> bool:
     if not policies or method == "OPTIONS":
         return False
     if app_state.app.extensions[EXTENSION] is not app_state:
-        return False  # only the manager that was initialised last decides
+        return False  # only the manager initialized last decides
     if all(policy.optional for policy in policies):
         if request_state is None or not request_state.passed:
             app_state.warn_once("unchecked_view", "%s", _text(endpoint), about=endpoint)
@@ -97,37 +98,37 @@ def is_unchecked(app_state: AppState, request: Any) -> bool:
 
 
 def is_accepted(status: int) -> bool:
-    """Whether an answer hands something out. Redirections and refusals do not."""
+    """True if a response with this status delivers content. Redirects and refusals do not."""
     return 200 <= status <= 299 or status == 304
 
 
 def unchecked(request: Any) -> ConfigurationError:
-    """The error to raise instead of sending an answer that was made without a check."""
+    """Return the error to raise instead of sending a response that no check guarded."""
     return ConfigurationError(_text(request.url_rule.endpoint))
 
 
 def _text(endpoint: str) -> str:
     return (
-        f"The view {endpoint!r} answered and its jwt_required never ran: something above it, such as a cache "
-        "or a class's dispatch_request, answers without calling it. Put @jwt_required() above that, and "
-        "below the route"
+        f"The view {endpoint!r} answered, but its jwt_required never ran: something above it, such as a "
+        "cache or a class's dispatch_request, answers without calling it. Put @jwt_required() above that, "
+        "but below the route"
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What one rule of an application demands of some methods.
+    """What one URL rule of an application demands for some methods.
 
     Attributes:
-        rule: the path, as it was registered.
-        methods: the methods; none for a WebSocket. OPTIONS, where the framework answers it, and HEAD
-            beside GET are left out.
+        rule: the path, as registered.
+        methods: the methods; empty for a WebSocket. Leaves out OPTIONS if the framework answers it,
+            and HEAD next to GET.
         endpoint: the endpoint's name.
-        websocket: whether it is a WebSocket.
-        state: "protected"; "optional", which lets anonymous requests through; "public", which was
-            marked so; "static", the framework's own files; "open", which nobody decided about.
-        policies: what is demanded, all of it.
-        by: who demands it: "view", "before_request", "blueprint", "application"; "" for nobody.
+        websocket: True for a WebSocket.
+        state: "protected"; "optional", which lets anonymous requests through; "public", if marked so;
+            "static", the framework's own files; "open", if nothing was decided.
+        policies: all policies that apply.
+        by: what demands them: "view", "before_request", "blueprint", "application"; "" if nothing does.
     """
 
     rule: str
@@ -140,7 +141,7 @@ class Route:
 
 
 def protected_by_default(app_state: AppState, request: Any) -> bool:
-    """True if the view of a request or WebSocket is protected by default alone."""
+    """True if the view of a request or WebSocket is protected only by default."""
     app = app_state.app
     rule = request.url_rule
     if rule is None or request.routing_exception is not None:
@@ -149,18 +150,18 @@ def protected_by_default(app_state: AppState, request: Any) -> bool:
     if noted_of_view(view, request.method) is not None:
         return False
     if app.extensions[EXTENSION] is not app_state or _is_static(app, rule.endpoint, view):
-        return False  # the manager that was initialised last is asked
+        return False  # only the manager initialized last decides
     default_deny = app_state.engine().settings.default_deny
     return _said_around(app, rule.endpoint, default_deny=default_deny)[0] == PROTECTED
 
 
 def answers_options(request: Any) -> bool:
-    """Whether an OPTIONS request would reach a view, which nobody checks a token for."""
+    """True if an OPTIONS request would reach a view, although no token is checked for it."""
     return request.method == "OPTIONS" and not request.url_rule.provide_automatic_options
 
 
 def routes_of(app_state: AppState) -> list[Route]:
-    """What all routes of an application demand, in the order of their paths."""
+    """Return what all routes of an application demand, sorted by path."""
     app, default_deny = app_state.app, app_state.engine().settings.default_deny
     found: list[Route] = []
     for rule in app.url_map.iter_rules():
@@ -180,7 +181,7 @@ def routes_of(app_state: AppState) -> list[Route]:
 
 
 def warn_open_views(app_state: AppState) -> None:
-    """Name an application's open views in the log of a developer."""
+    """Log an application's open views, in debug mode."""
     if not app_state.engine().settings.debug:
         return
     names = {
@@ -190,8 +191,8 @@ def warn_open_views(app_state: AppState) -> None:
     }
     if names:
         log.warning(
-            "Views that are open to everybody: %s. Protect them with @jwt_required(), mark those that are "
-            "meant to be with @public, or set JWT_DEFAULT_DENY = True",
+            "These views are open to everyone: %s. Protect them with @jwt_required(), mark those that are "
+            "meant to be open with @public, or set JWT_DEFAULT_DENY = True",
             ", ".join(sorted(names)),
             extra={"event": "open_views"},
         )
@@ -226,7 +227,7 @@ def _said_around(app: Any, endpoint: str, *, default_deny: bool) -> tuple[str | 
 
 
 def _blueprints_of(endpoint: str) -> Iterator[str]:
-    """The names of an endpoint's blueprints, the innermost first."""
+    """Yield the names of an endpoint's blueprints, innermost first."""
     name = endpoint.rpartition(".")[0]
     while name:
         yield name
@@ -234,7 +235,7 @@ def _blueprints_of(endpoint: str) -> Iterator[str]:
 
 
 def _hooked(app: Any, endpoint: str, *, websocket: bool) -> Iterator[Policy]:
-    """What functions before a view demand; nothing, if they let anonymous requests through."""
+    """Yield what functions that run before a view demand, unless they let anonymous requests through."""
     hooks = app.before_websocket_funcs if websocket else app.before_request_funcs
     for name in (None, *_blueprints_of(endpoint)):
         for hook in hooks.get(name, ()):
@@ -242,7 +243,7 @@ def _hooked(app: Any, endpoint: str, *, websocket: bool) -> Iterator[Policy]:
 
 
 def _is_static(app: Any, endpoint: str, view: Any) -> bool:
-    """Whether it is the framework's own view of the files in a static folder."""
+    """True if it is the framework's own view for the files in a static folder."""
     owner, _, name = endpoint.rpartition(".")
     holder = app.blueprints.get(owner) if owner else app
     if name != "static" or not getattr(holder, "has_static_folder", False):

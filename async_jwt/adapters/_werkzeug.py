@@ -1,4 +1,4 @@
-"""What Quart and Flask share because both stand on Werkzeug: errors and their handlers, request, cookies."""
+"""What Quart and Flask share through Werkzeug: errors and their handlers, requests, cookies."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ __all__ = [
 
 _PARTITIONS = "partitioned" in inspect.signature(Response.set_cookie).parameters  # from Werkzeug 3.1 on
 
-# An `Origin` header names the page that opens a WebSocket, which came by http.
+# The `Origin` of a WebSocket is that of the page that opens it, which was loaded over http(s).
 _WEBSOCKET_SCHEMES = {"ws": "http", "wss": "https"}
 
 
 @dataclass(slots=True)
 class WerkzeugView:
-    """The part of a `RequestView` that needs no I/O and is the same in both."""
+    """The part of a `RequestView` that needs no I/O and is the same in Quart and Flask."""
 
     _request: Any
     method: str
@@ -48,12 +48,12 @@ class WerkzeugView:
     def origin(self) -> str:
         """The request's own origin, as the application sees it behind its proxies."""
         scheme = self._request.scheme.lower()
-        # Werkzeug leaves default ports out.
+        # Werkzeug omits default ports.
         return f"{_WEBSOCKET_SCHEMES.get(scheme, scheme)}://{self._request.host.lower()}"
 
     @property
     def is_json(self) -> bool:
-        """Whether the content type says JSON."""
+        """True if the content type is JSON."""
         is_json: bool = self._request.is_json
         return is_json
 
@@ -67,19 +67,19 @@ class WerkzeugView:
         try:
             values: list[str] = self._request.args.getlist(name)
         except UnicodeDecodeError:
-            return ()  # raw bytes that no URL may hold: no token is among them
+            return ()  # raw bytes, which no URL may contain: not a token
         return values
 
     def subprotocols(self) -> Sequence[str]:
-        """The protocols that a WebSocket's client offers."""
+        """The subprotocols that a WebSocket's client offers."""
         return ()
 
 
 class WerkzeugFramework:
-    """The members of `Framework` that are the same in both."""
+    """The members of `Framework` that are the same in Quart and Flask."""
 
     def __init__(self) -> None:
-        # C functions: each request calls them.
+        # C functions, because each request calls them.
         self.config: Callable[[Any], MutableMapping[str, Any]] = attrgetter("config")
         self.extensions: Callable[[Any], MutableMapping[str, Any]] = attrgetter("extensions")
 
@@ -88,13 +88,13 @@ class WerkzeugFramework:
         return str(app.name)
 
     def copy_response(self, response: Response) -> Response:
-        """The same answer, whose headers are its own."""
+        """Return a copy of a response with its own headers."""
         copied = copy(response)
         copied.headers = response.headers.copy()
         return copied
 
     def sets_cookie(self, response: Response, names: Collection[str]) -> bool:
-        """Whether a response sets one of some cookies, or takes it away."""
+        """True if a response sets or deletes one of these cookies."""
         return any(
             header.partition("=")[0].strip() in names for header in response.headers.getlist("Set-Cookie")
         )
@@ -105,7 +105,7 @@ class WerkzeugFramework:
         Args:
             response: the response.
             cookies: what to set.
-            uncached: whether to keep caches from storing it for somebody else.
+            uncached: True keeps caches from storing the response for other users.
         """
         for cookie in cookies:
             partitioned = {"partitioned": True} if cookie.partitioned and _PARTITIONS else {}
@@ -130,16 +130,16 @@ class WerkzeugFramework:
 
 
 class Form(Enum):
-    """The forms of an error that carries its answer. Each suits another kind of error handling."""
+    """The forms of an error that carries its response, one for each kind of error handling."""
 
     HTTP = "http"
-    """An `HTTPException` with its answer: extensions that bypass the application's handlers render it."""
+    """An `HTTPException` with its response, for extensions that bypass the application's handlers."""
     ELSEWHERE = "elsewhere"
-    """An `HTTPException` that raises itself when it is rendered: the application's handlers get it then."""
+    """An `HTTPException` that raises itself when rendered, so that the application's handlers get it."""
     NAMED = "named"
-    """An `HTTPException` without an answer: it gets one by the name of its class."""
+    """An `HTTPException` without a response: the extension looks one up by class name."""
     BARE = "bare"
-    """No `HTTPException`, as Flask-JWT-Extended's errors are."""
+    """Not an `HTTPException`, like Flask-JWT-Extended's errors."""
 
 
 @cache
@@ -158,10 +158,10 @@ def _class_with_response(
 
 
 def _data(error: Any) -> Any:
-    """The answer's body as a value: Flask-RESTX writes it anew."""
+    """Return the response's body as a value: Flask-RESTX serializes it again."""
     response = error.response
     if not isinstance(response, wrappers.Response):
-        raise AttributeError("data")  # noqa: TRY004  # Quart's can only be awaited: as if it were not there
+        raise AttributeError("data")  # noqa: TRY004  # Quart's must be awaited: act as if absent
     data = response.get_json(silent=True)
     return response.get_data(as_text=True) if data is None else data
 
@@ -173,13 +173,13 @@ def _raised(error: Any, *_: Any) -> Any:
 def as_http_exception(
     error: JWTExtendedException, response: Response, form: Form = Form.HTTP, name: str | None = None
 ) -> JWTExtendedException:
-    """The same error as one that carries its answer.
+    """Return the same error in a form that carries its response.
 
     Args:
         error: the error.
-        response: its answer.
-        form: what it looks like.
-        name: what its class is called; None is the error's.
+        response: its response.
+        form: the form.
+        name: the name of its class; None keeps the error's.
     """
     kind = _class_with_response(type(error), form, name or type(error).__name__)  # type: ignore[arg-type]  # classes are hashable
     carrying: Any = kind.__new__(kind, *error.args)
@@ -198,7 +198,7 @@ _CLASSES: tuple[type[JWTExtendedException], ...] = tuple(
 
 
 def register_error_handler(app: Any, answer: Callable[[Any], Any]) -> None:
-    """Let a function answer our errors where the application has no handler for their class.
+    """Register a handler for those of our errors whose class the application does not handle itself.
 
     Args:
         app: a Quart or Flask application.
@@ -214,13 +214,13 @@ def register_error_handler(app: Any, answer: Callable[[Any], Any]) -> None:
 def handler_before_ours(
     app: Any, blueprints: Iterable[str], error: JWTExtendedException, *, is_compat: bool
 ) -> Callable[[Any], Any] | None:
-    """The handler of the application that answers an error in our stead; None if there is none.
+    """Return the application's handler that takes an error before ours does; None if it has none.
 
     Args:
         app: a Quart or Flask application.
-        blueprints: the names of the request's blueprints, the innermost first.
+        blueprints: the names of the request's blueprints, innermost first.
         error: the error.
-        is_compat: whether the compat preset is on.
+        is_compat: True if the compat preset is on.
     """
     kind = type(error)
     for name in blueprints:

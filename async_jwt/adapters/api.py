@@ -1,4 +1,4 @@
-"""The public functions, written once over a small `Framework`; adapters publish them bound."""
+"""The public functions, written once over the small `Framework` protocol; adapters export them bound."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ PUBLIC: Final = (
     "unset_refresh_cookies",
     "verify_jwt_in_request",
 )
-"""The names that every adapter publishes, beside a `JWTManager` of its own."""
+"""The names that every adapter exports, besides its own `JWTManager`."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 U = TypeVar("U")
@@ -84,14 +84,14 @@ _REFRESH_COOKIE = Policy.of(refresh=True, locations="cookies")
 
 
 class PublicAPI:
-    """Everything that an application calls, as methods of one object.
+    """All functions that an application calls, as methods of one object.
 
     Args:
         framework: the framework.
 
     Attributes:
-        operations: what makes, reads and revokes tokens.
-        responder: gives errors their responses.
+        operations: creates, reads and revokes tokens.
+        responder: builds the responses to errors.
     """
 
     def __init__(self, framework: Framework) -> None:
@@ -115,17 +115,17 @@ class PublicAPI:
     ) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Check the current request's token. See `jwt_required` for the arguments.
 
-        On an open WebSocket everything is asked anew, in a stream what was found out more
-        than a second ago.
+        On an open WebSocket, each call repeats every check. In a stream, a call repeats checks that
+        are older than one second.
 
         Returns:
-            The token's header and claims; None for OPTIONS, and for a request without a
-            token where `optional` lets it through.
+            The token's header and claims; None for OPTIONS, and for a request without a token that
+            `optional` lets through.
 
         Raises:
-            JWTExtendedException: the request is refused, or cannot be decided. The
-                exception carries the answer and may simply be let through.
-            ConfigurationError: an argument or a setting is wrong.
+            JWTExtendedException: the request is refused, or cannot be decided. The exception
+                carries the response, so there is no need to catch it.
+            ConfigurationError: an argument or a setting is invalid.
             RuntimeError: there is no request.
         """
         policy = Policy.of(optional, fresh, refresh, locations, verify_type, skip_revocation_check, type=type)
@@ -159,26 +159,31 @@ class PublicAPI:
         *,
         type: str | Collection[str] | None = None,
     ) -> Any:
-        """Protect a view: it runs only for a request with a token that it accepts.
+        """Protect a view: it runs only for requests with a valid token of the required kind.
 
-        With and without parentheses, on `async def` and `def` views, on methods of
-        class-based views and in their `decorators`, on `before_request` functions and on
-        generators that stream; in Quart on WebSockets and `before_websocket` functions too.
-        OPTIONS requests are let through unauthenticated.
+        Works with and without parentheses, on:
+
+        - `async def` and `def` views
+        - class-based views: on their methods, or in their `decorators`
+        - `before_request` functions
+        - generators that stream
+        - in Quart, WebSockets and `before_websocket` functions
+
+        OPTIONS requests pass unauthenticated.
 
         Args:
-            optional: whether a request without a token is let through as anonymous. A token
-                that is not accepted is refused all the same.
-            fresh: whether the token must come from a recent login.
-            refresh: whether a refresh token is asked for, in its own cookie and JSON key.
-            locations: where to look, instead of `JWT_TOKEN_LOCATION`: one of "headers",
-                "cookies", "query_string", "json" and "websocket_protocol", or several.
-            verify_type: False accepts access and refresh tokens alike.
-            skip_revocation_check: whether a revoked token is accepted.
+            optional: True lets a request without a token through as anonymous. An invalid token is
+                still refused.
+            fresh: True requires a token from a recent login.
+            refresh: True requires a refresh token, in its own cookie or JSON key.
+            locations: where to look, instead of `JWT_TOKEN_LOCATION`: one or several of "headers",
+                "cookies", "query_string", "json" and "websocket_protocol".
+            verify_type: False accepts both access and refresh tokens.
+            skip_revocation_check: True accepts revoked tokens.
             type: the type, or types, of purpose tokens to accept instead of access tokens.
 
         Raises:
-            ConfigurationError: an argument is wrong, or this cannot be protected.
+            ConfigurationError: an argument is invalid, or the decorated object cannot be protected.
         """
         if callable(optional):
             return self._guarded(optional, Policy.of())
@@ -204,10 +209,10 @@ class PublicAPI:
         return guarded
 
     async def verify_by_default(self, app_state: AppState, request: Any, engine: Engine) -> None:
-        """Check a request whose view is protected by default alone. For adapters.
+        """Check a request whose view is protected only by default. For adapters.
 
-        A check that passed before the view, in a `before_request` function, is its application's
-        decision, unless it lets anonymous requests through as well.
+        If a check already passed, in a `before_request` function, the application has decided,
+        unless that check also lets anonymous requests through.
 
         Raises:
             JWTExtendedException: the request is refused.
@@ -223,7 +228,7 @@ class PublicAPI:
         request: Any = None,
         engine: Engine | None = None,
     ) -> CheckResult | None:
-        """Check the current request; None for OPTIONS and for an anonymous one."""
+        """Check the current request; return None for OPTIONS and for an anonymous request."""
         if app_state is None:
             app_state, request = self._served()
         request_state = app_state.request_state(request)
@@ -239,7 +244,7 @@ class PublicAPI:
         except JWTExtendedException as error:
             if isinstance(error, TokenReusedError):
                 await send_reused(app_state, error)
-            request_state.reset()  # error handlers, sockets and streams go on
+            request_state.reset()  # error handlers, sockets and streams keep running
             may_delete = request_state.location == "cookies" and not view.is_websocket
             dead = dead_cookies(error, policy, engine) if may_delete and engine is not None else ()
             raise await self.responder.refuse(app_state, request_state, error, dead) from error
@@ -254,13 +259,13 @@ class PublicAPI:
         return result
 
     async def jwks_view(self) -> Any:
-        """A view that answers the JWKS document (RFC 7517 §5), for those who verify our tokens.
+        """View that serves the JWKS document (RFC 7517 §5) to services that verify our tokens.
 
-        Register it where they look: ``app.add_url_rule("/.well-known/jwks.json",
-        view_func=jwks_view)``. `JWT_JWKS_MAX_AGE` says how long they may keep it.
+        Register it where they look for it: ``app.add_url_rule("/.well-known/jwks.json",
+        view_func=jwks_view)``. `JWT_JWKS_MAX_AGE` limits how long they may cache it.
 
         Raises:
-            ConfigurationError: a setting that names a key is missing or wrong.
+            ConfigurationError: a setting that names a key is missing or invalid.
         """
         app_state, _ = self.current()
         engine = app_state.engine()
@@ -274,7 +279,7 @@ class PublicAPI:
     # -- the current request --------------------------------------------------------------
 
     def current_auth(self) -> Authentication | None:
-        """The frozen `Authentication` of this request; None for an anonymous one.
+        """Return the frozen `Authentication` of this request; None for an anonymous request.
 
         Raises:
             RuntimeError: no check has passed in this request.
@@ -282,7 +287,7 @@ class PublicAPI:
         return self._checked()[1].authentication
 
     def get_jwt(self) -> dict[str, Any]:
-        """The claims of this request's token; {} for an anonymous request.
+        """Return the claims of this request's token; {} for an anonymous request.
 
         Raises:
             RuntimeError: no check has passed in this request.
@@ -291,7 +296,7 @@ class PublicAPI:
         return {} if found is None else found.claims
 
     def get_jwt_header(self) -> dict[str, Any]:
-        """The header of this request's token; {} for an anonymous request.
+        """Return the header of this request's token; {} for an anonymous request.
 
         Raises:
             RuntimeError: no check has passed in this request.
@@ -300,7 +305,7 @@ class PublicAPI:
         return {} if found is None else found.header
 
     def get_jwt_identity(self) -> Any:
-        """The identity of this request's token; None for an anonymous request.
+        """Return the identity of this request's token; None for an anonymous request.
 
         Raises:
             RuntimeError: no check has passed in this request.
@@ -309,15 +314,15 @@ class PublicAPI:
         return None if found is None else found.identity
 
     def get_jwt_request_location(self) -> str | None:
-        """Where this request's token was, such as "headers", by its name in `JWT_TOKEN_LOCATION`.
+        """Return where this request's token was found: a name from `JWT_TOKEN_LOCATION`, such as "headers".
 
-        None for an anonymous request, and where no check has passed.
+        None for an anonymous request, or if no check has passed.
         """
         found = self.current()[1].authentication
         return None if found is None else found.location
 
     def get_current_user(self) -> Any:
-        """The user of this request, as `user_lookup_loader` returned it; None if anonymous.
+        """Return the user of this request, as `user_lookup_loader` returned it; None if anonymous.
 
         Raises:
             RuntimeError: no check has passed in this request, or no loader is registered.
@@ -330,11 +335,11 @@ class PublicAPI:
             raise RuntimeError("There is no current user: register a loader with @jwt.user_lookup_loader")
         return found.user
 
-    def current_user_as(self, kind: type[U]) -> U:  # noqa: ARG002  # it is there for type checkers
-        """The user of this request, to a type checker of the class that is named. Nothing is converted.
+    def current_user_as(self, kind: type[U]) -> U:  # noqa: ARG002  # for type checkers only
+        """Return the user of this request, typed as `kind` for type checkers. Nothing is converted.
 
         Args:
-            kind: the class that `user_lookup_loader` returns objects of.
+            kind: the class of the objects that `user_lookup_loader` returns.
 
         Raises:
             RuntimeError: the request is anonymous, no check has passed in it, or no loader is registered.
@@ -345,10 +350,10 @@ class PublicAPI:
         return user
 
     def get_unverified_jwt_headers(self, encoded_token: str) -> dict[str, Any]:
-        """The header of a token that nobody has verified. Believe nothing in it.
+        """Return the header of a token without verifying it. Trust nothing in it.
 
         Raises:
-            MalformedTokenError: it is no token.
+            MalformedTokenError: `encoded_token` is not a token.
         """
         limit = self.current()[0].engine().settings.max_token_bytes
         header, _ = object_in(split(encoded_token, limit).header, "header")
@@ -363,21 +368,21 @@ class PublicAPI:
         max_age: int | None = None,
         domain: str | None = None,
     ) -> None:
-        """Set an access token's cookie and, with CSRF protection on, its readable twin.
+        """Set an access token's cookie and, with CSRF protection on, the CSRF cookie that scripts can read.
 
         Args:
             response: a response object.
-            encoded_access_token: a token that this application just made.
-            max_age: seconds to keep the cookies; None keeps them as long as the token
-                lives, or the browser session with `JWT_SESSION_COOKIE`.
-            domain: the cookies' domain; None is `JWT_COOKIE_DOMAIN`.
+            encoded_access_token: a token that this application has just created.
+            max_age: seconds to keep the cookies; None keeps them for the token's lifetime, or for
+                the browser session with `JWT_SESSION_COOKIE`.
+            domain: the cookies' domain; None uses `JWT_COOKIE_DOMAIN`.
 
         Raises:
-            MalformedTokenError: it is no token.
-            CSRFError: another site sent the browser here to have it signed in, as the Origin of a POST
-                says (`JWT_CSRF_CHECK_ORIGIN`, `JWT_TRUSTED_ORIGINS`).
-            TypeError: the token was never awaited.
-            ValueError: the cookie would be larger than browsers keep, or the token was made
+            MalformedTokenError: `encoded_access_token` is not a token.
+            CSRFError: another site sent the browser here to sign it in, according to the Origin of a
+                POST (`JWT_CSRF_CHECK_ORIGIN`, `JWT_TRUSTED_ORIGINS`).
+            TypeError: the token is a coroutine that was not awaited.
+            ValueError: the cookie would be larger than browsers keep, or the token was created
                 without a CSRF value.
         """
         self._set(response, encoded_access_token, False, max_age, domain)
@@ -393,11 +398,11 @@ class PublicAPI:
         self._set(response, encoded_refresh_token, True, max_age, domain)
 
     def set_token_cookies(self, response: Any, pair: TokenPair) -> None:
-        """Set both tokens' cookies and their readable twins. See `set_access_cookies`.
+        """Set both tokens' cookies and their CSRF cookies. See `set_access_cookies`.
 
         Args:
             response: a response object.
-            pair: what `create_token_pair` returned.
+            pair: the tokens that `create_token_pair` or `rotate_refresh_token` returned.
         """
         refuse_coroutine(pair, "write `await create_token_pair(...)`")
         self._set(response, pair.access_token, False, None, None)
@@ -408,25 +413,27 @@ class PublicAPI:
     ) -> Any:
         """Rotate the tokens of a request whose access cookie expires soon. For `after_request`.
 
-        The refresh token has to come along in its cookie (`JWT_REFRESH_COOKIE_PATH`), belong to the
-        same session, and pass all checks; the user is looked up again. The new access token is fresh
-        for as long as the old one would have been. Nothing happens where the view itself set or took
-        away a token cookie, where the request revoked anything, or where the refresh token is
-        refused. A faster request of the same browser may replace the refresh token while this one is
-        served: that is no replay. Requests of several tabs at once need a grace.
+        The request must also carry the refresh token's cookie (`JWT_REFRESH_COOKIE_PATH`). That token
+        must belong to the same session and pass all checks; the user is looked up again. The new
+        access token stays fresh for as long as the old one would have.
+
+        Nothing happens if the view itself set or deleted a token cookie, if the request revoked
+        anything, or if the refresh token is refused. A faster request of the same browser may
+        replace the refresh token while this one is being served: that is not a replay. Concurrent
+        requests from several tabs need a grace.
 
         Args:
             response: the response.
-            within: how long before its end an access token is replaced: a timedelta or seconds;
-                None is half of its lifetime.
+            within: how long before it expires to replace an access token, as a timedelta or in
+                seconds; None is half of its lifetime.
             identity: as for `rotate_refresh_token`.
 
         Returns:
-            The response, with both tokens' cookies where they were rotated.
+            The response, with both tokens' cookies if they were rotated.
 
         Raises:
-            ConfigurationError: `JWT_REFRESH_GRACE` is 0, so that the second of two requests of one
-                browser would look like theft; or the store keeps no sessions.
+            ConfigurationError: `JWT_REFRESH_GRACE` is 0, so the second of two requests from one
+                browser would look like theft; or the store does not support sessions.
         """
         app_state, request_state = self.current()
         engine, result = app_state.engine(), request_state.result
@@ -447,11 +454,13 @@ class PublicAPI:
             if isinstance(error, TokenReusedError) and error.kind != "overtaken":
                 await send_reused(app_state, error)
             event = {"event": "cookies_not_refreshed", "code": error.error_code}
-            log.debug("The cookies are not refreshed: %s (%r)", error.error_code, str(error), extra=event)
+            log.debug("Token cookies were not refreshed: %s (%r)", error.error_code, str(error), extra=event)
             return response
         except ValueError as problem:
             event = {"event": "cookies_not_refreshed"}
-            log.error("The cookies are not refreshed: %r", str(problem), extra=event)  # the text says it all
+            log.error(
+                "Token cookies were not refreshed: %r", str(problem), extra=event
+            )  # no traceback needed
             return response
         if pair is not None:
             self.set_token_cookies(response, pair)
@@ -460,7 +469,7 @@ class PublicAPI:
     async def _renewed(
         self, app_state: AppState, request_state: RequestState, result: CheckResult, identity: Any
     ) -> TokenPair | None:
-        """New tokens for a request whose refresh cookie came along; None if that belongs elsewhere."""
+        """Return new tokens for a request with a refresh cookie; None if that is another session's."""
         engine, own = app_state.engine(), RequestState()
         view = self._framework.view(self._served()[1])
         await authenticate(engine, view, _REFRESH_COOKIE, own, came_along_at=result.found_at)
@@ -490,21 +499,21 @@ class PublicAPI:
         return end - now <= within
 
     def unset_jwt_cookies(self, response: Any, domain: str | None = None) -> None:
-        """Take all of a client's token cookies away.
+        """Delete all of a client's token cookies.
 
         Args:
             response: a response object.
-            domain: the domain they were set with; None is `JWT_COOKIE_DOMAIN`.
+            domain: the domain they were set with; None uses `JWT_COOKIE_DOMAIN`.
         """
         self.unset_access_cookies(response, domain)
         self.unset_refresh_cookies(response, domain)
 
     def unset_access_cookies(self, response: Any, domain: str | None = None) -> None:
-        """Take the access token's cookies away. See `unset_jwt_cookies`."""
+        """Delete the access token's cookies. See `unset_jwt_cookies`."""
         self._unset(response, False, domain)
 
     def unset_refresh_cookies(self, response: Any, domain: str | None = None) -> None:
-        """Take the refresh token's cookies away. See `unset_jwt_cookies`."""
+        """Delete the refresh token's cookies. See `unset_jwt_cookies`."""
         self._unset(response, True, domain)
 
     def _set(self, response: Any, token: str, refresh: bool, max_age: int | None, domain: str | None) -> None:
@@ -520,7 +529,7 @@ class PublicAPI:
         self._framework.set_cookies(response, cookies, uncached=not settings.is_compat)
 
     def _check_login(self, app_state: AppState, engine: Engine) -> None:
-        """Refuse to sign a browser in on a cross-site request: login CSRF.
+        """Refuse to sign a browser in on a cross-site request (login CSRF).
 
         Raises:
             CSRFError: the request comes from an origin that is not trusted.
@@ -529,13 +538,13 @@ class PublicAPI:
         if request is None:
             return
         view, settings = self._framework.view(request), engine.settings
-        # To themselves browsers take Secure cookies over http.
+        # Not for localhost, where browsers accept Secure cookies over http.
         if settings.cookie_secure and is_insecure(view.origin):
             app_state.warn_once(
                 "insecure_cookies",
-                "Token cookies are Secure, and were set in an answer over http, where browsers throw them "
-                "away: serve https; behind a proxy that ends TLS, have ProxyFix read its X-Forwarded "
-                "headers; while you develop, set JWT_COOKIE_SECURE = False",
+                "Secure token cookies were set in a response over http, and browsers drop them: serve https; "
+                "behind a proxy that terminates TLS, have ProxyFix read its X-Forwarded headers; in "
+                "development, set JWT_COOKIE_SECURE = False",
             )
         checks_csrf = settings.cookie_csrf_protect and settings.csrf_check_origin
         if checks_csrf and view.method in settings.csrf_methods:
@@ -549,10 +558,12 @@ class PublicAPI:
     # -- which application, which request -----------------------------------------------------
 
     def current(self) -> tuple[AppState, RequestState]:
-        """The current application and request; outside of a request, an empty state. For adapters.
+        """Return the states of the current application and request. For adapters.
+
+        Outside a request, the request's state is an empty one.
 
         Raises:
-            RuntimeError: there is no application, or it has no JWTManager.
+            RuntimeError: there is no current application, or it has no JWTManager.
         """
         app, request = self._framework.current()
         if app is None:
@@ -566,26 +577,26 @@ class PublicAPI:
         """The application and the request being served."""
         app, request = self._framework.current()
         if request is None:
-            raise self._nowhere("There is no request to verify: call this while one is served")
+            raise self._nowhere("There is no request to verify: call this inside a request")
         try:
             return self._framework.extensions(app)[EXTENSION], request
         except KeyError:
-            return self._state_of(app), request  # says what is missing
+            return self._state_of(app), request  # raises and says what is missing
 
     def _checked(self) -> tuple[AppState, RequestState]:
-        """The same, for a request that has passed a check."""
+        """Like `current`, for a request in which a check has passed."""
         app, request = self._framework.current()
         if request is None:
             raise self._nowhere(
-                "No request is served here, so nobody is authenticated: hand what you need of one to "
-                "background tasks, jobs and threads"
+                "No request is being served, so there is no authenticated user: pass what you need from a "
+                "request to background tasks, jobs and threads"
             )
         app_state = self._state_of(app)
         request_state = app_state.request_state(request)
         if not request_state.passed:
             raise RuntimeError(
-                "Nothing was checked in this request: put @jwt_required() on its view, below the route, or "
-                "call verify_jwt_in_request() first"
+                "No token check has passed in this request: put @jwt_required() on its view, below the "
+                "route, or call verify_jwt_in_request() first"
             )
         return app_state, request_state
 
@@ -596,7 +607,7 @@ class PublicAPI:
         return app_state
 
     def _nowhere(self, text: str) -> RuntimeError:
-        """The error to raise where this framework serves nothing: perhaps another one does."""
+        """Return the error for a call where this framework is not active; names the framework that is."""
         for name, other in _frameworks.items():
             if name != self._framework.name and other.current()[0] is not None:
                 return RuntimeError(
@@ -610,7 +621,7 @@ _frameworks: dict[str, Framework] = {}
 
 
 async def _observed(engine: Engine, view: RequestView, policy: Policy, request_state: RequestState) -> bool:
-    """A check, and what somebody who measures is told of it."""
+    """Run a check and report it to the observer."""
     observer = cast("Observer", engine.observer)
     with observer.measure("check", "check") as measurement:
         loads = await authenticate(engine, view, policy, request_state)
@@ -626,7 +637,7 @@ def _are_one_session(access: TokenRef, refresh: TokenRef) -> bool:
 
 
 def _as_fresh_as(claims: Mapping[str, Any]) -> Fresh:
-    """Until when a token is fresh, for the one that takes its place: no longer."""
+    """Return until when a token is fresh; its replacement must not stay fresh longer."""
     fresh = claims["fresh"]
     until: Fresh = claims["exp"] if fresh is True else fresh
     return until if isinstance(until, int | float) else False

@@ -1,4 +1,4 @@
-"""An error on its way to the client: which loader or handler answers it, and which cookies it deletes."""
+"""Responses to errors: which loader or handler builds one, and which cookies it deletes."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ __all__ = ["Responder", "dead_cookies", "explain", "response_of"]
 
 log: logging.Logger = logging.getLogger("async_jwt")
 
-# Seconds that a new user may take to be found everywhere, such as in replicas of a database.
+# Seconds until a new user is visible everywhere, such as in a database's replicas.
 _REPLICATION = 60
 
 
 def response_of(error: JWTExtendedException) -> Any | None:
-    """The response that an error carries, if it carries one."""
-    # An application's own subclass may have such an attribute as well.
+    """Return the response that an error carries; None if it carries none."""
+    # An application's own subclass may have an attribute of this name too.
     return getattr(error, "answer", None) if getattr(error, "carries_response", False) else None
 
 
 class Responder:
-    """Gives errors their responses.
+    """Builds the responses to errors.
 
     Args:
         framework: the framework that renders them.
@@ -56,15 +56,15 @@ class Responder:
         self._framework = framework
 
     async def response_to(self, app_state: AppState, error: JWTExtendedException) -> Any:
-        """The response to an error: the one that it carries, or that of the loaders."""
+        """Return the response to an error: the one it carries, or else a new one."""
         carried = response_of(error)
         return response_of(await self.with_response(app_state, error)) if carried is None else carried
 
     async def with_response(self, app_state: AppState, error: JWTExtendedException) -> JWTExtendedException:
-        """An error that a view raised as one that carries its response.
+        """Return an error that a view raised, in a form that carries its response.
 
-        Extensions with an error handling of their own render no other. If the request's own token was
-        revoked meanwhile, nobody is authenticated any more.
+        Extensions with their own error handling render no other form. If the request's own token was
+        revoked meanwhile, the request is no longer authenticated.
         """
         request_state = app_state.current_request_state()
         held, dead = request_state.authentication, tuple[bool, ...]()
@@ -82,11 +82,11 @@ class Responder:
         error: JWTExtendedException,
         dead: Collection[bool] = (),
     ) -> JWTExtendedException:
-        """An error as one that carries its response, which deletes dead cookies.
+        """Return an error in a form that carries its response, which deletes dead cookies.
 
         Args:
-            app_state: the application.
-            request_state: the request that is refused.
+            app_state: the application's state.
+            request_state: the state of the refused request.
             error: the reason.
             dead: the token cookies to delete: False for the access token's, True for the refresh token's.
         """
@@ -132,35 +132,35 @@ class Responder:
             raise HookError(problem) from None
 
     def _without(self, response: Any, dead: Collection[bool], settings: Settings) -> Any:
-        """A response that deletes dead cookies, unless it sets them itself."""
+        """Return the response, made to delete dead cookies unless it sets them itself."""
         cookies = [cookie for refresh in dead for cookie in cookies_to_unset(settings, refresh=refresh)]
         names = [cookie.name for cookie in cookies]
         if not cookies or settings.is_compat or self._framework.sets_cookie(response, names):
             return response
-        response = self._framework.copy_response(response)  # a loader may return one object each time
+        response = self._framework.copy_response(response)  # a loader may return the same object each time
         self._framework.set_cookies(response, cookies, uncached=True)
         return response
 
 
 def _log(error: JWTExtendedException) -> None:
     held: Mapping[str, Any] = getattr(error, "jwt_data", {})
-    # A request without a token is no news.
+    # A request without a token is routine.
     level = logging.DEBUG if isinstance(error, NoAuthorizationError) else logging.INFO
     event = {"event": "token_refused", "code": error.error_code, "jti": held.get("jti")}
-    log.log(level, "A request is refused: %s (%r)", error.error_code, str(error), extra=event)
+    log.log(level, "Request refused: %s (%r)", error.error_code, str(error), extra=event)
 
 
 def explain(problem: BaseException, view: RequestView) -> None:
-    """Say why a hook failed that reads the request where there is none."""
+    """Add a note to the error of a hook that reads the request during a WebSocket, which has none."""
     if view.is_websocket and isinstance(problem, RuntimeError) and "request context" in str(problem):
         problem.add_note(
-            "A WebSocket has no request: let the loader read what it is given, or `websocket` where "
-            "has_websocket_context() says that there is one."
+            "A WebSocket has no request: let the loader use its arguments, or read `websocket` if "
+            "has_websocket_context() is true."
         )
 
 
 def dead_cookies(error: JWTExtendedException, policy: Policy, engine: Engine) -> tuple[bool, ...]:
-    """The token cookies that a refusal makes useless. A browser that kept them would be refused for ever."""
+    """Return the token cookies that a refusal makes useless: keeping them, a browser is refused forever."""
     if isinstance(error, TokenReusedError):
         return False, True  # its session is over
     return (policy.refresh,) if _is_dead(error, engine) else ()
@@ -170,11 +170,11 @@ def _is_dead(error: JWTExtendedException, engine: Engine) -> bool:
     if isinstance(error, RevokedTokenError | MalformedTokenError):
         return True
     if engine.settings.cookie_domain is not None:
-        return False  # other applications of the domain may accept it
+        return False  # other applications on the domain may accept it
     if isinstance(error, UserLookupError):
         issued = error.jwt_data.get("iat")
         return isinstance(issued, int | float) and engine.clock() - issued > _REPLICATION
     if isinstance(error, SignatureError):  # its key may be known a moment later
         return not (engine.loads_keys or "decode_key" in engine.hooks)
-    # An expired one may have been replaced by another tab meanwhile, and leaves the browser by its Max-Age.
+    # Another tab may already have replaced an expired token, and the browser drops it by its Max-Age.
     return isinstance(error, JWTDecodeError) and not isinstance(error, ImmatureTokenError | ExpiredTokenError)

@@ -1,7 +1,7 @@
-"""async_jwt for Flask with `async def` views; plain ones may be protected as well.
+"""async_jwt for Flask with `async def` views; plain views may be protected as well.
 
-What makes or decodes a token is awaited. Hooks may be async or plain. Stores and async hooks run on
-one event loop that lasts, so that their connections do.
+Functions that create or decode tokens are coroutines. Hooks may be async or plain. Stores and async
+hooks run on the store loop, which is long-lived, so that their connections are too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _exposed(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Corou
 
 
 class JWTManager(AsyncManager):
-    """Sets Flask applications up and holds their loaders. See `async_jwt.manager.Manager`."""
+    """Sets up Flask applications and holds their loaders. See `async_jwt.manager.Manager`."""
 
     framework: ClassVar[FrameworkContext] = _framework
 

@@ -1,7 +1,7 @@
 """async_jwt for Flask with plain views: Flask-JWT-Extended's names, and nothing to await.
 
-Hooks may be plain or async. Where all are plain and the store is in memory, everything happens in
-the view's own thread; otherwise it waits for the process's lasting event loop.
+Hooks may be plain or async. If all are plain and the store is in memory, everything runs in the
+view's own thread; otherwise that thread waits for the store loop.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ def _exposed(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
 
 
 class _Blocking(Operation[P, T]):
-    """One of a manager's operations, which blocks."""
+    """Descriptor for one of a manager's operations, in a blocking form."""
 
     def __get__(self, manager: Manager | None, owner: type[Manager]) -> Callable[P, T]:  # type: ignore[override]  # nothing to await
         return cast("Callable[P, T]", super().__get__(manager, owner))
 
 
 class JWTManager(Manager):
-    """Sets Flask applications up and holds their loaders. See `async_jwt.manager.Manager`.
+    """Sets up Flask applications and holds their loaders. See `async_jwt.manager.Manager`.
 
-    Its operations block; they are those of the functions of the same names.
+    Its operations block, like the functions of the same names.
     """
 
     framework: ClassVar[FrameworkContext] = _framework
@@ -74,7 +74,7 @@ class JWTManager(Manager):
 
     def _install(self, app: Flask, app_state: AppState) -> None:
         install(app, app_state, _api)
-        # Where applications written for Flask-JWT-Extended look for their manager; not over its own.
+        # Applications written for Flask-JWT-Extended look here for their manager. Never replaces its own.
         if isinstance(app.extensions.get(_FJE, self), JWTManager):
             app.extensions[_FJE] = self
 

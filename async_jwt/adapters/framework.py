@@ -1,4 +1,4 @@
-"""What the public functions need of a framework. A new framework is one class of this protocol."""
+"""What the public functions need from a framework. A new framework is one class of this protocol."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from async_jwt.errors import JWTExtendedException
 __all__ = ["Check", "Framework", "Served"]
 
 Served = Callable[[], "tuple[AppState, Any]"]
-"""Returns the application and the request being served. Raises RuntimeError outside of a request."""
+"""Returns the application and the request being served. Raises RuntimeError outside a request."""
 
 Check = Callable[..., Coroutine[Any, Any, Any]]
-"""Checks the current request against a policy. May be given what `Served` returned, and the engine."""
+"""Checks the current request against a policy. Optionally takes the result of `Served` and the engine."""
 
 
 class Framework(FrameworkContext, Protocol):
@@ -24,7 +24,7 @@ class Framework(FrameworkContext, Protocol):
 
     @property
     def adapters(self) -> Sequence[str]:
-        """The modules that its applications may import from."""
+        """The adapter modules that its applications may import from."""
         ...
 
     def view(self, request: Any, /) -> RequestView:
@@ -32,25 +32,25 @@ class Framework(FrameworkContext, Protocol):
         ...
 
     def guard(self, function: Callable[..., Any], check: Check, served: Served, /) -> Callable[..., Any]:
-        """A view that runs after `check`, in the way that the framework runs such views."""
+        """Return a view that runs `check` and then `function`, the way the framework runs such views."""
         ...
 
     async def make_response(self, app: Any, value: Any, /) -> Any:
-        """A response from whatever views may return.
+        """Return a response made from anything that views may return.
 
         Raises:
-            TypeError: a view may not return this.
+            TypeError: views may not return this.
         """
         ...
 
     def json_response(
         self, app: Any, body: Mapping[str, Any], status: int, headers: Mapping[str, str]
     ) -> Any:
-        """A JSON response."""
+        """Return a JSON response."""
         ...
 
     def copy_response(self, response: Any, /) -> Any:
-        """The same response with headers of its own."""
+        """Return a copy of a response with its own headers."""
         ...
 
     def sets_cookie(self, response: Any, names: Collection[str], /) -> bool:
@@ -68,11 +68,11 @@ class Framework(FrameworkContext, Protocol):
         ...
 
     def has_handler(self, app: Any, error: JWTExtendedException, *, is_compat: bool) -> bool:
-        """True if a handler of the application, or of an extension, answers an error before loaders do."""
+        """True if the application or an extension handles an error before loaders do."""
         ...
 
     def as_http_exception(
         self, app: Any, error: JWTExtendedException, response: Any, *, is_compat: bool
     ) -> JWTExtendedException:
-        """The same error as one that carries its response, in the form that the framework renders."""
+        """Return the same error, carrying its response in the form that the framework renders."""
         ...

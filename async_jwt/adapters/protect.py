@@ -1,7 +1,7 @@
-"""Marks on views and blueprints: what each demands, as `jwt_required`, `public` and `protect` say it.
+"""Marks on views and blueprints: what each demands, as set by `jwt_required`, `public` and `protect`.
 
-A view says itself what it demands. For one that does not, its blueprints decide, the inner one first,
-then the application (`JWT_DEFAULT_DENY`). `_route_audit` applies that to a request or a list of routes.
+A view's own mark decides. Without one its blueprints decide, innermost first, then the application
+(`JWT_DEFAULT_DENY`). `_route_audit` applies this to a request or a list of routes.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ __all__ = [
     "said_of",
 ]
 
-# Where marks stand. `functools.wraps` takes a function's marks along to what wraps it.
+# The attribute that holds marks. `functools.wraps` copies a function's marks to its wrapper.
 MARKS: Final = "__async_jwt__"
 
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What was noted of a view or a blueprint. A class of ours: some objects have any attribute.
+    """The marks of a view or a blueprint. Its own class, because some objects have any attribute.
 
     Attributes:
-        said: "public", or "protected" of a blueprint; "" where there are policies.
+        said: "public", or "protected" for a blueprint; "" if there are policies.
         policies: what a view demands.
     """
 
@@ -52,41 +52,41 @@ class Marks:
     policies: tuple[Policy, ...] = ()
 
 
-# Left on the function that a guard wraps. Only ours counts: some objects have any attribute.
+# Set on the function that a guard wraps. Only our object counts: some objects have any attribute.
 _WRAPPED: Final = "__async_jwt_wrapped__"
 _IS_WRAPPED: Final = object()
 
 T = TypeVar("T")
 
 DEFAULT: Final = Policy.of()
-"""What is demanded where a view is protected and does not say how: an access token."""
+"""The policy of a protected view without one of its own: an access token."""
 
 PUBLIC: Final = "public"
 PROTECTED: Final = "protected"
 PROTECTING: Final = "async_jwt_protecting"
-"""In an application's extensions: a blueprint of it was protected."""
+"""The key in `app.extensions` that records that one of its blueprints is protected."""
 _FRAMEWORKS: Final = frozenset(("flask", "quart"))
 
 
 def public(view: T) -> T:
-    """Open a view to everybody, where views are protected by default.
+    """Open a view to everyone, where views are protected by default.
 
-    Nothing of a request's token is looked at: use `jwt_required(optional=True)` for a view that
-    knows its user where there is one.
+    The request's token is ignored: use `jwt_required(optional=True)` for a view that needs to know
+    the user if there is one.
 
     Args:
-        view: a view function, above or below its route; a class-based view, or one of its methods; a
-            blueprint, whose views are open then unless they say otherwise.
+        view: a view function, above or below its route; a class-based view, or one of its methods; or
+            a blueprint, whose views are then open unless marked otherwise.
 
     Returns:
-        What was given.
+        The given object.
 
     Raises:
-        ConfigurationError: it is protected already, or nothing that can be marked.
+        ConfigurationError: the object is already protected, or cannot be marked.
     """
     view = unproxied(view)
     if marks_of(view) or (_is_blueprint(view) and said_of(view) is not None):
-        raise ConfigurationError(f"{_name(view)} cannot be public: it demands a token already")
+        raise ConfigurationError(f"{_name(view)} cannot be public: it already demands a token")
     if _is_application(view):
         raise ConfigurationError("public() opens views and blueprints, not an application")
     try:
@@ -97,10 +97,10 @@ def public(view: T) -> T:
 
 
 def protect(blueprint: T) -> T:
-    """Protect a blueprint, and those registered on it: their views demand an access token.
+    """Protect a blueprint and those registered on it: their views demand an access token.
 
-    A view with its own `jwt_required(...)` keeps that, and one that is `public` is open. Call it
-    before the blueprint is registered.
+    A view with its own `jwt_required(...)` keeps that, and a view marked `public` is open. Call
+    this before the blueprint is registered.
 
     Args:
         blueprint: a blueprint. For a whole application, set `JWT_DEFAULT_DENY = True`.
@@ -109,7 +109,7 @@ def protect(blueprint: T) -> T:
         The blueprint.
 
     Raises:
-        ConfigurationError: it is no blueprint, or public or registered already.
+        ConfigurationError: the object is not a blueprint, or is already public or registered.
     """
     blueprint = unproxied(blueprint)
     if _is_application(blueprint):
@@ -120,9 +120,9 @@ def protect(blueprint: T) -> T:
         raise ConfigurationError(f"protect() is for blueprints, not {_name(blueprint)}")
     given: Any = blueprint
     if said_of(given) == PUBLIC:
-        raise ConfigurationError(f"{_name(given)} cannot be protected: it is public already")
+        raise ConfigurationError(f"{_name(given)} cannot be protected: it is already public")
     if said_of(given) is None:
-        if given._got_registered_once:  # noqa: SLF001  # of which Flask before 2.3 warns at most
+        if given._got_registered_once:  # noqa: SLF001  # Flask before 2.3 warns at most
             raise ConfigurationError(f"Call protect({_name(given)}) before it is registered")
         given.record(_demand_manager)
         setattr(given, MARKS, Marks(PROTECTED))
@@ -130,18 +130,18 @@ def protect(blueprint: T) -> T:
 
 
 def mark(view: Any, policy: Policy) -> None:
-    """Note what a view demands. That what it wraps is public elsewhere does not count for it."""
+    """Record what a view demands. A public mark on the function that it wraps does not carry over."""
     setattr(view, MARKS, Marks(policies=(*marks_of(view), policy)))
 
 
 def marks_of(view: Any) -> tuple[Policy, ...]:
-    """What a view was noted to demand."""
+    """Return what a view is marked to demand."""
     marks = _noted(view)
     return () if marks is None else marks.policies
 
 
 def noted_of_view(view: Any, method: str) -> Marks | None:
-    """What was noted of a view, or of what it calls for a method; None for nothing."""
+    """Return the marks of a view, or of what it calls for a method; None if it has none."""
     while isinstance(view, functools.partial) and _noted(view) is None:
         view = view.func
     return _noted(view) or _noted_of_class(getattr(view, "view_class", None), method)
@@ -153,13 +153,13 @@ def _noted(given: Any) -> Marks | None:
 
 
 def is_wrapped(function: Any) -> bool:
-    """True for a function that a guard wraps, and that is not guarded itself."""
+    """True for a function that a guard wraps and that is not itself guarded."""
     held = getattr(getattr(function, "__func__", function), "__dict__", {})
     return held.get(_WRAPPED) is _IS_WRAPPED and not isinstance(held.get(MARKS), Marks)
 
 
 def mark_wrapped(function: Any) -> None:
-    """Note that a guard wraps a function; not on what takes no attributes, such as a method."""
+    """Record that a guard wraps a function. Skips objects without settable attributes, such as methods."""
     try:
         setattr(function, _WRAPPED, _IS_WRAPPED)
     except AttributeError:
@@ -175,38 +175,38 @@ def _noted_of_class(kind: Any, method: str) -> Marks | None:
         handler = getattr(kind, name, None)
         if handler is None and name == "head":
             handler = getattr(kind, "get", None)
-    # As Flask-RESTful and its kin have them: of all methods, or by method.
+    # As in Flask-RESTful and similar extensions: for all methods, or by method.
     wrappers = getattr(kind, "method_decorators", ())
     wrappers = wrappers.get(name, ()) if isinstance(wrappers, Mapping) else wrappers
     policies = tuple(policy for wrapper in wrappers for policy in marks_of(wrapper))
     if policies:
         return Marks(policies=policies)
-    # Of this class alone: what derives of one that is public has methods of its own.
+    # This class only: a subclass of a public class has its own methods.
     own = kind.__dict__.get(MARKS)
     inner = _noted(handler) or _noted(getattr(kind, "dispatch_request", None))
     return inner or (own if isinstance(own, Marks) else None)
 
 
 def said_of(blueprint: Any) -> str | None:
-    """What a blueprint was marked: "public" or "protected"."""
+    """Return how a blueprint is marked: "public" or "protected"; None if it is not."""
     marks = _noted(blueprint)
     return None if marks is None else marks.said
 
 
 def is_of_framework(given: Any) -> bool:
-    """True for what a framework itself defines."""
+    """True if a framework itself defines the object."""
     module: str = getattr(given, "__module__", None) or ""
     return module.partition(".")[0] in _FRAMEWORKS
 
 
 def _demand_manager(state: Any) -> None:
-    """Have a protected blueprint refuse to serve in an application that nobody would check tokens for."""
+    """Make a protected blueprint refuse to serve in an application without a JWTManager."""
     app = state.app
 
     def refuse() -> None:
         if EXTENSION not in app.extensions:
             raise RuntimeError(
-                f"The blueprint {state.blueprint.name!r} is protected and its application has no "
+                f"The blueprint {state.blueprint.name!r} is protected, but its application has no "
                 "JWTManager: call JWTManager(app) or init_app(app)"
             )
 
@@ -214,10 +214,10 @@ def _demand_manager(state: Any) -> None:
         refuse()
 
     app.extensions[PROTECTING] = True
-    own = getattr(state, "name", state.blueprint.name)  # Flask 2.0.0 does not say it
+    own = getattr(state, "name", state.blueprint.name)  # missing in Flask 2.0.0
     name = f"{state.name_prefix}.{own}".lstrip(".")
     sockets = getattr(app, "before_websocket_funcs", None)
-    # Quart would run a plain one in a thread.
+    # Quart would run a plain function in a thread.
     hook = refuse if sockets is None else refuse_async
     for hooks in (app.before_request_funcs, sockets):
         if hooks is not None:

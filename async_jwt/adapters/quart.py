@@ -1,4 +1,4 @@
-"""async_jwt for Quart: views, hooks and stores on the server's own event loop, and WebSockets."""
+"""async_jwt for Quart: views, WebSockets, hooks and stores, all on the server's own event loop."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-# Werkzeug documents these methods for getting at what is behind a proxy.
+# Werkzeug documents these methods for getting the object behind a proxy.
 _current_app: Callable[[], Quart] = current_app._get_current_object  # type: ignore[attr-defined]  # noqa: SLF001
 _current_request: Callable[[], Request] = request._get_current_object  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 class _QuartView(WerkzeugView):
-    """A request, as the core sees it."""
+    """A Quart request, as the core sees it."""
 
     __slots__ = ()
 
@@ -98,7 +98,7 @@ class _QuartView(WerkzeugView):
         except TimeoutError:
             raise RequestTimeout from None
         finally:
-            body.append(bytes(start))  # before anything else arrives: for the view
+            body.append(bytes(start))  # for the view, before more data arrives
         return None if len(start) > limit else bytes(start)
 
     async def form(self, name: str) -> str | None:
@@ -107,7 +107,7 @@ class _QuartView(WerkzeugView):
 
 
 class _SocketView(_QuartView):
-    """A WebSocket's handshake. It has no body, so nobody asks for one."""
+    """A WebSocket's handshake, which has no body."""
 
     __slots__ = ()
 
@@ -117,7 +117,7 @@ class _SocketView(_QuartView):
     is_json = False
 
     @property
-    def is_accepted(self) -> bool:  # type: ignore[override]  # a WebSocket is opened at some time
+    def is_accepted(self) -> bool:  # type: ignore[override]  # changes when the WebSocket opens
         return self._request.is_accepted
 
     def subprotocols(self) -> Sequence[str]:
@@ -125,7 +125,7 @@ class _SocketView(_QuartView):
 
 
 class _Quart(WerkzeugFramework):
-    """Quart, as the public functions see it."""
+    """The `Framework` of Quart."""
 
     name: str = "Quart"
     adapters: tuple[str, ...] = ("async_jwt.adapters.quart",)
@@ -134,11 +134,11 @@ class _Quart(WerkzeugFramework):
         return isinstance(app, Quart)
 
     def current(self) -> tuple[Quart | None, Request | Websocket | None]:
-        """The current application, and its request or WebSocket: the inner one of two.
+        """Return the current application and its request or WebSocket; of two, the inner one.
 
         Raises:
             RuntimeError: a copied context was entered inside another request, and Quart does not
-                tell which came first. Nobody's identity is better than the wrong one.
+                tell which came first. No identity is better than the wrong one.
         """
         in_request = has_request_context()
         if in_request and not has_websocket_context():
@@ -153,8 +153,8 @@ class _Quart(WerkzeugFramework):
         if getattr(served, "outer_socket", None) is socket:
             return app, served
         raise RuntimeError(
-            "A copied request or WebSocket context was entered while another request was served, so it is "
-            "not clear whose identity is meant: run it in a task of its own, contextvars.Context().run(...)"
+            "A copied request or WebSocket context was entered inside another request, so it is not clear "
+            "whose identity applies: run that code in a separate task, with contextvars.Context().run(...)"
         )
 
     @contextlib.asynccontextmanager
@@ -163,7 +163,7 @@ class _Quart(WerkzeugFramework):
             yield
 
     def json_default(self, app: Quart) -> Callable[[Any], Any]:
-        # A provider over a faster library need have none.
+        # A provider based on a faster library may lack it.
         providers = (app.json, app.json_provider_class, DefaultJSONProvider)
         default: Callable[[Any], Any] = next(each for each in providers if hasattr(each, "default")).default
         return default
@@ -174,7 +174,7 @@ class _Quart(WerkzeugFramework):
     def expose(
         self,
         function: Callable[P, Coroutine[Any, Any, T]],
-        current: Current,  # noqa: ARG002  # all is on one event loop
+        current: Current,  # noqa: ARG002  # everything runs on one event loop
     ) -> Callable[P, Coroutine[Any, Any, T]]:
         return function
 
@@ -207,7 +207,7 @@ class _Quart(WerkzeugFramework):
 
                 @stream_with_context
                 async def stream() -> AsyncIterator[Any]:
-                    # Quart leaves it to the garbage collector to end what it wraps.
+                    # Quart leaves closing the wrapped generator to the garbage collector.
                     async with contextlib.aclosing(function(*args, **kwargs)) as items:
                         async for item in items:
                             yield item
@@ -242,7 +242,7 @@ class _Quart(WerkzeugFramework):
 
     def as_http_exception(
         self,
-        app: Quart,  # noqa: ARG002  # no extension of Quart answers errors itself
+        app: Quart,  # noqa: ARG002  # no Quart extension handles errors itself
         error: JWTExtendedException,
         response: Response,
         *,
@@ -251,7 +251,7 @@ class _Quart(WerkzeugFramework):
         return _werkzeug.as_http_exception(error, response, name=name_of(type(error), is_compat=is_compat))
 
 
-# Quart 0.23 gives it the context that it also gives to `dispatch_request`; before, it takes its app alone.
+# Quart 0.23 passes it the context that `dispatch_request` gets too; earlier versions pass nothing.
 _OPTIONS_TAKE = len(inspect.signature(Quart.make_default_options_response).parameters) - 1
 
 _framework = _Quart()
@@ -260,25 +260,25 @@ _operations = _api.operations
 
 
 async def _checked_answer(app: Quart, answer: Any) -> Any:
-    """What a view answered that no check stands before: a refusal or a redirection, or it is not sent.
+    """Return an unchecked view's response if it is a refusal or a redirect.
 
     Raises:
-        ConfigurationError: it hands something out.
+        ConfigurationError: the response delivers content, so it is not sent.
     """
     response = await app.make_response(answer)
     if not is_accepted(response.status_code):
         return response
     if isinstance(response, Response):
-        async with response.response:  # which ends what it would have streamed
+        async with response.response:  # closes the stream
             raise unchecked(request)
     response.close()
     raise unchecked(request)
 
 
 def _around_requests(app: Quart, app_state: AppState, begin: Callable[[], None]) -> None:
-    """Check what is protected by default once all that comes before a view is done, as decorators do.
+    """Check views that are protected by default just before they run, as decorators do.
 
-    And have what a view itself raises carry its response, as what a decorator raises does.
+    Errors that a view raises get a response attached, like those that a decorator raises.
     """
     dispatch_request = app.dispatch_request
 
@@ -306,7 +306,7 @@ def _around_requests(app: Quart, app_state: AppState, begin: Callable[[], None])
 
 
 def _around_websockets(app: Quart, app_state: AppState, begin: Callable[[], None]) -> None:
-    """The same for WebSockets, which are accepted by their view."""
+    """Like `_around_requests`, for WebSockets, which their view accepts."""
     dispatch_websocket = app.dispatch_websocket
 
     @wraps(dispatch_websocket)
@@ -323,9 +323,9 @@ def _around_websockets(app: Quart, app_state: AppState, begin: Callable[[], None
 
 
 def _mark_inner_requests(app: Quart) -> None:
-    """Mark requests that are made inside a WebSocket, as by a test client, so that `current` can tell.
+    """Mark requests made inside a WebSocket, such as by a test client, so that `current` can tell.
 
-    From the first WebSocket on: applications without any are spared a call at each request.
+    Takes effect at the first WebSocket: applications without any save a call per request.
     """
     request_context, websocket_context = app.request_context, app.websocket_context
 
@@ -345,7 +345,7 @@ def _mark_inner_requests(app: Quart) -> None:
 
 
 class JWTManager(AsyncManager):
-    """Sets Quart applications up and holds their loaders. See `async_jwt.manager.Manager`."""
+    """Sets up Quart applications and holds their loaders. See `async_jwt.manager.Manager`."""
 
     framework: ClassVar[FrameworkContext] = _framework
 
@@ -358,15 +358,15 @@ class JWTManager(AsyncManager):
             return await _api.responder.response_to(app_state, error)
 
         async def end_socket(response: Any) -> Any:
-            """Close an open WebSocket whose view ended with an answer, which nobody can read any more."""
+            """Close an open WebSocket whose view returned a response, which can no longer be sent."""
             _, socket = _framework.current()
             if response is not None and isinstance(socket, Socket) and socket.is_accepted:
                 refusal = app_state.request_state(socket).refusal
                 status = response.status_code if refusal is None else refusal.status
-                # Another answer of the application's, such as abort(404), says nothing of the token.
+                # The application's other responses, such as abort(404), say nothing about the token.
                 is_ours = refusal is not None or status >= 500
                 if is_ours and not socket.is_closed:
-                    with contextlib.suppress(Exception):  # the client may have gone
+                    with contextlib.suppress(Exception):  # the client may be gone
                         await socket.close(close_code(status), "" if refusal is None else refusal.error_code)
             return response
 

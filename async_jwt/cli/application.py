@@ -1,4 +1,4 @@
-"""The application that a command is about, and coroutines run as its server would run them."""
+"""Loads a command's application and runs coroutines in its context, as its server would."""
 
 from __future__ import annotations
 
@@ -39,27 +39,27 @@ T = TypeVar("T")
 log: logging.Logger = logging.getLogger("async_jwt")
 
 NO = 1
-"""The exit code of an answer that is no."""
+"""Exit code: the answer is no."""
 WRONG = 2
-"""That of a wrong argument, setting or hook."""
+"""Exit code: invalid argument, setting or hook."""
 UNAVAILABLE = 3
-"""That of a store that cannot be reached."""
+"""Exit code: the store is unreachable."""
 
 
 class Failure(click.ClickException):
-    """What ends a command: one line for its user, and an exit code."""
+    """Ends a command with a one-line message and an exit code."""
 
     def __init__(self, message: str, exit_code: int = WRONG) -> None:
         super().__init__(message)
         self.exit_code = exit_code  # type: ignore[misc]  # as click's own do
 
     def format_message(self) -> str:
-        """The message, without what terminals act on."""
+        """Return the message with unprintable characters escaped."""
         return plain(super().format_message())
 
 
 class Commands(click.Group):
-    """A group whose commands end with a line and an exit code where ours would raise."""
+    """Command group that turns this library's exceptions into one line and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
@@ -74,14 +74,14 @@ class Commands(click.Group):
 
 
 def app_state() -> AppState:
-    """What the application that `--app` names keeps of its JWTManager.
+    """Return the app state of the application that `--app` names.
 
     Raises:
-        Failure: there is no such application, or it has no JWTManager.
+        Failure: the application does not exist or has no JWTManager.
     """
     info: Any = click.get_current_context().find_root().obj
     if not hasattr(info, "load_app"):
-        raise Failure("Run this as `flask jwt` or `quart jwt`, or from a command line made of their groups")
+        raise Failure("Run this as `flask jwt` or `quart jwt`, or from a FlaskGroup or QuartGroup CLI")
     app = info.load_app()
     try:
         return app_state_of(app)
@@ -90,13 +90,13 @@ def app_state() -> AppState:
 
 
 def run(bound: AppState, work: Callable[[], Awaitable[T]], *, asks_hooks: bool = False) -> T:
-    """Run a coroutine within an application's context, on an event loop of its own.
+    """Run a coroutine in an application's context, on a new event loop.
 
     Args:
-        bound: the application.
-        work: what to run.
-        asks_hooks: whether it may ask the application's loaders. Then Quart's `before_serving` and
-            `after_serving` functions run around it, which open what loaders use.
+        bound: the application's state.
+        work: the coroutine function to run.
+        asks_hooks: True if it may call the application's hooks. Quart's `before_serving` and
+            `after_serving` functions then run around it, because they open what hooks use.
     """
 
     async def main() -> T:
@@ -113,25 +113,25 @@ def run(bound: AppState, work: Callable[[], Awaitable[T]], *, asks_hooks: bool =
 
 
 def refuse_memory(bound: AppState) -> None:
-    """Refuse a command that would change nothing but this process's own memory.
+    """Reject a command that could only change this process's own memory.
 
     Raises:
         Failure: the application keeps revocations in memory.
     """
     if isinstance(bound.store, MemoryStore):
         raise Failure(
-            "This application keeps revocations and sessions in the memory of its own process, where no "
-            'command can reach them: set JWT_STORE_URI = "redis://..."'
+            "This application keeps revocations and sessions in process memory, which this command cannot "
+            'reach: set JWT_STORE_URI = "redis://..."'
         )
 
 
 async def login_of(engine: Engine, identity: str) -> Any:
-    """What the application makes tokens of, for an identity as tokens hold it.
+    """Return what the application creates tokens from, given an identity as it appears in tokens.
 
-    That is the identity itself, or its user where `user_identity_loader` takes nothing else.
+    That is the identity itself, or the user object if `user_identity_loader` does not accept text.
 
     Raises:
-        Failure: the loaders lead to nobody of that identity.
+        Failure: the loaders find no user with that identity.
     """
     if "user_identity" not in engine.hooks:
         return identity
@@ -140,19 +140,20 @@ async def login_of(engine: Engine, identity: str) -> Any:
             return identity
     except JWTExtendedException:
         raise
-    except Exception as problem:  # noqa: BLE001  # it wants what the application logs in with: a user
-        log.debug("user_identity_loader takes no text: %s", type(problem).__name__)
+    except Exception as problem:  # noqa: BLE001  # it expects the application's user object
+        log.debug("user_identity_loader does not accept text: %s", type(problem).__name__)
     claims = {engine.settings.identity_claim: identity, "type": "access", "fresh": False}
     user = await engine.call_hook("user_lookup", {}, claims)
     if user is None or str(await subject_of(engine, user)) != identity:
         raise Failure(
-            f"user_identity_loader takes no text, and user_lookup_loader knows no user {identity!r}", NO
+            f"user_identity_loader does not accept text, and user_lookup_loader found no user {identity!r}",
+            NO,
         )
     return user
 
 
 def _is_of_the_application(problem: BaseException) -> bool:
-    """Whether an error was raised by the application's own code: its developer wants the traceback."""
+    """Return True if the application's own code raised the error: its developer needs the traceback."""
     if isinstance(problem, ConfigurationError | JWTExtendedException):
         return False
     after: list[FrameType] = []
@@ -161,7 +162,7 @@ def _is_of_the_application(problem: BaseException) -> bool:
             after = []
         else:
             after.append(frame)
-    # What we called last: a hook, or something of Python's own such as its JSON.
+    # The frame right after our last one: a hook, or the standard library such as `json`.
     return bool(after) and not _is_pythons(after[0].f_code.co_filename)
 
 

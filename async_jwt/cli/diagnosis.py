@@ -1,4 +1,4 @@
-"""What the doctor looks at: each function names mistakes, and the fix of each."""
+"""The doctor's checks: each function yields the problems it finds, with a fix for each."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ __all__ = [
 Level = Literal["error", "warning"]
 
 _DAY = 86400.0
-# Browsers keep no cookie for longer than 400 days (RFC 6265bis).
+# Browsers cap the lifetime of cookies at 400 days (RFC 6265bis).
 _LONGEST_REFRESH = 400 * _DAY
 _UNSAFE: Final = ("DELETE", "PATCH", "POST", "PUT")
-# Words of tutorials, by themselves: random letters spell them now and then, but not between dashes.
+# Words from tutorials, as whole words: random letters spell them now and then, but not between dashes.
 _TUTORIALS: Final = re.compile(
     rb"(?<![a-z0-9])(change-?_?me|default|development|example|password|please|production|secret|super|testing|your)(?![a-z0-9])"
 )
@@ -52,12 +52,12 @@ _TUTORIALS: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not well.
+    """One problem.
 
     Attributes:
-        level: "error" for what is unsafe or does not work, "warning" for what may be meant.
-        about: the setting, or the part, in question.
-        what: what is not well.
+        level: "error" if it is unsafe or broken, "warning" if it may be intended.
+        about: the setting or part in question.
+        what: what is wrong.
         fix: what to do.
     """
 
@@ -68,7 +68,7 @@ class Finding:
 
 
 def of_settings(settings: Settings) -> Iterator[Finding]:
-    """What the settings say."""
+    """Check the settings."""
     yield from _of_tokens(settings)
     yield from _of_locations(settings)
     if "cookies" in settings.token_location:
@@ -77,14 +77,14 @@ def of_settings(settings: Settings) -> Iterator[Finding]:
 
 
 def of_names(bound: AppState) -> Iterator[Finding]:
-    """Settings that nothing reads."""
+    """Find settings that nothing reads."""
     for unknown in bound.unknown_settings:
         what, _, fix = unknown.text.partition(". ")
-        yield Finding("warning", unknown.key, re.sub("^Nothing", "nothing", what), fix or "leave it out")
+        yield Finding("warning", unknown.key, re.sub("^Nothing", "nothing", what), fix or "remove it")
 
 
 def of_paths(bound: AppState) -> Iterator[Finding]:
-    """Cookie paths under which no view reads the cookie: browsers never send it there."""
+    """Find cookie paths with no view under them that reads the cookie: it never reaches one."""
     settings, routes = bound.engine().settings, routes_of(bound)
     if "cookies" not in settings.token_location or bound.app.config.get("APPLICATION_ROOT", "/") != "/":
         return
@@ -100,13 +100,13 @@ def of_paths(bound: AppState) -> Iterator[Finding]:
             yield Finding(
                 "warning",
                 f"JWT_{kind.upper()}_COOKIE_PATH",
-                f"no view that takes {kind} tokens lies under {path}: browsers never send the cookie there",
-                "set it to the path of such a view, or of all of them",
+                f"no view under {path} takes {kind} tokens: the cookie never reaches a view that does",
+                "set it to the path of such a view, or to a prefix of all of them",
             )
 
 
 def _lies_under(rule: str, path: str) -> bool:
-    """Whether a browser sends a cookie of a path to a rule (RFC 6265 §5.1.4), or may do so."""
+    """Return True if a browser sends, or may send, a cookie of this path to a rule (RFC 6265 §5.1.4)."""
     fixed, variable, _ = rule.partition("<")
     if variable and path.startswith(fixed):
         return True
@@ -120,34 +120,34 @@ def _of_tokens(settings: Settings) -> Iterator[Finding]:
             "error",
             "JWT_ACCESS_TOKEN_EXPIRES",
             "access tokens never expire",
-            "set minutes: timedelta(minutes=15)",
+            "use minutes, such as timedelta(minutes=15)",
         )
     elif access > _DAY:
         yield Finding(
             "warning",
             "JWT_ACCESS_TOKEN_EXPIRES",
             "access tokens live longer than a day",
-            "let them live for minutes, and refresh them",
+            "use a lifetime of minutes, and refresh them",
         )
     if refresh == math.inf:
         yield Finding(
             "warning",
             "JWT_REFRESH_TOKEN_EXPIRES",
             "refresh tokens never expire",
-            "set days: timedelta(days=30)",
+            "use days, such as timedelta(days=30)",
         )
     elif refresh > _LONGEST_REFRESH:
         yield Finding(
             "warning",
             "JWT_REFRESH_TOKEN_EXPIRES",
             f"refresh tokens live for {refresh / _DAY:.0f} days",
-            "set the days that a device may stay unused: each use begins them anew",
+            "set how many days a device may stay unused: each use restarts the count",
         )
     elif refresh <= access:
         yield Finding(
             "error",
             "JWT_REFRESH_TOKEN_EXPIRES",
-            "refresh tokens do not outlive the access tokens that they are to replace",
+            "refresh tokens do not outlive the access tokens they renew",
             "make it longer than JWT_ACCESS_TOKEN_EXPIRES",
         )
     if max(settings.expiry_leeway, settings.start_leeway) > 300:
@@ -155,29 +155,29 @@ def _of_tokens(settings: Settings) -> Iterator[Finding]:
             "warning",
             "JWT_DECODE_LEEWAY",
             "expired tokens are accepted for minutes",
-            "set the few seconds by which clocks differ",
+            "allow a few seconds, for clock skew",
         )
     grace = settings.refresh_grace
     if isinstance(grace, float | int) and 0 < grace <= settings.refresh_late_after:
         yield Finding(
             "warning",
             "JWT_REFRESH_LATE_AFTER",
-            "it is as long as JWT_REFRESH_GRACE: whoever follows with a copied refresh token is never late",
+            "it is not shorter than JWT_REFRESH_GRACE: no repeat of a copied refresh token counts as late",
             "make it shorter than JWT_REFRESH_GRACE",
         )
     if isinstance(grace, float | int) and grace > 120:
         yield Finding(
             "warning",
             "JWT_REFRESH_GRACE",
-            "a refresh token that was copied can be used for minutes after it was replaced",
-            "set seconds: the default is 10",
+            "a copied refresh token still works for minutes after it was replaced",
+            "use seconds: the default is 10",
         )
     if not settings.require_type and not settings.is_compat:
         yield Finding(
             "warning",
             "JWT_REQUIRE_TYPE",
             "a token without `type` counts as an access token",
-            "set it to True unless the tokens are of a foreign issuer",
+            "set it to True, unless the tokens come from another issuer",
         )
 
 
@@ -186,8 +186,8 @@ def _of_locations(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "JWT_TOKEN_LOCATION",
-            "tokens in query strings end in logs, histories and Referer headers",
-            "leave query_string out, and allow it with jwt_required(locations=...) where it must be",
+            "tokens in query strings end up in logs, browser histories and Referer headers",
+            "remove query_string, and allow it with jwt_required(locations=...) where needed",
         )
 
 
@@ -196,22 +196,22 @@ def _of_cookies(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "error",
             "JWT_COOKIE_SECURE",
-            "cookies are sent over http, where anybody reads them",
+            "cookies are sent over http, where anyone on the network can read them",
             "set it to True; False is for local development",
         )
     if settings.cookie_samesite in (None, "None") and not settings.is_compat:
         yield Finding(
             "warning",
             "JWT_COOKIE_SAMESITE",
-            "cookies are sent along with requests from other sites",
-            'set "Lax" or "Strict", unless your pages stand on another site',
+            "browsers send the cookies with requests from other sites",
+            'set "Lax" or "Strict", unless your pages are on another site',
         )
     if settings.cookie_domain is not None:
         yield Finding(
             "warning",
             "JWT_COOKIE_DOMAIN",
-            "every host of the domain gets the tokens, and can set such cookies",
-            'leave it out, and set JWT_COOKIE_PREFIX = "__Host-"',
+            "every host in the domain receives the tokens and can set these cookies",
+            'remove it, and set JWT_COOKIE_PREFIX = "__Host-"',
         )
     names = Counter(
         (
@@ -226,7 +226,7 @@ def _of_cookies(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 "error",
                 "JWT_..._COOKIE_NAME",
-                f"{count} cookies have the name {name}",
+                f"{count} cookies are named {name}",
                 "give each its own name",
             )
 
@@ -248,20 +248,20 @@ def _of_csrf(settings: Settings) -> Iterator[Finding]:
         )
     if not settings.csrf_check_origin and not settings.is_compat:
         yield Finding(
-            "warning", "JWT_CSRF_CHECK_ORIGIN", "the Origin of requests is not looked at", "set it to True"
+            "warning", "JWT_CSRF_CHECK_ORIGIN", "the Origin header is not checked", "set it to True"
         )
     for origin in sorted(settings.trusted_origins or ()):
         if settings.cookie_secure and urlsplit(origin).scheme == "http":
             yield Finding(
                 "warning",
                 "JWT_TRUSTED_ORIGINS",
-                f"{origin} is trusted, whose pages anybody on the way can change",
+                f"{origin} is trusted, but anyone on the network can alter its pages",
                 "trust https origins only",
             )
 
 
 def of_keys(engine: Engine) -> Iterator[Finding]:
-    """What the keys are worth. They are loaded."""
+    """Check the keys, which must be loaded already."""
     settings, ring, now = engine.settings, engine.ring, engine.clock()
     own = [key for key in ring.keys if key.can_sign]
     if own or "encode_key" in engine.hooks:
@@ -273,23 +273,23 @@ def of_keys(engine: Engine) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "JWT_SECRET_KEY",
-            "SECRET_KEY signs tokens as well as the framework's sessions: whoever learns it has both",
-            "give tokens a secret of their own",
+            "SECRET_KEY signs both tokens and the framework's sessions: one leak compromises both",
+            "set a separate secret for tokens",
         )
     if own and not any(now < key.accepted_until for key in own):
         yield Finding(
             "error",
             "keys",
-            "the time of all keys is over, and no token can be made",
-            "make one: `keys rotate`",
+            "all keys have expired: no token can be created",
+            "create one: `keys rotate`",
         )
     last = max(own, key=lambda key: key.accepted_until, default=None)
     if last is not None and now < last.accepted_until < now + 7 * _DAY:
         yield Finding(
             "warning",
             "keys",
-            f"the key {last.kid} is accepted for less than a week, and none follows it",
-            "bring in the next one: `keys rotate`",
+            f"the key {last.kid} expires in less than a week and has no successor",
+            "add the next one: `keys rotate`",
         )
     if settings.key_folder is not None and os.name != "nt":
         yield from _of_files(KeyFolder(settings.key_folder))
@@ -305,8 +305,8 @@ def _of_own_tokens(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 "error",
                 f"JWT_DECODE_{name}",
-                "it accepts none of this application's own tokens",
-                f"let JWT_ENCODE_{name} be one that it names",
+                "it rejects all of this application's own tokens",
+                f"set JWT_ENCODE_{name} to one that it lists",
             )
 
 
@@ -315,37 +315,37 @@ def _of_files(folder: KeyFolder) -> Iterator[Finding]:
         yield Finding(
             "error",
             "JWT_KEY_FOLDER",
-            f"others than its owner can put keys into {folder.path}",
+            f"users other than its owner can put keys into {folder.path}",
             f"chmod go-w {folder.path}",
         )
     for file in folder.files():
         mode = file.stat().st_mode
         if mode & stat.S_IRWXO or mode & stat.S_IWGRP:
-            yield Finding("error", "JWT_KEY_FOLDER", f"everybody can read {file}", f"chmod 600 {file}")
+            yield Finding("error", "JWT_KEY_FOLDER", f"others can read or change {file}", f"chmod 600 {file}")
         elif mode & stat.S_IRGRP:
             yield Finding(
                 "warning",
                 "JWT_KEY_FOLDER",
-                f"the group of {file} can read it",
-                f"chmod 600 {file}, unless it is meant",
+                f"its group can read {file}",
+                f"chmod 600 {file}, unless intended",
             )
 
 
 def _of_secret(key: Key, settings: Settings) -> Iterator[Finding]:
     data = urlsafe_b64decode(key.private_jwk()["k"] + "==")
     about = _name_of(data, settings) or f"the key {key.kid}"
-    fix = f"take one from secrets.token_hex(64) for {about}"
+    fix = f"generate {about} with secrets.token_hex(64)"
     least = int(key.algorithm[2:]) // 8
     if len(data) < least:
-        yield Finding("error", about, f"it is shorter than {least} bytes, so that tokens can be forged", fix)
+        yield Finding("error", about, f"it is shorter than {least} bytes, so tokens can be forged", fix)
     elif len(set(data)) < 10:
-        yield Finding("error", about, "it is made of few different letters, so that it can be guessed", fix)
+        yield Finding("error", about, "it has few distinct characters, so it can be guessed", fix)
     elif _TUTORIALS.search(data.lower()):
-        yield Finding("error", about, "it looks like one from a tutorial, so that it can be guessed", fix)
+        yield Finding("error", about, "it looks like one from a tutorial, so it can be guessed", fix)
 
 
 def _name_of(secret: bytes, settings: Settings) -> str | None:
-    """The setting that holds a secret."""
+    """Return the setting that holds a secret; None if none does."""
     named = {
         "JWT_SECRET_KEY": settings.secret_key,
         "SECRET_KEY": settings.app_secret_key,
@@ -357,7 +357,7 @@ def _name_of(secret: bytes, settings: Settings) -> str | None:
 
 
 async def of_store(bound: AppState) -> list[Finding]:
-    """How the store fares, as a process that begins finds it."""
+    """Check the store, as a starting process finds it."""
     store, settings = bound.store, bound.engine().settings
     if getattr(store, "awaits_nothing", False):
         if settings.debug:
@@ -366,8 +366,8 @@ async def of_store(bound: AppState) -> list[Finding]:
             Finding(
                 "warning",
                 "JWT_STORE_URI",
-                "revocations and sessions are kept in one process's memory: others do not know of them, and "
-                "a restart forgets them",
+                "revocations and sessions are kept in one process's memory: other processes do not see them, "
+                "and a restart loses them",
                 'set JWT_STORE_URI = "redis://..."',
             )
         ]
@@ -378,7 +378,7 @@ async def of_store(bound: AppState) -> list[Finding]:
             Finding(
                 "error",
                 "JWT_STORE_URI",
-                f"the store cannot be reached ({problem}): protected requests are answered 503",
+                f"the store cannot be reached ({problem}): protected requests get 503",
                 "start it, or correct the address",
             )
         ]
@@ -391,28 +391,28 @@ def _of_uri(uri: str) -> Iterator[Finding]:
     hosts = {re.sub(r":\d+$", "", part) for part in parts.netloc.rpartition("@")[2].split(",")}
     if is_open and not hosts <= {"localhost", "127.0.0.1", "[::1]", ""}:
         yield Finding(
-            "warning", "JWT_STORE_URI", "what is said to the store can be read on the way", "use rediss://"
+            "warning", "JWT_STORE_URI", "the connection to the store is not encrypted", "use rediss://"
         )
         if not parts.netloc.rpartition("@")[0]:
             yield Finding(
                 "warning",
                 "JWT_STORE_URI",
-                "no password is given: whoever reaches the server can undo revocations",
-                "require one, and give it in the URI",
+                "the URI has no password: anyone who reaches the server can undo revocations",
+                "require one, and put it in the URI",
             )
     if "on_outage=allow" in parts.query:
         yield Finding(
             "warning",
             "JWT_STORE_URI",
-            "in an outage revoked access tokens pass (on_outage=allow)",
-            "leave it out",
+            "in an outage, revoked access tokens are accepted (on_outage=allow)",
+            "remove it",
         )
     if "on_data_loss=accept" in parts.query:
         yield Finding(
             "warning",
             "JWT_STORE_URI",
-            "once the server lost its data, revoked tokens pass (on_data_loss=accept)",
-            "leave it out",
+            "after data loss, revoked tokens are accepted (on_data_loss=accept)",
+            "remove it",
         )
 
 
@@ -424,22 +424,22 @@ def _of_status(store: Any, settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "error",
             "store",
-            "the server may drop revocations to make room",
+            "the server may evict revocations to free memory",
             "set its maxmemory-policy to noeviction",
         )
     if status.persists is False:
         yield Finding(
             "warning",
             "store",
-            "the server keeps nothing on disk: after its restart everybody signs in again",
+            "the server does not persist to disk: a restart signs everyone out",
             "set its appendonly to yes",
         )
     if status.read_only:
         yield Finding(
             "error",
             "store",
-            "the server is a replica, which cannot revoke",
-            "name its primary, or the Sentinels",
+            "the server is a replica, which cannot store revocations",
+            "use its primary, or the Sentinels",
         )
     ahead = status.clock_ahead
     if ahead is not None and abs(ahead) > 2:
@@ -448,44 +448,44 @@ def _of_status(store: Any, settings: Settings) -> Iterator[Finding]:
             "error" if abs(ahead) > settings.start_leeway else "warning",
             "clock",
             f"the store's clock is {abs(ahead):.0f} seconds {how} this machine's",
-            "let both follow the time with NTP",
+            "synchronize both clocks with NTP",
         )
 
 
 def of_views(bound: AppState) -> Iterator[Finding]:
-    """Views that nobody decided about."""
+    """Find views that are neither protected nor marked public."""
     names = sorted({route.endpoint for route in routes_of(bound) if route.state == "open"})
     if names:
         yield Finding(
             "warning",
             "views",
-            f"open to everybody, and not marked: {', '.join(names)}",
+            f"unprotected and not marked @public: {', '.join(names)}",
             "protect them, mark them with @public, or set JWT_DEFAULT_DENY = True",
         )
 
 
 def of_hook_timeout(bound: AppState) -> Iterator[Finding]:
-    """Hooks that `JWT_HOOK_TIMEOUT` cannot interrupt: plain ones, in an application of plain views."""
+    """Find hooks that `JWT_HOOK_TIMEOUT` cannot interrupt: sync ones, in an application with sync views."""
     engine = bound.engine()
     plain = [hook.label for hook in engine.hooks.values() if not hook.is_async]
     if engine.settings.hook_timeout is not None and plain and hasattr(bound.app, "wsgi_app"):
         yield Finding(
             "warning",
             "JWT_HOOK_TIMEOUT",
-            f"it cannot interrupt plain hooks in plain views: {', '.join(plain)}",
-            "give their drivers a timeout of their own, or make the hooks async",
+            f"it cannot interrupt sync hooks in sync views: {', '.join(plain)}",
+            "set a timeout in their drivers, or make the hooks async",
         )
 
 
 async def of_hooks(
     operations: Operations, engine: Engine, login: Callable[[], Awaitable[Any]]
 ) -> list[Finding]:
-    """What the hooks say of a user: all that a login and a request ask, without consequences."""
+    """Run all hooks of a login and a request for a user, without side effects."""
     try:
         token = await operations.create_access_token(await login(), expires_delta=dt.timedelta(seconds=60))
         await presented(engine, token, ACCESS)
     except Failure as problem:
-        return [Finding("error", "hooks", problem.message, "give a user that there is")]
+        return [Finding("error", "hooks", problem.message, "pass an existing user")]
     except ConfigurationError:
         raise
     except JWTExtendedException as problem:
@@ -493,11 +493,11 @@ async def of_hooks(
             Finding(
                 "error",
                 "hooks",
-                f"the token of this user is refused with {problem.status} {problem.error_code}: {problem}",
-                "correct what the hook that it names returns",
+                f"this user's token is refused with {problem.status} {problem.error_code}: {problem}",
+                "correct the return value of the hook it names",
             )
         ]
-    except Exception as problem:  # noqa: BLE001  # the application's own, whose text may hold anything
+    except Exception as problem:  # noqa: BLE001  # the application's own: its text may contain anything
         return [Finding("error", "hooks", f"a hook raised {type(problem).__name__}", "correct the hook")]
     return []
 

@@ -1,4 +1,4 @@
-"""`jwt doctor`: what is not well with an application's authentication, and the fix."""
+"""`jwt doctor`: finds problems in an application's authentication, with a fix for each."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ __all__ = ["doctor"]
 
 @click.command()
 @click.option(
-    "--identity", help="A user of yours: have the hooks asked as at this user's login and requests."
+    "--identity", help="One of your users: also run the hooks, as for this user's login and requests."
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
 @as_json
 def doctor(identity: str | None, strict: bool, as_json: bool) -> None:
     """Look for mistakes in settings, keys, cookies, store, clocks, views and hooks.
 
-    Exits with 1 if there is an error, so that it can stand in your CI and deployment. Run it where the
-    application runs, with its configuration. Hooks are asked with --identity only, because they are your
-    own code: a token for that user is made, checked, and thrown away.
+    Exits with 1 on errors, for use in CI and deployment. Run it where the application runs, with its
+    configuration. Hooks run with --identity only, because they are your own code: the doctor creates a
+    token for that user, checks it, and throws it away.
     """
     found = _examined(identity)
     if as_json:
@@ -69,7 +69,7 @@ def _examined(identity: str | None) -> list[Finding]:
     try:
         found += run(bound, lambda: _of_keys(engine))
     except (ConfigurationError, HookError) as problem:
-        found.append(Finding("error", "keys", str(problem), "correct it: no token is made or accepted"))
+        found.append(Finding("error", "keys", str(problem), "correct it: no token can be made or accepted"))
         return _sorted(found)
     if identity is not None:
         try:
@@ -85,7 +85,7 @@ def _sorted(found: list[Finding]) -> list[Finding]:
 
 async def _of_keys(engine: Engine) -> list[Finding]:
     if "decode_key" in engine.hooks and "encode_key" in engine.hooks:
-        return []  # the application's own business
+        return []  # the application manages its own keys
     await engine.active_keys()
     return list(of_keys(engine))
 
@@ -97,9 +97,9 @@ async def _of_hooks(bound: AppState, identity: str) -> list[Finding]:
 
 def _summary(found: list[Finding], identity: str | None) -> str:
     errors = sum(finding.level == "error" for finding in found)
-    hooks = "" if identity else ". Hooks were not asked: give a user with --identity"
+    hooks = "" if identity else ". Hooks were not run: pass --identity to run them"
     if not found:
-        return good("Nothing is wrong") + hooks
+        return good("No problems found") + hooks
     return f"{_count(errors, 'error')}, {_count(len(found) - errors, 'warning')}{hooks}"
 
 

@@ -1,4 +1,4 @@
-"""A token, claim by claim: what each says, and why the token would be refused."""
+"""Explains a token claim by claim: each value, and why the token would be refused."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Part:
 
     Attributes:
         name: its name.
-        value: what it holds; None where that is nobody's business.
-        problem: why it alone has the token refused; None if it does not.
+        value: its value; None if it must not be shown.
+        problem: why this part alone gets the token refused; None if it does not.
     """
 
     name: str
@@ -41,14 +41,14 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What a token says, and what becomes of it.
+    """What a token contains, and whether a view would accept it.
 
     Attributes:
-        header: its header's parameters.
-        claims: its claims, and those that it lacks.
-        kind: the type that it was taken for: a view that demands this type decided.
-        refusal: why that view refuses it, or cannot decide; None if it accepts it.
-        asks_store: whether its revocation could be looked at.
+        header: its header parameters.
+        claims: its claims, and the required ones that it lacks.
+        kind: the token type it was checked as, by a view that requires this type.
+        refusal: why that view refuses it or cannot decide; None if it accepts it.
+        asks_store: True if its revocation could be checked.
     """
 
     header: Sequence[Part]
@@ -59,12 +59,12 @@ class Explanation:
 
     @property
     def undecided(self) -> bool:
-        """Whether nobody could say."""
+        """True if the check failed, so the token was neither accepted nor refused."""
         return self.refusal is not None and self.refusal.status >= 500
 
 
 class _Presented:
-    """A request with nothing but a token in its header, which is all that is looked at."""
+    """A request with only a token in its header, which is all that the check reads."""
 
     is_websocket = is_accepted = False
     method = "GET"
@@ -72,30 +72,30 @@ class _Presented:
     def __init__(self, token: str, settings: Settings) -> None:
         self._value = f"{settings.header_type} {token}".lstrip()
 
-    def headers(self, name: str) -> Sequence[str]:  # noqa: ARG002  # the one that tokens sit in
+    def headers(self, name: str) -> Sequence[str]:  # noqa: ARG002  # always the token's header
         return (self._value,)
 
 
 class _Looking:
-    """A store of sessions that is only looked at: the replay of a token that is explained ends no session."""
+    """Read-only session store: explaining a replayed token must not revoke its session."""
 
     def __init__(self, store: SessionStore) -> None:
         self.load_session = store.load_session
 
     async def revoke_session(self, sid: str, expires_at: float | None) -> None:
-        """Nothing: nobody used the token."""
+        """Do nothing: explaining a token is not using it."""
 
 
 def _dry(engine: Engine) -> Engine:
-    """The same authentication without consequences."""
+    """Return a copy of the engine whose checks have no side effects."""
     looking = copy.copy(engine)
     if engine.sessions is not None:
-        looking.sessions = _Looking(engine.sessions)  # type: ignore[assignment]  # as far as a check needs it
+        looking.sessions = _Looking(engine.sessions)  # type: ignore[assignment]  # all that a check calls
     return looking
 
 
 async def presented(engine: Engine, token: str, kind: str) -> None:
-    """Present a token to a view that demands a type.
+    """Check a token as a view that requires a type would.
 
     Raises:
         JWTExtendedException: the view refuses it.
@@ -109,7 +109,7 @@ async def explain(bound: AppState, token: str) -> Explanation:
     """Explain a token.
 
     Raises:
-        MalformedTokenError: it is no token at all.
+        MalformedTokenError: it is not a token at all.
     """
     engine = bound.engine()
     settings, now = engine.settings, engine.clock()
@@ -140,12 +140,12 @@ def _header_parts(engine: Engine, token: str, header: dict[str, Any]) -> list[Pa
     return [Part(name, value) for name, value in header.items()]
 
 
-# Which parameter a refusal of a header is about, by a word of it.
+# Header parameter -> text by which an error message blames it.
 _CULPRITS = {"crit": "critical", "b64": "critical", "kid": "Key ID", "typ": "typ value"}
 
 
 def _claim_parts(claims: dict[str, Any], settings: Settings, now: float) -> list[Part]:
-    """Each claim on its own, within a claim set that is sound but for it."""
+    """Check each claim on its own, within an otherwise valid claim set."""
     sound = _sound(settings)
     parts = [
         Part(name, None if name == "csrf" else value, _problem({**sound, name: value}, settings, now))

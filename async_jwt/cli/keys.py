@@ -1,4 +1,4 @@
-"""`jwt keys`: the keys of a folder, from their making to their end, and the JWKS document."""
+"""`jwt keys`: the life cycle of the keys in a folder, and the JWKS document."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ __all__ = ["keys"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Longer than verifiers keep the JWKS document and processes the keys of a folder, where nobody says how long.
+# Longer than verifiers cache the JWKS document, and processes the keys of a folder, by default.
 _ANNOUNCE = 600.0
 _RETAIN = 31 * 86400.0
-# Seconds between two looks of a process at its folder, as of any ring that loads.
+# Seconds between reads of the folder by a running process, as for any key ring that loads.
 _READ_EVERY = 60.0
 
 
 def _folder_option(command: F) -> F:
-    about = "The folder of keys, instead of the application's JWT_KEY_FOLDER."
+    about = "The key folder, instead of the application's JWT_KEY_FOLDER."
     return click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help=about)(command)
 
 
 _algorithm_option = click.option(
-    "--algorithm", type=click.Choice(ALGORITHMS), help="What it signs with. As the key before, or ES256."
+    "--algorithm", type=click.Choice(ALGORITHMS), help="The algorithm. Default: the previous key's, or ES256."
 )
 
 
 class _Place:
-    """A folder of keys, the time, and what the application says about keys, if one was asked."""
+    """A key folder, the time, and the application's settings; None with --folder."""
 
     def __init__(self, folder: Path | None) -> None:
         bound: AppState | None = None if folder is not None else app_state()
@@ -51,32 +51,32 @@ class _Place:
         named = folder if self.settings is None else self.settings.key_folder
         if named is None:
             raise Failure(
-                "This application keeps no folder of keys: set JWT_KEY_FOLDER, or name one with --folder. "
-                "For a secret alone, JWT_SECRET_KEY, take one from secrets.token_hex(64)"
+                "This application has no key folder: set JWT_KEY_FOLDER, or pass --folder. "
+                "To use JWT_SECRET_KEY instead, generate a secret with secrets.token_hex(64)"
             )
         self.folder = KeyFolder(named)
         self.now: float = system_clock() if bound is None else bound.engine().clock()
 
     def ring(self) -> KeyRing:
-        """The keys as processes hold them."""
+        """Return the keys as server processes hold them."""
         return _ring_of(self.folder())
 
     def announcement(self) -> float:
-        """How long a key is to be known before it signs."""
+        """Return how many seconds to publish a key before it signs."""
         return _ANNOUNCE if self.settings is None else max(_ANNOUNCE, 2 * self.settings.jwks_max_age)
 
     def end(self, key: Key, moment: float | None) -> None:
-        """Accept a key's tokens until then and no longer, and say so."""
+        """Accept a key's tokens until `moment` at the latest, and print the result."""
         if moment is not None and moment < key.accepted_until:
             key.accepted_until = moment
             try:
                 self.folder.put(key)
             except ConfigurationError as problem:
-                raise Failure(f"{problem}. When it can be: `keys retire {key.kid}`") from None
-        say(f"{key.kid} is accepted until {when(_finite(key.accepted_until), self.now)}")
+                raise Failure(f"{problem}. Once fixed, run `keys retire {key.kid}`") from None
+        say(f"{key.kid} expires: {when(_finite(key.accepted_until), self.now)}")
 
     def retained_until(self, start: float, retain: float | None) -> float | None:
-        """When the last token ends that is signed before another key starts."""
+        """Return when to stop accepting a key whose successor signs from `start`; None means never."""
         if retain is not None or self.settings is None:
             return start + (_RETAIN if retain is None else retain)
         return latest_expiry(self.settings, start)
@@ -84,11 +84,11 @@ class _Place:
 
 @click.group()
 def keys() -> None:
-    """Make keys, let them follow each other, and retire them.
+    """Create, rotate and retire keys.
 
-    Keys stand in a folder, one JSON Web Key in each file. Running processes read it every minute: a key is
-    announced, then signs, then is retained until the last token that it signed has expired. Nobody is
-    signed out by that, and nothing has to be restarted.
+    Keys live in a folder, one JSON Web Key per file, which running processes read every minute. A key is
+    announced, then signs, then is retained until the last token it signed has expired. Rotation signs no
+    user out and needs no restart.
     """
 
 
@@ -97,24 +97,24 @@ def keys() -> None:
 @_algorithm_option
 @click.option(
     "--kid",
-    help="Its key id; else the date and a few random letters, or with --from what a pair's tokens name.",
+    help="The key ID. Default: the date and random letters; with --from, the ID in a key pair's tokens.",
 )
 @click.option(
     "--from",
     "source",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Take an existing key along: a file with PEM text or a secret.",
+    help="Import an existing key from a file with PEM text or a secret.",
 )
 def new(folder: Path | None, algorithm: str | None, kid: str | None, source: Path | None) -> None:
-    """Make the first key of a folder; it signs at once. See `rotate` for those that follow."""
+    """Create the first key of a folder; it signs at once. Use `rotate` for later keys."""
     place = _Place(folder)
     if not place.folder.is_empty:
-        raise Failure(f"{place.folder.path} holds keys already: `keys rotate` brings in the next one")
+        raise Failure(f"{place.folder.path} already contains keys: add the next one with `keys rotate`")
     chosen = algorithm or "ES256"
     if source is None:
         key = Key.generate(chosen, kid or _new_kid(place.now))
     else:
-        # A pair keeps the id that its tokens name, its thumbprint; those of a secret name none.
+        # A pair keeps the ID that its tokens carry, its thumbprint; tokens of a secret carry none.
         named = _new_kid(place.now) if chosen.startswith("HS") else None
         key = Key.from_file(source, chosen, kid=kid or named)
     file = place.folder.put(key)
@@ -125,9 +125,9 @@ def new(folder: Path | None, algorithm: str | None, kid: str | None, source: Pat
 @_folder_option
 @as_json
 def list_(folder: Path | None, as_json: bool) -> None:
-    """List keys, what each does now, and until when.
+    """List keys, with their state and expiry.
 
-    Without a folder: the keys of the application, wherever they come from.
+    Without --folder, lists the application's keys, wherever they come from.
     """
     ring, now = _ring_at(folder)
     active = ring.at(now)
@@ -163,21 +163,21 @@ def list_(folder: Path | None, as_json: bool) -> None:
 @keys.command()
 @_folder_option
 @_algorithm_option
-@click.option("--kid", help="The new key's id.")
+@click.option("--kid", help="The new key's ID.")
 @click.option(
     "--announce",
     type=duration,
-    help="How long it is published before it signs: longer than verifiers keep the JWKS document. "
-    "10m, or twice JWT_JWKS_MAX_AGE.",
+    help="How long to publish it before it signs: longer than verifiers cache the JWKS document. "
+    "Default: 10m, or twice JWT_JWKS_MAX_AGE if longer.",
 )
 @click.option(
     "--retain",
     type=duration,
-    help="How long tokens of the key before are accepted once this one signs: as long as the application's "
-    "tokens live, or 31d with --folder.",
+    help="How long to accept the previous key's tokens once this one signs. Default: the lifetime of the "
+    "application's tokens, or 31d with --folder.",
 )
 @click.option(
-    "--now", "at_once", is_flag=True, help="Sign with it at once, as when a key was stolen: --announce 0."
+    "--now", "at_once", is_flag=True, help="Sign with it at once, as after a key theft. Same as --announce 0."
 )
 def rotate(
     folder: Path | None,
@@ -187,13 +187,13 @@ def rotate(
     retain: float | None,
     at_once: bool,
 ) -> None:
-    """Bring in the next key, and say when the tokens of the present one end.
+    """Add the next key, and print when tokens of the current one expire.
 
-    Running processes know the new key within a minute. A stolen key: `rotate --now --retain 0`. What is
-    announced is then withdrawn: whoever read one key of the folder read all of them.
+    Running processes load the new key within a minute. For a stolen key, run `rotate --now --retain 0`.
+    This also withdraws announced keys: a thief who read one key in the folder read all of them.
     """
     if at_once and announce is not None:
-        raise Failure("--now is --announce 0: give one of them")
+        raise Failure("--now means --announce 0: pass only one of them")
     place = _Place(folder)
     ring = place.ring()
     active = ring.at(place.now)
@@ -201,18 +201,18 @@ def rotate(
     waiting = [key for key in ring.keys if key.can_sign and place.now < key.signs_from < key.accepted_until]
     if waiting and not at_once:
         then = when(waiting[0].signs_from, place.now)
-        raise Failure(f"{waiting[0].kid} is announced already, and signs from {then}")
+        raise Failure(f"{waiting[0].kid} is already announced and signs from {then}")
     lead = 0.0 if at_once or former is None else place.announcement() if announce is None else announce
     start = place.now + lead
     last = former or max(ring.keys, key=lambda key: key.signs_from)
     key = Key.generate(algorithm or last.algorithm, kid or _new_kid(place.now), signs_from=start)
     if key.kid in {other.kid for other in ring.keys}:
-        raise Failure(f"There is a key of the id {key.kid} already")
+        raise Failure(f"Key {key.kid} already exists")
     place.folder.put(key)
     say(f"{key.kid} signs with {key.algorithm} from {when(start, place.now)}")
     if former is not None and 0 < lead < _READ_EVERY:
         last_to_know = when(place.now + _READ_EVERY, place.now)
-        say(f"Running processes read the folder once a minute: some follow by {last_to_know}")
+        say(f"Running processes read the folder once a minute: some switch as late as {last_to_know}")
     for withdrawn in waiting:
         place.end(withdrawn, place.now)
     if former is not None:
@@ -222,55 +222,53 @@ def rotate(
 @keys.command()
 @click.argument("kid")
 @_folder_option
-@click.option(
-    "--after", type=duration, default="0", help="How much longer its tokens are accepted; not at all."
-)
+@click.option("--after", type=duration, default="0", help="How much longer to accept its tokens. Default: 0.")
 def retire(kid: str, folder: Path | None, after: float) -> None:
-    """Refuse the tokens of a key, at once or after a while.
+    """Stop accepting a key's tokens, at once or after a while.
 
-    The key that signs cannot be retired: `rotate` first, with --now for one that was stolen. One that is
-    announced never comes to sign. Running processes follow within a minute.
+    The signing key cannot be retired: run `rotate` first, with --now if it was stolen. A retired key that
+    was only announced never signs. Running processes follow within a minute.
     """
     place = _Place(folder)
     ring = place.ring()
     key = next((key for key in ring.keys if key.kid == kid), None)
     if key is None:
-        raise Failure(f"There is no key of the id {kid}; `keys list` names those there are")
+        raise Failure(f"Key {kid} not found: run `keys list` to see all keys")
     if ring.at(place.now).signs_with(key):
-        raise Failure(f"{kid} signs now: let another one sign first, with `keys rotate --now`")
+        raise Failure(f"{kid} is the signing key: replace it first, with `keys rotate --now`")
     is_withdrawn = place.now < key.signs_from < key.accepted_until
     place.end(key, place.now if is_withdrawn else place.now + after)
     signing = next((key for key in ring.keys if ring.at(place.now).signs_with(key)), None)
     if is_withdrawn and signing is not None and not math.isinf(signing.accepted_until):
-        # It was to follow the one that signs, whose end was set for that.
+        # It was to replace the signing key, which was due to expire for that.
         signing.accepted_until = math.inf
         place.folder.put(signing)
-        say(f"{signing.kid} goes on, and is accepted until never")
+        say(f"{signing.kid} keeps signing and never expires")
 
 
 @keys.command()
 @_folder_option
 def jwks(folder: Path | None) -> None:
-    """Print the JWKS document (RFC 7517 §5): what others verify tokens with. No secret is in it."""
+    """Print the JWKS document (RFC 7517 §5) that others verify tokens with. It contains no secret."""
     ring, now = _ring_at(folder)
     show_json(ring.at(now).jwks())
 
 
 def _new_kid(now: float) -> str:
-    """A key id that says how old the key is."""
+    """Return a key ID that shows how old the key is."""
     return f"{dt.datetime.fromtimestamp(now, dt.UTC):%Y-%m-%d}-{secrets.token_hex(3)}"
 
 
 def _ring_of(found: list[Key]) -> KeyRing:
-    """A ring of the keys of a folder."""
+    """Return a key ring of a folder's keys."""
     if not found:
-        raise Failure("The folder holds no key: make one with `keys new`")
+        raise Failure("The key folder is empty: create a key with `keys new`")
     signing = [key for key in found if key.can_sign]
     return KeyRing(signing, [key for key in found if not key.can_sign])
 
 
 def _ring_at(folder: Path | None) -> tuple[KeyRing, float]:
-    """The keys of a folder, or of the application wherever they come from, and the time."""
+    """Return the keys of a folder, or the application's from wherever they come, and the time."""
     if folder is not None:
         place = _Place(folder)
         return place.ring(), place.now

@@ -1,6 +1,6 @@
-"""`flask jwt` and `quart jwt`: one group of commands, found by either framework through its entry point.
+"""`flask jwt` and `quart jwt`: one command group, which each framework finds through its entry point.
 
-It imports no framework: the application that a command is about says which one it is.
+It imports neither framework: the loaded application tells which one is in use.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ __all__ = ["jwt"]
 @click.group(cls=Commands)
 @click.pass_context
 def jwt(context: click.Context) -> None:
-    """Keys, tokens, revocations and the safety of this application.
+    """Manage keys, tokens and revocations of this application, and check its safety.
 
-    Commands that print something for programs take --json. Exit codes: 0 is yes or done; 1 is no, such as
-    an open view or a refused token; 2 is a wrong argument or setting; 3 means that the store cannot be
-    reached.
+    Commands with output for programs take --json. Exit codes: 0 is yes or done; 1 is no, such as an open
+    view or a refused token; 2 is an invalid argument, setting or hook; 3 means the store is unreachable.
     """
     if os.environ.get("NO_COLOR"):
         context.color = False

@@ -1,4 +1,4 @@
-"""How results look: tables, times, JSON, durations."""
+"""Formats results: tables, times, JSON, durations."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ _NAMES = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
 def as_json(command: F) -> F:
-    """Give a command the option `--json`, as its argument `as_json`."""
+    """Add the option `--json` to a command, as its argument `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
 
 
 def show_json(value: Any) -> None:
-    """Print a value for programs."""
+    """Print a value as JSON."""
     click.echo(json.dumps(value, indent=2))
 
 
 def plain(text: str) -> str:
-    """A text without what terminals act on: clients may have chosen it."""
+    """Escape what terminals would act on: clients may have chosen the text."""
     return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
 
 
 def say(text: str) -> None:
-    """Print a line of which others may have chosen a part."""
+    """Print a line that may contain text chosen by clients."""
     click.echo(plain(text))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows under their heads, each column as wide as it needs."""
+    """Return rows under their headings, each column as wide as it needs."""
     all_rows = [head, *rows]
     widths = [max(len(click.unstyle(row[column])) for row in all_rows) for column in range(len(head))]
     return "\n".join(
@@ -52,11 +52,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def when(moment: float | None, now: float) -> str:
-    """A time, and how far away it is.
+    """Return a time, and how far away it is, as text.
 
     Args:
-        moment: seconds since the epoch; None or infinity is never.
-        now: the same for the present.
+        moment: seconds since the epoch; None or infinity means never, minus infinity always.
+        now: the present, in seconds since the epoch.
     """
     if moment is None or math.isinf(moment):
         return "never" if moment is None or moment > 0 else "always"
@@ -68,10 +68,10 @@ def when(moment: float | None, now: float) -> str:
 
 
 def ago(seconds: float) -> str:
-    """How far away a time is, in the largest unit that it fills.
+    """Return how far away a time is, in the largest unit that fits.
 
     Args:
-        seconds: below 0 for what is over.
+        seconds: negative for the past.
     """
     for name, size in _NAMES:
         count = round(abs(seconds)) // size
@@ -82,25 +82,25 @@ def ago(seconds: float) -> str:
 
 
 def good(text: str) -> str:
-    """As something that is well looks on a terminal."""
+    """Style good news for a terminal."""
     return click.style(text, fg="green")
 
 
 def bad(text: str) -> str:
-    """As something that is not well looks on a terminal."""
+    """Style bad news for a terminal."""
     return click.style(text, fg="red", bold=True)
 
 
 def duration(value: str) -> float:
-    """A time span in seconds, as a command's argument says it.
+    """Parse a command-line duration into seconds.
 
     Args:
-        value: a number of seconds, or one with s, m, h or d.
+        value: a number with a unit (s, m, h or d), or a plain number of seconds.
 
     Raises:
-        click.BadParameter: it is none.
+        click.BadParameter: it is not a duration.
     """
     found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd]?)", value)
     if found is None:
-        raise click.BadParameter(f"{value!r} is no duration, such as 90, 15m, 12h or 30d")
+        raise click.BadParameter(f"{value!r} is not a duration such as 90, 15m, 12h or 30d")
     return float(found[1]) * _UNITS[found[2] or "s"]

@@ -1,4 +1,4 @@
-"""`jwt revoke` and `jwt sessions`: sign users and devices out, from the outside."""
+"""`jwt revoke` and `jwt sessions`: sign users and devices out from the command line."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _PAGE = 500
 def revoke() -> None:
     """Revoke a token, a session, a user's tokens, or everything.
 
-    It holds at once in all processes that share the store. Returned is only when it was stored.
+    Takes effect at once in all processes that share the store. Returns once the revocation is stored.
     """
 
 
 @revoke.command()
 @click.argument("token", default="-")
 def token(token: str) -> None:
-    """Revoke one token; a refresh token takes its session along.
+    """Revoke one token; for a refresh token, also its session.
 
-    Without TOKEN, or with "-", it is read from the standard input.
+    Without TOKEN, or with "-", reads it from standard input.
     """
     bound = _shared()
     text = given_token(token)
@@ -53,14 +53,14 @@ def session(sid: str) -> None:
     """Revoke a session: one device of a user. `jwt sessions` lists them."""
     bound = _shared()
     if not run(bound, lambda: operations_at(bound).revoke_session(sid)):
-        raise Failure(f"There is no session {sid}; should its tokens turn up, they are refused", NO)
-    say(f"The session {sid} is revoked")
+        raise Failure(f"Session {sid} was not found; any tokens of it are refused from now on", NO)
+    say(f"Session {sid} is revoked")
 
 
 @revoke.command()
 @click.argument("identity")
 def user(identity: str) -> None:
-    """Revoke all tokens that a user has now: sign IDENTITY out everywhere."""
+    """Revoke all current tokens of a user: sign IDENTITY out everywhere."""
     bound = _shared()
 
     async def work() -> None:
@@ -71,12 +71,12 @@ def user(identity: str) -> None:
 
 
 @revoke.command()
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Skip the confirmation.")
 def everything(yes: bool) -> None:
-    """Revoke all tokens of everybody: all have to sign in again."""
+    """Revoke all tokens of all users: everyone has to sign in again."""
     bound = _shared()
     if not yes:
-        click.confirm("Everybody has to sign in again. Revoke everything?", abort=True, err=True)
+        click.confirm("All users will have to sign in again. Revoke everything?", abort=True, err=True)
     run(bound, operations_at(bound).revoke_everything)
     click.echo("All tokens are revoked")
 
@@ -85,7 +85,7 @@ def everything(yes: bool) -> None:
 @click.argument("identity")
 @as_json
 def sessions(identity: str, as_json: bool) -> None:
-    """List the devices that IDENTITY is signed in on, the last used first."""
+    """List the devices that IDENTITY is signed in on, most recently used first."""
     bound = _shared()
     found = run(bound, lambda: _all_sessions(bound, identity), asks_hooks=True)
     now = bound.engine().clock()

@@ -1,4 +1,4 @@
-"""`jwt routes`: what each route demands."""
+"""`jwt routes`: what each route requires."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["routes"]
 @as_json
 @click.option("--check", is_flag=True, help="Exit with 1 if a view is open and not marked @public.")
 def routes(as_json: bool, check: bool) -> None:
-    """List all routes and what each demands.
+    """List all routes and what each requires.
 
-    "OPEN" is a view that nobody decided about: protect it with @jwt_required(), mark it with @public, or
-    set JWT_DEFAULT_DENY = True. With --check this is a test for your CI.
+    "OPEN" marks a view that is neither protected nor public: protect it with @jwt_required(), mark it
+    with @public, or set JWT_DEFAULT_DENY = True. Use --check as a test in CI.
     """
     found = routes_of(app_state())
     if as_json:
@@ -37,12 +37,11 @@ def routes(as_json: bool, check: bool) -> None:
             )
             for route in found
         ]
-        click.echo(table(("Rule", "Methods", "Demands", "Said by", "Endpoint"), rows))
+        click.echo(table(("Rule", "Methods", "Requires", "Set by", "Endpoint"), rows))
     names = sorted({route.endpoint for route in found if route.state == "open"})
     if check and names:
         raise Failure(
-            f"Open to everybody, and not marked: {', '.join(names)}. Protect with @jwt_required(), or mark "
-            "with @public",
+            f"Unprotected and not marked @public: {', '.join(names)}. Add @jwt_required() or @public",
             NO,
         )
 
@@ -59,8 +58,8 @@ def _words(policy: Policy) -> str:
     if policy.locations is not None:
         words += ["in", " or ".join(policy.locations)]
     if policy.skip_revocation_check:
-        words.append("(revoked too)")
-    return " ".join([*words, *(["if any"] if policy.optional else [])])
+        words.append("(even revoked)")
+    return " ".join([*words, *(["(optional)"] if policy.optional else [])])
 
 
 def _as_json(route: Route) -> dict[str, Any]:

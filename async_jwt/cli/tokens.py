@@ -1,4 +1,4 @@
-"""`jwt token`: make one, and explain one."""
+"""`jwt token`: creates and explains tokens."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ __all__ = ["given_token", "token"]
 
 @click.group()
 def token() -> None:
-    """Make a token, or explain one."""
+    """Create a token, or explain one."""
 
 
 @token.command()
 @click.argument("identity")
 @click.option("--type", "kind", default=ACCESS, show_default=True, help="access, refresh, or a purpose.")
 @click.option(
-    "--pair", is_flag=True, help="The access and refresh token of a new session, as a login makes them."
+    "--pair", is_flag=True, help="Create the access and refresh token of a new session, as a login does."
 )
-@click.option("--fresh", is_flag=True, help="As from a login just now.")
-@click.option("--expires", type=duration, help="How long it lives; else as the settings say.")
+@click.option("--fresh", is_flag=True, help="Fresh, as right after a login.")
+@click.option("--expires", type=duration, help="Its lifetime. Default: from the settings.")
 @click.option(
-    "--claim", "claims", multiple=True, metavar="NAME=VALUE", help="A further claim: JSON, or text."
+    "--claim", "claims", multiple=True, metavar="NAME=VALUE", help="An additional claim: JSON, or text."
 )
 @as_json
 def create(
@@ -44,15 +44,15 @@ def create(
     claims: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Make a token for IDENTITY, which is what its `sub` shall be, and print it.
+    """Create a token for IDENTITY, the value of its `sub`, and print it.
 
-    The application's loaders are asked as at a login. Whoever has the token is that user until it
-    expires: give it a short life with --expires.
+    The application's loaders run as at a login. Anyone with the token is that user until it expires:
+    give it a short lifetime with --expires.
     """
     bound = app_state()
     operations = operations_at(bound)
     further = dict(_claim(text) for text in claims)
-    # Seconds are whole where tokens are made.
+    # Token creation takes whole seconds.
     life: Any = None if expires is None else _lifetime(expires)
 
     async def make() -> dict[str, str]:
@@ -77,9 +77,9 @@ def create(
         return {f"{kind}_token": text}
 
     if fresh and kind != ACCESS:
-        raise Failure("Only access tokens are fresh")
+        raise Failure("Only access tokens can be fresh")
     if pair and kind != ACCESS:
-        raise Failure("--pair makes an access and a refresh token: leave --type out")
+        raise Failure("--pair creates an access and a refresh token: omit --type")
     made = run(bound, make, asks_hooks=True)
     if as_json:
         show_json(made)
@@ -94,18 +94,18 @@ def create(
 @click.argument("token", default="-")
 @as_json
 def inspect(token: str, as_json: bool) -> None:
-    """Explain a token, and say whether a view would accept it: exit code 0, or 1; 2 or 3 if nobody can say.
+    """Explain a token, and check whether a view would accept it.
 
-    Without TOKEN, or with "-", it is read from the standard input, so that it does not stay in your
-    shell's history. The application's own checks are asked: revocation, claims, user. Nothing of what is
-    printed lets anybody in.
+    Exits with 0 if accepted, 1 if refused, 2 or 3 if undecided. Without TOKEN, or with "-", reads it from
+    standard input, which keeps it out of your shell's history. Runs the application's own checks:
+    revocation, claims, user. The output contains nothing that grants access.
     """
     bound = app_state()
     text = given_token(token)
     try:
         found = run(bound, lambda: explain(bound, text), asks_hooks=True)
     except MalformedTokenError as problem:
-        raise Failure(f"This is no token: {problem}", NO) from None
+        raise Failure(f"Not a token: {problem}", NO) from None
     now = bound.engine().clock()
     if as_json:
         show_json(_as_json(found))
@@ -117,14 +117,14 @@ def inspect(token: str, as_json: bool) -> None:
 
 
 def given_token(token: str) -> str:
-    """A token from the command line, or from the standard input."""
-    if token != "-":  # noqa: S105  # as commands say it
+    """Return the token from the command line, or read it from standard input."""
+    if token != "-":  # noqa: S105  # the convention for standard input
         return token
     is_typed = sys.stdin.isatty()
     text: str = click.prompt("Token", hide_input=True, err=True) if is_typed else sys.stdin.read()
     text = text.strip()
     if not text:
-        raise Failure("There is no token in the standard input")
+        raise Failure("No token on standard input")
     return text
 
 
@@ -139,12 +139,12 @@ def _claim(text: str) -> tuple[str, Any]:
 
 
 def _no_number(name: str) -> Any:
-    raise ValueError(name)  # NaN is none in JSON (RFC 8259 §6)
+    raise ValueError(name)  # JSON has no NaN (RFC 8259 §6)
 
 
 def _lifetime(seconds: float) -> Any:
     if seconds < 1:
-        raise Failure("--expires must be at least a second")
+        raise Failure("--expires must be at least one second")
     return int(seconds)
 
 
@@ -156,11 +156,11 @@ def _show(found: Explanation, now: float) -> None:
             line = f"  {plain(part.name):<{width}}  {plain(_value(part, now))}".rstrip()
             click.echo(line if part.problem is None else f"{line}  {bad('REFUSED')} {plain(part.problem)}")
     if not found.asks_store:
-        click.echo("Revocation is not known here: the application keeps it in its own process's memory")
+        click.echo("Revocation unknown: the application keeps it in process memory, out of reach here")
     if found.refusal is None:
-        click.echo(good(f"Accepted where a token of type {plain(found.kind)} is demanded"))
+        click.echo(good(f"Accepted where a token of type {plain(found.kind)} is required"))
         return
-    how = "Not decided, as a request would be answered" if found.undecided else "Refused with"
+    how = "Undecided: a request would get" if found.undecided else "Refused with"
     click.echo(f"{bad(how)} {found.refusal.status} {found.refusal.error_code}: {plain(str(found.refusal))}")
 
 

@@ -1,1 +1,1 @@
-"""What happens to one request. No framework, no redis, no event loop of its own."""
+"""The core: authenticates one request. No framework, no Redis, no event loop of its own."""

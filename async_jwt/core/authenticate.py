@@ -1,8 +1,8 @@
-"""The pipeline: from a request and a policy to one frozen `Authentication`, on one screen.
+"""The request pipeline: turns a request and a policy into one frozen `Authentication`.
 
-The order is fixed. Cheap and pure checks stand before I/O, and I/O is done only for tokens
-that we signed: signature, shape and time, CSRF, type, freshness, then the store, then the
-application's verification, then the user. Nothing is visible to the view before all passed.
+The order is fixed. Cheap, pure checks run before I/O, and I/O happens only for tokens that
+we signed: signature, shape and time, CSRF, type, freshness, then the store, then the
+application's verification, then the user. The view sees nothing until every check has passed.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _Claims = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Authentication:
-    """Who a request comes from, once everything was checked.
+    """The authenticated caller of a request, after every check has passed.
 
     Attributes:
-        token: the token's text. Handle it as the password it is.
+        token: the token's text. Handle it like a password.
         header: the token's header.
         claims: its claims.
         identity: the value of the identity claim.
@@ -63,24 +63,24 @@ class Authentication:
         return f"<Authentication identity={self.identity!r} location={self.location!r}>"
 
 
-# How long what was found out is taken for granted, in seconds: two checks of one request share it, and
-# a stream that checks again later asks again.
+# How long a check result is reused, in seconds: two checks of one request share it, but a stream that
+# checks again later repeats the work.
 _FACTS_HOLD = 1.0
 
 
 @dataclass(repr=False)
 class CheckResult:
-    """One check of one token: what was found out, and what the application sees of it once it passed.
+    """One check of one token: what it found, and what the application sees of it once it has passed.
 
     Attributes:
         token: the token's text.
-        verified: the token, verified.
+        verified: the verified token.
         found_at: when the token was found in this request, in seconds since the epoch.
         location: where the token was.
         policy: what the view demanded.
-        revocation_checked: True if the store and the application's blocklist were asked about it.
+        revocation_checked: True if the store and the application's blocklist checked the token.
         user: what `user_lookup_loader` returned.
-        own: the header and claims that hooks were given, which the application then sees.
+        own: the copies of header and claims that hooks received, which the application then sees.
     """
 
     token: str
@@ -89,21 +89,21 @@ class CheckResult:
     location: str
     policy: Policy
     _identity_claim: str
-    # Set by checks that need them: they cost nothing until then.
+    # Set only by checks that need them: they cost nothing until then.
     revocation_checked: bool = field(default=False, init=False)
     user: Any = field(default=None, init=False)
     own: Decoded | None = field(default=None, init=False)
     _authentication: Authentication | None = field(default=None, init=False)
 
     def again(self, location: str, policy: Policy) -> CheckResult:
-        """A further check of the same token in the same request, which shares what was found out."""
+        """A further check of the same token in the same request; it reuses what this one found."""
         result = CheckResult(self.token, self.verified, self.found_at, location, policy, self._identity_claim)
         result.revocation_checked, result.user = self.revocation_checked, self.user
         return result
 
     @property
     def authentication(self) -> Authentication:
-        """Who the request comes from. Made when it is first asked for."""
+        """The authenticated caller, built on first access."""
         if self._authentication is None:
             header, claims = self.own or copy_of(self.verified)
             identity = claims[self._identity_claim]
@@ -114,7 +114,7 @@ class CheckResult:
 
     @property
     def ref(self) -> TokenRef:
-        """The token, as stores know it."""
+        """The token as stores know it."""
         return self.verified.ref
 
     @property
@@ -124,22 +124,22 @@ class CheckResult:
 
 
 class RequestState:
-    """What this request's checks found so far. One per request and application.
+    """What this request's checks have found so far. One per request and application.
 
     Attributes:
-        in_request: False for the state of no request, such as in a shell or a background job.
+        in_request: False outside a request, such as in a shell or a background job.
         passed: True if the last check passed, even if only because there was no token.
-        demanded: True if any check passed that demands a token.
+        demanded: True if any check that requires a token passed.
         result: the last check that passed; None for an anonymous request, and after a refusal.
         rests_on: the last result whose revocation was checked; None once the request has revoked that
-            very token. It stays through refusals: what the request makes for itself rests on it.
+            very token. It survives refusals: tokens that the request creates for itself depend on it.
         has_revoked: True if the request revoked anything.
-        refusal: why the last check failed; None after one that passed.
+        refusal: why the last check failed; None if it passed.
         location: where the last check found a token; None if it found none.
-        known: the last check of each token seen, by its text. Replaced, never changed in place.
+        known: the last check of each token seen, keyed by its text. Replaced, never mutated.
     """
 
-    # Defaults on the class: most requests set three of them.
+    # Defaults on the class: most requests set only three of them.
     in_request: bool = True
     passed: bool = False
     demanded: bool = False
@@ -152,7 +152,7 @@ class RequestState:
 
     @property
     def authentication(self) -> Authentication | None:
-        """Who the request comes from, if a check let it in."""
+        """The authenticated caller, if a check let the request in."""
         return None if self.result is None else self.result.authentication
 
     @property
@@ -176,23 +176,23 @@ class RequestState:
             self.demanded = True
 
     def mark_anonymous(self) -> None:
-        """Record a check that let a request without a token through."""
+        """Record a check that let through a request without a token."""
         self.passed, self.result, self.refusal = True, None, None
 
     def mark_revoked(self, *, ends_itself: bool) -> None:
         """Record that this request revoked something.
 
         Args:
-            ends_itself: True if it was the request's own token, valid until then: that does not stop
-                the request from making new ones.
+            ends_itself: True if the request revoked its own, until then valid, token: the request may
+                still create new ones.
         """
         self.has_revoked = True
-        self.known = {}  # the next check asks the store again
+        self.known = {}  # the next check queries the store again
         if ends_itself:
             self.rests_on = None
 
     def reset(self) -> None:
-        """Record a check that failed: from now on nobody is authenticated."""
+        """Record a check that failed: the request is no longer authenticated."""
         self.passed, self.result = False, None
 
 
@@ -204,24 +204,24 @@ async def authenticate(
     *,
     came_along_at: float | None = None,
 ) -> bool:
-    """Check a request against a policy, and note in its record what that found.
+    """Check a request against a policy, and record the findings in its request state.
 
     Args:
-        engine: the application's authentication.
+        engine: the application's engine.
         view: the request.
         policy: what the view demands.
-        request_state: what earlier checks of the same request found; it is added to. Its
+        request_state: what earlier checks of the same request found; updated in place. Its
             `result` is None for an anonymous request that the policy lets through.
-        came_along_at: when the request began to be served, if its token merely came along and another
-            one stands for it. Then its CSRF value is not looked at, and one that was replaced meanwhile is
-            no replay.
+        came_along_at: when the server began to serve the request, in seconds since the epoch, if the token
+            merely came along and another token authenticates the request. Its CSRF value is then not
+            checked, and a token that was replaced in the meantime is not a replay.
 
     Returns:
-        Whether this check loaded a user.
+        True if this check loaded a user.
 
     Raises:
         JWTExtendedException: the request is refused, or cannot be decided.
-        Exception: a hook of the application failed.
+        Exception: an application hook failed.
     """
     settings = engine.settings
     request_state.location = None
@@ -240,7 +240,7 @@ async def authenticate(
     result = request_state.known.get(token)
     if result is None or view.is_accepted or not 0 <= now - result.found_at < _FACTS_HOLD:
         verified = engine.verify_at_once(token, now)
-        if verified is None:  # a key has to be loaded, which takes time
+        if verified is None:  # a key must be loaded first
             verified, now = await engine.verify(token), engine.clock()
         result = CheckResult(token, verified, began, location, policy, settings.identity_claim)
     else:
@@ -276,9 +276,9 @@ async def _check_csrf(claims: _Claims, view: RequestView, policy: Policy, settin
 
 
 async def _check_csrf_is_sent(view: RequestView, policy: Policy, settings: Settings) -> None:
-    """Refuse a request without a CSRF value before its token is looked at, as FJE does.
+    """Refuse a request without a CSRF value before decoding its token, as FJE does.
 
-    A form longer than `JWT_MAX_JSON_BYTES` is not read for that: its sender is not authenticated yet.
+    A form longer than `JWT_MAX_JSON_BYTES` is not read for this: its sender is not authenticated yet.
     """
     length = next(iter(view.headers("Content-Length")), "x" if view.headers("Transfer-Encoding") else "0")
     is_short = length.isdecimal() and len(length) < 12 and int(length) <= settings.max_json_bytes
@@ -314,12 +314,12 @@ async def refuse_replay(
     *,
     came_along_at: float | None,
 ) -> RefreshOutcome:
-    """What becomes of a refresh token, as `decide` says. A replay revokes its session first.
+    """The refresh outcome of a token, as in `decide`; a replay also revokes its session.
 
-    Not so one that came along with a request which began before the token was replaced, or just after.
+    A token that came along with a request that began before it was replaced, or just after, revokes nothing.
 
     Raises:
-        RevokedTokenError: it does not count; TokenReusedError if it was replaced.
+        RevokedTokenError: the token is not valid; TokenReusedError if it was replaced.
         StoreUnavailableError: the session could not be revoked.
     """
     try:
@@ -335,12 +335,12 @@ async def refuse_replay(
 
 
 async def _run_hooks(engine: Engine, result: CheckResult, *, revocation: bool) -> bool:
-    """Call the application's hooks that decide, and load the user. Returns True if it loaded one."""
+    """Call the application's deciding hooks, and load the user. Returns True if it loaded one."""
     hooks = engine.hooks
     own = result.own = copy_of(result.verified)
     if revocation and "token_in_blocklist" in hooks and await engine.call_hook("token_in_blocklist", *own):
         raise RevokedTokenError(*own)
-    # At each check: it may look at more than the token.
+    # At every check: it may look at more than the token.
     if "token_verification" in hooks and not await engine.call_hook("token_verification", *own):
         raise UserClaimsVerificationError(None, *own)
     if "user_lookup" not in hooks or result.user is not None:

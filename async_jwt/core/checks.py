@@ -29,24 +29,26 @@ def check_csrf(claims: Mapping[str, Any], sent: str | None, settings: Settings, 
     Args:
         claims: the token's claims.
         sent: what the client sent; None or "" for nothing.
-        settings: which header and which cookie are meant.
-        refresh: whether it is about the refresh token's.
+        settings: they name the header and the cookie.
+        refresh: True for a refresh token's CSRF value.
 
     Raises:
         CSRFError: it is missing or wrong.
-        MissingClaimError: the token has none.
+        MissingClaimError: the token has no CSRF value.
     """
     if not sent:
         raise CSRFError(f"Missing CSRF token: {_how_to_send(settings, refresh=refresh)}")
     expected = claims.get("csrf")
     if expected is None:
         raise MissingClaimError("csrf", "Missing claim: csrf")
-    # As bytes: compare_digest refuses texts that are not ASCII.
+    # As bytes: compare_digest rejects non-ASCII strings.
     given = sent.encode("utf-8", "surrogatepass")
     if not isinstance(expected, str) or not hmac.compare_digest(expected.encode(), given):
         if settings.is_compat:
             raise CSRFError("CSRF double submit tokens do not match")
-        raise CSRFError(f"Wrong CSRF token: {_how_to_send(settings, refresh=refresh)}, as it is now")
+        raise CSRFError(
+            f"Wrong CSRF token: {_how_to_send(settings, refresh=refresh)}; each token has its own"
+        )
 
 
 def _how_to_send(settings: Settings, *, refresh: bool) -> str:
@@ -60,11 +62,11 @@ def _how_to_send(settings: Settings, *, refresh: bool) -> str:
 
 
 def check_origin(view: RequestView, settings: Settings) -> None:
-    """Refuse what a browser itself says comes from another site.
+    """Refuse a request that the browser itself marks as coming from another site.
 
-    `Origin` decides where it is sent, else `Sec-Fetch-Site`. A client that sends neither is
-    no browser of today; it still needs the CSRF value. For a WebSocket, where there is none,
-    browsers always send `Origin` (RFC 6455 §10.2), so one without is refused.
+    `Origin` decides if the client sends it, else `Sec-Fetch-Site`. A client that sends neither is
+    not a modern browser; it still needs the CSRF value. A WebSocket handshake has no CSRF value,
+    but browsers always send its `Origin` (RFC 6455 §10.2), so a handshake without one is refused.
 
     Raises:
         CSRFError: the origin is not trusted.
@@ -75,8 +77,8 @@ def check_origin(view: RequestView, settings: Settings) -> None:
         own = view.origin if _is_safe(view.origin, settings) else None
         if all(origin.lower() == own or origin.lower() in trusted for origin in origins):
             return
-        # With Referrer-Policy: no-referrer the site's own forms say so (Fetch §3.2). Scripts cannot set
-        # Sec-Fetch-Site, and a page without an origin of its own, such as a sandboxed one, is cross-site.
+        # With Referrer-Policy: no-referrer the site's own forms send "null" (Fetch §3.2). Scripts cannot set
+        # Sec-Fetch-Site, and a page with an opaque origin, such as a sandboxed one, is cross-site.
         if not view.is_websocket and {*origins} == {"null"} and {*sites} == {"same-origin"}:
             return
     elif not view.is_websocket and all(site in ("same-origin", "none") for site in sites):
@@ -86,16 +88,16 @@ def check_origin(view: RequestView, settings: Settings) -> None:
 
 
 def _is_safe(origin: str, settings: Settings) -> bool:
-    """Whether an own origin may be one: with Secure cookies, what came by http was anybody's on the way."""
+    """True if our own origin is trustworthy: with Secure cookies, plain http could be altered in transit."""
     return not settings.cookie_secure or not is_insecure(origin)
 
 
 def is_insecure(origin: str) -> bool:
-    """Whether an origin is an http one, and not of this machine, to which browsers send Secure cookies."""
+    """True for http, except on this machine, where browsers send Secure cookies even over http."""
     return re.match(r"http://(?!([\w-]+\.)*localhost(:|$)|127\.0\.0\.1(:|$)|\[::1\])", origin) is not None
 
 
-# What was said of origins: once each, and of so many, for clients send what they like.
+# Origins already logged: once each, and at most this many, because clients send what they like.
 _warned: set[tuple[str, str]] = set()
 _MAX_WARNED = 50
 
@@ -105,13 +107,13 @@ def _warn_origin(origin: str, own: str, settings: Settings) -> None:
         return
     _warned.add((origin, own))
     if origin == "null":
-        fix = "a page without an origin of its own, such as a sandboxed frame or a file, cannot be trusted"
+        fix = "a page without an origin, such as a sandboxed frame or a local file, cannot be trusted"
     elif is_insecure(own) and settings.cookie_secure:
-        fix = "behind a proxy that ends TLS, have ProxyFix read its headers, or set JWT_TRUSTED_ORIGINS"
+        fix = "behind a TLS-terminating proxy, have ProxyFix read its headers, or set JWT_TRUSTED_ORIGINS"
     else:
         fix = "if the page is yours, set JWT_TRUSTED_ORIGINS; behind a proxy, have ProxyFix read its headers"
     log.warning(
-        "A request from the origin %.200r was refused, and this application takes itself for %.200r: %s",
+        "Refused a request from origin %.200r; this application believes its own origin is %.200r: %s",
         origin,
         own,
         fix,
@@ -130,7 +132,7 @@ def check_demands(verified: Verified, policy: Policy, settings: Settings, now: f
 
     Raises:
         WrongTokenError: it is of another type.
-        FreshTokenRequired: it is not fresh, or no longer.
+        FreshTokenRequired: it is not fresh, or no longer fresh.
     """
     _check_type(verified.claims, policy, settings)
     if policy.fresh:
@@ -141,7 +143,7 @@ def _check_type(claims: Mapping[str, Any], policy: Policy, settings: Settings) -
     kind, wanted = claims["type"], policy.types
     if wanted is not None and isinstance(kind, str) and kind in wanted:
         return
-    # As in FJE, but for tokens that `create_token` made for a purpose.
+    # As in FJE, except for tokens that `create_token` made for a purpose.
     is_any = settings.is_compat and claims.get(PURPOSE) is not True
     if wanted is None and (is_any or kind in (ACCESS, REFRESH)):
         return

@@ -1,4 +1,4 @@
-"""The claim set of a new token, and the exact shape that a received one must have."""
+"""Builds the claim set of a new token, and checks the exact shape of a received one."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ __all__ = [
 ]
 
 PURPOSE = "async_jwt_purpose"
-"""A claim of ours, True in tokens for a purpose: under the preset any type but "refresh" counts as access."""
+"""Our own claim, True in purpose tokens: under the compat preset any type but "refresh" counts as access."""
 
 _INFINITY = float("inf")
-# Some thirty million years: what lies beyond is no time, and no float could count its seconds.
+# About thirty million years: a larger value is not a date, and no float could count its seconds.
 _LATEST = 10**15
 
 Fresh = bool | float | dt.timedelta
-"""Whether a token is fresh, or until when: a timedelta from now, or seconds since the epoch."""
+"""Freshness: a bool, or until when, as a timedelta from now or in seconds since the epoch."""
 
 _DROPPABLE = frozenset({"nbf", "iat", "aud", "iss"})
 _TIME_CLAIMS = ("exp", "iat", "nbf")
@@ -60,16 +60,16 @@ def build(
     now: float,
     csrf: bool,
 ) -> dict[str, Any]:
-    """The claims of a new token, before the application's own.
+    """The claims of a new token, before the application's are merged in.
 
     Args:
         settings: the application's settings.
         identity: the identity as the token holds it.
         type: the token's type.
         fresh: whether, or until when, it is fresh.
-        expires: the lifetime; None for ever.
+        expires: the lifetime; None for no expiry.
         now: seconds since the epoch.
-        csrf: whether to give it a CSRF value.
+        csrf: whether to add a CSRF value.
     """
     issued = int(now)
     claims: dict[str, Any] = {
@@ -93,7 +93,7 @@ def build(
 
 
 def end_of(now: float, expires: Lifetime) -> int:
-    """When something ends that lives so long from now, in whole seconds since the epoch."""
+    """The end of a lifetime that starts now, in whole seconds since the epoch."""
     issued = int(now)
     if isinstance(expires, dt.timedelta):
         return int(issued + expires.total_seconds())
@@ -101,7 +101,7 @@ def end_of(now: float, expires: Lifetime) -> int:
 
 
 def merge(claims: dict[str, Any], overrides: Mapping[str, Any]) -> None:
-    """Lay the application's claims over ours. Every claim may be overridden.
+    """Merge the application's claims over ours. Every claim may be overridden.
 
     None drops `nbf`, `iat`, `aud` or `iss`; datetimes in time claims become seconds.
     """
@@ -118,24 +118,24 @@ def merge(claims: dict[str, Any], overrides: Mapping[str, Any]) -> None:
 def check_shape(
     claims: dict[str, Any], settings: Settings, *, new: bool = False
 ) -> tuple[float, float, TokenRef]:
-    """Refuse a claim set that is not of the accepted shape; fill in what may be left out.
+    """Refuse a claim set of the wrong shape; fill in optional claims.
 
     A token without `type` (where that is allowed), `fresh` or `jti` gets "access", False
-    and None, so that the claims can be read alike. Times are floored, as PyJWT does.
+    and None, so that all claim sets read alike. Times are floored, as in PyJWT.
 
     Args:
-        claims: the claim set; filled in.
+        claims: the claim set; filled in place.
         settings: the application's settings.
-        new: whether it is one of our own, which may be meant for another audience.
+        new: whether it is a new token of ours, which may be meant for another audience.
 
     Returns:
-        The later of `nbf` and `iat` in whole seconds since the epoch, minus infinity without
-        both; `exp` likewise, infinity without it; and the token, as stores know it.
+        The later of `nbf` and `iat` in whole seconds since the epoch, minus infinity if both
+        are absent; `exp` likewise, infinity if absent; and the token as stores know it.
 
     Raises:
         MissingClaimError: a required claim is absent.
-        ClaimError: a claim is of the wrong type; SubjectError if it is the subject.
-        AudienceError: no accepted audience is named.
+        ClaimError: a claim has the wrong type; SubjectError if it is the subject.
+        AudienceError: it names no accepted audience.
         IssuerError: the issuer is not accepted.
     """
     identity_claim = settings.identity_claim
@@ -170,7 +170,7 @@ def _ref(claims: Mapping[str, Any], issued: float, end: float, settings: Setting
     whose = identity if isinstance(identity, str) else identity_text(identity)
     kind, jti, sid, gen = claims["type"], claims["jti"], claims.get("sid"), claims.get("gen")
     if not isinstance(sid, str):
-        # That of a refresh token without one is what its first rotation begins.
+        # A refresh token without one belongs to the session that its first rotation begins.
         sid = adopted_sid(whose, jti) if jti is not None and kind == "refresh" else None
     if not isinstance(gen, str):
         gen = None
@@ -182,7 +182,7 @@ def _ref(claims: Mapping[str, Any], issued: float, end: float, settings: Setting
 
 
 def _is_lenient(name: str, settings: Settings) -> bool:
-    """FJE knows neither `sid` nor `gen`, and looks at `type` and `csrf` only where it needs them."""
+    """True if a claim need not be text: FJE ignores `sid` and `gen`, and reads `type` and `csrf` lazily."""
     return not settings.verify_sub if name == "sub" else settings.is_compat and name != "jti"
 
 
@@ -194,7 +194,7 @@ _TEXTS = {
     "sid": "Session ID must be a string",
     "sub": "Subject must be a string",
 }
-# A tuple: `int | float` would be built anew at every look. A bool is an int.
+# A tuple: `int | float` would build a union at every check. A bool is an int.
 _NUMBER = (int, float)
 
 
@@ -231,11 +231,11 @@ _TIME_NAMES = {
 
 
 def _times(claims: Mapping[str, Any], settings: Settings) -> tuple[float, float, float]:
-    """What `iat`, `nbf` and `exp` say, each in whole seconds since the epoch."""
+    """`iat`, `nbf` and `exp`, each in whole seconds since the epoch."""
     issued: Any = claims.get("iat")
     start: Any = claims.get("nbf")
     end: Any = claims.get("exp")
-    # Most tokens have all three, in order, and need no closer look.
+    # Fast path: most tokens have all three, in order.
     if type(issued) is type(start) is type(end) is int and 0 <= issued < end < _LATEST and 0 <= start < end:
         return issued, start, end
     return (
@@ -264,7 +264,7 @@ def _seconds(claims: Mapping[str, Any], name: str, settings: Settings, default: 
 def refuse_times(
     header: Mapping[str, Any], claims: Mapping[str, Any], settings: Settings, now: float, allow_expired: bool
 ) -> None:
-    """Say why a token is outside its times. Returns only for an expired one that is allowed.
+    """Raise for a token outside its validity period. Returns only if it is expired and that is allowed.
 
     Raises:
         ImmatureTokenError: `iat` or `nbf` lies in the future.
@@ -278,25 +278,25 @@ def refuse_times(
 
 
 def refuse_no_subject(subject: Any, settings: Settings) -> None:
-    """Refuse what no token's identity claim can be.
+    """Refuse a value that no token's identity claim can hold.
 
     Args:
-        subject: an identity as tokens hold it, out of `user_identity_loader` and JSON.
-        settings: whether it has to be text.
+        subject: an identity as tokens hold it, after `user_identity_loader` and JSON.
+        settings: they say whether it must be text.
 
     Raises:
-        ValueError: it is None or a float, or no text where `JWT_VERIFY_SUB` demands that.
+        ValueError: it is None or a float, or not text where `JWT_VERIFY_SUB` requires text.
     """
     needs_text = settings.verify_sub and settings.identity_claim == "sub"
     if subject is None or isinstance(subject, float) or (needs_text and not isinstance(subject, str)):
         raise ValueError(
-            f"No token is of an identity of type {type(subject).__name__}: pass what create_access_token() "
-            "gets, which user_identity_loader turns into what tokens hold"
+            f"No token has an identity of type {type(subject).__name__}: pass the same identity as to "
+            "create_access_token(); user_identity_loader converts it"
         )
 
 
 def identity_text(identity: Any) -> str:
-    """An identity as stores know it: a string as it is, any other JSON value as JSON."""
+    """An identity as stores know it: a string unchanged, any other JSON value as JSON text."""
     if isinstance(identity, str):
         return identity
     return json.dumps(identity, separators=(",", ":"), sort_keys=True)

@@ -1,8 +1,8 @@
-"""A token's text, keys and the time in; a verified header and claim set out. And back.
+"""Decodes a token's text into a verified header and claim set, and encodes new tokens.
 
-Verified tokens are remembered by their whole text, for as long as their keys and settings
-last. What depends on the time is looked at every time, so a remembered token stops being
-accepted at the same instant as any other.
+Verified tokens are cached by their whole text, for as long as their keys and settings
+last. Time checks run every time, so a cached token stops being accepted at the same
+instant as any other.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ from async_jwt.stores.contract import TokenRef
 __all__ = ["Codec", "Decoded", "Header", "Verified", "copy_of", "encode", "encoder_of", "read_unverified"]
 
 _HEADERS = 64
-# The longest text of a token that is remembered, in bytes: as much as a cookie can hold.
+# The longest token text that is cached, in bytes: as much as a cookie can hold.
 _LONGEST = 4096
 
 Decoded = tuple[dict[str, Any], dict[str, Any]]
-"""The header and claims of a verified token, the caller's own."""
+"""The header and claims of a verified token, copied for the caller."""
 
 
 class Header(NamedTuple):
-    """The header of a token that we may be able to verify. Not to be changed."""
+    """The header of a token that we may be able to verify. Do not modify."""
 
     parameters: dict[str, Any]
     nested: bool
-    """Whether a shallow copy would share something."""
+    """True if a shallow copy would share nested values."""
     algorithm: str
     kid: str | None
 
 
 class Verified(NamedTuple):
-    """A token whose signature and shape are right, as it is remembered.
+    """A cached token whose signature and shape are valid.
 
-    Shared by all who present it, so its header and claims are never handed out: `copy_of`
-    makes copies.
+    Shared by all requests that present it, so its header and claims are never handed out:
+    `copy_of` makes copies.
     """
 
     key: Key
     header: dict[str, Any]
     claims: dict[str, Any]
     type: str
-    """The token's type; "" for one that is not text, as only the compat preset lets through."""
+    """The token's type; "" for a non-text type, which only the compat preset accepts."""
     nested: bool
-    """Whether a shallow copy would share something."""
+    """True if a shallow copy would share nested values."""
     start: float
     end: float
     ref: TokenRef
@@ -66,8 +66,8 @@ class Codec:
     """Decodes tokens under one set of settings.
 
     Args:
-        settings: what is accepted.
-        algorithms: the algorithms accepted; None takes those of the settings.
+        settings: they define what is accepted.
+        algorithms: the accepted algorithms; None takes those of the settings.
     """
 
     def __init__(self, settings: Settings, algorithms: Collection[str] | None = None) -> None:
@@ -77,11 +77,11 @@ class Codec:
         self._typ = None if accept_typ is None else frozenset(typ.lower() for typ in accept_typ)
         self._expiry_leeway = settings.expiry_leeway
         self._start_leeway = settings.start_leeway
-        # What was verified belongs to the keys that did it. One value, so that threads with
+        # The cache belongs to the keys that verified it. One value, so that threads with
         # different keys, as around a rotation, cannot mix them up.
         self._verified: tuple[ActiveKeys | None, _Memory] = (None, _Memory(settings.token_cache_size))
         self._chosen = _Memory(settings.token_cache_size)
-        # The headers of tokens that were verified, or made here: an application has a handful of them.
+        # The headers of tokens verified or made here: an application has a handful of them.
         self._headers: dict[bytes, Header] = {}
 
     def verify(self, token: str, keys: ActiveKeys) -> Verified:
@@ -89,7 +89,7 @@ class Codec:
 
         Args:
             token: the token's text.
-            keys: the keys; other ones than before forget every verified token.
+            keys: the keys; changed keys drop every cached token.
 
         Raises:
             JWTDecodeError: the token is not accepted; the subclass says why.
@@ -108,9 +108,9 @@ class Codec:
         return verified
 
     def verify_with(self, token: str, parts: Compact, header: Header, key: Key) -> Verified:
-        """Check a token that was inspected with one key that the application chose for it.
+        """Check an inspected token with the one key that the application chose for it.
 
-        A remembered token counts only under the same key.
+        A cached token counts only under the same key.
 
         Raises:
             JWTDecodeError: the token is not accepted.
@@ -122,38 +122,38 @@ class Codec:
         return verified
 
     def read(self, verified: Verified, now: float, *, allow_expired: bool = False) -> Decoded:
-        """The header and claims of a token, if it is valid.
+        """The header and claims of a token that is valid now.
 
         Args:
             verified: the token.
             now: seconds since the epoch.
-            allow_expired: whether one whose `exp` has passed is accepted all the same.
+            allow_expired: whether to accept a token whose `exp` has passed.
 
         Raises:
             ImmatureTokenError: it is not valid yet.
-            ExpiredTokenError: it is not valid any more.
+            ExpiredTokenError: it is no longer valid.
         """
         self.check_times(verified, now, allow_expired=allow_expired)
         return copy_of(verified)
 
     def check_times(self, verified: Verified, now: float, *, allow_expired: bool = False) -> None:
-        """Refuse a token that is not valid at a time. As `read`, which also hands out what it says."""
+        """Refuse a token that is not valid at `now`. Like `read`, but returns nothing."""
         # The same comparisons as PyJWT's, to the last bit.
         if verified.start > now + self._start_leeway or verified.end <= now - self._expiry_leeway:
             claim_set.refuse_times(*copy_of(verified), self._settings, now, allow_expired)
 
     def inspect(self, token: str) -> tuple[Compact, Header]:
-        """Take a token apart and read its header, as far as that goes without a key.
+        """Split a token and read its header, without a key.
 
         Raises:
-            JWTDecodeError: the token is malformed, or names what is never accepted.
+            JWTDecodeError: the token is malformed, or its header is never accepted.
         """
         parts = split(token, self._settings.max_token_bytes)
         known = self._headers.get(parts.header)
         return parts, self._read_header(parts) if known is None else known
 
     def trust(self, encoded: bytes, header: Header) -> None:
-        """Remember the header of a token that was verified, or made here: others may be without end."""
+        """Cache the header of a token verified or made here; other headers are unbounded in number."""
         if encoded not in self._headers and len(self._headers) < _HEADERS:
             self._headers[encoded] = header
 
@@ -163,7 +163,7 @@ class Codec:
         if not isinstance(algorithm, str) or algorithm not in self._accepted:
             raise AlgorithmError("The specified alg value is not allowed")
         # RFC 7515 §4.1.11: we understand no extension, so any critical one is refused.
-        # `jku`, `jwk`, `x5u` and `x5c` are never looked at: keys come from us alone.
+        # `jku`, `jwk`, `x5u` and `x5c` are never read: keys never come from a token.
         if "crit" in header or "b64" in header:
             raise MalformedTokenError("Unsupported critical extension")
         kid = header.get("kid")
@@ -193,7 +193,7 @@ class Codec:
             raise IssuerError("Invalid issuer")
         start, end, ref = claim_set.check_shape(claims, self._settings)
         if key.issuer is not None or key in foreign:
-            ref = ref._replace(gen=None)  # another issuer's `gen` is no stamp of our store's
+            ref = ref._replace(gen=None)  # another issuer's `gen` is not a stamp of our store
         if encoded_header not in self._headers:
             self.trust(encoded_header, header)
         kind = claims["type"]
@@ -203,16 +203,16 @@ class Codec:
 
 
 def _is_accepted_typ(typ: str, accepted: frozenset[str]) -> bool:
-    """RFC 7515 §4.1.9: the case does not matter, and "application/" may be left out."""
+    """True if `typ` is accepted, whatever its case; "application/" is optional (RFC 7515 §4.1.9)."""
     return typ.lower().removeprefix("application/") in accepted
 
 
 class _Memory(dict[str, "Verified | None"]):
-    """The verified tokens seen lately: two generations, so that no hit has to write.
+    """A cache of recently verified tokens: two generations, so that no hit has to write.
 
-    Bounded by count, and so in bytes: long tokens are not remembered. When the young generation,
-    the dict itself, is full it becomes the old one, and what was old and unused is dropped. What
-    is in neither reads as None.
+    Bounded by count, and so in bytes: long tokens are not cached. When the young generation,
+    the dict itself, is full, it becomes the old one, and unused old entries are dropped. A token
+    in neither reads as None.
     """
 
     def __init__(self, size: int) -> None:
@@ -244,7 +244,7 @@ def copy_of(verified: Verified) -> Decoded:
 
 
 def _copy(value: Any) -> Any:
-    """A copy of parsed JSON; its depth is bounded."""
+    """A deep copy of parsed JSON, whose depth is bounded."""
     if isinstance(value, dict):
         return {name: _copy(item) for name, item in value.items()}
     if isinstance(value, list):
@@ -261,10 +261,10 @@ def encode(
     """Sign a token.
 
     Args:
-        header: the header's further parameters; `alg` and a key's `kid` are set here.
+        header: additional header parameters; `alg` and a key's `kid` are set here.
         claims: the claim set.
         key: the key that signs.
-        encoder: writes JSON; one from `encoder_of` for values that JSON does not know.
+        encoder: writes JSON; use one from `encoder_of` for values that JSON does not support.
 
     Raises:
         TypeError: a value cannot be written as JSON.
@@ -279,10 +279,10 @@ def encode(
 
 
 def encoder_of(default: Callable[[Any], Any] | None) -> json.JSONEncoder:
-    """What writes the JSON of tokens.
+    """The JSON encoder for tokens.
 
     Args:
-        default: turns values that JSON does not know into ones that it does.
+        default: converts values that JSON does not support.
     """
     return json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=default)
 
@@ -291,10 +291,10 @@ _ENCODER = encoder_of(None)
 
 
 def read_unverified(token: str, max_bytes: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Header and claims of a token that nobody verified. Only for tokens one's own hand made.
+    """Header and claims of an unverified token. Only for tokens that the caller made itself.
 
     Raises:
-        MalformedTokenError: it is no token.
+        MalformedTokenError: it is not a token.
     """
     parts = split(token, max_bytes)
     header, _ = object_in(parts.header, "header")

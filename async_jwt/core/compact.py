@@ -1,8 +1,8 @@
-"""The text of a token: strict JWS compact serialisation (RFC 7515 §7.1), without any key.
+"""Strict JWS compact serialisation (RFC 7515 §7.1): the text of a token, without any key.
 
-What may be read is narrow on purpose: ASCII, exactly three parts, canonical base64url
+The accepted input is narrow on purpose: ASCII, exactly three parts, canonical base64url
 without padding, UTF-8 JSON objects without duplicate keys, non-finite numbers, lone
-surrogates or deep nesting. One token therefore has one text.
+surrogates or deep nesting. Each token therefore has exactly one text.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["MAX_DEPTH", "Compact", "attach", "bytes_in", "object_in", "serialise
 MAX_DEPTH = 64
 """How deep arrays and objects in a header or claim set may nest."""
 
-# "+", "/" and "=" belong to plain base64: they are mapped to a character that no decoder takes.
+# "+", "/" and "=" belong to plain base64: map them to a character that no decoder accepts.
 _TO_PLAIN = bytes.maketrans(b"-_+/=", b"+/!!!")
 _TO_URL = bytes.maketrans(b"+/", b"-_")
-# The characters that may end a segment whose length is no multiple of 4, and the padding that it
-# lacks. Others carry stray bits, which decoders ignore, so that one token would have several texts.
+# The characters that may end a segment whose length is not a multiple of 4, and its missing padding.
+# Others carry stray bits, which decoders ignore: one token would then have several texts.
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _ENDS: dict[int, tuple[frozenset[int], bytes]] = {
     1: (frozenset(), b""),
@@ -34,7 +34,7 @@ _ENDS: dict[int, tuple[frozenset[int], bytes]] = {
 
 
 class Compact(NamedTuple):
-    """A token's text taken apart. Nothing in it has been verified."""
+    """A token's text, split into its parts. Nothing in it has been verified."""
 
     signing_input: bytes
     header: bytes
@@ -42,19 +42,19 @@ class Compact(NamedTuple):
     signature: bytes
 
     def __repr__(self) -> str:
-        return "<Compact>"  # whoever has these bytes has the token
+        return "<Compact>"  # anyone with these bytes has the token
 
 
 def split(token: object, max_bytes: int) -> Compact:
-    """Take a token apart.
+    """Split a token into its parts.
 
     Args:
         token: the token's text.
-        max_bytes: the longest text that is looked at, in bytes.
+        max_bytes: the longest text that is accepted, in bytes.
 
     Raises:
-        MalformedTokenError: it is too long, or no compact JWS.
-        TypeError: it is what was never awaited.
+        MalformedTokenError: it is too long, or not a compact JWS.
+        TypeError: it is an un-awaited coroutine.
     """
     if not isinstance(token, str):
         refuse_coroutine(token, "write `await create_access_token(...)`")
@@ -71,19 +71,19 @@ def split(token: object, max_bytes: int) -> Compact:
 
 
 def bytes_in(segment: bytes, name: str) -> bytes:
-    """What a segment holds.
+    """Decode a segment.
 
     Args:
         segment: one of a token's parts.
-        name: what an error calls it.
+        name: its name in errors.
 
     Raises:
-        MalformedTokenError: it is no canonical base64url.
+        MalformedTokenError: it is not canonical base64url.
     """
     plain, remainder = segment.translate(_TO_PLAIN), len(segment) % 4
     if remainder:
         last, padding = _ENDS[remainder]
-        # What is refused here is refused below.
+        # An invalid last character becomes "!", which the decoder below refuses.
         plain += padding if segment[-1] in last else b"!"
     try:
         return a2b_base64(plain, strict_mode=True)
@@ -103,7 +103,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(text: str) -> float:
@@ -118,28 +118,28 @@ _decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_consta
 
 
 def object_in(segment: bytes, name: str) -> tuple[dict[str, Any], bool]:
-    """The JSON object in a segment, and whether anything may nest in it.
+    """The JSON object in a segment, and True if it may hold nested values.
 
     Args:
         segment: one of a token's parts.
-        name: what an error calls it.
+        name: its name in errors.
 
     Raises:
-        MalformedTokenError: it holds no such object.
+        MalformedTokenError: it does not hold a strict JSON object.
     """
     raw = bytes_in(segment, name)
     try:
         text = raw.decode()
         found, end = _scan(text, 0) if text[:1] == "{" else (None, 0)
-        # As many keys as colons: then no key came twice. Nesting, white space and colons in
-        # texts are for the decoder that looks at every object's keys.
+        # As many keys as colons means no duplicate key. Nesting, white space and colons in strings
+        # go to the slower decoder, which checks the keys of every object.
         if type(found) is not dict or len(found) != text.count(":") or end != len(text):
             found = _decoder.decode(text)
     except (ValueError, RecursionError, StopIteration):
         raise MalformedTokenError(f"Invalid {name} string: not strict JSON") from None
     if not isinstance(found, dict):
         raise MalformedTokenError(f"Invalid {name} string: must be a json object")
-    # Single characters are found fast, and most claim sets are flat and plain.
+    # Searching for a single character is fast, and most claim sets are flat.
     nested = "[" in text or text.find("{", 1) > 0
     if nested and _depth(found) > MAX_DEPTH:
         raise MalformedTokenError(f"Invalid {name} string: nested too deeply")
@@ -149,7 +149,7 @@ def object_in(segment: bytes, name: str) -> tuple[dict[str, Any], bool]:
 
 
 def _depth(value: object) -> int:
-    """How deep a parsed value nests; counted level by level, so depth costs no recursion."""
+    """The nesting depth of a parsed value, counted level by level to avoid recursion."""
     depth, level = 0, [value]
     while level:
         level = [

@@ -1,9 +1,9 @@
-"""How a hook runs: called, awaited, in a worker thread, within a time limit, or in a plain view.
+"""Runs hooks: on the event loop, in a worker thread or in a plain view, within a time limit.
 
-The only place that knows. An async hook runs on the event loop that serves the request. A
-plain one may block, so it runs in a worker thread with the caller's context, unless the
-application promised otherwise (`inline=True`). Whatever comes back is awaited until it is no
-awaitable.
+No other module decides where a hook runs. An async hook runs on the event loop that serves the
+request. A plain hook may block, so it runs in a worker thread with the caller's context, unless the
+application promised that it never blocks (`inline=True`). The result is awaited until it is no
+longer awaitable.
 
 A plain view has no event loop. `run_without_loop` runs the same coroutines, and plain hooks, in the
 view's own thread. Async hooks and store calls run on an event loop while the thread waits.
@@ -55,29 +55,29 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 Waiter = Callable[[Coroutine[Any, Any, Any]], Any]
-"""Waits in a plain thread for something that needs an event loop."""
+"""Runs a coroutine on an event loop while a plain thread waits for it."""
 
 WORKERS = 40
-"""How many plain hooks may run at once on one event loop; further ones wait."""
+"""How many plain hooks may run at once per event loop; further ones wait."""
 
-# Longer than this, in seconds, is noticed by everybody else on the event loop.
+# How long, in seconds, an inline hook may block the event loop before debug mode logs it.
 _BLOCKING = 0.010
 
-# How many coroutines may lead to one another: `async def load(): return find(...)` makes two.
+# How many awaitables may return one another: `async def load(): return find(...)` makes two.
 _NESTED = 8
 
 log: logging.Logger = logging.getLogger("async_jwt.hooks")
 
-# Set in a thread that steps: who waits there for what needs an event loop after all.
+# Set in a plain view's thread: the waiter for what needs an event loop after all.
 _waiter: ContextVar[Waiter | None] = ContextVar("async_jwt_waiter", default=None)
 
 holding: ContextVar[bool] = ContextVar("async_jwt_holding", default=False)
-"""Set where a request is served on an event loop and holds a thread all the same, as in Flask."""
+"""True where a request on an event loop also holds a thread, as in Flask."""
 
-# Set in a worker thread: what a hook calls there may come to other hooks, while it keeps its slot.
+# True in a worker thread: the hook there may call other hooks while it keeps its slot.
 _in_hook: ContextVar[bool] = ContextVar("async_jwt_in_hook", default=False)
 
-# The event loop itself holds its tasks weakly.
+# Strong references: the event loop itself holds its tasks weakly.
 _background: set[asyncio.Task[Any]] = set()
 
 _limiter: RunVar[anyio.CapacityLimiter] = RunVar("async_jwt_hook_limiter")
@@ -85,19 +85,19 @@ _key_limiter: RunVar[anyio.CapacityLimiter] = RunVar("async_jwt_key_limiter")
 
 
 async def run_hook(hook: Hook, *args: Any, limit: float | None, watch: bool = False) -> Any:
-    """Run a hook and return what it answers.
+    """Run a hook and return its result.
 
     Args:
         hook: the hook.
-        args: what it is called with.
-        limit: seconds after which it is given up; None is never.
-        watch: whether to name it in the log if it blocks the event loop.
+        args: its arguments.
+        limit: its time limit in seconds; None for no limit.
+        watch: whether to log its name if it blocks the event loop.
 
     Raises:
-        HookTimeoutError: it took too long. An async hook was cancelled; a plain one goes on
-            in its thread and its answer is thrown away. Nothing can interrupt a plain hook in a
-            plain view: its answer is thrown away once it comes.
-        HookError: its answer leads to one awaitable after the other.
+        HookTimeoutError: it took too long. An async hook is cancelled; a plain one keeps running
+            in its thread and its result is discarded. Nothing can interrupt a plain hook in a
+            plain view: its late result is discarded.
+        HookError: awaiting its result gives one awaitable after another.
         Exception: whatever the hook raises, unchanged.
     """
     waiter = _waiter.get()
@@ -109,7 +109,7 @@ async def run_hook(hook: Hook, *args: Any, limit: float | None, watch: bool = Fa
 
 
 async def _limited(hook: Hook, work: Awaitable[T], limit: float) -> T:
-    """What a hook does on an event loop, within a time limit. Raises HookTimeoutError."""
+    """Await a hook's work on an event loop, within a time limit. Raises HookTimeoutError."""
     with anyio.move_on_after(limit) as scope:
         answer = await work
     # `cancel_called` too: a hook that swallows its cancellation has still run too long.
@@ -125,14 +125,14 @@ def _took_too_long(hook: Hook, limit: float) -> HookTimeoutError:
 
 
 def _run_in_view(hook: Hook, args: tuple[Any, ...], limit: float | None, waiter: Waiter) -> Any:
-    """Run a hook in a plain view's thread; what it hands out to be awaited, where the waiter does."""
+    """Run a hook in a plain view's thread; await an awaitable result on the waiter's loop."""
     began = time.monotonic()
     answer = unproxied(hook.function(*args))
     if inspect.isawaitable(answer):
         hook.is_async = True
         answer = _waited(waiter, answer, hook, None if limit is None else began + limit - time.monotonic())
     if limit is not None and time.monotonic() - began > limit:
-        raise _took_too_long(hook, limit)  # late is not authenticated
+        raise _took_too_long(hook, limit)  # a late result does not authenticate
     return answer
 
 
@@ -140,9 +140,9 @@ async def resolve(answer: Any) -> Any:
     """Await what a function returned until the result is not awaitable.
 
     Raises:
-        HookError: it leads to one awaitable after the other.
+        HookError: awaiting it gives one awaitable after another.
     """
-    answer = unproxied(answer)  # of a proxy, anything seems to be true
+    answer = unproxied(answer)  # a proxy may look awaitable when its object is not
     if not inspect.isawaitable(answer):
         return answer
     waiter = _waiter.get()
@@ -152,7 +152,7 @@ async def resolve(answer: Any) -> Any:
 def _waited(
     waiter: Waiter, answer: Awaitable[Any], hook: Hook | None = None, left: float | None = None
 ) -> Any:
-    """What an awaitable leads to on the waiter's loop, within a hook's time if that is limited."""
+    """Resolve an awaitable on the waiter's loop, within a hook's remaining time if limited."""
 
     async def wait() -> Any:
         rest = _resolve_on_loop(answer)
@@ -162,28 +162,28 @@ def _waited(
         return waiter(wait())
     finally:
         if inspect.iscoroutine(answer) and inspect.getcoroutinestate(answer) == inspect.CORO_CREATED:
-            answer.close()  # the waiter refused: else Python complains once more, at some later time
+            answer.close()  # the waiter refused: avoids a late "never awaited" warning
 
 
 async def _resolve_on_loop(answer: Any) -> Any:
     for _ in range(_NESTED):
         awaited, answer = answer, unproxied(await answer)
-        # Some objects lead to themselves, such as Tortoise's models: they are values.
+        # Some objects, such as Tortoise's models, return themselves when awaited: they are values.
         if answer is awaited or not inspect.isawaitable(answer):
             return answer
     if inspect.iscoroutine(answer):
         answer.close()
-    raise HookError(f"An answer led to more than {_NESTED} awaitables, each the result of the one before")
+    raise HookError(f"The result was still awaitable after {_NESTED} awaits in a row")
 
 
 async def notify(signal: Signal, sender: Any, **arguments: Any) -> None:
-    """Call a signal's receivers, which may be async as hooks may."""
+    """Call a signal's receivers, which may be plain or async, like hooks."""
     if signal.receivers:
         await send(signal, sender, resolve, **arguments)
 
 
 async def hop(function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a coroutine function on an event loop: here, or where a plain view's waiter has one."""
+    """Call a coroutine function on an event loop: this one, or that of a plain view's waiter."""
     waiter = _waiter.get()
     if waiter is None:
         return await function(*args, **kwargs)
@@ -196,25 +196,25 @@ async def hop(function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kw
 
 
 def refuse_coroutine(given: Any, fix: str) -> None:
-    """Refuse what was made and not awaited.
+    """Refuse a coroutine that the application forgot to await.
 
     Args:
-        given: what an application handed over.
+        given: the value that the application passed.
         fix: what to write instead.
 
     Raises:
-        TypeError: it is to be awaited.
+        TypeError: the value is awaitable.
     """
     given = unproxied(given)
     if not inspect.isawaitable(given):
         return
     if inspect.iscoroutine(given):
-        given.close()  # else Python complains once more, at some later time
-    raise TypeError(f"This was given a coroutine and not what it leads to: {fix}")
+        given.close()  # avoids a late "never awaited" warning
+    raise TypeError(f"Got a coroutine; did you forget `await`? Fix: {fix}")
 
 
 async def in_thread(function: Callable[[], T]) -> T:
-    """Call a function that may block: in a worker thread, or here in a plain view's own."""
+    """Call a function that may block: in a worker thread, or directly in a plain view's thread."""
     if _waiter.get() is not None:
         return function()
     return await anyio.to_thread.run_sync(function)
@@ -223,14 +223,14 @@ async def in_thread(function: Callable[[], T]) -> T:
 def run_without_loop(coroutine: Coroutine[Any, Any, T], waiter: Waiter) -> T:
     """Run a coroutine to its end in this thread, without an event loop.
 
-    Plain hooks are called here. Nothing in it may have to wait: what has to goes to `waiter`.
+    Plain hooks run here. The coroutine itself must never suspend: anything that waits goes to `waiter`.
 
     Args:
-        coroutine: what to run.
-        waiter: waits for what needs an event loop.
+        coroutine: the coroutine to run.
+        waiter: runs what needs an event loop, and waits for it.
 
     Raises:
-        RuntimeError: the coroutine had to wait.
+        RuntimeError: the coroutine suspended.
         Exception: whatever the coroutine raises.
     """
     token = _waiter.set(waiter)
@@ -242,23 +242,23 @@ def run_without_loop(coroutine: Coroutine[Any, Any, T], waiter: Waiter) -> T:
     finally:
         _waiter.reset(token)
         coroutine.close()
-    raise RuntimeError("A store that says it awaits nothing had to wait")
+    raise RuntimeError("A store with `awaits_nothing` had to wait: remove the attribute, or never wait")
 
 
 def holds_thread() -> bool:
-    """Whether the caller's request holds a thread, which waiting would hold with it."""
+    """True if the caller's request holds a thread, which waiting would block."""
     return _waiter.get() is not None or holding.get()
 
 
 def loop_context() -> Context:
-    """A copy of the context for an event loop: a stepping thread's hooks step, the loop's do not."""
+    """A copy of the context for an event loop, without a plain view's waiter."""
     context = copy_context()
     context.run(_waiter.set, None)
     return context
 
 
 async def without_waiter(awaitable: Awaitable[T]) -> T:
-    """Await something on an event loop that got a stepping thread's context as it is."""
+    """Await something on an event loop that inherited a plain view's context, without its waiter."""
     token = _waiter.set(None)
     try:
         return await awaitable
@@ -276,7 +276,7 @@ async def _run(hook: Hook, args: tuple[Any, ...], watch: bool) -> Any:
     answer = unproxied(answer)
     if not inspect.isawaitable(answer):
         return answer
-    hook.is_async = True  # from now on it is called where its awaitable is awaited
+    hook.is_async = True  # from now on it is called on the event loop
     return await _resolve_on_loop(answer)
 
 
@@ -288,8 +288,8 @@ def _watched(hook: Hook, args: tuple[Any, ...]) -> Any:
         taken = time.perf_counter() - started
         if taken > _BLOCKING:
             log.warning(
-                "%s(inline=True) kept the event loop waiting for %.0f ms: make it async, or leave "
-                "inline out and it runs in a thread",
+                "%s(inline=True) blocked the event loop for %.0f ms: make it async, or drop inline=True "
+                "to run it in a thread",
                 hook.label,
                 taken * 1000,
                 extra={"event": "hook_blocks", "hook": hook.name},
@@ -301,8 +301,8 @@ async def _in_worker(
 ) -> Any:
     """Call a function in a worker thread; a cancelled caller leaves it running there.
 
-    anyio gives an abandoned thread's slot away at once. Here it stays taken until the
-    function returns, so that a slow database cannot make threads without end.
+    anyio frees an abandoned thread's slot at once. Here the slot stays taken until the
+    function returns, so that a slow database cannot start threads without limit.
     """
     call = _Call(function, args)
     await slots.acquire_on_behalf_of(call)
@@ -316,7 +316,7 @@ async def _in_worker(
 
 
 class _Call:
-    """A call in a worker thread, and which side gives its slot back: the one that ends last."""
+    """A call in a worker thread; the side that ends last, thread or caller, releases its slot."""
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self._function = function
@@ -336,24 +336,24 @@ class _Call:
             with self._lock:
                 self._running, abandoned = False, self._running and self._left
             if abandoned:
-                # The loop may have ended meanwhile; then nobody waits for the slot either.
+                # The loop may have ended by now; then no call waits for the slot either.
                 with suppress(Exception):
                     anyio.from_thread.run_sync(slots.release_on_behalf_of, self)
 
     def leave(self) -> bool:
-        """The caller's side: whether it is to give the slot back."""
+        """The caller's side: return True if the caller must release the slot."""
         with self._lock:
             self._left = True
             return not self._running
 
 
 def _workers() -> anyio.CapacityLimiter:
-    # The hooks of a hook need no slot: if all waited for one while theirs keep it, none would end.
+    # Hooks called by a hook take no slot: if all callers kept theirs and waited, none would end.
     return anyio.CapacityLimiter(1) if _in_hook.get() else _slots(_limiter, WORKERS)
 
 
 def _key_loaders() -> anyio.CapacityLimiter:
-    # Apart from the others: a secret manager that hangs must take no slot of theirs.
+    # A separate limiter: a secret manager that hangs must not take slots from other hooks.
     return _slots(_key_limiter, 1)
 
 
@@ -367,7 +367,7 @@ def _slots(kept: RunVar[anyio.CapacityLimiter], count: int) -> anyio.CapacityLim
 
 
 async def in_background(work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-    """Begin something that raises nothing and that the caller need not wait for.
+    """Start work that the caller need not wait for; it must not raise.
 
     Raises:
         RuntimeError: no thread can be started.
@@ -380,7 +380,7 @@ async def in_background(work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        await work()  # anyio knows no task without a group, and other event loops wait
+        await work()  # anyio has no task without a group, so other event loops wait
         return
     task = loop.create_task(work())
     _background.add(task)
@@ -388,7 +388,7 @@ async def in_background(work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
 
 
 async def wait_for(event: threading.Event, seconds: float) -> None:
-    """Wait until something is done that another thread may do, but not for ever."""
+    """Wait up to `seconds` for an event that another thread may set."""
     if _waiter.get() is not None:
         event.wait(seconds)  # a plain view's own thread
         return

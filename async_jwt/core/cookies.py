@@ -1,4 +1,4 @@
-"""Cookies to set and unset, as plain values; adapters hand them to their response."""
+"""Cookies to set and unset, as plain values; adapters add them to their responses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from async_jwt.core.settings import Settings
 __all__ = ["MAX_COOKIE_BYTES", "Cookie", "cookies_to_set", "cookies_to_unset"]
 
 MAX_COOKIE_BYTES = 4093
-"""What browsers keep of one cookie: name, value and attributes (RFC 6265 §6.1)."""
+"""The largest cookie that browsers keep, in bytes: name, value and attributes (RFC 6265 §6.1)."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -21,8 +21,8 @@ class Cookie:
     """One Set-Cookie header.
 
     Attributes:
-        max_age: seconds to keep it; None ends with the browser session.
-        expires: seconds since the epoch at which it ends; 0 takes it away.
+        max_age: seconds to keep it; None is until the browser session ends.
+        expires: when it ends, in seconds since the epoch; 0 deletes it.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Cookie:
 
     @property
     def size(self) -> int:
-        """How many bytes the header's value has."""
+        """The length of the header's value in bytes."""
         text = f"{self.name}={self.value}; Path={self.path}"
         if self.domain is not None:
             text += f"; Domain={self.domain}"
@@ -60,7 +60,7 @@ def cookies_to_set(
     max_age: int | None = None,
     domain: str | None = None,
 ) -> list[Cookie]:
-    """The cookie of a token and, where CSRF protection is on, its readable twin.
+    """The cookie of a token and, if CSRF protection is on, its script-readable CSRF cookie.
 
     Args:
         token: the encoded token.
@@ -68,8 +68,8 @@ def cookies_to_set(
         settings: the application's settings.
         now: seconds since the epoch.
         refresh: whether it is a refresh token.
-        max_age: seconds to keep the cookies; None is as the settings say.
-        domain: the cookies' domain; None is as the settings say.
+        max_age: seconds to keep the cookies; None follows the settings.
+        domain: the cookies' domain; None follows the settings.
 
     Raises:
         ValueError: the cookie would be larger than browsers keep, or the token has no CSRF
@@ -83,13 +83,13 @@ def cookies_to_set(
     if settings.cookie_csrf_protect:
         value = claims.get("csrf")
         if value is None:
-            raise ValueError("The token has no CSRF value: make it while JWT_COOKIE_CSRF_PROTECT is on")
+            raise ValueError("The token has no CSRF value: create it with JWT_COOKIE_CSRF_PROTECT = True")
         if settings.csrf_in_cookies:
             cookies.append(_csrf_cookie(settings, refresh, value, max_age, domain))
     for cookie in cookies:
         if cookie.size > MAX_COOKIE_BYTES and not settings.is_compat:
             raise ValueError(
-                f"The cookie {cookie.name!r} would have {cookie.size} bytes; browsers drop what is "
+                f"The cookie {cookie.name!r} would have {cookie.size} bytes; browsers drop cookies "
                 f"over {MAX_COOKIE_BYTES}: put fewer claims into the token"
             )
     return cookies
@@ -103,7 +103,7 @@ def _life(claims: Mapping[str, Any], settings: Settings, now: float) -> int:
 
 
 def cookies_to_unset(settings: Settings, *, refresh: bool, domain: str | None = None) -> list[Cookie]:
-    """What takes a token's cookies away again."""
+    """The cookies that delete a token's cookies."""
     cookies = [_cookie(settings, refresh, "", None, domain, expires=0)]
     if settings.cookie_csrf_protect and settings.csrf_in_cookies:
         cookies.append(_csrf_cookie(settings, refresh, "", None, domain, expires=0))
@@ -149,7 +149,7 @@ def _made(
     httponly: bool,
 ) -> Cookie:
     if domain is not None and settings.cookie_prefix == "__Host-":
-        raise ValueError("Cookies with the __Host- prefix take no domain: browsers drop them")
+        raise ValueError("Cookies with the __Host- prefix cannot have a domain: browsers drop them")
     return Cookie(
         name=name,
         value=value,

@@ -1,4 +1,4 @@
-"""What one application's authentication works with, under one set of settings."""
+"""The engine: everything that one application authenticates with, under one set of settings."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ _LOADED_KEYS = 64
 
 
 class Engine:
-    """Settings, keys, codec, hooks, store and clock. Made anew when the settings change.
+    """Settings, keys, codec, hooks, store and clock. Rebuilt when the settings change.
 
     Args:
         settings: the settings.
         hooks: the application's hooks.
-        ring: the keys; None takes those that the settings describe, at first use.
+        ring: the keys; None builds them from the settings at first use.
         store: the revocation store.
-        clock: seconds since the epoch.
-        json_default: what the framework's JSON makes of values that JSON does not know.
-        observer: who measures, if anybody does.
+        clock: returns seconds since the epoch.
+        json_default: converts values that JSON does not support, as the framework's JSON does.
+        observer: measures checks, hooks and store calls; None measures nothing.
 
     Attributes:
         encoder: writes the JSON of tokens.
-        sessions: the store, if it keeps sessions too.
-        has_keys_of_settings: whether the keys are those that single settings hold.
-        loads_keys: whether the ring calls a loader for keys.
+        sessions: the store, if it also keeps sessions; else None.
+        has_keys_of_settings: whether the keys come from single key settings, not a ring or a folder.
+        loads_keys: whether the ring has a loader.
     """
 
     def __init__(
@@ -64,15 +64,15 @@ class Engine:
         self.clock = clock
         self.json_default = json_default
         self.encoder: json.JSONEncoder = encoder_of(json_default)
-        # The keys of a ring that was given, or of a folder, are pinned to their algorithms: they decide.
+        # The keys of a given ring, or of a folder, are pinned to their algorithms: these decide.
         self.has_keys_of_settings: bool = ring is None and settings.key_folder is None
         self.codec: Codec = Codec(settings, None if self.has_keys_of_settings else ALGORITHMS)
         self._ring = ring
         self.loads_keys: bool = settings.key_folder is not None or (ring is not None and ring.has_loader)
-        # To wait, or to keep a time limit.
+        # An event loop is needed to wait, or to enforce a time limit.
         waits = settings.hook_timeout is not None or not getattr(store, "awaits_nothing", False)
         self._waits: bool = waits or self.loads_keys
-        # By digest: nobody shall find the loaders' secrets here.
+        # Keyed by digest, so as not to keep the loaders' secrets here.
         self._loaded: dict[tuple[str, bytes], Key] = {}
 
     @property
@@ -89,14 +89,14 @@ class Engine:
 
     @property
     def needs_loop(self) -> bool:
-        """Whether a check needs an event loop that lasts: keys are loaded in the background, too."""
+        """True if a check needs a long-lived event loop, such as to load keys in the background."""
         return self._waits or self.hooks.any_async()
 
     async def call_hook(self, name: str, *args: Any) -> Any:
-        """What a registered hook answers; None where there is no such hook.
+        """The result of a registered hook; None if there is no such hook.
 
         Raises:
-            HookError: it answered something that it may not.
+            HookError: it returned something that it may not.
             HookTimeoutError: it took longer than `JWT_HOOK_TIMEOUT`.
             Exception: whatever it raised.
         """
@@ -115,11 +115,11 @@ class Engine:
     async def decode(self, token: Any, *, allow_expired: bool = False) -> Decoded:
         """Verify and read a token. Raises what `verify` and `Codec.read` raise."""
         if not isinstance(token, str):
-            self.codec.inspect(token)  # says what it is instead
+            self.codec.inspect(token)  # always raises: says what it is instead
         return self.codec.read(await self.verify(token), self.clock(), allow_expired=allow_expired)
 
     def verify_at_once(self, token: str, now: float) -> Verified | None:
-        """Check a token now, where no loader has to be asked for the key; None where one has to be.
+        """Check a token without waiting; None if a loader must supply its key first.
 
         Raises what `verify` does.
         """
@@ -134,7 +134,7 @@ class Engine:
         return self.codec.verify(token, keys)
 
     async def verify(self, token: str) -> Verified:
-        """Check a token with the key that the application's loader, or the ring, has for it.
+        """Check a token with its key from the application's loader, or from the ring.
 
         Raises:
             JWTDecodeError: it is not accepted.
@@ -149,9 +149,9 @@ class Engine:
         if header.algorithm not in self.settings.accepted_algorithms:
             raise AlgorithmError("The specified alg value is not allowed")
         claims, _ = object_in(parts.payload, "payload")
-        # The loader gets copies of its own: the token that is verified stays as it was read.
+        # The loader gets copies, so that it cannot change the token that is verified.
         material = await self.call_hook("decode_key", deepcopy(header.parameters), claims)
-        if material is None:  # as `KEYS.get(header.get("kid"))` says it
+        if material is None:  # as `KEYS.get(header.get("kid"))` returns
             raise SignatureError("No key is known for this token")
         key = self._loaded_key("decode_key", material, header.algorithm)
         return self.codec.verify_with(token, parts, header, key)
@@ -169,11 +169,11 @@ class Engine:
         return self.codec.verify(token, self.ring.at(self.clock()))
 
     async def active_keys(self) -> ActiveKeys:
-        """The keys as they stand now, loaded if that is due.
+        """The keys that are active now, loaded first if that is due.
 
         Raises:
             ConfigurationError: a setting that names a key is missing or wrong.
-            HookError: the loader failed, and there are no keys to go on with.
+            HookError: the loader failed, and there are no earlier keys to use.
         """
         ring = self.ring
         if ring.is_loaded:
@@ -186,7 +186,7 @@ class Engine:
         await refresh(self.ring, self.clock, self.settings.hook_timeout, unknown=unknown)
 
     async def signing_key(self, identity: Any) -> Key:
-        """The key that signs a new token of this identity (as it was handed to us)."""
+        """The key that signs a new token for this identity (as the application passed it)."""
         if "encode_key" not in self.hooks:
             return (await self.active_keys()).signing
         material = await self.call_hook("encode_key", identity)
@@ -198,8 +198,8 @@ class Engine:
     def _loaded_key(self, hook: str, material: Any, algorithm: str) -> Key:
         """A loader's key for one algorithm, parsed once.
 
-        A key that fits another accepted algorithm, but not the token's, refuses the token:
-        the token chose wrongly. One that fits none is the loader's mistake.
+        If the key fits another accepted algorithm, but not the token's, the token is at fault
+        and is refused. If it fits none, the loader is at fault.
         """
         if isinstance(material, Key):
             return self._in_time(hook, material)
@@ -220,12 +220,15 @@ class Engine:
         return key
 
     def _in_time(self, hook: str, key: Key) -> Key:
-        """A loader's key, whose own times hold as they do in a ring."""
+        """A loader's key, if its own times allow its use now, as in a ring."""
         now = self.clock()
         if hook == "decode_key" and now >= key.accepted_until:
-            raise SignatureError("The time of this token's key is over")
+            raise SignatureError("This token's key is past its accepted_until")
         if hook == "encode_key" and not key.signs_from <= now < key.accepted_until:
-            raise HookError(f"encode_key_loader returned {key!r}, which does not sign now: look at its times")
+            raise HookError(
+                f"encode_key_loader returned {key!r}, which cannot sign now: check its signs_from and "
+                "accepted_until"
+            )
         return key
 
     def _fits_another(self, material: Any, algorithm: str) -> bool:
@@ -243,6 +246,6 @@ class Engine:
 
 
 def _digest(material: str | bytes) -> bytes:
-    # A text that is no UTF-8 is no key either; that is for `Key` to say.
+    # Text that is not valid UTF-8 is not a key either; `Key` reports it.
     data = material.encode("utf-8", "surrogatepass") if isinstance(material, str) else material
     return hashlib.sha256(data).digest()

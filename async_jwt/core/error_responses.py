@@ -1,4 +1,4 @@
-"""An error as an answer: status, headers and body as plain values, and who may answer instead."""
+"""Turns errors into responses (status, headers, body), and finds the hook that may answer instead."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ __all__ = [
 ]
 
 RETRY_AFTER = 1
-"""Seconds after which a client may ask again during an outage."""
+"""Seconds after which a client may retry during an outage."""
 
 _INVALID = (InvalidHeaderError, InvalidQueryParamError, JWTDecodeError, WrongTokenError)
 
-# The first class that fits decides, so a subclass stands before its base.
+# The first matching class decides, so a subclass comes before its base.
 _LOADERS: tuple[tuple[type[JWTExtendedException], tuple[str, ...]], ...] = (
     (AmbiguousTokenError, ("invalid_token",)),
     (NoAuthorizationError, ("unauthorized",)),
@@ -56,7 +56,7 @@ _LOADERS: tuple[tuple[type[JWTExtendedException], tuple[str, ...]], ...] = (
 )
 
 
-# Of PyJWT's classes, those that Flask-JWT-Extended registers handlers for.
+# The PyJWT classes that Flask-JWT-Extended registers handlers for.
 _REGISTERED = frozenset(
     {
         "DecodeError",
@@ -71,10 +71,10 @@ _REGISTERED = frozenset(
 
 @cache
 def before_loaders(kind: type[JWTExtendedException], *, is_compat: bool) -> tuple[type, ...]:
-    """The classes of an error whose handlers of the application answer before a loader does.
+    """The classes of an error whose handlers in the application take precedence over a loader.
 
-    Those that are as specific as the ones that Flask-JWT-Extended registers, PyJWT's included. Under the
-    compat preset a refused token is PyJWT's error alone; without it `JWTExtendedException` counts too.
+    They are as specific as the ones that Flask-JWT-Extended registers, PyJWT's included. Under the compat
+    preset a refused token counts only as PyJWT's error; without it `JWTExtendedException` counts too.
 
     Args:
         kind: the error's class.
@@ -91,9 +91,9 @@ def before_loaders(kind: type[JWTExtendedException], *, is_compat: bool) -> tupl
 
 
 def name_of(kind: type[JWTExtendedException], *, is_compat: bool) -> str:
-    """What an error's class is called: under the compat preset as Flask-JWT-Extended's users know it."""
+    """The name of an error's class; under the compat preset, the name in Flask-JWT-Extended."""
     if not is_compat:
-        # Stores have classes of their own, which applications know by their base.
+        # Stores have their own subclasses; applications know the base class.
         known = (each for each in kind.__mro__ if not each.__module__.startswith("async_jwt.stores"))
         return next(known).__name__
     if issubclass(kind, RevokedTokenError):
@@ -107,7 +107,7 @@ def _of_pyjwt(kind: type) -> list[type]:
 
 @dataclass(frozen=True, slots=True)
 class ErrorResponse:
-    """What a client gets for an error."""
+    """The response that a client gets for an error."""
 
     status: int
     headers: Mapping[str, str]
@@ -117,9 +117,9 @@ class ErrorResponse:
 def loader_for(
     error: JWTExtendedException, settings: Settings, hooks: Mapping[str, Hook]
 ) -> tuple[str, tuple[Any, ...]] | None:
-    """The registered hook that answers an error, and what it is called with; None if none does.
+    """The registered hook that answers an error, and its arguments; None if there is none.
 
-    Outages and broken hooks are answered by us alone.
+    No hook answers outages and broken hooks: the library does.
     """
     names = next((names for kind, names in _LOADERS if isinstance(error, kind)), ())
     name = next((name for name in names if name in hooks), None)
@@ -128,13 +128,13 @@ def loader_for(
     arguments: tuple[Any, ...]
     if name in ("unauthorized", "invalid_token"):
         arguments = (message_of(error, settings),)
-    else:  # these classes all carry what the token held (an app may raise them bare)
+    else:  # these classes all carry the token's contents (an app may raise them bare)
         arguments = getattr(error, "jwt_header", {}), getattr(error, "jwt_data", {})
     return name, (*arguments, error) if hooks[name].takes_error else arguments
 
 
 def message_of(error: JWTExtendedException, settings: Settings) -> str:
-    """What a client reads: PyJWT's words for a refused token under the compat preset."""
+    """The message for the client; under the compat preset, PyJWT's text for a refused token."""
     if settings.is_compat and isinstance(error, JWTDecodeError) and not isinstance(error, ExpiredTokenError):
         return error.detail
     if settings.is_compat and isinstance(error, UserLookupError):
@@ -143,7 +143,7 @@ def message_of(error: JWTExtendedException, settings: Settings) -> str:
 
 
 def error_response(error: JWTExtendedException, settings: Settings) -> ErrorResponse:
-    """The default answer to an error."""
+    """The default response to an error."""
     status = error.status
     if isinstance(error, _INVALID) and not isinstance(error, ExpiredTokenError):
         status = settings.invalid_token_status
@@ -155,7 +155,7 @@ def error_response(error: JWTExtendedException, settings: Settings) -> ErrorResp
     message = message_of(error, settings)
     body: dict[str, Any]
     if settings.error_format == "problem":
-        # RFC 9457: "about:blank" says that the status tells what the problem is.
+        # RFC 9457: "about:blank" means that the status describes the problem.
         headers["Content-Type"] = "application/problem+json"
         body = {"type": "about:blank", "status": status, "detail": message, "code": error.error_code}
     else:

@@ -1,7 +1,7 @@
-"""The loaders: which there are, what each is for, and what each may return.
+"""The hooks: which exist, their arguments, and what each may return.
 
-A hook that returns something else than it may is a `HookError` and never a yes: an
-unawaited coroutine, None or a text can open no door.
+A hook that returns anything else raises a `HookError` and never lets a request in: not
+with an un-awaited coroutine, None or a string.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _is_mapping(value: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What a hook may return, and in words for the error."""
+    """What a hook may return, as a check and in words for the error."""
 
     accepts: Callable[[Any], bool]
     wanted: str
@@ -44,7 +44,7 @@ class _Kind:
 
 _GATE = _Kind(_is_bool, "True or False")
 _CLAIMS = _Kind(_is_mapping, "a dict")
-# What a key may be is for `keys.Key` to say; no key at all refuses the token.
+# `keys.Key` decides what a key may be; None refuses the token.
 _KEY = _Kind(lambda value: not isinstance(value, bool | int | float), "a key")
 _ANY = _Kind(_anything, "anything")
 
@@ -66,7 +66,7 @@ HOOKS: Final[Mapping[str, _Kind]] = {
     "user_lookup": _ANY,
     "user_lookup_error": _ANY,
 }
-"""Every hook by its loader's name without `_loader`."""
+"""Every hook, by its loader's name without `_loader`."""
 
 _TOKEN, _IDENTITY, _MESSAGE = ("jwt_header", "jwt_data"), ("identity",), ("message",)
 _ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -74,9 +74,9 @@ _ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("additional_claims", "additional_headers", "encode_key", "user_identity"), _IDENTITY),
     **dict.fromkeys(("invalid_token", "unauthorized"), _MESSAGE),
 }
-"""What each hook is called with."""
+"""The arguments of each hook."""
 
-# Each check asks these.
+# Every check calls these.
 _AT_CHECKS = frozenset(("token_in_blocklist", "token_verification", "user_lookup"))
 # The others answer errors.
 _DECIDING = frozenset(
@@ -93,7 +93,7 @@ _DECIDING = frozenset(
 )
 
 
-# Objects that are true, and stand for an answer that does not exist yet.
+# Truthy objects that stand for a result that does not exist yet.
 _UNFINISHED = (concurrent.futures.Future, GeneratorType, AsyncGeneratorType)
 
 
@@ -105,10 +105,10 @@ class Hook:
         name: the loader's name without `_loader`.
         function: what the application registered.
         inline: whether the application promised that it never blocks.
-        is_async: whether it is called on the event loop. A hint only: whatever a hook
-            returns is awaited if it can be.
-        takes_error: whether it answers an error and has a last parameter `error`, which gets it.
-        warned: whether it was named in the log for an answer that counts by its truth.
+        is_async: whether it is called on the event loop. Only a hint: any awaitable result
+            is awaited.
+        takes_error: whether it answers errors and has a last parameter `error`, which receives them.
+        warned: whether the log already warned that its truth value is used.
     """
 
     name: str
@@ -120,19 +120,19 @@ class Hook:
 
     @property
     def label(self) -> str:
-        """Its name for a log."""
-        return "The loader of the KeyRing" if self.name == "keys" else f"{self.name}_loader"
+        """Its name in log lines."""
+        return "The KeyRing loader" if self.name == "keys" else f"{self.name}_loader"
 
     @classmethod
     def of(
         cls, name: str, function: Callable[..., Any], *, inline: bool = False, takes_error: bool = False
     ) -> Hook:
-        """A hook of a function, which is looked at for whether it is async."""
+        """Make a hook of a function, and detect whether it is async."""
         return cls(name, function, inline, looks_async(function), takes_error)
 
 
 class Hooks(dict[str, Hook]):
-    """The hooks of one manager by their names, shared by all of its applications.
+    """The hooks of one manager by name, shared by all of its applications.
 
     Attributes:
         at_checks: True if every check of a request calls at least one of them.
@@ -144,10 +144,10 @@ class Hooks(dict[str, Hook]):
         self.at_checks: bool = False
 
     def register(self, name: str, function: Any, *, inline: bool) -> None:
-        """Register a hook; a later one takes the place of an earlier one.
+        """Register a hook; it replaces an earlier one of the same name.
 
         Raises:
-            ConfigurationError: it cannot be called with what the hook gets, is a generator function, or
+            ConfigurationError: it does not accept the hook's arguments, is a generator function, or is
                 a class whose instances the hook may not return.
         """
         if not callable(function):
@@ -162,14 +162,14 @@ class Hooks(dict[str, Hook]):
         self.at_checks = not _AT_CHECKS.isdisjoint(self)
 
     def any_async(self) -> bool:
-        """Whether a hook is async that a request with a good token, or a login, may ask."""
-        for hook in self._deciding:  # noqa: SIM110  # at every request: a generator takes longer
+        """True if any hook that a valid request, or a login, may call is async."""
+        for hook in self._deciding:  # noqa: SIM110  # on the request path: a generator is slower
             if hook.is_async:
                 return True
         return False
 
     def refuse_untimed(self) -> None:
-        """Refuse hooks that `JWT_HOOK_TIMEOUT` could not interrupt.
+        """Refuse hooks that `JWT_HOOK_TIMEOUT` cannot interrupt.
 
         Raises:
             ConfigurationError: a plain hook was registered with inline=True.
@@ -177,21 +177,21 @@ class Hooks(dict[str, Hook]):
         for hook in self.values():
             if hook.inline and not hook.is_async:
                 raise ConfigurationError(
-                    f"JWT_HOOK_TIMEOUT cannot be kept for {hook.name}_loader(inline=True): "
-                    "make the hook async, or leave inline out"
+                    f"JWT_HOOK_TIMEOUT cannot interrupt {hook.name}_loader(inline=True): "
+                    "make the hook async, or drop inline=True"
                 )
 
 
 def _signature_of(function: Any) -> inspect.Signature | None:
     try:
-        # Of the outermost function: a decorator may hand on other arguments than it takes.
+        # Of the outermost function: a decorator may pass on other arguments than it takes.
         return inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):
-        return None  # as some built-in functions, it does not say
+        return None  # some built-in functions have no signature
 
 
 def _takes_error(name: str, signature: inspect.Signature) -> bool:
-    """Whether a hook that answers errors has one parameter more than usual, called `error`."""
+    """True if a hook that answers errors has one extra parameter, named `error`."""
     place = len(_ARGUMENTS[name])
     parameters = list(signature.parameters.values())
     return (
@@ -217,29 +217,29 @@ def _refuse_unfit(name: str, function: Any, signature: inspect.Signature | None)
     except TypeError:
         hook = f"{getattr(function, '__name__', type(function).__name__)}{signature}"
         raise ConfigurationError(
-            f"{name}_loader calls its hook with ({', '.join(arguments)}), which {hook} does not take"
+            f"{name}_loader calls its hook with ({', '.join(arguments)}), but {hook} does not accept that"
         ) from None
 
 
 def looks_async(function: Any) -> bool:
-    """Whether calling something returns a coroutine, as far as can be told without."""
+    """True if calling something returns a coroutine, as far as can be told without calling it."""
     while isinstance(function, functools.partial):
         function = function.func
-    call = getattr(function, "__call__", None)  # noqa: B004  # the method, to ask about its kind
+    call = getattr(function, "__call__", None)  # noqa: B004  # the method itself, to inspect it
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
 def checked(hook: Hook, value: Any, *, truth_counts: bool) -> Any:
-    """A hook's answer, if it is one that it may give.
+    """A hook's result, if the hook may return it.
 
     Args:
-        hook: the hook that answered.
-        value: its answer, awaited.
-        truth_counts: whether a plain gate's answer counts by its truth, as in
+        hook: the hook.
+        value: its result, awaited.
+        truth_counts: whether to use the truth value of a plain gate's result, as in
             Flask-JWT-Extended: many return what redis returned. Only for the compat preset.
 
     Raises:
-        HookError: it is not.
+        HookError: the hook may not return it.
     """
     kind = HOOKS[hook.name]
     if kind.accepts(value) and not (isinstance(value, _UNFINISHED) and hook.name in _DECIDING):
@@ -249,7 +249,7 @@ def checked(hook: Hook, value: Any, *, truth_counts: bool) -> Any:
         if not hook.warned:
             hook.warned = True
             event = {"event": "hook_truth", "hook": hook.name}
-            log.warning("%s; under JWT_COMPAT its truth counts", problem, extra=event)
+            log.warning("%s; under JWT_COMPAT its truth value is used", problem, extra=event)
         return bool(value)
     log.error("%s", problem, extra={"event": "hook_error", "hook": hook.name})
     raise HookError(problem)

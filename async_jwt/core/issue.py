@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 Expires = Lifetime | float | Literal[False] | None
-"""A lifetime: timedelta, relativedelta or seconds; False is never, None as the settings say."""
+"""A lifetime: timedelta, relativedelta or seconds; False never expires, None follows the settings."""
 
 
 _NONE: Any = object()
@@ -62,17 +62,17 @@ class Issued:
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class TokenSpec:
-    """What a new token shall be.
+    """The specification of a new token.
 
     Attributes:
         identity: the identity as the application has it.
         type: the token's type.
         fresh: whether, or until when, it is fresh.
         expires: its lifetime.
-        claims: claims to lay over ours and the loader's.
-        headers: header parameters to lay over the loader's.
-        subject: the identity claim of a token that it follows, which it keeps; otherwise
-            one is made of the identity.
+        claims: claims that override ours and the loader's.
+        headers: header parameters that override the loader's.
+        subject: the identity claim to keep from the token that it follows; without one, it is
+            made from the identity.
     """
 
     identity: Any
@@ -99,14 +99,14 @@ async def issue(engine: Engine, spec: TokenSpec, requester: TokenRef | None = No
 
     Args:
         engine: the application's engine.
-        spec: what the token shall be.
-        requester: the token that asks for it, within a request: its owner's new token joins its session.
+        spec: the specification of the token.
+        requester: the token of the current request: a new token for the same identity joins its session.
 
     Raises:
         ValueError: a claim would have a shape that we do not accept.
         TypeError: a value cannot be written as JSON.
         StoreUnavailableError: the store gave no stamp.
-        HookError: a hook answered something that it may not.
+        HookError: a hook returned something that it may not.
         ConfigurationError: there is no key to sign with.
     """
     unsigned = await prepare_token(engine, spec)
@@ -116,14 +116,14 @@ async def issue(engine: Engine, spec: TokenSpec, requester: TokenRef | None = No
 
 
 def end_by(claims: dict[str, Any], limit: float | None) -> None:
-    """Let a token expire at a time at the latest, in seconds since the epoch; None for any."""
+    """Cap a token's expiry at `limit`, in seconds since the epoch; None for no cap."""
     if limit is not None:
         end = claims.get("exp")
         claims["exp"] = int(limit) if end is None else min(end, int(limit))
 
 
 async def _join(engine: Engine, unsigned: UnsignedToken, requester: TokenRef) -> None:
-    """Make a requester's own token one of their session, which it does not outlive."""
+    """Add a token for the requester's own identity to its session, which it must not outlive."""
     claims, settings = unsigned.claims, engine.settings
     if requester.sid is None or requester.identity != holder_of(engine, unsigned.claims):
         return
@@ -134,7 +134,7 @@ async def _join(engine: Engine, unsigned: UnsignedToken, requester: TokenRef) ->
     end, its_end = claims.get("exp"), requester.expires_at
     is_shorter = its_end is None or (isinstance(end, int | float) and end + settings.expiry_leeway <= its_end)
     if is_shorter and settings.session_max_age is None:
-        return  # it ends no later than the token that asks for it
+        return  # it ends no later than the requester's token
     session = await engine.sessions.get_session(sid)
     if session is not None:
         if session.ends_at is not None:
@@ -145,7 +145,7 @@ async def _join(engine: Engine, unsigned: UnsignedToken, requester: TokenRef) ->
 async def _remember(engine: Engine, store: SessionStore, requester: TokenRef) -> None:
     """Record the session of a refresh token that lives longer than usual.
 
-    An access token made from it does not say how long that is: a sign-out with it finds it in the record.
+    An access token made from it does not carry that lifetime: a sign-out with it reads it from the record.
     """
     now, ends = engine.clock(), requester.expires_at
     usual = latest_expiry(engine.settings, now)
@@ -158,11 +158,11 @@ async def _remember(engine: Engine, store: SessionStore, requester: TokenRef) ->
     if seen.session is None and seen.valid is True:
         since = min(max(0.0, requester.issued_at), now)
         session = Session(sid, requester.identity, None, since, now, ends, ends, seen.stamp, jti)
-        await store.replace_session(session, seen)  # if it is declined, another request has just recorded it
+        await store.replace_session(session, seen)  # if declined, another request has just recorded it
 
 
 async def subject_of(engine: Engine, identity: Any) -> Any:
-    """An identity as tokens hold it: through `user_identity_loader`, then as JSON has it."""
+    """An identity as tokens hold it: passed through `user_identity_loader`, then through JSON."""
     if "user_identity" in engine.hooks:
         identity = await engine.call_hook("user_identity", identity)
     return _as_json(engine, identity)
@@ -174,15 +174,15 @@ def _as_json(engine: Engine, identity: Any) -> Any:
     try:
         return json.loads(json.dumps(identity, default=engine.json_default))
     except TypeError:
-        refuse_coroutine(identity, "await what loads the user")
+        refuse_coroutine(identity, "await the call that loads the user")
         raise TypeError(
-            f"An identity of type {type(identity).__name__} cannot be put into a token: pass text, "
-            "or register a user_identity_loader that returns it"
+            f"An identity of type {type(identity).__name__} cannot be put into a token: pass a string, "
+            "or register a user_identity_loader that returns one"
         ) from None
 
 
 async def prepare_token(engine: Engine, spec: TokenSpec) -> UnsignedToken:
-    """A token with its claims, headers and key. Raises what `issue` does, of hooks and keys."""
+    """A token with its claims, headers and key. Raises the hook and key errors of `issue`."""
     settings = engine.settings
     subject = await subject_of(engine, spec.identity) if spec.subject is _NONE else spec.subject
     claims = claim_set.build(
@@ -216,15 +216,15 @@ def _lifetime(engine: Engine, spec: TokenSpec) -> Lifetime | None:
 
 
 def holder_of(engine: Engine, claims: Mapping[str, Any]) -> str:
-    """Whose a token with these claims is, as stores know them."""
+    """The identity of a token with these claims, as stores know it."""
     return claim_set.identity_text(_as_json(engine, claims.get(engine.settings.identity_claim)))
 
 
 def sign(engine: Engine, unsigned: UnsignedToken, stamp: str) -> Issued:
-    """Sign a token that was made under a stamp. Raises what `issue` does."""
+    """Sign a token with a stamp. Raises what `issue` raises."""
     unsigned.claims.setdefault("gen", stamp)
     if unsigned.type not in (ACCESS, REFRESH):
-        # For all who share the key, whatever the application's claims say.
+        # For every application that shares the key, whatever the application's claims say.
         unsigned.claims[claim_set.PURPOSE] = True
     token = encode(unsigned.headers, unsigned.claims, unsigned.key, engine.encoder)
     if not engine.settings.is_compat:
@@ -244,6 +244,6 @@ def _fix(problem: JWTDecodeError) -> str:
     if not isinstance(problem, SubjectError):
         return ""
     return (
-        " Pass str(...) as the identity, or register a user_identity_loader that returns text;"
+        " Pass str(...) as the identity, or register a user_identity_loader that returns a string;"
         " JWT_VERIFY_SUB = False accepts any JSON value (RFC 7519 §4.1.2 does not)."
     )

@@ -1,4 +1,4 @@
-"""The key ring in use: the one that the settings describe, and loading one that has a loader."""
+"""Builds the key ring that the settings describe, and calls the loader of a ring that has one."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from async_jwt.keys.ring import KeyRing, Load
 
 __all__ = ["refresh", "ring_of"]
 
-# How long a loader may take where no JWT_HOOK_TIMEOUT says so, in seconds.
+# How long a loader may take without a JWT_HOOK_TIMEOUT, in seconds.
 _LIMIT = 5.0
-# How long a request waits for a loader, in seconds, where there are keys to go on with.
+# How long a request waits for a loader while earlier keys are usable, in seconds.
 _PATIENCE = 0.5
 
 log: logging.Logger = logging.getLogger("async_jwt.keys")
 
 
 def ring_of(settings: Settings, *, all_verify: bool = True) -> KeyRing:
-    """The keys that the settings name: one signs, and each accepted algorithm has one that verifies.
+    """The keys in the settings: one signs, and each accepted algorithm has one that verifies.
 
     Args:
         settings: the settings.
-        all_verify: whether that is demanded. Not where a loader may have the others.
+        all_verify: whether each algorithm must have a key; False if a loader may supply the others.
 
     Raises:
         ConfigurationError: a key is missing, weak or unfit; the text names the setting.
@@ -59,17 +59,17 @@ def ring_of(settings: Settings, *, all_verify: bool = True) -> KeyRing:
 
 
 class _SettingsRing(KeyRing):
-    """Made anew when a setting changes, so nothing done to it by hand would last."""
+    """Rebuilt when a setting changes, so manual changes to it would not last."""
 
     def _refuse_acts(self, what: str) -> None:
         raise ConfigurationError(
-            f"{what}() needs a ring of your own: JWTManager(app, keys=KeyRing(...)). This one is of the "
-            "settings, which may be changed at run time as well"
+            f"{what}() needs a ring of your own: JWTManager(app, keys=KeyRing(...)). This ring is built "
+            "from the settings: change those instead, also at run time"
         )
 
 
 def _materials(settings: Settings, algorithm: str) -> tuple[Any, tuple[Any, ...]]:
-    """What may sign with an algorithm, and what besides may verify."""
+    """The key material that may sign with an algorithm, and the material that may also verify."""
     if not algorithm.startswith("HS"):
         public = settings.public_key
         if public is None and algorithm != settings.algorithm:
@@ -84,7 +84,7 @@ def _materials(settings: Settings, algorithm: str) -> tuple[Any, tuple[Any, ...]
 
 
 def _setting_of(settings: Settings, material: Any) -> str | None:
-    """The setting that former secrets come from."""
+    """The setting that lists a former secret, if one does."""
     if material in (settings.secret_fallbacks or ()):
         return "JWT_SECRET_KEY_FALLBACKS"
     return "SECRET_KEY_FALLBACKS" if material in (settings.app_secret_fallbacks or ()) else None
@@ -97,16 +97,16 @@ def _setting_names(algorithm: str) -> str:
 
 
 async def load_keys(ring: KeyRing, load: Load, clock: Clock, limit: float) -> None:
-    """Ask a ring's loader. What it had goes on being used where that fails.
+    """Call a ring's loader. If it fails, the earlier keys stay in use.
 
     Args:
         ring: the ring.
-        load: its loader, as the caller claimed it.
+        load: the load that the caller claimed.
         clock: seconds since the epoch.
         limit: how long the loader may take, in seconds.
 
     Raises:
-        HookError: it failed, and there are no keys to go on with.
+        HookError: it failed, and there are no earlier keys to use.
     """
     failure = None
     try:
@@ -115,7 +115,7 @@ async def load_keys(ring: KeyRing, load: Load, clock: Clock, limit: float) -> No
     except ConfigurationError as problem:
         failure = str(problem)  # ours: it names the file, and quotes no key
     except Exception as problem:  # noqa: BLE001  # whatever it is
-        # Its kind alone, and not even as a cause: its text may quote a key.
+        # Its type alone, and not even as a cause: its text may quote a key.
         failure = type(problem).__name__
     finally:
         ring.end_load(load)
@@ -128,24 +128,22 @@ async def load_keys(ring: KeyRing, load: Load, clock: Clock, limit: float) -> No
 
 def _log_not_loaded(failure: str) -> None:
     event = {"event": "keys_not_loaded"}
-    log.error(
-        "The keys could not be loaded again (%s): those loaded before stay in use", failure, extra=event
-    )
+    log.error("The keys could not be reloaded (%s): the keys loaded before stay in use", failure, extra=event)
 
 
 async def refresh(ring: KeyRing, clock: Clock, limit: float | None, *, unknown: bool = False) -> None:
-    """Have a loader called if that is due, and wait for it: briefly, where there are keys to go on with.
+    """Call the loader if that is due, and wait for it: only briefly while earlier keys are usable.
 
-    A loader that hangs holds the request that asked it for a moment, and a few whose keys are unknown.
+    A loader that hangs briefly delays the request that called it, and a few whose keys are unknown.
 
     Args:
         ring: the ring.
         clock: seconds since the epoch.
         limit: how long the loader may take, in seconds; None is 5.
-        unknown: whether a token names a key that is not known.
+        unknown: whether a token names an unknown key.
 
     Raises:
-        HookError: it failed, and there are no keys to go on with.
+        HookError: it failed, and there are no earlier keys to use.
     """
     has_keys, limit = bool(ring.keys), _LIMIT if limit is None else limit
     load = ring.claim_load(clock(), limit, unknown=unknown)

@@ -1,8 +1,8 @@
-"""Where a token may sit in a request, and its CSRF value.
+"""Finds the token in a request, and its CSRF value.
 
-Only looks; what it finds is judged elsewhere. Header, cookie and query are looked at first
-and the body only if nothing was found in them, whatever the configured order, unless
-`JWT_STRICT_LOCATIONS` is off: then the order alone decides, as in Flask-JWT-Extended.
+Other modules check what it finds. Header, cookie and query are searched first, and the body
+only if they hold no token, whatever the configured order. If `JWT_STRICT_LOCATIONS` is off,
+the order alone decides, as in Flask-JWT-Extended.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["BEARER", "Found", "cookie_name", "csrf_names", "csrf_value", "find",
 log: logging.Logger = logging.getLogger("async_jwt")
 
 BEARER = "bearer"
-"""The WebSocket protocol that says: the next one offered is a token. Browsers can set no header there."""
+"""The WebSocket subprotocol that precedes a token: browsers cannot set headers on a handshake."""
 
 
 Found = tuple[str, str]
@@ -41,11 +41,11 @@ _Look = Callable[[RequestView, Policy, Settings], Sequence[str]]
 
 
 def find(view: RequestView, policy: Policy, settings: Settings) -> Found | None:
-    """The token of a request, if one is found without its body.
+    """The token of a request, if one is found outside the body.
 
     Raises:
-        AmbiguousTokenError: there are two different ones.
-        InvalidHeaderError: the header names the scheme and then no single token.
+        AmbiguousTokenError: the request carries two different tokens.
+        InvalidHeaderError: the header names the scheme, but not exactly one token.
         InvalidQueryParamError: the parameter lacks its prefix.
     """
     found: Found | None = None
@@ -73,19 +73,19 @@ def _two_places(first: str, second: str, policy: Policy) -> str:
 
 @lru_cache
 def _places(locations: tuple[str, ...], strict: bool) -> tuple[tuple[str, _Look], ...]:
-    """Where to look before the body, and how; nowhere if the body's place among them decides."""
+    """The locations to search before the body, and how; none if the body's place in the order decides."""
     if not strict and "json" in locations:
         return ()
     return tuple((location, _LOOK[location]) for location in locations if location != "json")
 
 
 async def find_in_body(view: RequestView, policy: Policy, settings: Settings) -> Found:
-    """The token of a request that `find` found none in, if it may be in the body.
+    """The token of a request in which `find` found none: looks in the body too.
 
     Raises:
-        NoAuthorizationError: there is none; the text says where it was looked for.
-        MalformedTokenError: the JSON body holds something that is no text.
-        JWTExtendedException: what `find` raises, where the order of the locations decides.
+        NoAuthorizationError: there is none; the text names the locations searched.
+        MalformedTokenError: the token in the JSON body is not a string.
+        JWTExtendedException: what `find` raises, if the order of the locations decides.
     """
     locations = policy.locations or settings.token_location
     for location in locations:
@@ -104,30 +104,30 @@ def _in_headers(view: RequestView, _policy: Policy, settings: Settings) -> Seque
     if len(values) == 1:
         scheme, _, token = values[0].partition(" ")
         if scheme == settings.header_type and not _ODD.search(token):
-            return (token,)  # as nearly all are
+            return (token,)  # the common case
     if not settings.strict_locations:
         values = values[:1]
     if not settings.header_type:
         return [_bare(value, settings) for value in values if value.strip(_BLANK + ",")]
     tokens = [token for value in values for token in _credentials(value, settings)]
-    # As FJE: several credentials of the scheme are none.
+    # As FJE: several credentials of the scheme count as none.
     return tokens if settings.strict_locations or len(tokens) == 1 else []
 
 
-# Only these part the fields of a header (RFC 9110 §5.6.3).
+# Only these separate the fields of a header (RFC 9110 §5.6.3).
 _BLANK = " \t"
-# What makes a header be read closely: another separator, a comma, or a text for no token.
+# A header that needs the slow path: another separator, a comma, or a placeholder for no token.
 _ODD = re.compile(r"[\s,]|^(?:null|undefined)?$")
-# An element of a list: a comma in a quoted text parts nothing (RFC 9110 §5.6.1, §5.6.4).
+# A list element: a comma in a quoted string does not separate (RFC 9110 §5.6.1, §5.6.4).
 _ELEMENT = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*"?)+')
 _TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
 def _credentials(value: str, settings: Settings) -> list[str]:
-    """The tokens of a header: each ``Bearer <token>``, and what looks like another one behind it.
+    """The tokens of a header: each ``Bearer <token>``, and anything after it that looks like a token.
 
     Raises:
-        InvalidHeaderError: the scheme is there without a single token, or with a text for none.
+        InvalidHeaderError: the scheme comes without exactly one token, or with a placeholder for none.
     """
     tokens: list[str] = []
     is_ours = False
@@ -218,7 +218,7 @@ async def _in_json(view: RequestView, policy: Policy, settings: Settings) -> Fou
         return None
     try:
         body: Any = json.loads(text)
-    except (ValueError, RecursionError):  # cut, not UTF-8, or nested without end
+    except (ValueError, RecursionError):  # truncated, not UTF-8, or nested too deeply
         return None
     token = body.get(_json_key(policy, settings)) if isinstance(body, dict) else None
     if not token:
@@ -230,7 +230,7 @@ async def _in_json(view: RequestView, policy: Policy, settings: Settings) -> Fou
 
 @cache
 def _warn_too_long(limit: int) -> None:
-    """Say so once: anybody can send such bodies."""
+    """Log this once: any client can send such bodies."""
     log.warning(
         "A JSON body longer than JWT_MAX_JSON_BYTES = %d was not searched for a token: send the token in a "
         "header, or raise the limit",
@@ -283,7 +283,7 @@ def csrf_names(settings: Settings, *, refresh: bool) -> tuple[str, str]:
 
 
 async def csrf_value(view: RequestView, policy: Policy, settings: Settings) -> str | None:
-    """What the client sent as its CSRF value: a header, or a form field where allowed.
+    """The CSRF value that the client sent in a header, or in a form field where allowed.
 
     The cookie's copy never counts: a browser would send it along with a forged request.
     """
@@ -296,5 +296,5 @@ async def csrf_value(view: RequestView, policy: Policy, settings: Settings) -> s
 
 
 def _as_utf8(value: str) -> str:
-    """A header's text, which frameworks read as ISO 8859-1, in the encoding that forms and tokens have."""
+    """A header's text, which frameworks read as ISO 8859-1, as UTF-8 like forms and tokens."""
     return value.encode("latin-1", "replace").decode("utf-8", "replace")

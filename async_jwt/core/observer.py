@@ -1,4 +1,4 @@
-"""What somebody who measures is told: which checks, hooks and store calls there are, and how they ended."""
+"""The observer interface: it receives each check, hook and store call, and how it ended."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Kind = Literal["check", "hook", "store"]
 
 
 class Measurement:
-    """One thing that is measured, from its beginning to its end.
+    """One measured check, hook or store call, from start to end.
 
     Attributes:
-        outcome: "ok", or how it ended otherwise: see `outcome_of`.
-        details: more about a check: the token's location and type. Never who it is.
+        outcome: "ok", or how else it ended: see `outcome_of`.
+        details: more about a check: the token's location and type. Never the identity.
     """
 
     __slots__ = ("details", "outcome")
@@ -29,29 +29,29 @@ class Measurement:
 
 
 class Observer(Protocol):
-    """Somebody who measures. It must not raise, and wait for nothing."""
+    """Measures checks, hooks and store calls. It must not raise or wait."""
 
     def measure(self, kind: Kind, name: str) -> AbstractContextManager[Measurement]:
-        """Something begins; it ends with the context, by an error or not.
+        """Start a measurement; it ends when the context exits, with or without an error.
 
         Args:
-            kind: what it is: the check of a request, a hook, a call of the store.
-            name: which one, of a fixed set: "check", a hook's or a store method's name.
+            kind: what is measured: the check of a request, a hook, or a store call.
+            name: which one, from a fixed set: "check", or the name of a hook or store method.
         """
         ...
 
     def store(self, store: Any) -> Any:
-        """The same store, with each of its calls observed."""
+        """The same store, with each call observed."""
         ...
 
 
 def outcome_of(error: BaseException) -> str:
-    """How something ended that raised: our error code, "cancelled", or "error" for the application's own."""
+    """The outcome for an exception: our error code, "cancelled", or "error" for the application's own."""
     if isinstance(error, JWTExtendedException):
         return error.error_code
     return "error" if isinstance(error, Exception) else "cancelled"
 
 
 def kind_of(token_type: Any) -> str:
-    """The type of a token as a label: purposes are the application's own, and may be many."""
+    """The type of a token as a label; purposes share one, because applications may have many."""
     return token_type if token_type in (ACCESS, REFRESH) else "purpose"

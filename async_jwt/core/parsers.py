@@ -1,4 +1,4 @@
-"""What a setting's value may be: each function checks one and returns it as the core has it.
+"""Parsers for settings: each checks one value and returns it in the core's form.
 
 All raise `ValueError` with a text that completes "JWT_SOMETHING ...".
 """
@@ -58,14 +58,14 @@ class _Addable(Protocol):
 
 
 Lifetime = dt.timedelta | _Addable
-"""How long a token lives."""
+"""The lifetime of a token."""
 
 
 def lifetime(value: object) -> Lifetime | None:
-    """A token's lifetime: timedelta, int or float seconds, relativedelta; False is never.
+    """A token's lifetime: timedelta, int or float seconds, relativedelta; False never expires.
 
     Raises:
-        ValueError: the value is no lifetime, or it is zero.
+        ValueError: the value is not a lifetime, or it is zero.
     """
     if value is False:
         return None
@@ -84,20 +84,20 @@ def lifetime(value: object) -> Lifetime | None:
 
 
 def compat_lifetime(value: object) -> Lifetime | None:
-    """As `lifetime`, and zero is never, as in Flask-JWT-Extended."""
+    """Like `lifetime`, but zero never expires, as in Flask-JWT-Extended."""
     zero = not value and value is not None and not isinstance(value, str)
     return None if zero else lifetime(value)
 
 
 def flag(value: object) -> bool:
-    """True or False, and nothing that merely counts as such."""
+    """True or False, and no other truthy or falsy value."""
     if isinstance(value, bool):
         return value
     raise ValueError("must be True or False")
 
 
 def compat_flag(value: object) -> bool:
-    """As `flag`, and what is not set is False, as in Flask-JWT-Extended."""
+    """Like `flag`, but None, 0 and 1 count by their truth, as in Flask-JWT-Extended."""
     return bool(value) if value in (None, 0, 1) else flag(value)
 
 
@@ -109,35 +109,35 @@ def text(value: object) -> str:
 
 
 def token(value: object) -> str:
-    """A name that headers and cookies may have (RFC 9110 §5.6.2)."""
+    """A valid name of a header or cookie (RFC 9110 §5.6.2)."""
     if isinstance(value, str) and re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value):
         return value
     raise ValueError(f"must be a name of ASCII letters, digits and !#$%&'*+-.^_`|~{_unquoted(value)}")
 
 
 def any_text(value: object) -> str:
-    """A string, maybe empty."""
+    """A string, possibly empty."""
     if isinstance(value, str):
         return value
     raise ValueError(f"must be a string{_unquoted(value)}")
 
 
 def _unquoted(value: object) -> str:
-    """What to say of a number where text is expected: the environment's values are read as JSON."""
+    """A hint for a number where text is expected: values in the environment are read as JSON."""
     if not isinstance(value, int | float):
         return ""
-    return f", not {type(value).__name__}; in the environment put it into quotes, which are part of the value"
+    return f", not {type(value).__name__}; in the environment put it in quotes, which are part of the value"
 
 
 def count(value: object) -> int:
-    """A whole number from 0."""
+    """A whole number, 0 or greater."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     raise ValueError("must be a whole number, 0 or greater")
 
 
 def client_error(value: object) -> int:
-    """An HTTP status that says the client is wrong."""
+    """An HTTP status for client errors."""
     status = count(value)
     if not 400 <= status <= 499:
         raise ValueError("must be a status from 400 to 499, such as 401")
@@ -145,7 +145,7 @@ def client_error(value: object) -> int:
 
 
 def seconds(value: object) -> float:
-    """A span of time in seconds, given as such or as a timedelta."""
+    """A duration in seconds, from a number or a timedelta."""
     if isinstance(value, dt.timedelta):
         value = value.total_seconds()
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9:
@@ -154,7 +154,7 @@ def seconds(value: object) -> float:
 
 
 def positive_seconds(value: object) -> float:
-    """A span of time longer than nothing."""
+    """A duration greater than 0, in seconds."""
     span = seconds(value)
     if span > 0:
         return span
@@ -162,7 +162,7 @@ def positive_seconds(value: object) -> float:
 
 
 def grace(value: object) -> float | Literal["until_used"]:
-    """A span of time, maybe none, or until something happens."""
+    """A duration in seconds, possibly 0, or "until_used"."""
     if value == "until_used":
         return "until_used"
     try:
@@ -172,7 +172,7 @@ def grace(value: object) -> float | Literal["until_used"]:
 
 
 def positive_count(value: object) -> int:
-    """A whole number from 1."""
+    """A whole number, 1 or greater."""
     number = count(value)
     if number > 0:
         return number
@@ -180,7 +180,7 @@ def positive_count(value: object) -> int:
 
 
 def texts(value: object) -> tuple[str, ...]:
-    """One string or an iterable of strings. A string is never taken for its characters."""
+    """One string or an iterable of strings. A string is never split into its characters."""
     items = (value,) if isinstance(value, str) else value
     if isinstance(items, Iterable) and not isinstance(items, bytes | Mapping):
         found = tuple(items)
@@ -190,7 +190,7 @@ def texts(value: object) -> tuple[str, ...]:
 
 
 def each(parse: Callable[[object], str]) -> Callable[[object], tuple[str, ...]]:
-    """As `texts`, each of them checked."""
+    """Like `texts`, with each string checked."""
 
     def check(value: object) -> tuple[str, ...]:
         return tuple(parse(item) for item in texts(value))
@@ -199,34 +199,34 @@ def each(parse: Callable[[object], str]) -> Callable[[object], tuple[str, ...]]:
 
 
 def text_set(value: object) -> frozenset[str]:
-    """As `texts`, without an order."""
+    """Like `texts`, without an order."""
     return frozenset(texts(value))
 
 
 def names(value: object) -> frozenset[str]:
-    """As `text_set`; maybe none."""
+    """Like `text_set`, possibly empty."""
     return frozenset() if isinstance(value, list | tuple | set | frozenset) and not value else text_set(value)
 
 
 def audience(value: object) -> str | tuple[str, ...]:
-    """One string as it is, several as a tuple: `aud` is written in the form it was given."""
+    """One string unchanged, several as a tuple: `aud` is written in the form it was given."""
     return value if isinstance(value, str) and value else texts(value)
 
 
 def methods(value: object) -> frozenset[str]:
-    """HTTP methods, upper case; maybe none."""
+    """HTTP methods, upper case; possibly none."""
     if isinstance(value, list | tuple | set | frozenset) and not value:
         return frozenset()
     return frozenset(method.upper() for method in texts(value))
 
 
 def locations(value: object) -> tuple[str, ...]:
-    """Token locations in their order."""
+    """Token locations, in the given order."""
     found = texts(value)
     unknown = [name for name in found if name not in LOCATIONS]
     if unknown:
         raise ValueError(f"may hold only {', '.join(LOCATIONS)}; not {', '.join(unknown)}")
-    if isinstance(value, set | frozenset):  # a set has no order of its own to respect
+    if isinstance(value, set | frozenset):  # a set has no order to keep
         return tuple(name for name in LOCATIONS if name in found)
     return found
 
@@ -265,7 +265,7 @@ def domain(value: object) -> str:
     host = text(value)
     if re.fullmatch(r"\.?[^\s/:;,@*?#\[\]\\.]+(\.[^\s/:;,@*?#\[\]\\.]+)*", host):
         return host
-    raise ValueError('must be a host name such as "example.com", without scheme, port and path')
+    raise ValueError('must be a host name such as "example.com", without scheme, port or path')
 
 
 def origins(value: object) -> frozenset[str]:
@@ -273,10 +273,10 @@ def origins(value: object) -> frozenset[str]:
     found = frozenset(origin.lower().rstrip("/") for origin in texts(value))
     for origin in found:
         if "*" in origin:
-            raise ValueError(f"knows no wildcards: name each origin, not {origin!r}")
+            raise ValueError(f"does not support wildcards: name each origin, not {origin!r}")
         if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/@?#,;]+", origin):
             raise ValueError(f'must hold origins such as "https://app.example"; not {origin!r}')
-    # Browsers leave a scheme's own port out (RFC 6454 §6.1).
+    # Browsers omit a scheme's default port (RFC 6454 §6.1).
     return frozenset(re.sub(r"^(http://.*):80$|^(https://.*):443$", r"\1\2", origin) for origin in found)
 
 
@@ -290,7 +290,7 @@ def path(value: object) -> str:
 
 
 def one_of(*names: str) -> Callable[[object], str]:
-    """A check for one of some names."""
+    """A parser that accepts one of these names."""
 
     def check(value: object) -> str:
         if isinstance(value, str) and value in names:
@@ -301,7 +301,7 @@ def one_of(*names: str) -> Callable[[object], str]:
 
 
 def optional(parse: Callable[[object], T]) -> Callable[[object], T | None]:
-    """As another check, and None."""
+    """Like another parser, but accepts None."""
 
     def check(value: object) -> T | None:
         return None if value is None else parse(value)
@@ -310,7 +310,7 @@ def optional(parse: Callable[[object], T]) -> Callable[[object], T | None]:
 
 
 def never_empty(parse: Callable[[object], T]) -> Callable[[object], T | None]:
-    """As FJE: an empty value counts as one that was not given."""
+    """Like another parser, but an empty value counts as not set, as in FJE."""
 
     def check(value: object) -> T | None:
         return parse(value) if value else None

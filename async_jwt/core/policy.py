@@ -1,4 +1,4 @@
-"""What one view demands of a token: made once per decorator, checked at every request."""
+"""The policy of a view: what it demands of a token. Made once per decorator, checked at every request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from async_jwt.errors import ConfigurationError
 __all__ = ["ACCESS", "REFRESH", "Location", "Policy"]
 
 Location = Literal["headers", "cookies", "query_string", "json", "websocket_protocol"]
-"""Where a token may be."""
+"""Where a request may carry a token."""
 
 ACCESS = "access"
 REFRESH = "refresh"
@@ -23,14 +23,14 @@ class Policy:
     """The demands of one view. Make it with `Policy.of`.
 
     Attributes:
-        optional: whether a request without a token is let through as anonymous.
+        optional: whether to let a request without a token through as anonymous.
         fresh: whether the token must come from a recent login.
-        refresh: whether the token is looked for where refresh tokens sit.
+        refresh: whether to look for the token where refresh tokens are sent.
         locations: where to look, in this order; None is `JWT_TOKEN_LOCATION`.
         types: the types accepted; None is any type under the compat preset, else access
             and refresh.
-        skip_revocation_check: whether revocation is left unchecked.
-        at_once: the types that need no closer look: they are accepted, fresh or not.
+        skip_revocation_check: whether to skip the revocation check.
+        at_once: the types accepted without further checks of type or freshness.
     """
 
     optional: bool
@@ -53,10 +53,10 @@ class Policy:
         *,
         type: str | Collection[str] | None = None,
     ) -> Policy:
-        """Check the arguments of `jwt_required` and make a policy of them.
+        """Check the arguments of `jwt_required` and make a policy from them.
 
         Raises:
-            ConfigurationError: an argument is of the wrong kind, a location is unknown, or
+            ConfigurationError: an argument has the wrong type, a location is unknown, or
                 two demands contradict each other.
         """
         flags = {
@@ -70,12 +70,12 @@ class Policy:
             if not isinstance(flag, bool):
                 raise ConfigurationError(f"jwt_required({name}=...) must be True or False")
         if type is not None and (refresh or not verify_type):
-            raise ConfigurationError("jwt_required(type=...) goes with neither refresh nor verify_type")
+            raise ConfigurationError("jwt_required(type=...) cannot be combined with refresh or verify_type")
         types: frozenset[str] | None
         if type is not None:
             types = frozenset((type,) if isinstance(type, str) else type)
             if not types or not all(isinstance(name, str) and name for name in types):
-                raise ConfigurationError("jwt_required(type=...) must name one token type or several")
+                raise ConfigurationError("jwt_required(type=...) must name one or more token types")
         elif not verify_type:
             types = None
         else:
@@ -89,5 +89,5 @@ def _locations(given: str | Iterable[str] | None) -> tuple[str, ...] | None:
     names = (given,) if isinstance(given, str) else tuple(given or ())
     for name in names:
         if name not in LOCATIONS:
-            raise ConfigurationError(f"{name!r} is not a token location; choose of {', '.join(LOCATIONS)}")
+            raise ConfigurationError(f"{name!r} is not a token location; choose from {', '.join(LOCATIONS)}")
     return names or None

@@ -1,4 +1,4 @@
-"""The little that the core asks of a request. Each adapter wraps its framework's in one."""
+"""The request interface of the core. Each adapter wraps its framework's request in it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ __all__ = ["RequestView"]
 class RequestView(Protocol):
     """One HTTP request or WebSocket handshake, as the core sees it.
 
-    Reading must never raise for a client's input.
+    Reading must never raise because of client input.
     """
 
     @property
     def is_websocket(self) -> bool:
-        """Whether this is the handshake of a WebSocket."""
+        """True for the handshake of a WebSocket."""
         ...
 
     @property
     def is_accepted(self) -> bool:
-        """Whether this is a WebSocket that is open already."""
+        """True for a WebSocket that is already open."""
         ...
 
     @property
@@ -36,7 +36,7 @@ class RequestView(Protocol):
 
     @property
     def is_json(self) -> bool:
-        """Whether the content type says JSON."""
+        """True if the content type is JSON."""
         ...
 
     def headers(self, name: str) -> Sequence[str]:
@@ -52,17 +52,17 @@ class RequestView(Protocol):
         ...
 
     def subprotocols(self) -> Sequence[str]:
-        """The protocols that a WebSocket's client offers, in order (RFC 6455 §1.9)."""
+        """The subprotocols that a WebSocket client offers, in order (RFC 6455 §1.9)."""
         ...
 
     async def body(self, limit: int) -> bytes | None:
-        """The whole body, or None for one that is longer than a limit. It stays readable for the view.
+        """The whole body, or None if it is longer than a limit. The view can still read it.
 
         Args:
-            limit: bytes. No more than one beyond is read.
+            limit: in bytes; at most one byte more is read.
 
         Raises:
-            Exception: the framework's own answer to a body that is too large or too slow.
+            Exception: the framework's own error for a body that is too large or too slow.
         """
         ...
 

@@ -1,8 +1,8 @@
-"""Sessions opened and rotated: what `sessions` decides, done in a store.
+"""Opens and rotates sessions: carries out in a store what `sessions` decides.
 
-Both look, make the tokens and put the session in place, in this order. The store declines if
-anything has changed in between, and all begins again. So whatever fails on the way has changed
-nothing, and nobody gets a token that is not stored.
+Both load the session, make the tokens and store the session, in this order. The store declines
+if anything has changed in between, and the step starts over. So a failure on the way changes
+nothing, and no client gets a token that is not stored.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ from async_jwt.stores.contract import Session, SessionSnapshot, SessionStore, To
 __all__ = ["NewPair", "PairSpec", "open_session", "rotate", "session_store"]
 
 _TRIES = 32
-"""How often a step begins again because somebody else was first."""
+"""How often a step is tried while other requests change the session first."""
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class PairSpec:
-    """What the two tokens of a session shall be.
+    """The specification of a session's two tokens.
 
     Attributes:
-        identity: the identity as the hooks get it.
+        identity: the identity as the hooks receive it.
         fresh: whether, or until when, the access token is fresh.
         device: the device's label.
-        claims: claims to lay over ours, the loader's and the session's.
+        claims: claims that override ours, the loader's and the session's.
         headers: header parameters likewise.
         access_expires: the access token's lifetime.
         refresh_expires: the refresh token's lifetime.
@@ -85,9 +85,9 @@ class NewPair:
         sid: the session's id.
         access: the access token.
         refresh: the refresh token.
-        is_new: whether the refresh token was made now, rather than once more.
+        is_new: whether the refresh token is new; False if it was reissued.
         ended: the ids of sessions that `JWT_MAX_SESSIONS` ended.
-        late_streak: at a late repeat that was counted now, how many there are in a row; else 0.
+        late_streak: how many late repeats in a row there are, if one was counted now; else 0.
     """
 
     sid: str
@@ -102,12 +102,12 @@ def session_store(engine: Engine) -> SessionStore:
     """The store, which must keep sessions.
 
     Raises:
-        ConfigurationError: it does not.
+        ConfigurationError: it keeps none.
     """
     if engine.sessions is None:
         raise ConfigurationError(
-            f"{type(engine.store).__name__} keeps no sessions: refresh tokens are rotated, and devices "
-            "listed, with a store that has the methods of async_jwt.stores.SessionStore"
+            f"{type(engine.store).__name__} keeps no sessions: to rotate refresh tokens and list devices, "
+            "use a store that has the methods of async_jwt.stores.SessionStore"
         )
     return engine.sessions
 
@@ -118,15 +118,15 @@ async def open_session(
     """Make the two tokens of a new session.
 
     Args:
-        engine: the application's authentication.
-        spec: what the tokens shall be.
-        approve: asked about the access token before anything is stored; it may raise.
+        engine: the application's engine.
+        spec: the specification of the tokens.
+        approve: called with the access token before anything is stored; it may raise.
 
     Raises:
         ValueError: a claim would have a shape that we do not accept.
         TypeError: a value cannot be written as JSON.
         StoreUnavailableError: the store did not answer.
-        HookError: a hook answered something that it may not.
+        HookError: a hook returned something that it may not.
         ConfigurationError: there is no key to sign with.
     """
     builder = PairBuilder(engine, spec)
@@ -160,17 +160,17 @@ async def rotate(
     began_at: float,
     came_along: bool = False,
 ) -> NewPair:
-    """Put a successor in the place of a refresh token, or give the one that it has once more.
+    """Replace a refresh token with a successor, or reissue the successor that it already has.
 
     Args:
-        engine: the application's authentication.
+        engine: the application's engine.
         held: the refresh token that was presented.
-        ref: the same, as stores know it.
-        spec: what its successors shall be.
-        began_at: when the request began to be served, in seconds since the epoch. What comes late is
-            counted from there: a request may take long.
-        came_along: whether the token merely came along with a request that another one stands for: if
-            it was replaced meanwhile it is refused, and is no replay.
+        ref: the same token as stores know it.
+        spec: the specification of its successors.
+        began_at: when the server began to serve the request, in seconds since the epoch. Lateness counts
+            from there: a request may take long.
+        came_along: whether the token merely came along with a request that another token authenticates:
+            if it was replaced in the meantime, it is refused but is not a replay.
 
     Raises:
         TokenReusedError: it was replaced before; its session is revoked, unless the kind is "overtaken".
@@ -223,8 +223,8 @@ class PairBuilder:
     """Makes the tokens of one session, in as many attempts as it takes.
 
     Attributes:
-        made: the pairs that the store declined, by the refresh token's id. A command that was sent
-            twice, for the reply was lost, is declined the second time.
+        declined: the pairs that the store declined, by the refresh token's id. A command that was sent
+            twice because its reply was lost is declined the second time.
     """
 
     def __init__(self, engine: Engine, spec: PairSpec, held: Authentication | None = None) -> None:
@@ -238,14 +238,14 @@ class PairBuilder:
         self.declined: dict[str, NewPair] = {}
 
     def done(self, seen: SessionSnapshot) -> NewPair | None:
-        """The pair that was put though nobody said so, if one was. It may have been followed since."""
+        """The pair that was stored although its reply was lost, if any. It may have a successor since."""
         session = seen.session
         if session is None or seen.valid is not True:
             return None
         return self.declined.get(session.refresh_jti) or self.declined.get(session.previous_jti or "")
 
     async def prepare(self, before: Session | None) -> _UnsignedPair:
-        """Drafts of both tokens, which carry on what the session's tokens had."""
+        """Unsigned drafts of both tokens, with the claims and headers that the session carries on."""
         engine, spec = self._engine, self._wish
         claims, headers = ({}, {}) if before is None else read_extras(before.extras)
         claims.update(spec.claims or {})
@@ -260,7 +260,7 @@ class PairBuilder:
         )
 
     def signed(self, unsigned: UnsignedToken, sid: str, stamp: str, limit: float | None) -> Issued:
-        """A token of the session, which expires at `limit` at the latest."""
+        """A signed token of the session, which expires no later than `limit`."""
         unsigned.claims.update(
             sid=sid, gen=stamp, type=unsigned.type
         )  # whatever the application's claims say
@@ -275,17 +275,17 @@ class PairBuilder:
         seen: SessionSnapshot,
         approve: Callable[[Issued], Awaitable[None]] | None = None,
     ) -> NewPair | None:
-        """Sign both tokens and put their session in place; None if the store declined."""
+        """Sign both tokens and store their session; None if the store declined."""
         settings = self._engine.settings
         limit = time_limit(session, settings)
         access = self.signed(unsigned.access, session.sid, seen.stamp, limit)
         refresh = self.signed(unsigned.refresh, session.sid, seen.stamp, limit)
         jti = refresh.claims["jti"]
         if not isinstance(jti, str) or jti == session.previous_jti:
-            raise ValueError("Each refresh token of a session needs a jti of its own, which is a string")
+            raise ValueError("Each refresh token of a session needs its own jti, and it must be a string")
         if approve is not None:
             await approve(access)
-        if self._is_for_cookies:  # one that is too large for them shall use nothing up
+        if self._is_for_cookies:  # a token that is too large for a cookie must not use up the old one
             for issued in (access, refresh):
                 cookies_to_set(
                     issued.token, issued.claims, settings, session.last_used_at, refresh=issued is refresh
@@ -312,7 +312,7 @@ class PairBuilder:
         return replace(pair, ended=ended)
 
     async def reissue(self, store: SessionStore, session: Session, seen: SessionSnapshot) -> NewPair:
-        """The refresh token that was made already, and a new access token."""
+        """The refresh token that already exists, and a new access token."""
         engine, settings = self._engine, self._engine.settings
         claims, headers = json.loads(seen.successor or "")
         if not await store.check(claim_set.check_shape(dict(claims), settings, new=True)[-1]):
@@ -334,10 +334,10 @@ async def _counted(
     limit: int | None,
     pair: NewPair,
 ) -> NewPair | None:
-    """A pair that is handed out late, once that is counted; None if the session has changed meanwhile.
+    """Count a late repeat and return its pair; None if the session has changed in the meantime.
 
     Raises:
-        TokenReusedError: so many in a row are a replay; the session is revoked.
+        TokenReusedError: this many in a row are a replay; the session is revoked.
     """
     after = before if before.repeated_late else repeated(before)
     if after is not before and await store.replace_session(after, seen) is None:
@@ -356,7 +356,7 @@ class _UnsignedPair:
 
 
 def _adopted(held: Authentication, ref: TokenRef, now: float) -> Session:
-    """The session that begins with a refresh token which was made without one."""
+    """The session that begins with a refresh token that was made without one."""
     issued = held.claims.get("iat")
     since = min(max(0.0, issued), now) if isinstance(issued, (int, float)) else now
     ends = ref.expires_at

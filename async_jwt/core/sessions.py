@@ -1,12 +1,12 @@
-"""What becomes of a refresh token that is presented, and how long sessions last. Pure.
+"""Decides the outcome of a presented refresh token, and how long sessions last. Pure.
 
-A session has one refresh token at a time. Presenting it to `rotate_refresh_token` puts a
-successor in its place (RFC 9700 §2.2.2). For a while, the grace, the one that was replaced
-leads to the same successor: a client that never got the answer, or asked twice, is no thief.
-Whoever presents it later, or an older one, holds a copy (§4.14.2).
+A session has one refresh token at a time. Presenting it to `rotate_refresh_token` replaces it
+with a successor (RFC 9700 §2.2.2). For a while, the grace, the replaced token leads to the same
+successor: a client that never got the response, or sent its request twice, is not a thief. A client that
+presents it later, or presents an older one, holds a copy (§4.14.2).
 
-A copy can also follow: its holder presents each token within its grace, after the owner did. Tabs repeat at
-once, and an answer is lost now and then; so tokens that come late at several steps in a row are a replay.
+A thief can also follow: present each copied token within its grace, after the owner did. Tabs repeat at
+once, and a response is lost now and then; so tokens that come late at several steps in a row are a replay.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ __all__ = [
 ]
 
 DEVICE_LENGTH = 200
-"""How many characters of a device's label are kept."""
+"""The maximum length of a stored device label, in characters."""
 
-# From here on a minute more need have no date.
+# Beyond this, adding a minute may exceed the last possible date.
 _LATEST = dt.datetime(9999, 12, 31, tzinfo=dt.UTC).timestamp()
 
-# What each token has of its own, whatever its session carries.
+# The claims that each token has of its own, whatever its session carries.
 _OWN = frozenset({"csrf", "exp", "fresh", "gen", "iat", "jti", "nbf", "sid", "type"})
 
 
@@ -57,11 +57,11 @@ class SessionInfo:
 
     Attributes:
         sid: the session's id, which `revoke_session` takes.
-        device: what `create_token_pair` was told of the device.
+        device: the device's label, as passed to `create_token_pair`.
         created_at: when the user signed in on it; in UTC.
-        last_used_at: when it was last refreshed, in whole minutes; `created_at` before the first time.
+        last_used_at: when it was last refreshed, in whole minutes; `created_at` before the first refresh.
         expires_at: when it ends unless it is refreshed, in whole minutes; None for never.
-        current: whether it is the session of the request that asks.
+        current: whether it is the session of the current request.
     """
 
     sid: str
@@ -74,11 +74,11 @@ class SessionInfo:
 
 @dataclass(frozen=True, slots=True)
 class SessionPage:
-    """A page of sessions, the last used first.
+    """A page of sessions, the most recently used first.
 
     Attributes:
         sessions: the sessions.
-        cursor: what to hand to `list_sessions` for the next page; None after the last.
+        cursor: what to pass to `list_sessions` for the next page; None on the last page.
     """
 
     sessions: tuple[SessionInfo, ...]
@@ -86,27 +86,27 @@ class SessionPage:
 
 
 class RefreshOutcome(Enum):
-    """What becomes of a refresh token that counts."""
+    """The refresh outcome of a valid refresh token."""
 
     ADVANCE = "advance"
-    """It is the current one, or the first of a session to be: a successor takes its place."""
+    """It is the current one, or the first of a new session: a successor replaces it."""
     REISSUE = "reissue"
-    """It was replaced, and its grace lasts: it leads to the successor that it has."""
+    """It was replaced, and is within its grace: it leads to the successor that it has."""
     UNKNOWN = "unknown"
     """The store does not know its session."""
     PREDECESSOR = "predecessor"
-    """It was replaced last, and its grace is over: a replay."""
+    """It is the one replaced last, and its grace is over: a replay."""
     OLDER = "older"
     """It was replaced before that: a replay."""
 
 
 def outcome_of(seen: SessionSnapshot, jti: str | None, *, is_adopted: bool) -> RefreshOutcome:
-    """What becomes of a refresh token, given how its session stands.
+    """The outcome of a refresh token, given the state of its session.
 
     Args:
-        seen: the token and its session at one moment; the token counts.
+        seen: the token and its session at one moment; the token is valid.
         jti: the token's id.
-        is_adopted: whether it names no session itself, so that it may be the first of one.
+        is_adopted: whether it names no session itself, and so may be the first of one.
     """
     session = seen.session
     if jti is None:
@@ -123,7 +123,7 @@ def outcome_of(seen: SessionSnapshot, jti: str | None, *, is_adopted: bool) -> R
 def decide(
     seen: SessionSnapshot, ref: TokenRef, header: Mapping[str, Any], claims: Mapping[str, Any]
 ) -> RefreshOutcome:
-    """The next move of a refresh token, unless it is to be refused.
+    """The outcome of a refresh token, unless it must be refused.
 
     Args:
         seen: the token and its session at one moment.
@@ -132,11 +132,11 @@ def decide(
         claims: its claims.
 
     Raises:
-        RevokedTokenError: it does not count.
-        TokenReusedError: it was replaced. Its session is yet to be revoked, unless its kind is
+        RevokedTokenError: it is not valid.
+        TokenReusedError: it was replaced. The caller must revoke its session, unless the kind is
             "revoked_session".
     """
-    if seen.valid is not True:  # a store of the application might return anything
+    if seen.valid is not True:  # an application's own store might return anything
         if seen.was_replaced:
             raise TokenReusedError(header, claims, "revoked_session", ref.sid)
         raise RevokedTokenError(header, claims)
@@ -148,34 +148,34 @@ def decide(
 
 
 def was_overtaken(seen: SessionSnapshot, waited: float, settings: Settings) -> bool:
-    """Whether a refresh token that was replaced came before its successor was made, or just after.
+    """True if a replaced refresh token arrived before its successor was made, or just after.
 
     Args:
         seen: the token and its session at one moment.
-        waited: for how many seconds its request has been served by then.
+        waited: how long its request has been in progress, in seconds.
         settings: the settings.
     """
     return seen.age - waited <= settings.refresh_late_after
 
 
 def repeated(session: Session) -> Session:
-    """A session whose last step was repeated late, for the first time."""
+    """A session after the first late repeat of its last step."""
     return replace(session, late_streak=session.late_streak + 1, repeated_late=True)
 
 
 def streak_before(session: Session) -> int:
-    """How many late repeats a session's next step goes on counting from: none after a step without one."""
+    """The number of late repeats that a session's next step counts on from: 0 after a step without one."""
     return session.late_streak if session.repeated_late else 0
 
 
 def time_limit(session: Session, settings: Settings) -> float | None:
-    """When a session ends whatever happens, in seconds since the epoch; None for never."""
+    """When a session ends at the latest, in seconds since the epoch; None for never."""
     age = settings.session_max_age
     return None if age is None else session.created_at + age
 
 
 def latest_expiry(settings: Settings, now: float) -> float | None:
-    """When tokens of the usual lifetimes expire that are made now, leeway included; None for never."""
+    """When tokens made now with the usual lifetimes expire, leeway included; None for never."""
     lifetimes = settings.access_expires, settings.refresh_expires
     return latest(
         [None if each is None else end_of(now, each) + settings.expiry_leeway for each in lifetimes]
@@ -188,13 +188,13 @@ def extras_of(
     settings: Settings,
     json_default: Callable[[Any], Any],
 ) -> str:
-    """What a session's tokens carry from one to the next: what the application gave for it, as JSON.
+    """The application's claims and headers that a session carries from token to token, as JSON.
 
     Args:
-        claims: the claims that it gave.
-        headers: the header parameters that it gave.
+        claims: the application's claims.
+        headers: the application's header parameters.
         settings: the settings.
-        json_default: what the framework's JSON makes of values that JSON does not know.
+        json_default: converts values that JSON does not support, as the framework's JSON does.
 
     Raises:
         TypeError: a value cannot be written as JSON.
@@ -213,22 +213,22 @@ def read_extras(extras: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def device_label(device: str | None) -> str | None:
-    """A device's label as it is kept: no longer than `DEVICE_LENGTH`, and text that can be written."""
+    """A device label as stored: no longer than `DEVICE_LENGTH`, and valid UTF-8."""
     if device is None:
         return None
-    # Applications pass on what clients send: a number is a strange name, and no reason to fail.
+    # Applications pass on what clients send: a number is a strange label, but no reason to fail.
     return str(device)[:DEVICE_LENGTH].encode("utf-8", "replace").decode("utf-8")
 
 
 def session_info(session: Session, current: str | None) -> SessionInfo:
     """A session as an application sees it.
 
-    What tells when it was last refreshed is shown in whole minutes: whoever holds a copy of a refresh token
-    shall not learn here when to follow.
+    Times that reveal the last refresh are shown in whole minutes: a thief with a copy of a refresh token
+    must not learn from them when to follow.
 
     Args:
         session: the session.
-        current: the id of the session that asks.
+        current: the session id of the current request.
     """
     expires = session.expires_at
     return SessionInfo(

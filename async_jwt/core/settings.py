@@ -1,8 +1,8 @@
 """The `JWT_*` settings: names, defaults, meaning and validation.
 
-The only reader of `JWT_*` keys. A configuration becomes one frozen `Settings`, checked whole;
-whatever is wrong raises `ConfigurationError` with the key's name and the fix. Each field of
-`Settings` states its key, its default, what the compat preset makes of it, and its meaning;
+The only reader of `JWT_*` keys. A configuration becomes one frozen, fully checked `Settings`;
+a wrong value raises `ConfigurationError` with the key's name and the fix. Each field of
+`Settings` states its key, its default, its default under the compat preset, and its meaning;
 there is no second list of keys.
 """
 
@@ -35,7 +35,7 @@ def _setting(
     compat: Any = _SAME,
     new: bool = False,
 ) -> Any:
-    """A setting; `new` where Flask-JWT-Extended has none of this name."""
+    """A setting; `new` if Flask-JWT-Extended has none of this name."""
     metadata = {"key": key, "default": default, "parse": parse, "about": about, "new": new}
     return field(metadata={**metadata, "compat": default if compat is _SAME else compat})
 
@@ -48,7 +48,7 @@ class Settings:
         "JWT_COMPAT",
         None,
         parsers.optional(parsers.one_of(COMPAT_NAME)),
-        'None, or "flask-jwt-extended": start from Flask-JWT-Extended\'s defaults and answers.',
+        'None, or "flask-jwt-extended": use Flask-JWT-Extended\'s defaults and responses.',
         new=True,
     )
 
@@ -56,7 +56,7 @@ class Settings:
         "JWT_IGNORED_SETTINGS",
         (),
         parsers.names,
-        "Settings that look like ours and are the application's own: nothing is said of them.",
+        "Names of the application's own settings that look like ours: they are not reported.",
         new=True,
     )
 
@@ -65,13 +65,13 @@ class Settings:
         "JWT_ACCESS_TOKEN_EXPIRES",
         dt.timedelta(minutes=15),
         parsers.lifetime,
-        "Lifetime of access tokens: timedelta or seconds; False is never.",
+        "Lifetime of access tokens: timedelta or seconds; False never expires.",
     )
     refresh_expires: Lifetime | None = _setting(
         "JWT_REFRESH_TOKEN_EXPIRES",
         dt.timedelta(days=30),
         parsers.lifetime,
-        "Lifetime of refresh tokens: timedelta or seconds; False is never.",
+        "Lifetime of refresh tokens: timedelta or seconds; False never expires.",
     )
     algorithm: str = _setting(
         "JWT_ALGORITHM",
@@ -83,19 +83,19 @@ class Settings:
         "JWT_DECODE_ALGORITHMS",
         None,
         parsers.never_empty(parsers.each(parsers.one_of(*ALGORITHMS))),
-        "The algorithms accepted in tokens, besides JWT_ALGORITHM, which always is.",
+        "The algorithms accepted in tokens, besides JWT_ALGORITHM, which is always accepted.",
     )
     secret_key: str | bytes | None = _setting(
         "JWT_SECRET_KEY",
         None,
         parsers.never_empty(parsers.secret),
-        "The HMAC secret, text or bytes. Without it SECRET_KEY signs.",
+        "The HMAC secret, text or bytes. If it is not set, SECRET_KEY signs.",
     )
     secret_fallbacks: tuple[str | bytes, ...] | None = _setting(
         "JWT_SECRET_KEY_FALLBACKS",
         None,
         parsers.optional(parsers.secrets),
-        "Former values of JWT_SECRET_KEY, in a list: they verify, and never sign.",
+        "A list of former values of JWT_SECRET_KEY: they verify, but never sign.",
         new=True,
     )
     private_key: object | None = _setting(
@@ -114,15 +114,15 @@ class Settings:
         "JWT_KEY_FOLDER",
         None,
         parsers.never_empty(parsers.path),
-        "A folder of keys, as `flask jwt keys` and `quart jwt keys` make them. It then holds all keys.",
+        "A folder of keys, made with `flask jwt keys` or `quart jwt keys`. It must then hold all keys.",
         new=True,
     )
     min_secret_bytes: int | None = _setting(
         "JWT_MIN_SECRET_BYTES",
         None,
         parsers.optional(parsers.count),
-        "The least length of an HMAC secret in bytes. None is the hash's own length (RFC 7518 §3.2); "
-        "0 accepts any, and RSA keys below 2048 bits.",
+        "The minimum length of an HMAC secret in bytes. None is the hash's own length (RFC 7518 §3.2); "
+        "0 accepts any length, and RSA keys below 2048 bits.",
         compat=0,
         new=True,
     )
@@ -160,19 +160,19 @@ class Settings:
         "JWT_DECODE_AUDIENCE",
         None,
         parsers.optional(parsers.text_set),
-        "The audiences accepted: a token must name one of them. None accepts any.",
+        "The accepted audiences: a token must name one of them. None accepts any.",
     )
     decode_issuer: frozenset[str] | None = _setting(
         "JWT_DECODE_ISSUER",
         None,
         parsers.optional(parsers.text_set),
-        "The issuers accepted, compared whole: a string or a set. None accepts any.",
+        "The accepted issuers, compared exactly: a string or a set. None accepts any.",
     )
     decode_leeway: float | None = _setting(
         "JWT_DECODE_LEEWAY",
         None,
         parsers.optional(parsers.seconds),
-        "Clock difference allowed, in seconds or as a timedelta, for `exp`, `nbf` and `iat`. "
+        "Allowed clock difference, in seconds or as a timedelta, for `exp`, `nbf` and `iat`. "
         "None is 0 for `exp` and 10 seconds for `nbf` and `iat`.",
         compat=0,
     )
@@ -180,7 +180,7 @@ class Settings:
         "JWT_STRICT_TIMES",
         True,
         parsers.flag,
-        "Whether `exp`, `nbf` and `iat` must be finite numbers; False takes what PyJWT takes.",
+        "Whether `exp`, `nbf` and `iat` must be finite numbers; False accepts what PyJWT accepts.",
         compat=False,
         new=True,
     )
@@ -188,7 +188,7 @@ class Settings:
         "JWT_REQUIRE_TYPE",
         True,
         parsers.flag,
-        "Whether a token must name its type. False: one without is an access token.",
+        "Whether a token must name its type. False: a token without one is an access token.",
         compat=False,
         new=True,
     )
@@ -196,7 +196,7 @@ class Settings:
         "JWT_ACCEPT_TYP",
         ("JWT", "at+jwt"),
         parsers.optional(parsers.text_set),
-        "The `typ` headers accepted, whatever their case; a token without one always is. None accepts any.",
+        "The accepted `typ` headers, in any case; a token without one is always accepted. None accepts any.",
         compat=None,
         new=True,
     )
@@ -211,7 +211,7 @@ class Settings:
         "JWT_MAX_JSON_BYTES",
         65_536,
         parsers.count,
-        "The longest JSON body that is parsed to find a token in it, in bytes. Its sender is not known yet.",
+        "The longest JSON body that is searched for a token, in bytes. Its sender is not authenticated yet.",
         compat=1_048_576,
         new=True,
     )
@@ -219,19 +219,19 @@ class Settings:
         "JWT_TOKEN_CACHE_SIZE",
         1024,
         parsers.count,
-        "How many verified tokens are remembered, of 4 KiB at most each; 0 is off.",
+        "How many verified tokens are cached, up to 4 KiB each; 0 turns the cache off.",
         new=True,
     )
     clock_skew: float = _setting(
         "JWT_CLOCK_SKEW",
         10,
         parsers.seconds,
-        "For tokens without a `gen` claim: how many seconds before a user's revocation a token made "
-        "by another machine may seem to be issued after it.",
+        "For tokens without a `gen` claim: how many seconds the clock of the issuing machine may be ahead. "
+        "Revoking a user also revokes tokens whose `iat` is up to this much later.",
         new=True,
     )
 
-    # Where a token may sit
+    # Token locations
     token_location: tuple[str, ...] = _setting(
         "JWT_TOKEN_LOCATION",
         ("headers",),
@@ -242,7 +242,7 @@ class Settings:
         "JWT_STRICT_LOCATIONS",
         True,
         parsers.flag,
-        "Whether two different tokens in one request are refused; False: the first one counts.",
+        "Whether a request with two different tokens is refused; False: the first token counts.",
         compat=False,
         new=True,
     )
@@ -262,7 +262,7 @@ class Settings:
         "JWT_STRICT_SCHEME_CASE",
         False,
         parsers.flag,
-        "Whether the scheme's case must match (RFC 9110 §11.1 says that it does not matter).",
+        "Whether the scheme's case must match (RFC 9110 §11.1 says it does not matter).",
         compat=True,
         new=True,
     )
@@ -276,7 +276,7 @@ class Settings:
         "JWT_QUERY_STRING_VALUE_PREFIX",
         "",
         parsers.any_text,
-        "What the parameter's value must begin with.",
+        "The prefix that the parameter's value must have.",
     )
     json_key: str = _setting(
         "JWT_JSON_KEY",
@@ -320,27 +320,27 @@ class Settings:
         "JWT_COOKIE_SECURE",
         True,
         parsers.flag,
-        "Whether cookies travel over https only.",
+        "Whether browsers send the cookies over https only.",
         compat=False,
     )
     cookie_domain: str | None = _setting(
         "JWT_COOKIE_DOMAIN",
         None,
         parsers.never_empty(parsers.domain),
-        "The cookies' domain; None is this host alone.",
+        "The cookies' domain; None is this host only.",
     )
     cookie_samesite: str | None = _setting(
         "JWT_COOKIE_SAMESITE",
         "Lax",
         parsers.optional(parsers.same_site),
-        "The cookies' SameSite attribute: Lax, Strict, None as text; None leaves it out.",
+        "The cookies' SameSite attribute: the text Lax, Strict or None; the value None leaves it out.",
         compat=None,
     )
     cookie_prefix: str = _setting(
         "JWT_COOKIE_PREFIX",
         "",
         parsers.prefix,
-        'A prefix of all cookie names that browsers enforce: "__Host-", "__Secure-" or "".',
+        'A prefix for all cookie names, which browsers enforce: "__Host-", "__Secure-" or "".',
         new=True,
     )
     cookie_partitioned: bool = _setting(
@@ -354,7 +354,7 @@ class Settings:
         "JWT_SESSION_COOKIE",
         False,
         parsers.flag,
-        "Whether cookies end with the browser session; False: with their token.",
+        "Whether cookies end with the browser session; False: when their token expires.",
         compat=True,
     )
 
@@ -369,27 +369,27 @@ class Settings:
         "JWT_CSRF_METHODS",
         ("POST", "PUT", "PATCH", "DELETE"),
         parsers.methods,
-        "The methods that need it.",
-        # As there: applications that come from it add to the list.
+        "The HTTP methods that need a CSRF value.",
+        # A list, as in Flask-JWT-Extended: applications that migrate from it append to the list.
         compat=["POST", "PUT", "PATCH", "DELETE"],
     )
     csrf_in_cookies: bool = _setting(
         "JWT_CSRF_IN_COOKIES",
         True,
         parsers.flag,
-        "Whether the value is also set as a cookie that scripts can read.",
+        "Whether the CSRF value is also set as a cookie that scripts can read.",
     )
     csrf_check_form: bool = _setting(
         "JWT_CSRF_CHECK_FORM",
         False,
         parsers.flag,
-        "Whether a form field may hold the value.",
+        "Whether a form field may hold the CSRF value.",
     )
     csrf_check_origin: bool = _setting(
         "JWT_CSRF_CHECK_ORIGIN",
         True,
         parsers.flag,
-        "Whether Origin and Sec-Fetch-Site, where a browser sends them, must be trusted too.",
+        "Whether Origin and Sec-Fetch-Site must also be trusted, if the browser sends them.",
         compat=False,
         new=True,
     )
@@ -416,13 +416,13 @@ class Settings:
         "JWT_ACCESS_CSRF_COOKIE_PATH",
         "/",
         parsers.text,
-        "Its path.",
+        "The path of the cookie of the access token's CSRF value.",
     )
     refresh_csrf_cookie_path: str = _setting(
         "JWT_REFRESH_CSRF_COOKIE_PATH",
         "/",
         parsers.text,
-        "Its path.",
+        "The path of the cookie of the refresh token's CSRF value.",
     )
     access_csrf_header_name: str = _setting(
         "JWT_ACCESS_CSRF_HEADER_NAME",
@@ -449,12 +449,12 @@ class Settings:
         "The form field for the refresh token's CSRF value.",
     )
 
-    # Views, answers, hooks, store
+    # Views, responses, hooks, store
     default_deny: bool = _setting(
         "JWT_DEFAULT_DENY",
         False,
         parsers.flag,
-        "Whether views that say nothing themselves demand an access token; `@public` opens one.",
+        "Whether undecorated views demand an access token; `@public` exempts a view.",
         new=True,
     )
     error_message_key: str = _setting(
@@ -474,7 +474,7 @@ class Settings:
         "JWT_INVALID_TOKEN_STATUS",
         401,
         parsers.client_error,
-        "The status that answers a token that is not accepted.",
+        "The response status for a token that is not accepted.",
         compat=422,
         new=True,
     )
@@ -482,15 +482,15 @@ class Settings:
         "JWT_HOOK_TIMEOUT",
         None,
         parsers.optional(parsers.positive_seconds),
-        "How long a hook may run, in seconds, and a call of a store that awaits; None is no limit. A plain "
-        "hook in a plain Flask view cannot be interrupted: its late answer is a 503.",
+        "How long a hook, or a call to a store that awaits, may run, in seconds; None is no limit. A plain "
+        "hook in a plain Flask view cannot be interrupted: if it returns late, the response is a 503.",
         new=True,
     )
     jwks_max_age: int = _setting(
         "JWT_JWKS_MAX_AGE",
         300,
         parsers.count,
-        "How long verifiers may keep the JWKS document, in seconds. Announce keys longer than that "
+        "How long verifiers may cache the JWKS document, in seconds. Announce keys for longer than that "
         "before they sign.",
         new=True,
     )
@@ -507,31 +507,31 @@ class Settings:
         "JWT_REFRESH_GRACE",
         10,
         parsers.grace,
-        "How long a refresh token that was replaced still leads to its successor: seconds or a timedelta; "
-        '"until_used" is until the successor is rotated in its turn; 0 is not at all.',
+        "How long a replaced refresh token still leads to its successor: seconds or a timedelta; "
+        '"until_used" is until the successor is itself rotated; 0 is not at all.',
         new=True,
     )
     refresh_late_after: float = _setting(
         "JWT_REFRESH_LATE_AFTER",
         2,
         parsers.seconds,
-        "How long after its replacement a refresh token that comes again, within its grace, is late: seconds "
-        "or a timedelta, by the store's clock.",
+        "How long after its replacement a refresh token that is repeated within its grace counts as late: "
+        "seconds or a timedelta, by the store's clock.",
         new=True,
     )
     refresh_late_limit: int | None = _setting(
         "JWT_REFRESH_LATE_LIMIT",
         5,
         parsers.optional(parsers.positive_count),
-        "How many refresh tokens of a session, one after another, come again late until that is a replay. "
-        "None never takes it for one.",
+        "How many late repeats, at successive refresh tokens of one session, count as a replay. "
+        "None turns this off.",
         new=True,
     )
     session_max_age: float | None = _setting(
         "JWT_SESSION_MAX_AGE",
         None,
         parsers.optional(parsers.positive_seconds),
-        "How long after its login a session ends, however much it is used: seconds or a timedelta; "
+        "How long after login a session ends, however much it is used: seconds or a timedelta; "
         "None is never.",
         new=True,
     )
@@ -539,7 +539,7 @@ class Settings:
         "JWT_MAX_SESSIONS",
         None,
         parsers.optional(parsers.positive_count),
-        "How many sessions a user may have; a login beyond signs the least recently used one out. "
+        "How many sessions a user may have; one more login signs out the least recently used one. "
         "None is any number.",
         new=True,
     )
@@ -548,35 +548,35 @@ class Settings:
         "JWT_SHARED_LOOP",
         False,
         parsers.flag,
-        "Flask: whether async views run on the event loop of the async hooks, so that they may share "
-        "clients and pools. A view that blocks then holds up the others.",
+        "Flask: whether async views run on the store loop, the event loop of the async hooks, so that both "
+        "can share clients and pools. A view that blocks then holds up all others.",
         new=True,
     )
 
-    # The frameworks' own
+    # The frameworks' own settings
     app_secret_key: str | bytes | None = _setting(
         "SECRET_KEY",
         None,
         parsers.never_empty(parsers.secret),
-        "Signs where JWT_SECRET_KEY is not set.",
+        "Signs if JWT_SECRET_KEY is not set.",
     )
     app_secret_fallbacks: tuple[str | bytes, ...] | None = _setting(
         "SECRET_KEY_FALLBACKS",
         None,
         parsers.never_empty(parsers.secrets),
-        "Former values of SECRET_KEY: they verify where SECRET_KEY signs, and never sign. Those of "
-        "JWT_SECRET_KEY stand in JWT_SECRET_KEY_FALLBACKS.",
+        "Former values of SECRET_KEY: they verify if SECRET_KEY signs, but never sign. Put those of "
+        "JWT_SECRET_KEY in JWT_SECRET_KEY_FALLBACKS.",
     )
     debug: bool = _setting(
         "DEBUG",
         False,
         bool,
-        "Whether hooks that block the event loop are named in the log.",
+        "Whether to log hooks that block the event loop.",
     )
 
     @cached_property
     def is_compat(self) -> bool:
-        """Whether Flask-JWT-Extended's answers are asked for."""
+        """True under the compat preset."""
         return self.compat is not None
 
     @cached_property
@@ -603,7 +603,7 @@ class Settings:
         """Read and check a configuration.
 
         Args:
-            config: any mapping; keys that are absent take their default.
+            config: any mapping; absent keys take their default.
 
         Raises:
             ConfigurationError: a value is wrong; the text names its key and the fix.
@@ -635,13 +635,13 @@ class Settings:
         for key, value in beside.items():
             if self.key_folder is not None and value is not None:
                 raise ConfigurationError(
-                    f"JWT_KEY_FOLDER holds all keys, so {key} must not be set: put its key into the folder, "
+                    f"JWT_KEY_FOLDER holds all keys, so {key} must not be set: put its key into the folder "
                     "with `keys new --from`"
                 )
         if self.secret_fallbacks and not any(name.startswith("HS") for name in self.accepted_algorithms):
             raise ConfigurationError(
-                "JWT_SECRET_KEY_FALLBACKS are HMAC secrets, and no HS algorithm is accepted: former keys of "
-                "other algorithms are verified with a KeyRing"
+                "JWT_SECRET_KEY_FALLBACKS are HMAC secrets, but no HS algorithm is accepted: for former keys "
+                "of other algorithms, use a KeyRing"
             )
 
     def _check_cookies(self) -> None:
@@ -666,7 +666,7 @@ class Settings:
 
 
 def _as_environment_has_it(raw: object) -> str:
-    """How to write in the environment what was given as text and is none."""
+    """A hint on how to write a value in the environment, if it was given as text but is not text."""
     if not isinstance(raw, str):
         return ""
     if raw.lower() in ("true", "false", "null", "none", "yes", "no", "on", "off"):

@@ -1,4 +1,4 @@
-"""Settings that nothing reads: misspelled ones are refused, others are named in the log.
+"""Finds settings that nothing reads: misspelled ones are refused, others are logged.
 
 A misspelled setting fails open: with `JWT_DEFAULT_DENNY = True` every view is public.
 """
@@ -12,9 +12,9 @@ from typing import Final
 __all__ = ["Unknown", "unknown_settings"]
 
 _ERRORS = 2
-"""Typing errors that a misspelled name has at most: a letter inserted, dropped or changed, or two swapped."""
+"""The most typing errors in a misspelled name: a letter inserted, dropped or changed, or two swapped."""
 
-_CLAIMS = "additional claims stand at the top level of a token: read them with get_jwt()"
+_CLAIMS = "additional claims are at the top level of a token: read them with get_jwt()"
 _REVOCATION = "revocation is always checked: set JWT_STORE_URI, or register token_in_blocklist_loader"
 _FORMER: Final = {
     "JWT_BLACKLIST_ENABLED": _REVOCATION,
@@ -25,7 +25,7 @@ _FORMER: Final = {
     "JWT_USER_CLAIMS": _CLAIMS,
     "JWT_VERIFY_AUDIENCE": "the audience is checked where JWT_DECODE_AUDIENCE is set",
 }
-"""Settings that Flask-JWT-Extended had once, and what replaced each."""
+"""Former settings of Flask-JWT-Extended, and what replaced each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Unknown:
 
     Attributes:
         key: its name.
-        text: what to say of it.
+        text: the message about it.
         is_refused: whether it is an error.
     """
 
@@ -46,16 +46,16 @@ class Unknown:
 def unknown_settings(
     keys: Iterable[str], known: Mapping[str, bool], ignored: Collection[str], *, is_compat: bool
 ) -> Iterator[Unknown]:
-    """What is to be said of an application's settings.
+    """The settings in an application's configuration that nothing reads.
 
     Args:
         keys: the names in its configuration.
         known: the names of our settings, and whether Flask-JWT-Extended lacks each.
-        ignored: names that the application says are its own.
-        is_compat: whether misspelled settings of Flask-JWT-Extended are only named: it ignores them.
+        ignored: names that the application declares as its own.
+        is_compat: whether to only log misspelled settings of Flask-JWT-Extended, which ignores them.
     """
     for key in keys:
-        # Names that begin otherwise are other people's, or typing errors such as JTW_SECRET_KEY.
+        # Not only "JWT_": typing errors such as JTW_SECRET_KEY begin with "J" too.
         if key[:1] == "J" and key not in known and key not in ignored:
             found = _judged(key, known, is_compat=is_compat)
             if found is not None:
@@ -75,7 +75,7 @@ def _judged(key: str, known: Mapping[str, bool], *, is_compat: bool) -> Unknown 
 
 
 def _is_derived(key: str, known: Collection[str]) -> bool:
-    """Whether it is a known name and more, as applications name theirs: JWT_ALGORITHMS, JWT_SECRET_KEY2."""
+    """True for a known name plus a suffix, as applications name theirs: JWT_ALGORITHMS, JWT_SECRET_KEY2."""
     if (key.endswith("S") and key[:-1] in known) or key.rstrip("0123456789") in known:
         return True
     return any(key.startswith(f"{name}_") and key[len(name) + 1 :].strip("_") for name in known)
@@ -89,15 +89,15 @@ def _nearest(key: str, known: Collection[str]) -> str | None:
 
 
 def _has_another_word(key: str, name: str) -> bool:
-    """Whether a whole word differs (KID and KEY, MIN and MAX): people choose it, they do not mistype it."""
+    """True if a whole word differs (KID and KEY, MIN and MAX): that is a choice, not a typing error."""
     words = list(zip(key.split("_"), name.split("_"), strict=False))
     if key.count("_") != name.count("_"):
-        return False  # one between two words was typed or left out
+        return False  # an underscore was typed or left out
     return any(2 * _distance(one, other) >= max(len(one), len(other), 1) for one, other in words)
 
 
 def _distance(one: str, other: str) -> int:
-    """How many typing errors apart two names are (Damerau and Levenshtein; no letter is touched twice)."""
+    """The number of typing errors between two names (Damerau-Levenshtein; no letter changes twice)."""
     before: list[int] = []
     row: list[int] = [*range(len(other) + 1)]
     for i, letter in enumerate(one, 1):

@@ -15,4 +15,4 @@ class _Make(Protocol):
 
 
 fast_tuple: _Make = tuple.__new__
-"""``fast_tuple(Kind, (a, b, ...))`` skips the Python function that a NamedTuple's constructor is."""
+"""``fast_tuple(Kind, (a, b, ...))`` skips the Python-level constructor of a NamedTuple."""

@@ -1,4 +1,4 @@
-"""A folder of keys, one JSON Web Key in each file: what a `KeyRing` loads, and the command line changes."""
+"""A folder of keys, one JSON Web Key per file: a `KeyRing` loads it, the command line changes it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _TIMES = ("signs_from", "accepted_until")
 
 
 class KeyFolder:
-    """The keys of a folder, as a loader: `KeyRing(load=KeyFolder("/etc/app/keys"), loaded_sign=True)`.
+    """A loader that reads the keys of a folder: `KeyRing(load=KeyFolder("/etc/app/keys"), loaded_sign=True)`.
 
-    Each file `*.jwk` is one JSON Web Key (RFC 7517 §4) with `alg` and `kid`. Two members of ours,
-    `signs_from` and `accepted_until`, say when it signs and until when its tokens are accepted, in
-    seconds since the epoch. `JWT_KEY_FOLDER` names the folder of an application.
+    Each file `*.jwk` is one JSON Web Key (RFC 7517 §4) with `alg` and `kid`. Two members of our own,
+    `signs_from` and `accepted_until`, say when it begins to sign and until when its tokens are accepted,
+    in seconds since the epoch. `JWT_KEY_FOLDER` names the folder of an application.
 
     Args:
         path: the folder.
@@ -37,11 +37,11 @@ class KeyFolder:
         self.path: Path = Path(path)
 
     def __call__(self) -> list[Key]:
-        """Read all keys. Blocks, so a ring asks it in a thread.
+        """Read all keys. Blocks, so a ring calls it in a thread.
 
         Raises:
-            ConfigurationError: the folder or a file cannot be read, or a file holds no key. One of
-                them is enough: a ring then goes on with the keys that it has.
+            ConfigurationError: the folder or a file cannot be read, or a file holds no key. One bad
+                file is enough: a ring then keeps the keys that it has.
         """
         return [self._read(file) for file in self.files()]
 
@@ -54,14 +54,14 @@ class KeyFolder:
         try:
             return sorted(file for file in self.path.iterdir() if file.suffix == _SUFFIX)
         except OSError as problem:
-            fix = ": its first key is made by `keys new`" if isinstance(problem, FileNotFoundError) else ""
+            fix = ": create its first key with `keys new`" if isinstance(problem, FileNotFoundError) else ""
             raise ConfigurationError(
                 f"The key folder {self.path} cannot be read: {_why(problem)}{fix}"
             ) from None
 
     @property
     def is_empty(self) -> bool:
-        """Whether it holds no key yet, be it that there is no such folder.
+        """True if it holds no key yet, or does not exist.
 
         Raises:
             ConfigurationError: it cannot be read.
@@ -75,10 +75,10 @@ class KeyFolder:
         return not self.files()
 
     def put(self, key: Key) -> Path:
-        """Write a key, in the place of what has its id: whole, or not at all.
+        """Write a key atomically; it replaces the file with the same id.
 
-        A new file is for its owner alone, who is the folder's. One that is there keeps its owner, its mode,
-        and what members of others it has.
+        Only its owner, the folder's owner, can read a new file. An existing file keeps its owner, its mode,
+        and its foreign members.
 
         Raises:
             ConfigurationError: the folder cannot be written to, or the key has no id.
@@ -99,7 +99,7 @@ class KeyFolder:
         return file
 
     def _replace(self, file: Path, jwk: dict[str, Any]) -> None:
-        # Made with 0600. In the same folder, so that it can be renamed in one step.
+        # Created with mode 0600, and in the same folder, so that the rename is atomic.
         descriptor, name = tempfile.mkstemp(prefix=".", dir=self.path)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
@@ -109,7 +109,7 @@ class KeyFolder:
             like = (file if file.exists() else self.path).stat()
             if file.exists():
                 Path(name).chmod(stat.S_IMODE(like.st_mode))
-            # Who is not root gives nothing away; nor does Windows.
+            # Only root can change the owner; Windows cannot at all.
             with suppress(PermissionError, AttributeError):
                 shutil.chown(name, like.st_uid, like.st_gid)
             Path(name).replace(file)
@@ -118,7 +118,7 @@ class KeyFolder:
             raise
 
     def _file_of(self, kid: str) -> Path:
-        """Where the key of an id stands, or a new file for it, which is named after it where that can be."""
+        """The file of the key with this id, or a new file for it, named after the id where possible."""
         for file in self.files():
             if self._read(file).kid == kid:
                 return file
@@ -132,7 +132,7 @@ class KeyFolder:
         try:
             jwk: Any = json.loads(file.read_bytes())
             if not isinstance(jwk, dict):
-                raise ConfigurationError("it holds no JSON Web Key")  # noqa: TRY301  # as of a wrong key
+                raise ConfigurationError("not a JSON Web Key")  # noqa: TRY301  # reported like a wrong key
             key = Key.from_jwk(jwk, **{name: jwk[name] for name in _TIMES if name in jwk})
             if key.kid is None:
                 raise ConfigurationError("a secret needs a kid")  # noqa: TRY301
@@ -141,7 +141,7 @@ class KeyFolder:
         except OSError as problem:
             reason = _why(problem)
         except (ValueError, RecursionError):
-            reason = "it is no JSON"
+            reason = "not JSON"
         else:
             return key
         raise ConfigurationError(f"The key file {file}: {reason}")

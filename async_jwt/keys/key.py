@@ -1,8 +1,8 @@
-"""One key of one algorithm: parsed once, pinned, and never shown.
+"""One key for one algorithm: parsed once, pinned, and never shown.
 
-Nothing in a token can make a key serve another algorithm than its own (RFC 8725 §3.1). Key
-material never shows in a `repr`, an error or a log. The cryptography is PyJWT's and
-`cryptography`'s.
+Nothing in a token can make a key work with another algorithm than its own (RFC 8725 §3.1). Key
+material never appears in a `repr`, an error or a log. PyJWT and `cryptography` do the
+cryptography.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _IMPLEMENTATIONS: dict[str, Algorithm] = {
     if re.fullmatch(r"(HS|RS|PS)(256|384|512)|ES(256|384|512|256K)|EdDSA", name)
 }
 ALGORITHMS: tuple[str, ...] = tuple(_IMPLEMENTATIONS)
-"""The algorithms that may be named anywhere (RFC 7518 §3.1, RFC 8037 §3.1). Never "none"."""
+"""All supported algorithms (RFC 7518 §3.1, RFC 8037 §3.1). Never "none"."""
 
 # Beyond any time that a datetime can hold.
 _LATEST = 10**12
@@ -56,27 +56,27 @@ class Key:
         material: an HMAC secret (text or bytes), a PEM text, or a key object of
             `cryptography`. A private key signs and verifies, a public key verifies.
         algorithm: the only algorithm this key may be used with, such as "ES256".
-        kid: the key id that goes into the header of tokens it signs and selects it for
-            tokens that name one (RFC 7515 §4.1.4). Without one, a key of a pair gets its
-            thumbprint (RFC 7638) and a secret none; both are also tried for tokens whose
-            key id is not known.
-        password: what an encrypted PEM text was encrypted with.
+        kid: the key id: it goes into the header of tokens that the key signs, and selects the
+            key for tokens that name one (RFC 7515 §4.1.4). Without one, an asymmetric key gets
+            its thumbprint (RFC 7638) and a secret none; both are also tried for tokens with an
+            unknown key id.
+        password: the password of an encrypted PEM text.
         signs_from: when it begins to sign, in seconds since the epoch or as a datetime with
-            a time zone; until then it is accepted and published. None is since ever.
-        accepted_until: from when on its tokens are refused; None is never.
-        published: whether the JWKS document names it; None publishes what could sign.
+            a time zone; until then it is accepted and published. None is always.
+        accepted_until: when its tokens stop being accepted, likewise; None is never.
+        published: whether the JWKS document includes it; None includes keys that could sign.
         issuer: the only `iss` that tokens of this key may name (RFC 8725 §3.8); for keys of
             others. None leaves that to `JWT_DECODE_ISSUER`.
-        min_secret_bytes: the least length of an HMAC secret; None is the length of the
-            algorithm's hash (RFC 7518 §3.2). 0 also accepts RSA keys below 2048 bits.
+        min_secret_bytes: the minimum length of an HMAC secret in bytes; None is the length of
+            the algorithm's hash (RFC 7518 §3.2). 0 also accepts RSA keys below 2048 bits.
 
     Attributes:
         algorithm: as given.
-        kid: the key id, given or made; None for a secret without one.
+        kid: the key id, given or derived; None for a secret without one.
         is_named: whether the key id was given.
         signs_from: seconds since the epoch, minus infinity for None.
         accepted_until: seconds since the epoch, infinity for None.
-        is_published: whether the JWKS document names it. A secret is never named there.
+        is_published: whether the JWKS document includes it. It never includes a secret.
         issuer: as given.
         fingerprint: a digest of what it verifies with: equal for the two halves of a pair.
 
@@ -116,7 +116,7 @@ class Key:
             raise ConfigurationError("A key id must be a non-empty string")
         implementation = _IMPLEMENTATIONS.get(algorithm) if isinstance(algorithm, str) else None
         if implementation is None:
-            # Short ones alone are shown: with the arguments swapped it is the key.
+            # Show only short values: with the arguments swapped, this is the key.
             shown = repr(algorithm) if isinstance(algorithm, str) and len(algorithm) < 12 else "This"
             raise ConfigurationError(
                 f"{shown} is not a signature algorithm; choose one of {', '.join(ALGORITHMS)}"
@@ -137,7 +137,7 @@ class Key:
         self._mac: HMAC | None = None
         if isinstance(implementation, HMACAlgorithm):
             self._private = self._public = prepared
-            # Scheduled once: PyJWT would do it again for every token.
+            # Set up once: PyJWT would do it again for every token.
             self._mac = HMAC(prepared, _HASHES[algorithm])
         elif hasattr(prepared, "sign"):
             self._private, self._public = prepared, prepared.public_key()
@@ -153,9 +153,9 @@ class Key:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], algorithm: str = "HS256", **options: Any) -> Key:
-        """Read a key from a file: PEM, or a secret, whose last line break does not count.
+        """Read a key from a file: PEM, or a secret, without its last line break.
 
-        Reads at once, so call it at start-up or in a plain loader.
+        Blocks, so call it at start-up or in a plain loader.
 
         Args:
             path: the file.
@@ -169,14 +169,14 @@ class Key:
         try:
             material = Path(path).read_bytes()
         except (OSError, TypeError, ValueError) as problem:
-            reason = problem.strerror if isinstance(problem, OSError) else "this is no path"
+            reason = problem.strerror if isinstance(problem, OSError) else "this is not a path"
         else:
             return cls._from_text(source, material, algorithm, options)
         raise ConfigurationError(f"{source} cannot be read: {reason}")
 
     @classmethod
     def from_env(cls, name: str, algorithm: str = "HS256", **options: Any) -> Key:
-        r"""Read a key from an environment variable: PEM, with ``\n`` for its line breaks too, or a secret.
+        r"""Read a key from an environment variable: PEM, also with ``\n`` for line breaks, or a secret.
 
         Args:
             name: the variable.
@@ -203,7 +203,7 @@ class Key:
             options: the further arguments of `Key`.
 
         Raises:
-            ConfigurationError: it is no such key, or does not fit its algorithm.
+            ConfigurationError: it is not such a key, or does not fit its algorithm.
         """
         algorithm = jwk.get("alg")
         implementation = _IMPLEMENTATIONS.get(algorithm) if isinstance(algorithm, str) else None
@@ -219,18 +219,18 @@ class Key:
 
     @classmethod
     def generate(cls, algorithm: str = "ES256", kid: str | None = None, **options: Any) -> Key:
-        """Make a new key: a pair of the algorithm's curve, of 3072 bits for RSA, or a secret of 64 bytes.
+        """Generate a key: a pair on the algorithm's curve, an RSA pair of 3072 bits, or a 64-byte secret.
 
         Args:
             algorithm: as for `Key`.
-            kid: as for `Key`; a secret without one gets a random one.
+            kid: as for `Key`; a secret without one gets a random id.
             options: the further arguments of `Key`.
 
         Raises:
             ConfigurationError: there is no such algorithm.
         """
         if algorithm not in ALGORITHMS:
-            return cls(b"", algorithm, kid)  # which says what there is
+            return cls(b"", algorithm, kid)  # raises: lists the algorithms
         if algorithm.startswith("HS"):
             return cls(secrets.token_bytes(64), algorithm, kid or secrets.token_urlsafe(9), **options)
         if algorithm in _CURVES:
@@ -249,12 +249,12 @@ class Key:
 
     @property
     def can_sign(self) -> bool:
-        """Whether this key holds the private half."""
+        """True if this key holds the private half."""
         return self._private is not None
 
     @property
     def is_secret(self) -> bool:
-        """Whether it is an HMAC secret, which signs as well as verifies."""
+        """True for an HMAC secret, which both signs and verifies."""
         return self._mac is not None
 
     def sign(self, message: bytes) -> bytes:
@@ -268,7 +268,7 @@ class Key:
         return signature if order is None else _with_low_s(signature, order)
 
     def verify(self, message: bytes, signature: bytes) -> bool:
-        """Whether this key made the signature. Never raises for bad signatures."""
+        """True if this key made the signature. Never raises for bad signatures."""
         if self._mac is not None:
             mac = self._mac.copy()
             mac.update(message)
@@ -280,11 +280,11 @@ class Key:
         return self._implementation.verify(message, self._public, signature)
 
     def public_jwk(self) -> dict[str, Any]:
-        """The public half as a JSON Web Key (RFC 7517 §4). Only for a key of a pair."""
+        """The public half as a JSON Web Key (RFC 7517 §4). Only for an asymmetric key."""
         return {**self._public_members(), "kid": self.kid, "alg": self.algorithm, "use": "sig"}
 
     def private_jwk(self) -> dict[str, Any]:
-        """All of it as a JSON Web Key, to be kept where keys are. Only for a key that `can_sign`."""
+        """The whole key as a JSON Web Key: store it as a key. Only for a key that `can_sign`."""
         jwk: dict[str, Any] = self._implementation.to_jwk(self._private, as_dict=True)
         return {**jwk, "kid": self.kid, "alg": self.algorithm, "use": "sig"}
 
@@ -293,7 +293,7 @@ class Key:
         return {name: jwk[name] for name in ("crv", "e", "kty", "n", "x", "y") if name in jwk}
 
     def _thumbprint(self) -> str:
-        """RFC 7638 §3: its public members alone, in this very form."""
+        """The thumbprint of RFC 7638 §3: of the public members alone, in exactly this form."""
         text = json.dumps(self._public_members(), separators=(",", ":"), sort_keys=True)
         return urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
 
@@ -302,7 +302,7 @@ class Key:
 
 
 def _name(given: Any) -> str:
-    """A path or the name of a variable, unless it looks as if the key itself was given instead."""
+    """A path or variable name for an error; empty if it looks like the key itself."""
     text = str(given)
     return text if len(text) <= 120 and re.fullmatch(r"[\w./:\\~ -]+", text) and "BEGIN" not in text else ""
 
@@ -311,7 +311,7 @@ def moment(name: str, given: Moment) -> float:
     """A point in time as seconds since the epoch.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: it is not one.
     """
     if isinstance(given, dt.datetime) and given.tzinfo is not None:
         return given.timestamp()
@@ -332,18 +332,18 @@ def _decrypted(material: Any, password: str | bytes, algorithm: str) -> Any:
         secret = password.encode() if isinstance(password, str) else password
         text = material.encode() if isinstance(material, str) else material
         return serialization.load_pem_private_key(text, secret)
-    raise ConfigurationError(f"The key for {algorithm} is no PEM text that its password decrypts")
+    raise ConfigurationError(f"The key for {algorithm} is not a PEM text that its password decrypts")
 
 
 def _prepare(implementation: Algorithm, material: Any, algorithm: str) -> Any:
     prepared: Any = None
-    # The parsers' own errors may quote the material: nothing of them is passed on.
+    # The parsers' own errors may quote the material: none of their text is passed on.
     with suppress(InvalidKeyError, TypeError, ValueError, AttributeError):
         prepared = implementation.prepare_key(material)
     if prepared is None:
         raise _unfit(algorithm)
     if isinstance(implementation, HMACAlgorithm) and _is_key_text(prepared):
-        # Whoever has the public half could sign.
+        # Anyone with the public half could sign.
         raise ConfigurationError(
             f"The secret for {algorithm} is the text of a key pair or of a JSON Web Key, not a secret"
         )
@@ -351,7 +351,7 @@ def _prepare(implementation: Algorithm, material: Any, algorithm: str) -> Any:
 
 
 def _is_key_text(secret: bytes, depth: int = 3) -> bool:
-    """Whether a secret is one of the forms in which keys of pairs are handed around."""
+    """True if a secret is an asymmetric key in one of its usual encodings."""
     text = secret.strip().removeprefix(b"\xef\xbb\xbf")
     if _KEY_TEXT.search(text) or _is_der(secret) or _is_der(text) or _is_point(secret):
         return True
@@ -359,12 +359,12 @@ def _is_key_text(secret: bytes, depth: int = 3) -> bool:
         try:
             found = json.loads(text)
         except (ValueError, RecursionError):
-            return re.search(rb"[\"']kty[\"']\s*:", text) is not None  # as Python writes a JSON Web Key
+            return re.search(rb"[\"']kty[\"']\s*:", text) is not None  # a JSON Web Key as Python prints it
         return isinstance(found, dict) or any(isinstance(item, dict) for item in found)
     return depth > 0 and any(_is_key_text(inner, depth - 1) for inner in _unwrapped(text))
 
 
-# PEM, RFC 4716, PuTTY's files, a line of OpenSSH with or without options, and what such a line encodes.
+# PEM, RFC 4716, PuTTY files, a line of OpenSSH with or without options, and what such a line encodes.
 _KEY_TYPE = rb"(ssh-|ecdsa-|sk-ssh-|sk-ecdsa-)"
 _KEY_TEXT = re.compile(
     rb"----[- ]?(BEGIN|END) |^PuTTY-User-Key-File|^"
@@ -377,7 +377,7 @@ _KEY_TEXT = re.compile(
 
 
 def _unwrapped(text: bytes) -> Iterator[bytes]:
-    """What a text holds if it is encoded or quoted in one of the ways that texts are."""
+    """The contents of a text, decoded or unquoted in each of the usual ways."""
     if text[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in text[:4]:
         with suppress(UnicodeDecodeError):
             yield text.decode("utf-16").encode("utf-8", "replace")
@@ -390,7 +390,7 @@ def _unwrapped(text: bytes) -> Iterator[bytes]:
             yield str(json.loads(text)).encode("utf-8", "replace")
         yield text[1:-1]
     lines = text.replace(b"\\n", b"\n")
-    for plain in {b"".join(lines.split()), *lines.split()}:  # in lines, or with a comment behind it
+    for plain in {b"".join(lines.split()), *lines.split()}:  # over several lines, or followed by a comment
         digits = plain.rstrip(b"=").translate(_TO_BASE64)
         with suppress(binascii.Error):
             yield binascii.a2b_base64(digits + b"=" * (-len(digits) % 4), strict_mode=True)
@@ -399,7 +399,7 @@ def _unwrapped(text: bytes) -> Iterator[bytes]:
 
 
 def _is_point(data: bytes) -> bool:
-    """Whether it is an uncompressed point of a curve: a public key without any wrapping."""
+    """True for an uncompressed point of a curve: a public key without any wrapping."""
     for curve in _CURVES.values():
         if data[:1] == b"\x04" and len(data) == 1 + 2 * ((curve.key_size + 7) // 8):
             with suppress(ValueError):
@@ -409,7 +409,7 @@ def _is_point(data: bytes) -> bool:
 
 
 def _with_low_s(signature: bytes, order: int) -> bytes:
-    """The same ECDSA signature in its one form with the lower s: order - s would verify as well."""
+    """The same ECDSA signature in its unique form with the lower s: order - s would verify as well."""
     half = len(signature) // 2
     s = int.from_bytes(signature[half:], "big")
     return signature if 2 * s <= order else signature[:half] + (order - s).to_bytes(half, "big")
@@ -429,7 +429,7 @@ _CURVES: dict[str, ec.EllipticCurve] = {
     "ES512": ec.SECP521R1(),
     "ES256K": ec.SECP256K1(),
 }
-# The orders of the curves' base points (SEC 2 §2.4, §2.5, §2.6): not every version of cryptography says them.
+# The orders of the curves' base points (SEC 2 §2.4, §2.5, §2.6): not every version of cryptography has them.
 _ORDERS: dict[str, int] = {
     "ES256": 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,
     "ES384": int(
@@ -463,7 +463,7 @@ def _check_strength(
         if len(prepared) < least:
             raise ConfigurationError(
                 f"The secret for {algorithm} is {len(prepared)} bytes long and must have at least {least} "
-                "(RFC 7518 §3.2): take one from secrets.token_hex(64), or lower JWT_MIN_SECRET_BYTES"
+                "(RFC 7518 §3.2): generate one with secrets.token_hex(64), or lower JWT_MIN_SECRET_BYTES"
             )
     elif min_secret_bytes != 0 and implementation.check_key_length(prepared):
         raise ConfigurationError(f"The RSA key for {algorithm} must have at least 2048 bits (RFC 7518 §3.3)")

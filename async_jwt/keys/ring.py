@@ -1,8 +1,8 @@
-"""The keys of an application, and how they follow each other without signing anybody out.
+"""The keys of an application, and how they rotate without signing users out.
 
 A key is announced (accepted and published), then signs, then is retired: its tokens are
-accepted for a while and then no more. All of it goes by the time, so that processes which
-hold the same keys change over together without talking to each other.
+accepted for a while and then no more. Each step depends only on the time, so processes that
+hold the same keys switch together without talking to each other.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from async_jwt.keys.key import Key, moment
 __all__ = ["ActiveKeys", "KeyRing", "Loader"]
 
 Loader = Callable[[], Iterable[Key] | Awaitable[Iterable[Key]]]
-"""What returns the keys of a ring."""
+"""A function that returns the keys of a ring."""
 Seconds = float | dt.timedelta
 
 _NEVER = math.inf
-# How soon a loader is asked again after it failed, or for a key id that nobody knows: anybody
-# can send one. Sooner where there are no keys at all.
+# How soon, in seconds, a loader is called again after it failed, or for an unknown key id: any
+# client can send one. Sooner if there are no keys at all.
 _COOL_DOWN = 5.0
 _EMPTY_COOL_DOWN = 1.0
-# How many threads wait for one call of a loader while there are keys to go on with: anybody can send
+# How many threads wait for one call of a loader while earlier keys are usable: any client can send
 # tokens whose key id is unknown.
 _WAITING_THREADS = 4
-# Seconds by which a load's own limit ends it first, and how many that never ended there may be.
+# Seconds past its own limit after which a load counts as hung, and how many hung loads there may be.
 _MARGIN, _MOST_LOADS = 1.0, 4
 
 
 class ActiveKeys:
-    """The keys of a ring as they stand at one time: which one signs, and which are accepted.
+    """The keys of a ring at one time: which one signs, and which are accepted.
 
     Args:
         signing: the key that signs; None if none does.
         accepted: the keys whose tokens are accepted, the preferred first.
-        since: the first moment that this holds for, in seconds since the epoch.
-        until: the first moment at which something changes.
-        foreign: the keys of others, whose tokens say nothing of our store.
+        since: the first moment for which this holds, in seconds since the epoch.
+        until: the first moment at which something changes, likewise.
+        foreign: the keys of others, whose tokens carry no stamp of our store.
     """
 
     __slots__ = ("_any", "_by_kid", "_signing", "_unnamed", "accepted", "foreign", "since", "until")
@@ -76,19 +76,19 @@ class ActiveKeys:
         if self._signing is None:
             raise ConfigurationError(
                 "There is no key to sign with now: set JWT_PRIVATE_KEY, or give the KeyRing a private key "
-                "whose time is not over; keys that it loads sign with loaded_sign=True"
+                "that is still accepted; keys that it loads sign only with loaded_sign=True"
             )
         return self._signing
 
     def signs_with(self, key: Key) -> bool:
-        """Whether it is this key that signs."""
+        """True if this key signs."""
         return key is self._signing
 
     def candidates(self, algorithm: str, kid: str | None) -> tuple[Key, ...]:
         """The keys that may verify a token with this header.
 
-        A key id that a key bears selects that key alone; keys that were given no id are
-        tried for every token of their algorithm.
+        A known key id selects its key alone. For an unknown one, keys that were given no id
+        are tried; for a token without one, all keys of its algorithm.
         """
         if kid is None:
             return self._any.get(algorithm, ())
@@ -96,13 +96,13 @@ class ActiveKeys:
         return (named,) if named is not None else self._unnamed.get(algorithm, ())
 
     def knows(self, algorithm: str, kid: str | None) -> bool:
-        """Whether a key of that id is among them. No id at all is nothing to look for."""
+        """True if a key of that id is among them, or if there is no id to look for."""
         return kid is None or (kid, algorithm) in self._by_kid
 
     def jwks(self) -> dict[str, Any]:
         """The JWKS document: the public halves of the published keys (RFC 7517 §5).
 
-        Keys that are announced or retained are among them, secrets never.
+        It includes announced and retained keys, but never secrets.
         """
         return {"keys": [key.public_jwk() for key in self.accepted if key.is_published]}
 
@@ -121,23 +121,23 @@ class KeyRing:
     """The keys of an application: one signs, all may verify.
 
     Args:
-        signing: the key that signs new tokens, and verifies them as well. Of several, the
-            one whose `signs_from` passed last; the first one where they are equal, and the
-            earliest one before all of them.
+        signing: the key that signs new tokens, and verifies them as well. Of several, the one
+            whose `signs_from` passed last signs; of equal ones the first, and before all of
+            them the earliest.
         verification: further keys whose tokens are accepted. They never sign.
         retention: how much longer the tokens of a key are accepted once another one signs,
             in seconds or as a timedelta; at least the longest lifetime of a token. None
             accepts them until the key is retired.
         load: a function, `async` or plain, that returns further keys, such as those of a folder,
             of a secret manager, or another service's JWKS. It is called at start-up, every
-            `refresh` seconds, and for a token whose key id is unknown. One call at a time; it is
-            given up after `JWT_HOOK_TIMEOUT`, or 5 seconds. What it returns verifies, and signs
-            only with `loaded_sign`.
-        loaded_sign: whether loaded keys that hold a private half, or a secret, sign as `signing` ones do.
-            Not beside `signing` keys of your own, which nothing loaded replaces.
-        loaded_secrets: whether loaded keys may be HMAC secrets. A JWKS of others holds none: whoever
-            could put one there would make tokens.
-        refresh: how long what `load` returned is used, in seconds or as a timedelta.
+            `refresh` seconds, and for a token whose key id is unknown. Only one call runs at a
+            time; it is given up after `JWT_HOOK_TIMEOUT`, or 5 seconds. Its keys verify, and
+            sign only with `loaded_sign`.
+        loaded_sign: whether loaded keys that hold a private half, or a secret, sign like `signing` keys.
+            It cannot be combined with `signing` keys of your own, which no loaded key replaces.
+        loaded_secrets: whether loaded keys may be HMAC secrets. The JWKS of others must hold none: anyone
+            who could add one there could make tokens.
+        refresh: how long the loaded keys are used before the next load, in seconds or as a timedelta.
         clock: seconds since the epoch; for tests.
 
     Attributes:
@@ -164,7 +164,7 @@ class KeyRing:
         if load is not None and (not callable(load) or inspect.isgeneratorfunction(load)):
             raise ConfigurationError("load must be a function that returns keys")
         if loaded_sign and signing is not None:
-            raise ConfigurationError("loaded_sign=True is for rings without signing keys of their own")
+            raise ConfigurationError("loaded_sign=True cannot be combined with signing keys of your own")
         self._lock = threading.RLock()
         self._clock = clock
         self._retention = None if retention is None else _seconds("retention", retention)
@@ -178,7 +178,7 @@ class KeyRing:
         self._latest: Load | None = None
         self._load_ended = threading.Event()
         self._waiting = 0
-        # The latest act by hand: a clock that is set back undoes none.
+        # The latest manual change: a clock that is set back must not undo it.
         self._acted = -_NEVER
         self._starts: dict[Key, float] = {}
         self._ends: dict[Key, float] = {}
@@ -195,16 +195,16 @@ class KeyRing:
 
     @property
     def has_loader(self) -> bool:
-        """Whether its keys may change by themselves: `load` was given."""
+        """True if `load` was given, so that the keys may change by themselves."""
         return self._load is not None
 
     @property
     def is_loading(self) -> bool:
-        """Whether the loader is being asked."""
+        """True while a call of the loader runs."""
         return self._is_loading
 
     def awaited_load(self, *, holds_thread: bool) -> threading.Event | None:
-        """What is set once the loader has answered; None where enough threads wait for it already."""
+        """The event that is set once the load ends; None if enough threads wait for it already."""
         with self._lock:
             self._waiting += holds_thread
             has_room = self._waiting <= _WAITING_THREADS or not self._keys
@@ -212,7 +212,7 @@ class KeyRing:
 
     @property
     def keys(self) -> tuple[Key, ...]:
-        """All keys, whatever their time."""
+        """All keys, accepted now or not."""
         return self._keys
 
     @property
@@ -225,7 +225,7 @@ class KeyRing:
         return self.at(self._clock()).signing
 
     def at(self, now: float) -> ActiveKeys:
-        """The keys as they stand at a time; the same object until something changes.
+        """The keys at a given time; the same object until something changes.
 
         Args:
             now: seconds since the epoch.
@@ -239,13 +239,13 @@ class KeyRing:
             return self.active
 
     def jwks(self) -> dict[str, Any]:
-        """The JWKS document as it stands now. See `ActiveKeys.jwks`."""
+        """The current JWKS document. See `ActiveKeys.jwks`."""
         return self.at(self._clock()).jwks()
 
     def announce(self, key: Key) -> None:
-        """Accept and publish a key from now on; it signs from its own `signs_from`, or `sign_with`, on.
+        """Accept and publish a key from now on; it signs from its `signs_from`, or from `sign_with`, on.
 
-        Verifiers elsewhere must have fetched it before it signs, so wait longer than they keep
+        Verifiers elsewhere must have fetched it before it signs, so wait longer than they cache
         the JWKS document.
 
         Raises:
@@ -258,29 +258,29 @@ class KeyRing:
             self._take({key: start, **self._starts}, self._others())
 
     def sign_with(self, kid: str) -> None:
-        """Let an announced key sign from now on. The former one is retained.
+        """Make an announced key sign from now on. The former one is retained.
 
         Raises:
-            ConfigurationError: no key of that id can sign, or its time is over.
+            ConfigurationError: no key of that id can sign, or it is no longer accepted.
         """
         self._refuse_acts("sign_with")
         with self._lock:
             now = self._act()
             key = next((key for key in self._named(kid) if key in self._starts), None)
             if key is None:
-                raise ConfigurationError(f"The key {kid!r} was not given to sign")
+                raise ConfigurationError(f"The key {kid!r} is not one of the signing keys")
             if key not in self.at(now).accepted:
-                raise ConfigurationError(f"The time of the key {kid!r} is over")
+                raise ConfigurationError(f"The key {kid!r} is no longer accepted")
             others = {other: start for other, start in self._starts.items() if other is not key}
             self._take({key: now, **others}, self._others())
 
     def retire(self, kid: str, *, after: Seconds | None = None) -> None:
-        """Let a key's tokens be refused, from a while on or at once. It signs no more.
+        """Stop accepting a key's tokens, after a while or at once. It signs no more.
 
         Args:
             kid: the key's id.
             after: how much longer they are accepted, in seconds or as a timedelta; None is the
-                ring's retention, and 0 is at once, for a key that was stolen.
+                ring's retention, and 0 is at once, for a stolen key.
 
         Raises:
             ConfigurationError: no key has that id; it is the one that signs now; or neither
@@ -289,34 +289,34 @@ class KeyRing:
         self._refuse_acts("retire")
         left = self._retention if after is None else _seconds("after", after)
         if left is None:
-            raise ConfigurationError("A ring without retention needs retire(kid, after=...)")
+            raise ConfigurationError("This ring has no retention: call retire(kid, after=...)")
         with self._lock:
             now = self._act()
             retired = self._named(kid)
             if any(self.at(now).signs_with(key) for key in retired):
                 raise ConfigurationError(
-                    f"The key {kid!r} signs now: let another one sign first, with sign_with()"
+                    f"The key {kid!r} signs now: make another one sign first, with sign_with()"
                 )
             for key in retired:
                 self._ends[key] = min(now + left, self._ends.get(key, _NEVER))
                 if self._starts.get(key, -_NEVER) > now:
-                    self._starts[key] = _NEVER  # it never came to sign, and follows nobody
+                    self._starts[key] = _NEVER  # it never signed, so it replaces no other key
             self.active = _NONE
 
     def claim_load(self, now: float, limit: float, *, unknown: bool = False) -> Load | None:
-        """What the caller is to ask for keys now, if anything; nobody else is told to meanwhile.
+        """The load that the caller must run now, if one is due; no other caller gets one meanwhile.
 
-        The caller says with `replace` what was answered, and with `end_load` that it is over. A load
-        that takes longer than its limit is given up, and what it answers later is thrown away.
+        The caller passes the result to `replace`, and then calls `end_load`. A load that takes longer
+        than its limit is given up, and its late result is discarded.
 
         Args:
             now: seconds since the epoch.
             limit: how long the loader may take, in seconds.
-            unknown: whether a token named a key that is not known.
+            unknown: whether a token named an unknown key.
         """
         with self._lock:
-            # Threads read the clock before they come here; a clock that was really set back
-            # must not keep old keys for ever.
+            # Threads read the clock before they get here, so `now` may lag a little; a clock that
+            # was really set back must not keep old keys for ever.
             due = now >= self._due or now < self._asked - _COOL_DOWN
             soon = now >= self._asked + (_COOL_DOWN if self._keys else _EMPTY_COOL_DOWN)
             hangs = self._is_loading and not self._asked <= now <= self._asked + limit + _MARGIN
@@ -334,23 +334,23 @@ class KeyRing:
             return load
 
     def replace(self, keys: Iterable[Key], now: float, load: Load) -> None:
-        """Put what a load returned in the place of what another one returned before.
+        """Replace the keys of an earlier load with what a load returned.
 
         Raises:
             ConfigurationError: these keys cannot make a ring.
         """
         loaded = _checked(keys)
         if not loaded:
-            raise ConfigurationError("The loader of a KeyRing returned no key")
+            raise ConfigurationError("The KeyRing loader returned no keys")
         if not self._loaded_secrets and any(key.is_secret for key in loaded):
             raise ConfigurationError(
-                "The loader of a KeyRing returned an HMAC secret: KeyRing(loaded_secrets=True) accepts those"
+                "The KeyRing loader returned an HMAC secret: to accept it, set KeyRing(loaded_secrets=True)"
             )
         with self._lock:
             if load is not self._latest:
-                return  # it was given up, and another one was begun
+                return  # it was given up, and another load has begun
             known = {_identity(key): key for key in self._keys}
-            # The same object for the same key: what it verified stays known.
+            # The same object for the same key: tokens that it verified stay cached.
             loaded = tuple(known.get(_identity(key), key) for key in loaded)
             signing = {key: key.signs_from for key in loaded if key.can_sign and self._loaded_sign}
             self._take(
@@ -359,7 +359,7 @@ class KeyRing:
             self._due = now + self._refresh
 
     def end_load(self, load: Load) -> None:
-        """The loader was asked, with whatever outcome."""
+        """Record that a load has ended, whatever its outcome."""
         with self._lock:
             self._loads.remove(load)
             if load is self._latest:
@@ -368,7 +368,7 @@ class KeyRing:
 
     def _refuse_acts(self, what: str) -> None:
         if self.is_loaded:
-            raise ConfigurationError(f"{what}() is for rings without a loader: change what it loads instead")
+            raise ConfigurationError(f"{what}() needs a ring without a loader: change what it loads instead")
 
     def _act(self) -> float:
         self._acted = max(self._clock(), self._acted)
@@ -380,21 +380,21 @@ class KeyRing:
     def _named(self, kid: str) -> list[Key]:
         found = [key for key in self._keys if kid is not None and key.kid == kid]
         if not found:
-            raise ConfigurationError(f"No key of the ring has the id {kid!r}")
+            raise ConfigurationError(f"No key in the ring has the id {kid!r}")
         return found
 
     def _take(self, starts: dict[Key, float], others: tuple[Key, ...]) -> None:
-        """Make these the ring's keys: those that may sign, with their time, and the others."""
+        """Set the ring's keys: those that may sign, with their start times, and the others."""
         by_kid: dict[tuple[str, str], Key] = {}
         by_material: dict[tuple[bytes, str], Key] = {}
         kept: list[Key] = []
         for key in dict.fromkeys((*starts, *others)):
             same = by_material.setdefault((key.fingerprint, key.algorithm), key)
             if same is not key and not key.is_named:
-                continue  # a half of a pair that is there already, under whichever id
+                continue  # a half of a pair that is already there, under any id
             twin = key if key.kid is None else by_kid.setdefault((key.kid, key.algorithm), key)
             if twin is not key:
-                raise ConfigurationError(f"Two keys of the ring have the id {key.kid!r} for {key.algorithm}")
+                raise ConfigurationError(f"Two keys in the ring have the id {key.kid!r} for {key.algorithm}")
             kept.append(key)
         kept_starts = {key: start for key, start in starts.items() if key in kept}
         with self._lock:
@@ -408,7 +408,7 @@ class KeyRing:
         begun = [key for key in may_sign if self._starts[key] <= now]
         signing = max(begun, key=self._starts.__getitem__, default=None)
         if signing is None:
-            # Before the time of all of them somebody has to.
+            # Before all start times, the earliest key signs.
             planned = [key for key in may_sign if self._starts[key] < _NEVER]
             signing = min(planned, key=self._starts.__getitem__, default=None)
         changes = [*self._starts.values(), *ends.values()]
@@ -424,7 +424,7 @@ class KeyRing:
         end = self._own_end(key)
         if key in self._starts and self._retention is not None:
             mine = self._starts[key]
-            # Who has ended before it began follows nobody.
+            # A key that ended before it began replaces no other key.
             later = (k for k, start in self._starts.items() if mine < start < self._own_end(k))
             end = min(end, min((self._starts[k] for k in later), default=_NEVER) + self._retention)
         return end
@@ -434,7 +434,7 @@ class KeyRing:
 
 
 def _identity(key: Key) -> tuple[object, ...]:
-    """All that tells one key from another."""
+    """Everything that distinguishes one key from another."""
     return (
         key.fingerprint,
         key.algorithm,

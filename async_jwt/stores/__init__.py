@@ -1,4 +1,4 @@
-"""Revocation stores: the only state. `RedisStore` is in `async_jwt.stores.redis`."""
+"""Revocation stores, the library's only state. `RedisStore` is in `async_jwt.stores.redis`."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""What a revocation store promises: the `Store` protocol and the values it deals in.
+"""The contract of a revocation store: the `Store` protocol and its value types.
 
-A store answers one question, "does this token still count?", and keeps what is needed to
-answer it: revoked tokens (`jti`), revoked sessions (`sid`) and generations. A generation
-is a counter of one user, or of everybody, that signing out everywhere raises; a token
-carries the generations it was made under as its `gen` claim, an opaque stamp, and is dead
-once one of them was raised. Counters and not clocks, so that signing out and in again
-within one second is right whatever the machines' clocks say. Tokens without a stamp, made
-by others, go by their `iat`.
+A store answers one question, "is this token still valid?", and keeps what it needs for the
+answer: revoked tokens (`jti`), revoked sessions (`sid`) and generations. A generation is a
+counter of one user, or of everyone, that signing out everywhere raises. A token carries the
+generations it was issued under as its `gen` claim, an opaque stamp, and is dead once one of
+them was raised. These are counters, not clocks, so that signing out and in again within one
+second works whatever the machines' clocks say. Tokens without a stamp, from other issuers,
+go by their `iat`.
 """
 
 from __future__ import annotations
@@ -42,84 +42,84 @@ __all__ = [
 ]
 
 LONGEST_ID = 256
-"""How long the id of a session, or a cursor, can be that clients send."""
+"""Maximum length of a session ID or a cursor that clients send, in characters."""
 
 LONGEST_TEXT = 65_536
-"""How many characters an identity, a `jti` or a `sid` may have."""
+"""Maximum length of an identity, a `jti` or a `sid`, in characters."""
 
 BUCKETS = 256
-"""How many buckets the identities are spread over; all keys of one identity share one."""
+"""Number of buckets that identities are spread over; all keys of one identity share one."""
 
 
 def text_of(given: Any, what: str) -> str:
-    """An identity or id as stores keep it: text, and never a proxy of text or a subclass of `str`.
+    """Return an identity or ID as stores keep it: a plain `str`, never a proxy or a subclass.
 
     Args:
-        given: what a caller handed over.
-        what: what it is, for the error.
+        given: the caller's value.
+        what: its name, for the error.
 
     Raises:
-        ValueError: it is not text, it is longer than `LONGEST_TEXT`, or text that UTF-8 cannot hold.
+        ValueError: it is not text, is longer than `LONGEST_TEXT`, or cannot be encoded as UTF-8.
     """
     if not isinstance(given, str):
         raise ValueError(f"{what} must be text, not {type(given).__name__}")  # noqa: TRY004  # the caller's value
     text = str(given)
     if len(text) > LONGEST_TEXT:
-        raise ValueError(f"{what} must be text of {LONGEST_TEXT} characters at most")
+        raise ValueError(f"{what} must be text of at most {LONGEST_TEXT} characters")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise ValueError(f"{what} must be text that UTF-8 can hold") from None
+        raise ValueError(f"{what} must be text that UTF-8 can encode") from None
     return text
 
 
 def bucket_of(identity: str) -> str:
-    """The bucket of an identity: two hexadecimal digits, the same in every process."""
+    """Return the bucket of an identity: two hexadecimal digits, the same in every process."""
     return hashlib.blake2b(identity.encode("utf-8"), digest_size=1).hexdigest()
 
 
 def new_sid(identity: str) -> str:
-    """A new session id: its identity's bucket, then 128 random bits.
+    """Return a new session ID: its identity's bucket, then 128 random bits.
 
-    The bucket is part of it so that a session can be found by its id alone.
+    With the bucket in it, a session can be found by its ID alone.
     """
     return bucket_of(identity) + secrets.token_urlsafe(16)
 
 
 def adopted_sid(identity: str, jti: str) -> str:
-    """The session id of a refresh token without one: always the same, so that all see one session."""
+    """Return the session ID for a refresh token without one: deterministic, so that all see one session."""
     named = f"{len(identity)}:{identity}{jti}".encode()
     digest = hashlib.blake2b(named, digest_size=16).digest()
     return bucket_of(identity) + base64.urlsafe_b64encode(digest).decode("ascii").rstrip("=")
 
 
 def latest(ends: Sequence[float | None]) -> float | None:
-    """The latest of some times, where None is never."""
+    """Return the latest of some times, where None means never."""
     known = [end for end in ends if end is not None]
     return max(known) if len(known) == len(ends) else None
 
 
 def bucket_of_sid(sid: str) -> str:
-    """The bucket of a session id; that of its text for one that `new_sid` did not make."""
+    """Return the bucket of a session ID; for one not made by `new_sid`, that of its text."""
     bucket = sid[:2]
     is_one = len(bucket) == 2 and all(digit in "0123456789abcdef" for digit in bucket)
     return bucket if is_one else bucket_of(sid)
 
 
 class TokenRef(NamedTuple):
-    """What a store needs to know of one token.
+    """What a store needs to know about one token.
 
     Attributes:
         identity: the identity as text; "" for a token without one.
         jti: the token's id, or None for a foreign token without one.
         sid: the session's id, or None outside a session.
-        gen: the stamp it was made under, or None for a foreign token.
-        issued_at: seconds since the epoch at which it counts as issued: `iat` less the
-            allowed clock skew, 0 without `iat`. For tokens whose stamp says nothing.
-        expires_at: seconds since the epoch after which nobody accepts it any more, leeway
-            included; None for a token that never expires.
-        is_plain: whether it is an access token that is not fresh: the only kind that a store
-            may let through unchecked in an outage, where it was told to.
+        gen: the stamp it was issued under, or None for a foreign token.
+        issued_at: seconds since the epoch at which it counts as issued: `iat` minus the
+            allowed clock skew, 0 without `iat`. Used for tokens without a stamp.
+        expires_at: seconds since the epoch after which no check accepts it, leeway included;
+            None for a token that never expires.
+        may_fail_open: True for an access token that is not fresh: the only kind that a store
+            may let through unchecked in an outage, if configured to.
     """
 
     identity: str
@@ -132,10 +132,10 @@ class TokenRef(NamedTuple):
 
 
 def refuse_odd_texts(ref: TokenRef) -> None:
-    """Refuse a token whose identity or ids cannot be kept. Raises ValueError."""
+    """Raise ValueError for a token whose identity or IDs cannot be stored."""
     identity, jti, sid = ref.identity or "", ref.jti or "", ref.sid or ""
     if identity.isascii() and jti.isascii() and sid.isascii() and len(identity + jti + sid) <= LONGEST_TEXT:
-        return  # as nearly always
+        return  # the common case
     for text, what in ((ref.identity, "The identity"), (ref.jti, "The jti"), (ref.sid, "The sid")):
         if text is not None and not (text.isascii() and len(text) <= LONGEST_TEXT):
             text_of(text, what)
@@ -143,22 +143,22 @@ def refuse_odd_texts(ref: TokenRef) -> None:
 
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
-    """How a store fares, for health checks and metrics. None is what it does not know.
+    """A store's health, for health checks and metrics. None means unknown.
 
     Attributes:
         available: whether it answers.
-        since: seconds since the epoch at which that began.
-        problem: what keeps it from answering, or from revoking; None if nothing does.
+        since: seconds since the epoch at which that state began.
+        problem: what keeps it from answering or revoking; None if nothing does.
         refused: how many calls were not answered since the process started.
         let_through: how many checks an outage let through (`on_outage="allow"`).
-        data_losses: how often this process noticed that the server forgot revocations.
-        may_evict: whether the server may drop keys to make room.
+        data_losses: how often this process detected that the server lost revocations.
+        may_evict: whether the server may evict keys to free memory.
         persists: whether it keeps its data on disk.
-        read_only: whether it is a replica, which cannot revoke.
-        clock_ahead: seconds by which the server's clock was ahead of this machine's when it was last
-            looked at.
-        staleness: seconds by which answers from a mirror may be behind; None where nothing is
-            answered from one.
+        read_only: whether it is a replica, which cannot store revocations.
+        clock_ahead: seconds by which the server's clock was ahead of this machine's when last
+            measured.
+        staleness: seconds by which answers from a mirror may be behind; None if no answers come
+            from a mirror.
         mirrored: how many revocations the mirror holds; None without one.
     """
 
@@ -177,22 +177,22 @@ class StoreStatus:
 
 
 class Store(Protocol):
-    """A revocation store. All methods may be called at once from many tasks and loops.
+    """A revocation store. Many tasks and event loops may call all methods concurrently.
 
-    Every method that cannot be answered raises `StoreUnavailableError`: a store never
-    guesses. A revocation has succeeded only when it returned.
+    A method that cannot answer raises `StoreUnavailableError`: a store never guesses. A
+    revocation has succeeded only when it returned.
     """
 
     async def stamp(self, identity: str) -> str:
-        """The stamp for a token of this identity made now."""
+        """Return the stamp for a token issued to this identity now."""
         ...
 
     async def check(self, ref: TokenRef) -> bool:
-        """Whether the token still counts: False once it, its session or its user was revoked."""
+        """Return True if the token is valid, False once it, its session or its user was revoked."""
         ...
 
     async def revoke_token(self, ref: TokenRef) -> None:
-        """Revoke one token, until it would expire. A token without `jti` raises ValueError."""
+        """Revoke one token, until it would expire. Raises ValueError for a token without `jti`."""
         ...
 
     async def revoke_session(self, sid: str, expires_at: float | None) -> None:
@@ -201,31 +201,31 @@ class Store(Protocol):
         Args:
             sid: the session's id.
             expires_at: when its longest token expires, in seconds since the epoch; None
-                keeps the revocation for ever. Never less long than a session that the store
-                keeps says itself (`Session.ends_at`).
+                keeps the revocation forever. If the store keeps the session, its own end
+                (`Session.ends_at`) applies if later.
         """
         ...
 
     async def revoke_user(self, identity: str, keep: TokenRef | None = None) -> None:
-        """Revoke every token of an identity made until now.
+        """Revoke every token issued to an identity until now.
 
         Args:
             identity: the identity as text.
-            keep: a token whose session, or itself where it has none, stays valid, as far
-                as it was: nothing that was dead already is kept alive.
+            keep: a token whose session stays valid, or the token itself if it has none.
+                This revives nothing that was dead already.
         """
         ...
 
     async def revoke_everything(self) -> None:
-        """Revoke every token made until now."""
+        """Revoke every token issued until now."""
         ...
 
     async def start(self) -> None:
-        """Get ready, for instance connect. Called when the server starts; optional to succeed."""
+        """Prepare, for instance connect. Called when the server starts; may fail without harm."""
         ...
 
     async def close(self) -> None:
-        """Release what the running event loop holds. The store may be used again later."""
+        """Release the running event loop's resources. The store may be used again later."""
         ...
 
 
@@ -234,20 +234,20 @@ class Session:
     """One device of one user, as a store keeps it. All times in seconds since the epoch.
 
     Attributes:
-        sid: its id.
-        identity: whose it is, as text.
-        device: what the application calls the device.
+        sid: its ID.
+        identity: its user's identity, as text.
+        device: the application's name for the device.
         created_at: when the user signed in on it.
         last_used_at: when its refresh token was last replaced; `created_at` at first.
         expires_at: when its refresh token expires, leeway included; None for never.
         ends_at: when the last of its tokens expires, leeway included; None for never. Until then
-            a store remembers the session, or that it was revoked.
-        stamp: the stamp that its refresh token was made under.
-        refresh_jti: its refresh token.
-        previous_jti: the refresh token that this one replaced; None for the first.
+            a store remembers the session, or its revocation.
+        stamp: the stamp that its refresh token was issued under.
+        refresh_jti: the `jti` of its refresh token.
+        previous_jti: the `jti` of the refresh token that this one replaced; None for the first.
         extras: claims and headers that all of its tokens carry, as JSON.
-        late_streak: how many of its last steps, one after another, were each repeated late.
-        repeated_late: whether its last step was.
+        late_streak: how many of its latest rotations in a row were each repeated late.
+        repeated_late: whether its last rotation was.
     """
 
     sid: str
@@ -267,18 +267,18 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class SessionSnapshot:
-    """A token and its session as they stood at one moment.
+    """A token and its session at one moment.
 
     Attributes:
-        counts: whether the token counts, as `check` says it.
-        stamp: the stamp for a token made at that moment.
-        session: the session; None if the store knows none, or it was revoked.
-        successor: what `replace_session` was told to keep for a while.
-        age: of a token that is not the session's current one: how many seconds ago, by the store's
-            clock, the current one took its predecessor's place. Else 0.
-        was_replaced: of a token of a revoked session, whose user was not signed out otherwise: whether
-            it is neither the session's last refresh token nor the one before that.
-        version: the store's own: what `replace_session` compares.
+        valid: whether the token is valid, as `check` reports it.
+        stamp: the stamp for a token issued at that moment.
+        session: the session; None if it is unknown or was revoked.
+        successor: the value that `replace_session` keeps for a while.
+        age: for a token that is not the session's current one: seconds, by the store's clock, since
+            the current one replaced its predecessor. Otherwise 0.
+        was_replaced: for a token of a revoked session, whose user was not signed out otherwise: True
+            if it is neither the session's last refresh token nor the one before that.
+        version: store-specific; `replace_session` compares it.
     """
 
     valid: bool
@@ -291,12 +291,12 @@ class SessionSnapshot:
 
 
 def cursor_after(session: Session) -> str:
-    """Where a page ended: when its last session was used, and its id."""
+    """Return the cursor of a page's end: when its last session was used, and its ID."""
     return f"{session.last_used_at!r} {session.sid}"
 
 
 def read_cursor(cursor: Any) -> tuple[float, str]:
-    """What `cursor_after` says. Raises PageError for what it never says: clients send these."""
+    """Parse a cursor of `cursor_after`. Raises InvalidPageError for any other: clients send these."""
     if not isinstance(cursor, str) or len(cursor) > LONGEST_ID:
         raise InvalidPageError
     used, _, sid = cursor.partition(" ")
@@ -311,21 +311,21 @@ def read_cursor(cursor: Any) -> tuple[float, str]:
 
 @runtime_checkable
 class SessionStore(Store, Protocol):
-    """A store that also keeps sessions: for refresh rotation, and lists of devices.
+    """A store that also keeps sessions, for refresh rotation and device lists.
 
-    Whoever revokes a session, a user or everybody ends the sessions with it.
+    Revoking a session, a user or everything also ends the sessions.
     """
 
     async def load_session(self, ref: TokenRef) -> SessionSnapshot:
-        """Look at a token and its session.
+        """Return a snapshot of a token and its session.
 
-        All of it stood so at one moment, or the stamp is the oldest part: then whatever is
-        revoked later revokes what is made under that stamp.
+        All parts are from the same moment, or the stamp is the oldest part: then any later
+        revocation also revokes what is issued under that stamp.
         """
         ...
 
     async def get_session(self, sid: str) -> Session | None:
-        """The session of that id; None if there is none, or it counts no more."""
+        """Return the session with that ID; None if it is unknown or no longer valid."""
         ...
 
     async def replace_session(
@@ -337,41 +337,42 @@ class SessionStore(Store, Protocol):
         keep_for: float | None = None,
         limit: int | None = None,
     ) -> tuple[str, ...] | None:
-        """Put a session in the place of what was seen of it, in one atomic step.
+        """Atomically replace a session, if its snapshot is still current.
 
-        Where its refresh token is the one that was seen, there is no step: what was kept, for how
-        long and since when, stays as it is.
+        If the refresh token is the same as in the snapshot, this is no rotation: the kept
+        successor, its lifetime and its age are unchanged.
 
         Args:
-            session: the session as it shall be; a new one where none was seen.
-            seen: what `load_session` returned for the token that it replaces.
-            successor: what to show as `successor` from now on.
-            keep_for: for how many seconds; None as long as the session is remembered.
-            limit: how many sessions one user may have: the least recently used ones beyond are
-                revoked, never the one that is put. Of very many beyond, some are left to later steps.
+            session: the session's new state; a new session if the snapshot has none.
+            seen: the snapshot from `load_session` for the token that it replaces.
+            successor: what snapshots show as `successor` from now on.
+            keep_for: for how many seconds; None for as long as the session is remembered.
+            limit: how many sessions one user may have: the least recently used ones beyond it are
+                revoked, never the one being stored. If very many are beyond it, later calls revoke
+                the rest.
 
         Returns:
-            The ids of sessions that the limit ended; None without doing anything if the session
-            is another one by now, or the token, the session, the user or everybody was revoked
-            since. Of any number of calls that saw the same, exactly one is done.
+            The IDs of sessions that the limit ended. None, with nothing changed, if the session
+            changed since the snapshot, or if the token, the session, the user or everything was
+            revoked since. Of any number of calls with the same snapshot, exactly one succeeds.
         """
         ...
 
     async def list_sessions(
         self, identity: str, limit: int, cursor: str | None
     ) -> tuple[Sequence[Session], str | None]:
-        """Sessions of one user that count and have not expired, the last used first.
+        """List one user's sessions that are valid and have not expired, last used first.
 
         Args:
             identity: the identity as text.
-            limit: how many at most.
-            cursor: where the page before ended, as it said; None is the first page.
+            limit: the maximum number of sessions.
+            cursor: the cursor that the previous page returned; None for the first page.
 
         Returns:
-            The sessions, and where the next page begins; None after the last. A session that
-            is not used meanwhile is on exactly one page.
+            The sessions, and the cursor of the next page; None after the last. A session that
+            is not used in the meantime is on exactly one page.
 
         Raises:
-            PageError: the cursor is none.
+            InvalidPageError: the cursor is invalid.
         """
         ...

@@ -1,6 +1,6 @@
-"""A store in this process's memory: the embedded default.
+"""In-memory store: the embedded default.
 
-Other processes do not see its revocations and a restart forgets them. It awaits nothing.
+Other processes do not see its revocations, and a restart loses them. Its methods never wait.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class _Cutoff:
     keep: str | None = None
     kept_from: int = 0
     kept_since: float = float("-inf")
-    """Of what is kept: the generation that its tokens have at least, and since when they were issued."""
+    """Kept tokens have at least this generation, or were issued after this time."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A session, and what is kept of its refresh token for the grace."""
+    """A session, and its successor for the grace."""
 
     session: Session
     successor: str | None
@@ -55,16 +55,16 @@ class _Kept:
 class MemoryStore:
     """Revocations and sessions in memory.
 
-    Stamps begin at 0 and a raise jumps to the time in microseconds: a process that forgot
-    its counters (a restart) or never saw them (another worker) thus accepts what others
-    stamped until it revokes, and refuses it afterwards.
+    Generations start at 0, and a raise jumps to the time in microseconds. A process that lost
+    its counters (a restart) or never had them (another worker) thus accepts tokens stamped by
+    others until it revokes, and refuses them afterwards.
 
     Args:
-        clock: seconds since the epoch.
+        clock: returns seconds since the epoch.
 
     Attributes:
         clock: as given.
-        awaits_nothing: its methods never wait, so plain views need no event loop for them.
+        awaits_nothing: its methods never wait, so sync views need no event loop for them.
     """
 
     awaits_nothing = True
@@ -75,11 +75,11 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._everybody = _Cutoff()
         self._users: dict[str, _Cutoff] = {}
-        # Revoked jti and sid: both are unguessable ids of ours, told apart by their prefix.
+        # Revoked jti and sid: both are our own unguessable IDs, distinguished by a prefix.
         self._revoked: dict[str, float] = {}
         self._expiries: list[tuple[float, str]] = []
         self._sessions: dict[str, _Kept] = {}
-        # By identity: when each of its sessions was last used, and its id, in this order.
+        # By identity: (last used, sid) of each of its sessions, sorted.
         self._used: dict[str, list[tuple[float, str]]] = {}
         # The last two refresh tokens of revoked sessions.
         self._last: dict[str, tuple[str, str | None]] = {}
@@ -98,11 +98,11 @@ class MemoryStore:
         ):
             return False
         if not self._users and self._everybody.generation == 0:
-            return True  # nobody was ever signed out everywhere
+            return True  # no user was ever signed out everywhere
         return self._is_of_now(ref)
 
     def _is_of_now(self, ref: TokenRef) -> bool:
-        """Whether neither its user nor everybody was signed out since a token was made."""
+        """Return True if neither its user nor everyone was signed out since a token was issued."""
         user = self._users.get(ref.identity)
         everybody = self._everybody
         if user is None and everybody.generation == 0:
@@ -225,19 +225,19 @@ class MemoryStore:
             return page, None
 
     async def start(self) -> None:
-        """Nothing to get ready."""
+        """Do nothing: no connections to open."""
 
     async def close(self) -> None:
-        """Nothing to release: what was revoked stays revoked."""
+        """Do nothing: revocations stay in force."""
 
     def status(self) -> StoreStatus:
-        """That of a store which cannot fail, and keeps nothing on disk."""
+        """Return the status of a store that cannot fail and keeps nothing on disk."""
         return StoreStatus(
             available=True, since=self._since, may_evict=False, persists=False, read_only=False
         )
 
     def __len__(self) -> int:
-        """How many tokens and sessions are remembered, revoked or not."""
+        """Number of revocations and sessions in memory."""
         return len(self._revoked) + len(self._sessions)
 
     def _raised(self, before: _Cutoff, keep: str | None) -> _Cutoff:
@@ -280,7 +280,7 @@ class MemoryStore:
             heapq.heappush(self._expiries, (until, entry))
 
     def _sweep(self) -> None:
-        """Drop what nobody can ask for any more."""
+        """Drop expired revocations and sessions."""
         now = self.clock()
         while self._expiries and self._expiries[0][0] < now:
             _, stale = heapq.heappop(self._expiries)
@@ -309,7 +309,7 @@ def _outlives(ref: TokenRef, cutoff: _Cutoff, made_under: int | None) -> bool:
 
 
 def _parse(stamp: str) -> tuple[int, int] | None:
-    """The generations of everybody and of the user in a stamp; None for one of no store."""
+    """Return the generations of everyone and of the user in a stamp; None if the stamp is invalid."""
     parts = stamp.split(".")
     if (
         len(parts) == 3

@@ -1,4 +1,4 @@
-"""A store with each of its calls wrapped: observed, bounded in time, or made on another event loop."""
+"""Wraps each call of a store: to observe it, limit its time, or run it on another event loop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from async_jwt.stores.contract import Store
 __all__ = ["CONNECTIONS", "wrapped"]
 
 CONNECTIONS = frozenset(("start", "close"))
-"""The calls that open and release connections, rather than ask for anything."""
+"""The calls that only open and release connections."""
 
 _CALLS = (
     *("check", "stamp", "revoke_token", "revoke_session", "revoke_user", "revoke_everything"),
@@ -22,7 +22,7 @@ _Call = Callable[..., Coroutine[Any, Any, Any]]
 
 
 class _Wrapped:
-    """All else of the store is as it was."""
+    """Forwards everything else to the store."""
 
     def __init__(self, store: Store, wrap: Callable[[str, _Call], _Call]) -> None:
         self._store = store
@@ -36,10 +36,10 @@ class _Wrapped:
 
 
 def wrapped(store: Store, wrap: Callable[[str, _Call], _Call]) -> Any:
-    """A store whose calls are wrapped, by its own class's name.
+    """Return a store with wrapped calls, whose class keeps the store's class name.
 
     Args:
         store: the store.
-        wrap: given a call's name and the call, returns what is called instead.
+        wrap: given a call's name and the call, returns its replacement.
     """
     return type(type(store).__name__, (_Wrapped,), {})(store, wrap)

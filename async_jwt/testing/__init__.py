@@ -1,19 +1,18 @@
-"""For the tests of applications, and of those who bring a store of their own.
+"""Helpers for testing applications, and contracts for testing custom stores.
 
-`jwt_client` is a framework's test client, signed in; `frozen_clock` and `outage` change what an
-application sees of the world, and `assert_protected` says whether a view was forgotten. The fixtures of
-`async_jwt.pytest_plugin` are the same.
+`jwt_client` is the framework's test client, signed in; `frozen_clock` and `outage` change the time and
+the store that an application sees; `assert_protected` fails if a view was left open. The fixtures of
+`async_jwt.pytest_plugin` wrap the first three.
 
-`store_contract` holds what a revocation store promises, and `session_contract` what one promises
-besides that keeps sessions: one coroutine function for each promise. Each is called with a
-store, uses identities of its own, and raises `ContractViolation` if the promise does not hold. With
-pytest::
+`store_contract` lists the promises of every revocation store, and `session_contract` the additional ones
+of a store that keeps sessions. Each promise is a coroutine function that takes a store, uses its own
+identities, and raises `ContractViolation` if the store breaks it. With pytest::
 
     @pytest.mark.parametrize("promise", store_contract, ids=lambda promise: promise.__name__)
     async def test_my_store(promise):
         await promise(MyStore(...))
 
-Each needs a store in which nothing was revoked before.
+Each promise needs a store in which nothing was revoked before.
 """
 
 from __future__ import annotations

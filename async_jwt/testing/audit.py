@@ -1,4 +1,4 @@
-"""That nobody forgot to protect a view, as a test."""
+"""A test assertion that every view is protected."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ __all__ = ["assert_protected"]
 
 
 def assert_protected(app: Any, *, public: Collection[str] | None = None) -> None:
-    """Assert that no view of an application is open because somebody forgot to protect it.
+    """Assert that no view of an application was left open by mistake.
 
-    As `flask jwt routes --check` does.
+    The same check as `flask jwt routes --check`.
 
     Args:
         app: a Quart or Flask application with a `JWTManager`.
-        public: the endpoints that may be entered without a token: all of those that are open, marked
-            `public` or optional, and no others. None asks for a mark instead.
+        public: exactly the endpoints that need no token: open, marked `public`, or optional. None
+            instead requires every open view to be marked `public`.
 
     Raises:
-        AssertionError: a view is open; the text names all of them.
+        AssertionError: a view is open, or `public` does not match; the text names all such endpoints.
     """
     routes = [route for route in routes_of(app_state_of(app)) if route.state not in ("protected", "static")]
     if public is None:
         forgotten = sorted({route.endpoint for route in routes if route.state == "open"})
-        assert not forgotten, f"Open to everybody, and not marked @public: {', '.join(forgotten)}"  # noqa: S101
+        assert not forgotten, f"Unprotected and not marked @public: {', '.join(forgotten)}"  # noqa: S101
         return
     found = {route.endpoint for route in routes}
     more, less = sorted(found - set(public)), sorted(set(public) - found)
-    assert not more, f"Entered without a token, and not in the test's list: {', '.join(more)}"  # noqa: S101
-    assert not less, f"In the test's list, and not entered without a token: {', '.join(less)}"  # noqa: S101
+    assert not more, f"Needs no token, but is missing from public: {', '.join(more)}"  # noqa: S101
+    assert not less, f"Listed in public, but protected or missing: {', '.join(less)}"  # noqa: S101

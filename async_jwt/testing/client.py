@@ -1,4 +1,4 @@
-"""A framework's own test client, signed in."""
+"""The framework's own test client, signed in."""
 
 from __future__ import annotations
 
@@ -36,31 +36,30 @@ def jwt_client(
     revoked: bool = False,
     location: str = "headers",
 ) -> Any:
-    """The application's test client, whose requests carry a token of a user.
+    """Return the application's test client, whose requests carry a user's token.
 
-    The token is made at the client's first request, by the application's own loaders and keys: access and
-    refresh tokens as a login makes them. A header of a request's own goes before it::
+    The first request creates the token with the application's own loaders and keys: access and refresh
+    tokens as a login does. A header that a request sets itself takes precedence::
 
         response = await jwt_client(app, "alice").get("/me")
 
     Args:
         app: a Quart or Flask application with a `JWTManager`.
-        identity: whom the token is for, as the application hands it to `create_token_pair`.
+        identity: the user, as the application passes it to `create_token_pair`.
         type: "access", "refresh" or a purpose.
         fresh: whether an access token is fresh.
-        claims: further claims, over those of the loaders.
-        expires: its lifetime: a timedelta or seconds; None is as the settings say, False is never.
-        expired: whether it has expired an hour ago.
-        revoked: whether it was revoked.
-        location: "headers", or "cookies" with the CSRF value beside it.
+        claims: additional claims, which override those of the loaders.
+        expires: its lifetime, a timedelta or seconds; None uses the settings, False means never.
+        expired: True for a token that expired an hour ago.
+        revoked: True for a revoked token.
+        location: "headers", or "cookies" with the CSRF value in its header.
 
     Returns:
-        What `app.test_client()` returns: in Quart its methods are awaited, and `websocket` is signed in
-        too.
+        The result of `app.test_client()`. In Quart, await its methods; `websocket` is signed in too.
 
     Raises:
         RuntimeError: the application has no `JWTManager`.
-        ValueError: the location is neither.
+        ValueError: the location is not one of these.
     """
     if location not in ("headers", "cookies"):
         raise ValueError(f'location={location!r}: a test client sends tokens in "headers" or "cookies"')
@@ -83,7 +82,7 @@ def jwt_client(
 
 @dataclass(kw_only=True)
 class _Credentials:
-    """What a client sends: made once, when it is needed."""
+    """What a client sends; created once, on first use."""
 
     app_state: AppState = field(kw_only=False)
     identity: Any = field(kw_only=False)
@@ -100,7 +99,7 @@ class _Credentials:
 
     @property
     def engine(self) -> Engine:
-        """The application's authentication."""
+        """The application's engine."""
         return self.app_state.engine()
 
     @property
@@ -110,8 +109,8 @@ class _Credentials:
         return name.partition(":")[0]
 
     async def make(self) -> None:
-        """Make the token. Once is enough."""
-        # Signed in whatever happens to the store meanwhile, such as an outage that is tested.
+        """Create the token. Call it once."""
+        # Use the real store, so that signing in works during a simulated outage.
         own = self.app_state.with_own_store()
         operations, settings = operations_at(own), own.engine().settings
         async with own.context():
@@ -131,13 +130,13 @@ class _Credentials:
 
     @property
     def csrf_cookie(self) -> tuple[str, str]:
-        """The cookie that a CSRF value is read from, as scripts do: its name and path."""
+        """Name and path of the cookie that scripts read the CSRF value from."""
         settings, refresh = self.engine.settings, self.kind == REFRESH
         path = settings.refresh_csrf_cookie_path if refresh else settings.access_csrf_cookie_path
         return csrf_names(settings, refresh=refresh)[1], path
 
     def sent(self, csrf: str | None) -> dict[str, str]:
-        """The headers of a request, given what the CSRF cookie holds now."""
+        """Return the headers of a request, given the CSRF cookie's current value."""
         if csrf is None or self.location == "headers":
             return self.headers
         header, _ = csrf_names(self.engine.settings, refresh=self.kind == REFRESH)
@@ -168,13 +167,13 @@ class _Credentials:
 
 
 def _flask_client(app: Any, plain: Any, credentials: _Credentials) -> Any:
-    # The framework of this application.
+    # Imports Flask, which Quart applications may lack.
     from async_jwt.adapters._flask import run_in_view  # noqa: PLC0415
     from async_jwt.adapters._older_flask import hold_cookie, value_of_cookie  # noqa: PLC0415
 
     making = threading.Lock()
 
-    class SignedIn(plain.__class__):  # type: ignore[misc]  # whichever the application has
+    class SignedIn(plain.__class__):  # type: ignore[misc]  # the application's client class
         def open(self, *args: Any, **kwargs: Any) -> Any:
             with making:
                 if not credentials.is_made:
@@ -198,7 +197,7 @@ def _quart_client(client: Any, credentials: _Credentials) -> Any:
     making = asyncio.Lock()
 
     def carrying(connection: Any) -> Any:
-        class Carrying(connection):  # type: ignore[misc]  # whichever the application's client has
+        class Carrying(connection):  # type: ignore[misc]  # the client's connection class
             def __init__(self, *args: Any, **kwargs: Any) -> None:
                 super().__init__(*args, **kwargs)
                 self._lacks_cookies = not credentials.is_made

@@ -1,4 +1,4 @@
-"""A clock that stands still, and moves when a test says so."""
+"""A frozen clock that tests move forward."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ __all__ = ["FrozenClock", "frozen_clock"]
 
 
 class FrozenClock:
-    """A clock for `JWTManager(clock=...)` that moves only when it is told to.
+    """A clock for `JWTManager(clock=...)` that moves only when told to.
 
     Args:
-        now: where it stands: seconds since the epoch, or a datetime with a time zone; None is the present.
+        now: the initial time: seconds since the epoch, or a datetime with a time zone; None is the present.
     """
 
     def __init__(self, now: Moment | None = None) -> None:
         self.now: float = float(int(system_clock())) if now is None else moment("now", now)
 
     def __call__(self) -> float:
-        """The time, in seconds since the epoch."""
+        """Return the time in seconds since the epoch."""
         return self.now
 
     def tick(self, span: float | dt.timedelta) -> None:
-        """Let time pass.
+        """Move the clock forward.
 
         Args:
             span: seconds, or a timedelta.
@@ -39,13 +39,13 @@ class FrozenClock:
 
 @contextmanager
 def frozen_clock(app: Any, now: Moment | None = None) -> Iterator[FrozenClock]:
-    """Have an application take the time from a clock that stands still.
+    """Give an application a frozen clock.
 
-    Expiry, freshness, the times of keys and the memory store go by it; a Redis server has a clock of its own.
+    Expiry, freshness, key lifetimes and the memory store use it; a Redis server uses its own clock.
 
     Args:
         app: a Quart or Flask application with a `JWTManager`.
-        now: where the clock stands; None is the present.
+        now: the initial time; None is the present.
 
     Yields:
         The clock: `clock.tick(60)`.

@@ -1,4 +1,4 @@
-"""A promise of a store, and how one is found broken."""
+"""Building blocks of the store contracts: promises, tokens and expectations."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ __all__ = [
 ]
 
 Promise = Callable[[Any], Awaitable[None]]
-"""Called with a store."""
+"""A check that takes a store and raises `ContractViolation` if the store fails it."""
 
 HOUR = 3600.0
 
 
 class ContractViolation(AssertionError):
-    """A store does not do what stores promise."""
+    """A store breaks a promise of its contract."""
 
 
 def any_name() -> str:
-    """A name that nobody else has."""
+    """Return a unique name."""
     return uuid.uuid4().hex
 
 
 async def new_token(store: Store, identity: str | None = None, sid: str | None = None) -> TokenRef:
-    """A token made now; `sid` is None or "own" for a session of its own."""
+    """Create a token; `sid` is None, or "own" for a new session."""
     name = any_name() if identity is None else identity
     session = None if sid is None else new_sid(name)
     now = time.time()
@@ -44,16 +44,16 @@ async def new_token(store: Store, identity: str | None = None, sid: str | None =
 
 
 async def expect_alive(store: Store, token: TokenRef, what: str) -> None:
-    """The token counts."""
-    expect(await store.check(token), f"it counts: {what}")
+    """Expect a token to be valid."""
+    expect(await store.check(token), f"must be valid: {what}")
 
 
 async def expect_dead(store: Store, token: TokenRef, what: str) -> None:
-    """The token does not count."""
-    expect(not await store.check(token), f"it is dead: {what}")
+    """Expect a token to be invalid."""
+    expect(not await store.check(token), f"must be invalid: {what}")
 
 
 def expect(holds: bool, what: str) -> None:
-    """What is promised holds; BrokenPromise if not."""
+    """Raise ContractViolation unless a promise holds."""
     if not holds:
         raise ContractViolation(what)

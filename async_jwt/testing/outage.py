@@ -1,4 +1,4 @@
-"""A revocation store that does not answer."""
+"""A simulated outage of the revocation store."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ __all__ = ["outage"]
 
 @contextmanager
 def outage(app: Any) -> Iterator[None]:
-    """Have an application's revocation store answer nothing for a while.
+    """Simulate an outage of an application's revocation store.
 
-    Protected requests are answered 503 with `Retry-After`, and nothing is revoked: what users see while
-    Redis cannot be reached.
+    Protected requests get 503 with `Retry-After`, and revocations fail, as when Redis is unreachable.
 
     Args:
         app: a Quart or Flask application with a `JWTManager`.
@@ -30,10 +29,10 @@ class _Silent:
     awaits_nothing = True
 
     async def _nothing(self, *_: Any, **__: Any) -> Any:
-        raise StoreUnavailableError("This is a test's outage")
+        raise StoreUnavailableError("Simulated outage")
 
     stamp = check = revoke_token = revoke_session = revoke_user = revoke_everything = _nothing
     load_session = get_session = replace_session = list_sessions = start = _nothing
 
     async def close(self) -> None:
-        """It holds nothing."""
+        """Do nothing: it holds no connections."""

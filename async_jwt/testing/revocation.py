@@ -1,4 +1,4 @@
-"""What every revocation store promises."""
+"""The contract of every revocation store."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ __all__ = ["store_contract"]
 
 
 async def a_new_token_counts(store: Store) -> None:
-    """A token counts from when its stamp was given, as often as it is asked."""
+    """A token is valid once its stamp was issued, however often it is checked."""
     token = await new_token(store)
     expect(isinstance(token.gen, str) and token.gen.isascii(), "a stamp is ASCII text")
     for _ in range(3):
         await expect_alive(store, token, "a new token")
-    expect(await store.check(token) is True, "check() answers with a bool")
+    expect(await store.check(token) is True, "check() returns a bool")
     await store.revoke_token(token)
-    expect(await store.check(token) is False, "check() answers with a bool")
+    expect(await store.check(token) is False, "check() returns a bool")
 
 
 async def a_revoked_token_is_dead_alone(store: Store) -> None:
-    """`revoke_token` ends one token, and no other of its session or user."""
+    """`revoke_token` revokes one token, and no other of its session or user."""
     token = await new_token(store, sid="own")
     await store.revoke_token(token)
     await expect_dead(store, token, "a revoked token")
@@ -45,7 +45,7 @@ async def a_revoked_token_is_dead_alone(store: Store) -> None:
 
 
 async def a_token_without_jti_is_not_revoked_alone(store: Store) -> None:
-    """`revoke_token` raises ValueError for a token without `jti`, rather than do nothing."""
+    """`revoke_token` raises ValueError for a token without `jti`, instead of doing nothing."""
     try:
         await store.revoke_token((await new_token(store))._replace(jti=None))
     except ValueError:
@@ -54,7 +54,7 @@ async def a_token_without_jti_is_not_revoked_alone(store: Store) -> None:
 
 
 async def a_revoked_session_takes_all_its_tokens(store: Store) -> None:
-    """`revoke_session` ends all tokens of the session, also those made later, and no others."""
+    """`revoke_session` revokes all tokens of the session, including later ones, and no others."""
     token = await new_token(store, sid="own")
     other = await new_token(store, token.identity, sid="own")
     foreign = token._replace(sid=f"not of ours {any_name()}")
@@ -70,17 +70,17 @@ async def a_revoked_session_takes_all_its_tokens(store: Store) -> None:
 
 
 async def a_revoked_user_is_signed_out_everywhere(store: Store) -> None:
-    """`revoke_user` ends every token of an identity made until then, and nobody else's."""
+    """`revoke_user` revokes every token issued to an identity so far, and no other user's."""
     token = await new_token(store, sid="own")
     bystander = await new_token(store)
     await store.revoke_user(token.identity)
     for dead in (token, token._replace(jti=None), token._replace(sid=None), token._replace(jti=any_name())):
         await expect_dead(store, dead, "a token of a revoked user")
-    await expect_alive(store, bystander, "somebody else's token")
+    await expect_alive(store, bystander, "another user's token")
 
 
 async def signing_out_and_in_at_once_works(store: Store) -> None:
-    """A token whose stamp was given after a revocation counts, however short after."""
+    """A token whose stamp was issued after a revocation is valid, however soon after."""
     name = any_name()
     old: list[TokenRef] = []
     for everybody in (False, True) * 3:
@@ -92,7 +92,7 @@ async def signing_out_and_in_at_once_works(store: Store) -> None:
 
 
 async def all_combinations_of_revocations_are_right(store: Store) -> None:
-    """Of a token, its session, its user and everybody: whichever were revoked, one is enough."""
+    """A token is dead if any of these was revoked: itself, its session, its user, everything."""
     for token_is, session_is, user_is, all_are in itertools.product((False, True), repeat=4):
         token = await new_token(store, sid="own")
         if token_is:
@@ -103,7 +103,7 @@ async def all_combinations_of_revocations_are_right(store: Store) -> None:
             await store.revoke_user(token.identity)
         if all_are:
             await store.revoke_everything()
-        what = f"revoked: token {token_is}, session {session_is}, user {user_is}, everybody {all_are}"
+        what = f"revoked: token {token_is}, session {session_is}, user {user_is}, everything {all_are}"
         if token_is or session_is or user_is or all_are:
             await expect_dead(store, token, what)
         else:
@@ -116,40 +116,38 @@ async def what_is_kept_outlives_its_user(store: Store) -> None:
         kept = await new_token(store, sid=sid)
         other = await new_token(store, kept.identity, sid=sid)
         await store.revoke_user(kept.identity, keep=kept)
-        await expect_alive(store, kept, "what was kept")
+        await expect_alive(store, kept, "the kept token")
         if sid is not None:
-            await expect_alive(
-                store, kept._replace(jti=any_name()), "another token of the session that was kept"
-            )
-        await expect_dead(store, other, "what was not kept")
+            await expect_alive(store, kept._replace(jti=any_name()), "another token of the kept session")
+        await expect_dead(store, other, "a token that was not kept")
         await store.revoke_user(kept.identity)
-        await expect_dead(store, kept, "what was kept the time before")
+        await expect_dead(store, kept, "the token kept at the previous revocation")
 
 
 async def nothing_dead_is_kept_alive(store: Store) -> None:
-    """Keeping a token that was revoked already does not revive it, nor any other."""
+    """Keeping an already revoked token revives neither it nor any other."""
     tokens = [await new_token(store, sid="own") for _ in range(3)]
     await store.revoke_token(tokens[0])
     await store.revoke_session(str(tokens[1].sid), None)
     await store.revoke_user(tokens[2].identity)
     for dead in tokens:
         await store.revoke_user(dead.identity, keep=dead)
-        await expect_dead(store, dead, "a revoked token that was to be kept")
+        await expect_dead(store, dead, "a revoked token passed as keep")
     former = await new_token(store, sid="own")
     await store.revoke_user(former.identity)
     later = former._replace(jti=any_name(), gen=await store.stamp(former.identity))
     for _ in range(2):
         await store.revoke_user(former.identity, keep=later)
-        await expect_alive(store, later, "a token of the session that is kept")
-        await expect_dead(store, former, "a token of the same session that was ended before")
+        await expect_alive(store, later, "a token of the kept session")
+        await expect_dead(store, former, "an earlier, revoked token of the kept session")
     ended = await new_token(store, sid="own")
     await store.revoke_everything()
     await store.revoke_user(ended.identity, keep=ended)
-    await expect_dead(store, ended, "a token of before everything was revoked, that was to be kept")
+    await expect_dead(store, ended, "a token passed as keep after everything was revoked")
 
 
 async def tokens_without_a_stamp_go_by_their_time(store: Store) -> None:
-    """A token of another issuer is ended by revocations after its `issued_at`, unless it is kept."""
+    """Revocations after its `issued_at` revoke another issuer's token, unless it is kept."""
     now = time.time()
     old = TokenRef(any_name(), any_name(), None, None, now - HOUR, now + HOUR)
     kept, late = old._replace(jti=any_name()), old._replace(issued_at=now + HOUR)
@@ -168,7 +166,7 @@ async def tokens_without_a_stamp_go_by_their_time(store: Store) -> None:
 
 
 async def stamps_of_nobody_open_no_door(store: Store) -> None:
-    """A stamp that is none ends with its user, as any other; it is no error."""
+    """An invalid stamp is revoked with its user, as any other; it raises no error."""
     token = await new_token(store)
     await store.revoke_user(token.identity)
     for stamp in (
@@ -188,9 +186,9 @@ async def stamps_of_nobody_open_no_door(store: Store) -> None:
 
 
 async def stamps_of_another_state_open_no_door(store: Store) -> None:
-    """The stamp of another store, or of a later state than this store's, outlives no revocation.
+    """A stamp of another store, or of a later state of this store, outlives no revocation.
 
-    A database that was emptied begins with low generations again: tokens of before must not count as newer.
+    An emptied database restarts at low generations: older tokens must not pass as newer.
     """
     token = await new_token(store)
     await store.revoke_user(token.identity)
@@ -198,11 +196,11 @@ async def stamps_of_another_state_open_no_door(store: Store) -> None:
     epoch, dot, rest = stamp.partition(".")
     others = (f"other{dot}{rest}", f"other{dot}{re.sub('[0-9]', '9', rest)}", f"x{epoch}{dot}{rest}")
     for other in others:
-        await expect_dead(store, token._replace(gen=other), "a token of a revoked user, of another store")
+        await expect_dead(store, token._replace(gen=other), "a token of a revoked user, from another store")
 
 
 async def revocations_are_never_shortened(store: Store) -> None:
-    """Revoking again, for less long, changes nothing."""
+    """Revoking again with an earlier expiry changes nothing."""
     sid, other = new_sid("somebody"), new_sid("somebody")
     token = await new_token(store)
     past, future = time.time() - HOUR, time.time() + HOUR
@@ -211,15 +209,17 @@ async def revocations_are_never_shortened(store: Store) -> None:
         await store.revoke_token(token._replace(expires_at=expires_at))
     for ends in (None, past, 1e16):
         await store.revoke_session(other, ends)
-    await expect_dead(store, token, "a token revoked again for less long")
+    await expect_dead(store, token, "a token revoked again with an earlier expiry")
     for revoked in (sid, other):
         await expect_dead(
-            store, token._replace(jti=any_name(), sid=revoked), "a session revoked again for less long"
+            store,
+            token._replace(jti=any_name(), sid=revoked),
+            "a session revoked again with an earlier expiry",
         )
 
 
 async def any_text_is_a_name(store: Store) -> None:
-    """Identities, `jti` and `sid` may be any text, and are never mistaken for each other."""
+    """Identities, `jti` and `sid` may be any text, and are never confused with each other."""
     mark = any_name()
     texts = [
         "",
@@ -252,9 +252,9 @@ async def any_text_is_a_name(store: Store) -> None:
         await expect_dead(store, token, f"the token of {token.identity[:40]!r}")
     fresh = await new_token(store)
     await store.revoke_token(fresh._replace(jti=mark))
-    await expect_alive(store, fresh._replace(jti=None, sid=mark), "a session called as a revoked token is")
+    await expect_alive(store, fresh._replace(jti=None, sid=mark), "a session with the ID of a revoked token")
     await store.revoke_session(mark + "s", None)
-    await expect_alive(store, fresh._replace(jti=mark + "s"), "a token called as a revoked session is")
+    await expect_alive(store, fresh._replace(jti=mark + "s"), "a token with the ID of a revoked session")
     for short in ("", "0", "a", "00", "g"):
         await store.revoke_session(short, None)
         await expect_dead(store, fresh._replace(sid=short), f"a token of the revoked session {short!r}")
@@ -263,7 +263,7 @@ async def any_text_is_a_name(store: Store) -> None:
 
 
 async def revocations_at_the_same_time_all_hold(store: Store) -> None:
-    """No revocation is lost to another one, of the same user or of others."""
+    """No revocation is lost to a concurrent one, of the same user or of others."""
     tokens = [await new_token(store, sid="own") for _ in range(12)]
     again = [await new_token(store, token.identity) for token in tokens]
     await asyncio.gather(
@@ -272,7 +272,7 @@ async def revocations_at_the_same_time_all_hold(store: Store) -> None:
         *(store.revoke_token(token) for token in tokens[8:]),
     )
     for token in tokens:
-        await expect_dead(store, token, "a token revoked while others were")
+        await expect_dead(store, token, "a token revoked concurrently with others")
     for token in again[:4]:
         await expect_dead(store, token, "another token of a revoked user")
     for token in again[4:]:
@@ -280,14 +280,14 @@ async def revocations_at_the_same_time_all_hold(store: Store) -> None:
 
 
 async def no_check_after_a_revocation_lets_pass(store: Store) -> None:
-    """A check that begins once a revocation has returned refuses, however many run."""
+    """A check that starts after a revocation returned refuses the token, however many run."""
     for _ in range(5):
         token = await new_token(store)
         checks = [asyncio.ensure_future(store.check(token)) for _ in range(20)]
         await store.revoke_token(token)
         late = await asyncio.gather(*(store.check(token) for _ in range(20)))
         await asyncio.gather(*checks)
-        expect(not any(late), "a check that begins after a revocation refuses")
+        expect(not any(late), "a check that starts after a revocation refuses the token")
 
 
 async def a_cancelled_call_spoils_no_other(store: Store) -> None:
@@ -302,11 +302,11 @@ async def a_cancelled_call_spoils_no_other(store: Store) -> None:
             task.cancel()
         answers = await asyncio.gather(store.check(good), store.check(bad))
         await asyncio.gather(*doomed, return_exceptions=True)
-        expect(list(answers) == [True, False], "calls beside a cancelled one are answered rightly")
+        expect(list(answers) == [True, False], "calls concurrent with a cancelled one return correct answers")
 
 
 async def a_store_opens_and_closes_again(store: Store) -> None:
-    """`start` and `close` may be called at any time, and a closed store works again."""
+    """`start` and `close` may be called at any time, and a closed store can be used again."""
     token = await new_token(store)
     await store.revoke_token(token)
     await store.start()

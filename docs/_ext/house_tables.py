@@ -20,10 +20,10 @@ from async_jwt.core.settings import Settings
 GROUPS = {
     "compat": "The preset",
     "access_expires": "Tokens",
-    "token_location": "Where a token may sit",
+    "token_location": "Token locations",
     "access_cookie_name": "Cookies",
     "cookie_csrf_protect": "CSRF",
-    "error_message_key": "Answers, hooks and the store",
+    "error_message_key": "Errors, hooks and the store",
     "app_secret_key": "The framework's own",
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from blockbuster import blockbuster_ctx
+from blockbuster import BlockBuster
 
 from async_jwt.core import checks, locations
 from tests.harness.applications import HARNESSES, quart
@@ -48,8 +48,13 @@ def nothing_was_said() -> None:
     locations._warn_too_long.cache_clear()
 
 
+# Made once: it looks up some thirty functions.
+_watch = BlockBuster("async_jwt")
+
+
 @pytest.fixture(autouse=True)
-def nothing_blocks() -> Iterator[Any]:
+def nothing_blocks() -> Iterator[BlockBuster]:
     """Fails a test in which we, or a hook that we call, block the event loop."""
-    with blockbuster_ctx("async_jwt") as watch:
-        yield watch
+    _watch.activate()
+    yield _watch
+    _watch.deactivate()

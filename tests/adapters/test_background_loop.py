@@ -1,4 +1,4 @@
-"""The lasting loop: what it runs, how it ends, and what it survives."""
+"""The background loop: what it runs, how it ends, and what it survives."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ def test_a_process_forks_and_ends_with_something_in_flight():
 
 
 def test_a_store_that_only_says_it_awaits_nothing_is_found_out():
-    with pytest.raises(RuntimeError, match="awaits nothing"):
+    with pytest.raises(RuntimeError, match="awaits_nothing"):
         run_without_loop(asyncio.sleep(0), lambda awaitable: None)
 
 

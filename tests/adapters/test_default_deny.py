@@ -319,7 +319,7 @@ async def test_a_protected_blueprint_needs_a_manager(harness):
     assert (await h.call("/shop")).status == 200
     answer = await h.call("/admin")
     assert answer.status == 500
-    assert b"'admin' is protected and its application has no JWTManager" in answer.body
+    assert b"'admin' is protected, but its application has no JWTManager" in answer.body
     late = h.make_app()
     late.config["JWT_SECRET_KEY"] = "s" * 32
     late.register_blueprint(blueprint)
@@ -436,7 +436,7 @@ async def test_contradictions_are_refused(harness):
     names = map("shop{}".format, itertools.count())
     h.api.jwt_required()(lambda: None)
     cases = {
-        "cannot be public: it demands a token already": lambda: h.api.public(
+        "cannot be public: it already demands a token": lambda: h.api.public(
             h.api.jwt_required()(lambda: None)
         ),
         "a Shop cannot be public": lambda: h.api.public(h.api.protect(Shop(next(names), "x"))),
@@ -460,7 +460,7 @@ async def test_a_developer_is_told_of_open_views(harness, caplog):
         async with h.serving():
             await h.call("/new")
             await h.call("/new")
-    (told,) = [record.getMessage() for record in caplog.records if "open to everybody" in record.getMessage()]
+    (told,) = [record.getMessage() for record in caplog.records if "open to everyone" in record.getMessage()]
     assert "/new (GET PUT /new)" in told
     assert "intended" not in told
     caplog.clear()
@@ -468,7 +468,7 @@ async def test_a_developer_is_told_of_open_views(harness, caplog):
     h.view("/new", new(h))
     async with h.serving():
         await h.call("/new")
-    assert not [record for record in caplog.records if "open to everybody" in record.getMessage()]
+    assert not [record for record in caplog.records if "open to everyone" in record.getMessage()]
 
 
 async def test_the_audit_shows_what_is_demanded(harness):

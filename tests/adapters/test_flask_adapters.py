@@ -120,7 +120,7 @@ def test_managers_have_the_same_operations(adapter):
 
 
 def test_hooks_of_a_blocking_api_may_use_it():
-    """A plain hook that asks the API again, on a step and on the way over the lasting loop."""
+    """A plain hook that asks the API again, in the view and on the store loop."""
     app = flask.Flask("tests")
     app.config["JWT_SECRET_KEY"] = SECRET
     jwt = flask_sync.JWTManager(app)

@@ -64,7 +64,7 @@ def make(request, redis_url):
 
 @pytest.fixture
 def hops(monkeypatch):
-    """What went to the lasting loop while nothing cleared it."""
+    """What went to the store loop while nothing cleared it."""
     found = []
     whole = type(background_loop()).run
 

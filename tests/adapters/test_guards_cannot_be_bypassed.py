@@ -46,7 +46,7 @@ async def refused(h, path, caplog, name, **options):
     answer = await h.call(path, **options)
     assert answer.status == 500
     assert b"secret" not in answer.body
-    assert f"The view {name!r} answered and its jwt_required never ran" in caplog.text
+    assert f"The view {name!r} answered, but its jwt_required never ran" in caplog.text
 
 
 # -- a guard above the route -------------------------------------------------------------
@@ -196,7 +196,7 @@ async def test_optional_views_are_named_once(harness, caplog):
     h.app.add_url_rule("/perhaps", "perhaps", above(h.api.jwt_required(optional=True)(new(h)), lambda: "ok"))
     for _ in range(2):
         assert (await h.call("/perhaps")).status == 200
-    assert caplog.text.count("The view 'perhaps' answered and its jwt_required never ran") == 1
+    assert caplog.text.count("The view 'perhaps' answered, but its jwt_required never ran") == 1
 
 
 async def test_optional_views_that_ask_are_not_named(harness, caplog):

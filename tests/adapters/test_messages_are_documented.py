@@ -203,7 +203,7 @@ async def test_a_missing_await(harness):
             assert "create_token_pair" in text
             assert listed(text)
             text = await fails(lambda: api.create_access_token(asyncio.sleep(0)))
-            assert text.endswith("await what loads the user")
+            assert text.endswith("await the call that loads the user")
             assert listed(text)
         gc.collect()
 

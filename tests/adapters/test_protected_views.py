@@ -188,7 +188,7 @@ async def test_after_a_swallowed_failure_nobody_is_authenticated(harness):
         with pytest.raises(JWTExtendedException) as caught:
             await h.api.verify_jwt_in_request(fresh=True)
         assert caught.value.error_code == "fresh_token_required"
-        with pytest.raises(RuntimeError, match="Nothing was checked"):
+        with pytest.raises(RuntimeError, match="No token check has passed"):
             h.api.get_jwt_identity()
         await h.api.verify_jwt_in_request()
         return {"who": h.api.get_jwt_identity()}
@@ -243,7 +243,7 @@ async def test_open_view_knows_nobody(harness):
 async def test_accessors_outside_a_request(harness):
     h = harness()
     async with h.context():
-        with pytest.raises(RuntimeError, match="No request is served here"):
+        with pytest.raises(RuntimeError, match="No request is being served"):
             h.api.get_jwt_identity()
         assert h.api.get_jwt_request_location() is None
         with pytest.raises(RuntimeError, match="no request"):

@@ -212,7 +212,7 @@ async def test_nobodys_identity_is_refused_and_not_revoked_in_silence(harness):
             lambda odd=odd: h.jwt.list_sessions(odd),
             lambda odd=odd: h.jwt.revoke_session(pair.sid, identity=odd),
         ):
-            with pytest.raises(ValueError, match="No token is of an identity of type"):
+            with pytest.raises(ValueError, match="No token has an identity of type"):
                 await call()
     assert (await h.call(token=pair.access_token)).status == 200
     await h.jwt.revoke_user(User())

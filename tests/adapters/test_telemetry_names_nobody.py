@@ -322,7 +322,7 @@ async def test_a_request_that_is_cancelled(harness, telemetry):
 @on_each_loop
 async def test_nobody_measures_twice_or_for_ever(harness, telemetry):
     h = telemetry.observe(harness())
-    with pytest.raises(RuntimeError, match="The application 'tests' is instrumented already"):
+    with pytest.raises(RuntimeError, match="The application 'tests' is already instrumented"):
         telemetry.observe(h)
     uninstrument(h.app)
     uninstrument(h.app)

@@ -426,12 +426,12 @@ async def test_the_times_of_a_key_that_a_loader_returns_hold(harness, clock):
     key = Key(SECRET, "HS256", signs_from=clock.now + 10, accepted_until=clock.now + 60)
     h.jwt.encode_key_loader(lambda identity: key)
     h.jwt.decode_key_loader(lambda header, claims: key)
-    with pytest.raises(HookError, match="does not sign now"):
+    with pytest.raises(HookError, match="cannot sign now"):
         await h.mint()
     clock.now += 10
     token = await h.mint()
     assert (await h.call(token=token)).status == 200
     clock.now += 50
     assert (await h.call(token=token)).code == "token_invalid"
-    with pytest.raises(HookError, match="does not sign now"):
+    with pytest.raises(HookError, match="cannot sign now"):
         await h.mint()

@@ -50,8 +50,8 @@ finally:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "Rule  Methods  Demands       Said by  Endpoint",
-        "/me   GET      access token  view     me",
+        "Rule  Methods  Requires      Set by  Endpoint",
+        "/me   GET      access token  view    me",
     ]
     assert done.stderr.splitlines()[-1] == "False"
 
@@ -76,7 +76,7 @@ def test_outside_of_a_framework():
     result = CliRunner().invoke(jwt, ["routes"])
     assert (result.exit_code, result.output) == (
         2,
-        "Error: Run this as `flask jwt` or `quart jwt`, or from a command line made of their groups\n",
+        "Error: Run this as `flask jwt` or `quart jwt`, or from a FlaskGroup or QuartGroup CLI\n",
     )
 
 
@@ -125,7 +125,7 @@ def test_durations(text, seconds):
 
 @pytest.mark.parametrize("text", ["", "-5", "5 m", "1w", "m", "nan", "9" * 10])
 def test_what_is_no_duration(text):
-    with pytest.raises(click.BadParameter, match="no duration, such as 90, 15m, 12h or 30d"):
+    with pytest.raises(click.BadParameter, match="not a duration such as 90, 15m, 12h or 30d"):
         duration(text)
 
 

@@ -51,28 +51,28 @@ def found(line, *arguments):
 PLANTED = {
     "a secret that is too short": (
         {"secret": "short", "JWT_MIN_SECRET_BYTES": 0},
-        "error  JWT_SECRET_KEY: it is shorter than 32 bytes, so that tokens can be forged",
-        "take one from secrets.token_hex(64) for JWT_SECRET_KEY",
+        "error  JWT_SECRET_KEY: it is shorter than 32 bytes, so tokens can be forged",
+        "generate JWT_SECRET_KEY with secrets.token_hex(64)",
     ),
     "a secret of one letter": (
         {"secret": "a" * 64},
-        "error  JWT_SECRET_KEY: it is made of few different letters, so that it can be guessed",
-        "take one from secrets.token_hex(64) for JWT_SECRET_KEY",
+        "error  JWT_SECRET_KEY: it has few distinct characters, so it can be guessed",
+        "generate JWT_SECRET_KEY with secrets.token_hex(64)",
     ),
     "a secret out of a tutorial": (
         {"secret": "your-256-bit-secret-goes-here-in-production"},
-        "error  JWT_SECRET_KEY: it looks like one from a tutorial, so that it can be guessed",
-        "take one from secrets.token_hex(64) for JWT_SECRET_KEY",
+        "error  JWT_SECRET_KEY: it looks like one from a tutorial, so it can be guessed",
+        "generate JWT_SECRET_KEY with secrets.token_hex(64)",
     ),
     "one secret for two purposes": (
         {"secret": None, "SECRET_KEY": GOOD},
-        "warning  JWT_SECRET_KEY: SECRET_KEY signs tokens as well as the framework's sessions: whoever learns it has both",
-        "give tokens a secret of their own",
+        "warning  JWT_SECRET_KEY: SECRET_KEY signs both tokens and the framework's sessions: one leak compromises both",
+        "set a separate secret for tokens",
     ),
     "no key": (
         {"secret": None},
         "error  keys: There is no key for HS256: set JWT_SECRET_KEY or SECRET_KEY",
-        "correct it: no token is made or accepted",
+        "correct it: no token can be made or accepted",
     ),
     "a setting of one's own": (
         {"JWT_ISSUER": "me"},
@@ -81,8 +81,8 @@ PLANTED = {
     ),
     "a setting of former versions": (
         {"JWT_USER_CLAIMS": "user"},
-        "warning  JWT_USER_CLAIMS: nothing reads JWT_USER_CLAIMS any more: additional claims stand at the top level of a token: read them with get_jwt()",
-        "leave it out",
+        "warning  JWT_USER_CLAIMS: nothing reads JWT_USER_CLAIMS any more: additional claims are at the top level of a token: read them with get_jwt()",
+        "remove it",
     ),
     "a setting that is misspelled where nobody refuses it": (
         {"JWT_ACCES_TOKEN_EXPIRES": 60, "JWT_COMPAT": "flask-jwt-extended", "JWT_COOKIE_SECURE": True},
@@ -92,27 +92,27 @@ PLANTED = {
     "refresh tokens for a hundred years": (
         {"JWT_REFRESH_TOKEN_EXPIRES": dt.timedelta(days=36525)},
         "warning  JWT_REFRESH_TOKEN_EXPIRES: refresh tokens live for 36525 days",
-        "set the days that a device may stay unused: each use begins them anew",
+        "set how many days a device may stay unused: each use restarts the count",
     ),
     "repeats that are never late": (
         {"JWT_REFRESH_LATE_AFTER": 10},
-        "warning  JWT_REFRESH_LATE_AFTER: it is as long as JWT_REFRESH_GRACE: whoever follows with a copied refresh token is never late",
+        "warning  JWT_REFRESH_LATE_AFTER: it is not shorter than JWT_REFRESH_GRACE: no repeat of a copied refresh token counts as late",
         "make it shorter than JWT_REFRESH_GRACE",
     ),
     "a refresh cookie that no view gets": (
         {**COOKIES, "JWT_REFRESH_COOKIE_PATH": "/auth"},
-        "warning  JWT_REFRESH_COOKIE_PATH: no view that takes refresh tokens lies under /auth: browsers never send the cookie there",
-        "set it to the path of such a view, or of all of them",
+        "warning  JWT_REFRESH_COOKIE_PATH: no view under /auth takes refresh tokens: the cookie never reaches a view that does",
+        "set it to the path of such a view, or to a prefix of all of them",
     ),
     "access tokens for ever": (
         {"JWT_ACCESS_TOKEN_EXPIRES": False, "JWT_REFRESH_TOKEN_EXPIRES": False},
         "error  JWT_ACCESS_TOKEN_EXPIRES: access tokens never expire",
-        "set minutes: timedelta(minutes=15)",
+        "use minutes, such as timedelta(minutes=15)",
     ),
     "access tokens for a week": (
         {"JWT_ACCESS_TOKEN_EXPIRES": dt.timedelta(days=7)},
         "warning  JWT_ACCESS_TOKEN_EXPIRES: access tokens live longer than a day",
-        "let them live for minutes, and refresh them",
+        "use a lifetime of minutes, and refresh them",
     ),
     "access tokens for months": (
         {
@@ -120,51 +120,51 @@ PLANTED = {
             "JWT_REFRESH_TOKEN_EXPIRES": relativedelta(months=6),
         },
         "warning  JWT_ACCESS_TOKEN_EXPIRES: access tokens live longer than a day",
-        "let them live for minutes, and refresh them",
+        "use a lifetime of minutes, and refresh them",
     ),
     "refresh tokens for ever": (
         {"JWT_REFRESH_TOKEN_EXPIRES": False},
         "warning  JWT_REFRESH_TOKEN_EXPIRES: refresh tokens never expire",
-        "set days: timedelta(days=30)",
+        "use days, such as timedelta(days=30)",
     ),
     "refresh tokens that end first": (
         {"JWT_REFRESH_TOKEN_EXPIRES": 300},
-        "error  JWT_REFRESH_TOKEN_EXPIRES: refresh tokens do not outlive the access tokens that they are to replace",
+        "error  JWT_REFRESH_TOKEN_EXPIRES: refresh tokens do not outlive the access tokens they renew",
         "make it longer than JWT_ACCESS_TOKEN_EXPIRES",
     ),
     "a long leeway": (
         {"JWT_DECODE_LEEWAY": 3600},
         "warning  JWT_DECODE_LEEWAY: expired tokens are accepted for minutes",
-        "set the few seconds by which clocks differ",
+        "allow a few seconds, for clock skew",
     ),
     "a long grace": (
         {"JWT_REFRESH_GRACE": 600},
-        "warning  JWT_REFRESH_GRACE: a refresh token that was copied can be used for minutes after it was replaced",
-        "set seconds: the default is 10",
+        "warning  JWT_REFRESH_GRACE: a copied refresh token still works for minutes after it was replaced",
+        "use seconds: the default is 10",
     ),
     "tokens without a type": (
         {"JWT_REQUIRE_TYPE": False},
         "warning  JWT_REQUIRE_TYPE: a token without `type` counts as an access token",
-        "set it to True unless the tokens are of a foreign issuer",
+        "set it to True, unless the tokens come from another issuer",
     ),
     "an audience that is not its own": (
         {"JWT_ENCODE_AUDIENCE": "us", "JWT_DECODE_AUDIENCE": "them"},
-        "error  JWT_DECODE_AUDIENCE: it accepts none of this application's own tokens",
-        "let JWT_ENCODE_AUDIENCE be one that it names",
+        "error  JWT_DECODE_AUDIENCE: it rejects all of this application's own tokens",
+        "set JWT_ENCODE_AUDIENCE to one that it lists",
     ),
     "an issuer that is not its own": (
         {"JWT_DECODE_ISSUER": "them"},
-        "error  JWT_DECODE_ISSUER: it accepts none of this application's own tokens",
-        "let JWT_ENCODE_ISSUER be one that it names",
+        "error  JWT_DECODE_ISSUER: it rejects all of this application's own tokens",
+        "set JWT_ENCODE_ISSUER to one that it lists",
     ),
     "tokens in URLs": (
         {"JWT_TOKEN_LOCATION": ["headers", "query_string"]},
-        "warning  JWT_TOKEN_LOCATION: tokens in query strings end in logs, histories and Referer headers",
-        "leave query_string out, and allow it with jwt_required(locations=...) where it must be",
+        "warning  JWT_TOKEN_LOCATION: tokens in query strings end up in logs, browser histories and Referer headers",
+        "remove query_string, and allow it with jwt_required(locations=...) where needed",
     ),
     "cookies over http": (
         {**COOKIES, "JWT_COOKIE_SECURE": False},
-        "error  JWT_COOKIE_SECURE: cookies are sent over http, where anybody reads them",
+        "error  JWT_COOKIE_SECURE: cookies are sent over http, where anyone on the network can read them",
         "set it to True; False is for local development",
     ),
     "no CSRF protection": (
@@ -179,34 +179,34 @@ PLANTED = {
     ),
     "no look at the Origin": (
         {**COOKIES, "JWT_CSRF_CHECK_ORIGIN": False},
-        "warning  JWT_CSRF_CHECK_ORIGIN: the Origin of requests is not looked at",
+        "warning  JWT_CSRF_CHECK_ORIGIN: the Origin header is not checked",
         "set it to True",
     ),
     "cookies for all sites": (
         {**COOKIES, "JWT_COOKIE_SAMESITE": "None"},
-        "warning  JWT_COOKIE_SAMESITE: cookies are sent along with requests from other sites",
-        'set "Lax" or "Strict", unless your pages stand on another site',
+        "warning  JWT_COOKIE_SAMESITE: browsers send the cookies with requests from other sites",
+        'set "Lax" or "Strict", unless your pages are on another site',
     ),
     "cookies for all subdomains": (
         {**COOKIES, "JWT_COOKIE_DOMAIN": "app.example"},
-        "warning  JWT_COOKIE_DOMAIN: every host of the domain gets the tokens, and can set such cookies",
-        'leave it out, and set JWT_COOKIE_PREFIX = "__Host-"',
+        "warning  JWT_COOKIE_DOMAIN: every host in the domain receives the tokens and can set these cookies",
+        'remove it, and set JWT_COOKIE_PREFIX = "__Host-"',
     ),
     "two cookies of one name": (
         {**COOKIES, "JWT_REFRESH_COOKIE_NAME": "access_token_cookie"},
-        "error  JWT_..._COOKIE_NAME: 2 cookies have the name access_token_cookie",
+        "error  JWT_..._COOKIE_NAME: 2 cookies are named access_token_cookie",
         "give each its own name",
     ),
     "a trusted origin over http": (
         {**COOKIES, "JWT_TRUSTED_ORIGINS": ["http://app.example", "https://app.example"]},
-        "warning  JWT_TRUSTED_ORIGINS: http://app.example is trusted, whose pages anybody on the way can change",
+        "warning  JWT_TRUSTED_ORIGINS: http://app.example is trusted, but anyone on the network can alter its pages",
         "trust https origins only",
     ),
     "a store in memory": (
         {"JWT_STORE_URI": "memory://"},
         (
-            "warning  JWT_STORE_URI: revocations and sessions are kept in one process's memory: others do not know of "
-            "them, and a restart forgets them"
+            "warning  JWT_STORE_URI: revocations and sessions are kept in one process's memory: other processes do "
+            "not see them, and a restart loses them"
         ),
         'set JWT_STORE_URI = "redis://..."',
     ),
@@ -237,8 +237,8 @@ def test_a_clean_bill(line, make_server):
     line.make(secret=GOOD, JWT_STORE_URI=server.url, JWT_DEFAULT_DENY=True, **COOKIES)
     assert line.json("doctor", "--strict", "--identity", "alice") == []
     result = line("doctor", "--strict", "--identity", "alice")
-    assert (result.exit_code, result.output) == (0, "Nothing is wrong\n")
-    assert line("doctor").output == "Nothing is wrong. Hooks were not asked: give a user with --identity\n"
+    assert (result.exit_code, result.output) == (0, "No problems found\n")
+    assert line("doctor").output == "No problems found. Hooks were not run: pass --identity to run them\n"
 
 
 def test_nothing_is_wrong_with_memory_while_one_develops(line, monkeypatch):
@@ -253,7 +253,7 @@ def test_open_views(sound):
     app.add_url_rule("/b", "b", lambda: "")
     app.add_url_rule("/a", "a", lambda: "", methods=["POST", "GET"])
     (finding,) = found(sound)
-    assert (finding["level"], finding["what"]) == ("warning", "open to everybody, and not marked: a, b")
+    assert (finding["level"], finding["what"]) == ("warning", "unprotected and not marked @public: a, b")
 
 
 def test_applications_that_do_not_begin(line):
@@ -297,23 +297,23 @@ def test_what_a_server_says_of_itself(sound, make_server):
             break
         time.sleep(0.02)
     sound.sound(JWT_STORE_URI=replica.url)
-    assert "name its primary, or the Sentinels" in [finding["fix"] for finding in sound.json("doctor")]
+    assert "use its primary, or the Sentinels" in [finding["fix"] for finding in sound.json("doctor")]
 
 
 @pytest.mark.parametrize(
     ("uri", "fixes"),
     [
-        ("redis://cache.example", ["use rediss://", "require one, and give it in the URI"]),
+        ("redis://cache.example", ["use rediss://", "require one, and put it in the URI"]),
         ("redis://:secret@cache.example", ["use rediss://"]),
         (
             "valkey+cluster://a.example:1,b.example:2",
-            ["use rediss://", "require one, and give it in the URI"],
+            ["use rediss://", "require one, and put it in the URI"],
         ),
         ("rediss://:secret@cache.example", []),
         ("redis://localhost", []),
         ("redis://[::1]", []),
-        ("redis://127.0.0.1:6379/0?on_outage=allow", ["leave it out"]),
-        ("redis://[::1]:6379?on_data_loss=accept", ["leave it out"]),
+        ("redis://127.0.0.1:6379/0?on_outage=allow", ["remove it"]),
+        ("redis://[::1]:6379?on_data_loss=accept", ["remove it"]),
         ("unix:///run/redis.sock", []),
     ],
 )
@@ -373,8 +373,8 @@ def test_keys_that_others_can_read_or_that_nobody_follows(sound, tmp_path):
         {
             "level": "warning",
             "about": "keys",
-            "what": "the key last is accepted for less than a week, and none follows it",
-            "fix": "bring in the next one: `keys rotate`",
+            "what": "the key last expires in less than a week and has no successor",
+            "fix": "add the next one: `keys rotate`",
         }
     ]
     assert sound("keys", "rotate").exit_code == 0
@@ -382,7 +382,7 @@ def test_keys_that_others_can_read_or_that_nobody_follows(sound, tmp_path):
     assert found(sound) == []
     file.chmod(0o640)
     (finding,) = found(sound)
-    assert (finding["level"], finding["fix"]) == ("warning", f"chmod 600 {file}, unless it is meant")
+    assert (finding["level"], finding["fix"]) == ("warning", f"chmod 600 {file}, unless intended")
     for mode in (0o604, 0o620):
         file.chmod(mode)
         (finding,) = found(sound)
@@ -397,7 +397,7 @@ def test_keys_whose_time_is_over(sound, tmp_path):
     KeyFolder(tmp_path / "keys").put(Key.generate("ES256", "over", accepted_until=sound.clock.now - 1))
     sound.sound(secret=None, JWT_KEY_FOLDER=str(tmp_path / "keys"))
     assert [(finding["level"], finding["fix"]) for finding in found(sound)] == [
-        ("error", "make one: `keys rotate`")
+        ("error", "create one: `keys rotate`")
     ]
 
 
@@ -441,7 +441,7 @@ def test_a_folder_without_keys(sound, tmp_path):
         sound.clock.now += 60  # when the folder is read again
         (finding,) = found(sound, *arguments)
         assert (finding["level"], finding["about"]) == ("error", "keys")
-        assert "its first key is made by `keys new`" in finding["what"]
+        assert "create its first key with `keys new`" in finding["what"]
 
 
 def test_keys_of_loaders_are_not_judged(sound):
@@ -474,7 +474,7 @@ def test_a_ring_of_ones_own(quart_line):
             "token_verification",
             lambda header, claims: None,
             (
-                "the token of this user is refused with 500 hook_error: token_verification_loader returned NoneType; it "
+                "this user's token is refused with 500 hook_error: token_verification_loader returned NoneType; it "
                 "must return True or False"
             ),
         ),
@@ -482,7 +482,7 @@ def test_a_ring_of_ones_own(quart_line):
             "token_in_blocklist",
             lambda header, claims: 0,
             (
-                "the token of this user is refused with 500 hook_error: token_in_blocklist_loader returned int; it must "
+                "this user's token is refused with 500 hook_error: token_in_blocklist_loader returned int; it must "
                 "return True or False"
             ),
         ),
@@ -490,14 +490,14 @@ def test_a_ring_of_ones_own(quart_line):
             "additional_claims",
             lambda identity: ["admin"],
             (
-                "the token of this user is refused with 500 hook_error: additional_claims_loader returned list; it must "
+                "this user's token is refused with 500 hook_error: additional_claims_loader returned list; it must "
                 "return a dict"
             ),
         ),
         (
             "user_lookup",
             lambda header, claims: None,
-            "the token of this user is refused with 401 user_not_found: user_lookup returned None for 'alice'",
+            "this user's token is refused with 401 user_not_found: user_lookup returned None for 'alice'",
         ),
         ("user_lookup", lambda header, claims: {}["gone"], "a hook raised KeyError"),
         (
@@ -541,7 +541,7 @@ def test_what_no_time_limit_can_interrupt(sound):
         return True
 
     is_flask = hasattr(sound.app, "wsgi_app")
-    said = ["it cannot interrupt plain hooks in plain views: user_lookup_loader"] if is_flask else []
+    said = ["it cannot interrupt sync hooks in sync views: user_lookup_loader"] if is_flask else []
     assert [finding["what"] for finding in found(sound)] == said
 
 
@@ -549,8 +549,8 @@ def test_a_user_that_is_not_there(sound):
     sound.sound()
     sound.jwt.user_identity_loader(lambda user: user["id"])
     (finding,) = found(sound, "--identity", "alice")
-    assert finding["what"].endswith("knows no user 'alice'")
-    assert finding["fix"] == "give a user that there is"
+    assert finding["what"].endswith("found no user 'alice'")
+    assert finding["fix"] == "pass an existing user"
 
 
 def test_what_a_hooks_exception_says_stays_unsaid(sound):

@@ -58,7 +58,7 @@ def test_a_key_is_made_announced_signs_is_retained_and_ends(keyed, folder):
     result = keyed("keys", "rotate", "--kid", "second")
     assert result.output == (
         "second signs with ES256 from 2027-01-15 08:10:00 UTC (in 10 minutes)\n"
-        "first is accepted until 2027-02-14 08:10:00 UTC (in 30 days)\n"
+        "first expires: 2027-02-14 08:10:00 UTC (in 30 days)\n"
     )
     assert keyed("keys", "list").output == (
         "Key id  Algorithm  State      Signs from                               Accepted until\n"
@@ -89,12 +89,12 @@ def test_a_stolen_key(keyed):
     result = keyed("keys", "retire", "stolen")
     assert (result.exit_code, result.output) == (
         2,
-        "Error: stolen signs now: let another one sign first, with `keys rotate --now`\n",
+        "Error: stolen is the signing key: replace it first, with `keys rotate --now`\n",
     )
     result = keyed("keys", "rotate", "--now", "--retain", "0", "--kid", "new", "--algorithm", "EdDSA")
     assert result.output == (
         "new signs with EdDSA from 2027-01-15 08:00:00 UTC (now)\n"
-        "stolen is accepted until 2027-01-15 08:00:00 UTC (now)\n"
+        "stolen expires: 2027-01-15 08:00:00 UTC (now)\n"
     )
     assert states(keyed) == {"stolen": "retired", "new": "signs"}
     keyed.clock.now += 61  # until then this process, which has the keys already, asks no folder
@@ -106,42 +106,38 @@ def test_a_key_is_retired_by_hand(keyed):
     keyed("keys", "new", "--kid", "first")
     keyed("keys", "rotate", "--now", "--kid", "second")
     assert keyed("keys", "retire", "first", "--after", "1h").output == (
-        "first is accepted until 2027-01-15 09:00:00 UTC (in 1 hour)\n"
+        "first expires: 2027-01-15 09:00:00 UTC (in 1 hour)\n"
     )
     keyed("keys", "retire", "first", "--after", "2h")  # which lengthens nothing
     keyed.clock.now += 3600
     assert states(keyed) == {"first": "retired", "second": "signs"}
     assert keyed("keys", "retire", "nobody").output == (
-        "Error: There is no key of the id nobody; `keys list` names those there are\n"
+        "Error: Key nobody not found: run `keys list` to see all keys\n"
     )
 
 
 def test_what_comes_one_after_the_other_is_refused(keyed, folder):
     keyed("keys", "new", "--kid", "first")
     assert keyed("keys", "new").output == (
-        f"Error: {folder} holds keys already: `keys rotate` brings in the next one\n"
+        f"Error: {folder} already contains keys: add the next one with `keys rotate`\n"
     )
-    assert (
-        keyed("keys", "rotate", "--kid", "first").output == "Error: There is a key of the id first already\n"
-    )
+    assert keyed("keys", "rotate", "--kid", "first").output == "Error: Key first already exists\n"
     keyed("keys", "rotate", "--kid", "second", "--announce", "1h")
     assert keyed("keys", "rotate").output == (
-        "Error: second is announced already, and signs from 2027-01-15 09:00:00 UTC (in 1 hour)\n"
+        "Error: second is already announced and signs from 2027-01-15 09:00:00 UTC (in 1 hour)\n"
     )
     assert keyed("keys", "rotate", "--kid", "third", "--now").exit_code == 0
     # Whoever read one key of the folder read all of them.
     assert states(keyed) == {"first": "accepted", "second": "retired", "third": "signs"}
     assert keyed("keys", "rotate", "--now", "--announce", "5m").output == (
-        "Error: --now is --announce 0: give one of them\n"
+        "Error: --now means --announce 0: pass only one of them\n"
     )
 
 
 def test_tokens_that_never_expire_keep_their_key(keyed):
     keyed.app.config["JWT_REFRESH_TOKEN_EXPIRES"] = False
     keyed("keys", "new", "--kid", "first")
-    assert (
-        keyed("keys", "rotate", "--kid", "second").output.splitlines()[1] == "first is accepted until never"
-    )
+    assert keyed("keys", "rotate", "--kid", "second").output.splitlines()[1] == "first expires: never"
 
 
 def test_an_announcement_outlasts_the_jwks_document(keyed):
@@ -192,7 +188,7 @@ def test_a_rotation_that_was_a_mistake_is_undone(keyed):
     keyed("keys", "new", "--kid", "first")
     keyed("keys", "rotate", "--kid", "mistake")
     assert keyed("keys", "retire", "mistake", "--after", "1h").output == (
-        "mistake is accepted until 2027-01-15 08:00:00 UTC (now)\nfirst goes on, and is accepted until never\n"
+        "mistake expires: 2027-01-15 08:00:00 UTC (now)\nfirst keeps signing and never expires\n"
     )
     keyed.clock.now += 3600
     assert states(keyed) == {"first": "signs", "mistake": "retired"}
@@ -201,7 +197,7 @@ def test_a_rotation_that_was_a_mistake_is_undone(keyed):
     assert states(keyed) == {"first": "signs", "mistake": "retired", "second": "announced"}
     # One that has signed is retired for good, and changes nothing about others.
     keyed.clock.now += 3600
-    assert "goes on" not in keyed("keys", "retire", "first").output
+    assert "keeps signing" not in keyed("keys", "retire", "first").output
 
 
 def test_a_folder_whose_keys_are_all_over_gets_a_new_one(keyed, folder):
@@ -227,7 +223,7 @@ def test_a_rotation_that_breaks_off_says_what_is_left_to_do(keyed, folder, monke
     assert written == ["second", "first"]
     assert result.exit_code == 2
     assert result.output.splitlines()[-1] == (
-        f"Error: The key folder {folder} cannot be written to: No space left on device. When it can be: "
+        f"Error: The key folder {folder} cannot be written to: No space left on device. Once fixed, run "
         "`keys retire first`"
     )
 
@@ -247,14 +243,14 @@ def states_in(line, where):
 
 
 def test_folders_without_keys(line, folder, keyed):
-    missing = f"Error: The key folder {folder} cannot be read: No such file or directory: its first key is made by `keys new`\n"
+    missing = f"Error: The key folder {folder} cannot be read: No such file or directory: create its first key with `keys new`\n"
     assert keyed("keys", "list").output == missing
     folder.mkdir()
-    assert keyed("keys", "list").output == "Error: The folder holds no key: make one with `keys new`\n"
+    assert keyed("keys", "list").output == "Error: The key folder is empty: create a key with `keys new`\n"
     line.make()
     assert line("keys", "new").output == (
-        "Error: This application keeps no folder of keys: set JWT_KEY_FOLDER, or name one with --folder. "
-        "For a secret alone, JWT_SECRET_KEY, take one from secrets.token_hex(64)\n"
+        "Error: This application has no key folder: set JWT_KEY_FOLDER, or pass --folder. "
+        "To use JWT_SECRET_KEY instead, generate a secret with secrets.token_hex(64)\n"
     )
 
 
@@ -313,9 +309,9 @@ def test_algorithms_that_are_none(algorithm):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "it is no JSON"),
-        ("[]", "it holds no JSON Web Key"),
-        ("[" * 100_000, "it is no JSON"),
+        ("", "not JSON"),
+        ("[]", "not a JSON Web Key"),
+        ("[" * 100_000, "not JSON"),
         ("{}", "The JSON Web Key must name its alg: one of HS256, "),
         ('{"alg": "none"}', "The JSON Web Key must name its alg: one of HS256, "),
         ('{"alg": 5}', "The JSON Web Key must name its alg: one of HS256, "),
@@ -411,7 +407,7 @@ def test_a_folder_and_a_ring_exclude_each_other(line, folder):
     with pytest.raises(ConfigurationError) as caught:
         line.api.JWTManager(app, keys=KeyRing(Key.generate()))
     assert str(caught.value) == (
-        "JWT_KEY_FOLDER must not be set beside JWTManager(keys=...): one holds the keys"
+        "Set JWT_KEY_FOLDER or pass JWTManager(keys=...), not both: only one can hold the keys"
     )
 
 
@@ -451,7 +447,7 @@ def test_a_folder_holds_all_keys(line, folder, key):
     with pytest.raises(ConfigurationError) as caught:
         line.make(secret=None, JWT_KEY_FOLDER=str(folder), **{key: "k" * 64})
     assert str(caught.value) == (
-        f"JWT_KEY_FOLDER holds all keys, so {key} must not be set: put its key into the folder, with `keys new --from`"
+        f"JWT_KEY_FOLDER holds all keys, so {key} must not be set: put its key into the folder with `keys new --from`"
     )
 
 
@@ -484,4 +480,4 @@ def test_a_time_that_running_processes_cannot_keep(keyed):
     keyed("keys", "new", "--kid", "first")
     result = keyed("keys", "rotate", "--announce", "20s", "--kid", "second")
     assert "second signs with ES256 from 2027-01-15 08:00:20 UTC" in result.output
-    assert "once a minute: some follow by 2027-01-15 08:01:00 UTC" in result.output
+    assert "once a minute: some switch as late as 2027-01-15 08:01:00 UTC" in result.output

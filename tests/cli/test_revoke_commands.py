@@ -48,13 +48,13 @@ def test_what_is_no_token_is_not_revoked(shared):
 def test_a_session(shared):
     first, second = pair(shared), pair(shared)
     result = shared("revoke", "session", first["sid"])
-    assert (result.exit_code, result.output) == (0, f"The session {first['sid']} is revoked\n")
+    assert (result.exit_code, result.output) == (0, f"Session {first['sid']} is revoked\n")
     assert not accepted(shared, first["access_token"])
     assert accepted(shared, second["access_token"])
     result = shared("revoke", "session", "unknown")
     assert (result.exit_code, result.output) == (
         1,
-        "Error: There is no session unknown; should its tokens turn up, they are refused\n",
+        "Error: Session unknown was not found; any tokens of it are refused from now on\n",
     )
 
 
@@ -70,7 +70,7 @@ def test_everything_is_asked_for_twice(shared):
     alice = pair(shared)
     result = shared("revoke", "everything", given="n\n")
     assert result.exit_code == 1
-    assert "Everybody has to sign in again. Revoke everything? [y/N]" in result.output
+    assert "All users will have to sign in again. Revoke everything? [y/N]" in result.output
     assert accepted(shared, alice["access_token"])
     assert "All tokens are revoked" in shared("revoke", "everything", given="y\n").output
     assert not accepted(shared, alice["access_token"])
@@ -140,8 +140,8 @@ def test_what_no_other_process_would_know_is_refused(line, command):
     assert (result.exit_code, result.output) == (
         2,
         (
-            "Error: This application keeps revocations and sessions in the memory of its own process, where no "
-            'command can reach them: set JWT_STORE_URI = "redis://..."\n'
+            "Error: This application keeps revocations and sessions in process memory, which this command cannot "
+            'reach: set JWT_STORE_URI = "redis://..."\n'
         ),
     )
 

@@ -41,14 +41,14 @@ def new_view(*, is_plain):
 
 
 TABLE = """\
-Rule      Methods    Demands                                      Said by  Endpoint
-/         GET        public                                                index
-/account  DELETE     fresh access token in headers or cookies     view     account
-/feed     GET        access token if any                          view     feed
-/logout   POST       access or refresh token (revoked too)        view     logout
-/me       GET        access token                                 view     me
-/refresh  POST       refresh token                                view     refresh
-/reset    PATCH PUT  invite or reset token                        view     reset
+Rule      Methods    Requires                                     Set by  Endpoint
+/         GET        public                                               index
+/account  DELETE     fresh access token in headers or cookies     view    account
+/feed     GET        access token (optional)                      view    feed
+/logout   POST       access or refresh token (even revoked)       view    logout
+/me       GET        access token                                 view    me
+/refresh  POST       refresh token                                view    refresh
+/reset    PATCH PUT  invite or reset token                        view    reset
 """
 
 
@@ -93,7 +93,7 @@ def test_check_fails_on_one_forgotten_view(every_line, app):
     assert result.exit_code == 1
     assert "/forgotten  GET" in result.output
     assert result.output.splitlines()[-1] == (
-        "Error: Open to everybody, and not marked: forgotten. Protect with @jwt_required(), or mark with @public"
+        "Error: Unprotected and not marked @public: forgotten. Add @jwt_required() or @public"
     )
     app.config["JWT_DEFAULT_DENY"] = True
     assert every_line("routes", "--check").exit_code == 0
@@ -110,6 +110,6 @@ def test_websockets_and_files(quart_line, tmp_path):
         pass
 
     assert quart_line("routes").output.splitlines()[1:] == [
-        "/static/<path:filename>  GET        static files                  static",
-        "/ws                      WebSocket  access token if any  view     ws",
+        "/static/<path:filename>  GET        static files                     static",
+        "/ws                      WebSocket  access token (optional)  view    ws",
     ]

@@ -43,7 +43,7 @@ def test_types(line, kind):
     result = line("token", "inspect", token)
     assert (result.exit_code, result.output.splitlines()[-1]) == (
         0,
-        f"Accepted where a token of type {kind} is demanded",
+        f"Accepted where a token of type {kind} is required",
     )
 
 
@@ -87,9 +87,7 @@ def test_what_nobody_can_decide(line):
     token = forged({}, {"sub": "alice", "type": "access", "jti": "1"})
     result = line("token", "inspect", token)
     assert result.exit_code == 3
-    assert result.output.splitlines()[-1].startswith(
-        "Not decided, as a request would be answered 503 store_unavailable: "
-    )
+    assert result.output.splitlines()[-1].startswith("Undecided: a request would get 503 store_unavailable: ")
     assert line.json("token", "inspect", token)["accepted"] is None
     line.make()
     line.jwt.token_verification_loader(lambda header, claims: None)
@@ -104,11 +102,11 @@ def test_json(line):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--fresh", "--type", "refresh"], "Only access tokens are fresh"),
-        (["--pair", "--type", "reset"], "--pair makes an access and a refresh token: leave --type out"),
+        (["--fresh", "--type", "refresh"], "Only access tokens can be fresh"),
+        (["--pair", "--type", "reset"], "--pair creates an access and a refresh token: omit --type"),
         (["--claim", "team"], "--claim team: write NAME=VALUE"),
         (["--claim", "=red"], "--claim =red: write NAME=VALUE"),
-        (["--expires", "0.5"], "--expires must be at least a second"),
+        (["--expires", "0.5"], "--expires must be at least one second"),
         (["--claim", "exp=[]"], "Expiration Time claim (exp) must be an integer."),
     ],
 )
@@ -129,7 +127,7 @@ def test_a_user_is_looked_up_where_the_application_logs_in_with_one(line):
         return str(user["id"])
 
     assert line("token", "create", "7").output == (
-        "Error: user_identity_loader takes no text, and user_lookup_loader knows no user '7'\n"
+        "Error: user_identity_loader does not accept text, and user_lookup_loader found no user '7'\n"
     )
 
     @line.jwt.user_lookup_loader
@@ -144,7 +142,7 @@ def test_a_user_is_looked_up_where_the_application_logs_in_with_one(line):
     result = line("token", "create", "8")
     assert (result.exit_code, result.output) == (
         1,
-        "Error: user_identity_loader takes no text, and user_lookup_loader knows no user '8'\n",
+        "Error: user_identity_loader does not accept text, and user_lookup_loader found no user '8'\n",
     )
 
 
@@ -223,7 +221,7 @@ Claims
   csrf   (not shown)
   exp    2027-01-15 08:15:00 UTC (1 minute ago)  REFUSED Signature has expired
   gen    m.0.0
-Revocation is not known here: the application keeps it in its own process's memory
+Revocation unknown: the application keeps it in process memory, out of reach here
 Refused with 401 token_expired: Signature has expired
 """
 
@@ -349,12 +347,12 @@ def test_what_is_no_token(line, text):
     line.make()
     result = line("token", "inspect", text)
     assert result.exit_code == 1
-    assert result.output.startswith("Error: This is no token: ")
+    assert result.output.startswith("Error: Not a token: ")
 
 
 def test_no_token_at_all(line):
     line.make()
-    assert line("token", "inspect", given=" \n").output == "Error: There is no token in the standard input\n"
+    assert line("token", "inspect", given=" \n").output == "Error: No token on standard input\n"
 
 
 def test_control_characters_reach_no_terminal(line):

@@ -266,11 +266,11 @@ def test_a_setting_that_is_misspelled_later_is_refused_then():
         ("JWT_HOOK_TIMEOUT", "None", "in the environment write true, false or null"),
         ("JWT_TOKEN_LOCATION", "headers,cookies", 'a JSON list, such as ["headers", "cookies"]'),
         ("JWT_TOKEN_LOCATION", "['headers']", 'a JSON list, such as ["headers", "cookies"]'),
-        ("JWT_SECRET_KEY", 12345678901234567890123456789012, "put it into quotes"),
-        ("JWT_ENCODE_ISSUER", 42, "put it into quotes"),
-        ("JWT_HEADER_NAME", 42, "put it into quotes"),
-        ("JWT_HEADER_TYPE", True, "put it into quotes"),
-        ("JWT_STORE_URI", 6379, "put it into quotes"),
+        ("JWT_SECRET_KEY", 12345678901234567890123456789012, "put it in quotes"),
+        ("JWT_ENCODE_ISSUER", 42, "put it in quotes"),
+        ("JWT_HEADER_NAME", 42, "put it in quotes"),
+        ("JWT_HEADER_TYPE", True, "put it in quotes"),
+        ("JWT_STORE_URI", 6379, "put it in quotes"),
     ],
 )
 def test_what_the_environment_got_wrong_says_how_to_write_it(key, value, how):

@@ -127,7 +127,7 @@ def test_hooks_and_views_share_one_pool(server, postgres_url, redis_url, tmp_pat
     assert "Traceback" not in log.read_text()
 
 
-def test_without_the_lasting_loop_the_same_engine_fails(postgres_url, tmp_path):
+def test_without_the_shared_loop_the_same_engine_fails(postgres_url, tmp_path):
     """Why there is one. The same pool, asked by an async view of Flask alone."""
     code = """
 import asyncio, os, sys

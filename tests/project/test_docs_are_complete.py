@@ -81,3 +81,27 @@ def test_every_page_is_in_the_table_of_contents():
     index = (DOCS / "index.md").read_text("utf-8")
     pages = {str(page.relative_to(DOCS).with_suffix("")) for page in DOCS.rglob("*.md")} - {"index"}
     assert not [page for page in sorted(pages) if not re.search(rf"^{re.escape(page)}$", index, re.MULTILINE)]
+
+
+ARCHITECTURE = (DOCS / "architecture.md").read_text("utf-8")
+
+
+def test_the_picture_of_the_house_has_each_module():
+    modules = {path.name for path in (ROOT / "async_jwt").rglob("*.py")} - {"__init__.py"}
+    assert not [
+        name for name in sorted(modules) if not re.search(rf"(?<![\w]){re.escape(name)}\b", ARCHITECTURE)
+    ]
+
+
+def test_each_inside_that_we_lean_on_has_its_test():
+    tests = (ROOT / "tests" / "adapters" / "test_insides_that_we_lean_on.py").read_text("utf-8")
+    table = ARCHITECTURE.partition("## One door to each framework's inside")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`(test_\w+)`", table))
+    written = set(re.findall(r"def (test_\w+)", tests))
+    assert named == written
+
+
+def test_files_that_the_picture_names_are_there():
+    named = set(re.findall(r"`((?:tests|async_jwt)/[\w/.]+)`", ARCHITECTURE))
+    assert named
+    assert not [path for path in sorted(named) if not (ROOT / path).exists()]

@@ -154,7 +154,7 @@ async def test_what_one_node_lost_concerns_its_own_users(cluster, prefix, on_dat
     passes = on_data_loss == "accept"
     assert await asyncio.gather(*map(store.check, lost)) == [passes] * len(lost)
     assert await asyncio.gather(*map(store.check, kept)) == [False] + [True] * (len(kept) - 1)
-    assert caplog.text.count("what it knew is gone") == 1
+    assert caplog.text.count("a bucket is missing") == 1
     assert await store.check(await token(store, lost[0].identity))
     await store.close()
 
@@ -397,7 +397,7 @@ async def test_nodes_that_point_at_each_other(lone_node, is_long):
         ref = await token(store, "alice")
         wire.says = (DATA, f"-MOVED {slot_of('alice')} 127.0.0.1:{wire.port}\r\n".encode())
         started = time.perf_counter()
-        with pytest.raises(StoreUnavailableError, match=r"point at each other|too little time"):
+        with pytest.raises(StoreUnavailableError, match=r"kept redirecting|too little time"):
             await store.check(ref)
         assert not is_long or time.perf_counter() - started < 1.0
         assert store.status().available
@@ -405,7 +405,7 @@ async def test_nodes_that_point_at_each_other(lone_node, is_long):
         assert await store.check(ref)
         node = store._buckets.topologies._recent[1].at(bucket_of("alice"))
         moved = MovedError(f"{slot_of('alice')} 127.0.0.1:{wire.port}")
-        with pytest.raises(StoreUnavailableError, match="point at each other"):
+        with pytest.raises(StoreUnavailableError, match="kept redirecting"):
             await node._elsewhere(moved, ("PING",), left(0))
         await store.close()
 
@@ -490,7 +490,7 @@ async def test_closing_ends_whoever_looks_for_nodes(redis_server):
 async def test_a_node_that_belongs_to_nobody_yet(tmp_path):
     server = RedisServer(tmp_path, "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     store = RedisStore(f"redis+cluster://127.0.0.1:{server.port}")
-    with pytest.raises(StoreUnavailableError, match="who holds what"):
+    with pytest.raises(StoreUnavailableError, match="returned a slot map"):
         await store.stamp("alice")
     await store.close()
     server.stop()
@@ -499,7 +499,7 @@ async def test_a_node_that_belongs_to_nobody_yet(tmp_path):
 @pytest.mark.asyncio
 async def test_a_server_that_is_no_cluster(redis_server):
     store = RedisStore(f"redis+cluster://127.0.0.1:{redis_server.port}")
-    with pytest.raises(StoreUnavailableError, match="it is no node of a Cluster"):
+    with pytest.raises(StoreUnavailableError, match="it is not a Cluster node"):
         await store.stamp("alice")
     await store.close()
 

@@ -679,11 +679,11 @@ async def test_what_it_cannot_foresee_is_said(shared_server, monkeypatch, caplog
     monkeypatch.setattr(store._mirror, "_read_snapshot", fails)
     await store.start()
     await asyncio.sleep(0.1)
-    assert "The mirror of revocations failed: KeyError" in caplog.text
+    assert "The revocation mirror failed: KeyError" in caplog.text
     caplog.clear()
     monkeypatch.setattr(store._mirror, "_poll", fails)
     await asyncio.sleep(0.1)
-    assert "The mirror of revocations failed: KeyError" in caplog.text
+    assert "The revocation mirror failed: KeyError" in caplog.text
     assert "secret" not in caplog.text
     assert await store.check(await token(store))
     await store.close()

@@ -77,7 +77,7 @@ async def test_allow_is_no_way_around_a_revocation_that_is_known(durable_server)
 
 
 REFUSALS = {
-    "NOPERM": (b"-NOPERM this user has no permissions\r\n", "give its user the rights"),
+    "NOPERM": (b"-NOPERM this user has no permissions\r\n", "grant its user the permissions"),
     "WRONGTYPE": (
         b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n",
         "another prefix",
@@ -114,10 +114,10 @@ async def test_what_a_server_refuses_is_no_outage_that_lets_pass(durable_server,
 @pytest.mark.parametrize(
     ("place", "command", "fix"),
     [
-        ("redis+cluster://{}", "CLUSTER SLOTS", "it is no node of a Cluster: write redis://"),
+        ("redis+cluster://{}", "CLUSTER SLOTS", "it is not a Cluster node: use redis://"),
         ("redis+cluster://u:wrong@{}", "CLUSTER SLOTS", "correct the user and the password"),
-        ("redis+cluster://u:right@{}", "CLUSTER SLOTS", "give its user the rights"),
-        ("redis+sentinel://{}/shop", "SENTINEL MASTER", "the ports of sentinels"),
+        ("redis+cluster://u:right@{}", "CLUSTER SLOTS", "grant its user the permissions"),
+        ("redis+sentinel://{}/shop", "SENTINEL MASTER", "the sentinels' own ports"),
         (
             "redis+sentinel://{}/shop?sentinel_username=u&sentinel_password=wrong",
             "SENTINEL MASTER",

@@ -97,7 +97,7 @@ async def test_another_loss_while_somebody_else_dealt_with_the_first(redis_serve
         )
         assert not await first.check(ref)
         wire.swallows = False
-        with pytest.raises(StoreUnavailableError, match="loses what it is told"):
+        with pytest.raises(StoreUnavailableError, match="is losing writes"):
             await task
         wire.heal()
         assert not await late.check(ref)

@@ -66,7 +66,7 @@ class Harsh(MemoryStore):
 
 class Truthy(MemoryStore):
     async def check(self, ref):
-        return 1 if self._counts(ref) else 0
+        return 1 if self._is_valid(ref) else 0
 
 
 class Reviving(MemoryStore):
@@ -79,7 +79,7 @@ class Reviving(MemoryStore):
 
 class Ageless(MemoryStore):
     async def check(self, ref):
-        return self._counts(ref._replace(issued_at=2e9))
+        return self._is_valid(ref._replace(issued_at=2e9))
 
 
 class Shortening(MemoryStore):
@@ -194,11 +194,11 @@ class Endless(MemoryStore):
 
 class Expired(MemoryStore):
     async def list_sessions(self, identity, limit, cursor):
-        clock, self._clock = self._clock, lambda: 0.0
+        clock, self.clock = self.clock, lambda: 0.0
         try:
             return await super().list_sessions(identity, limit, cursor)
         finally:
-            self._clock = clock
+            self.clock = clock
 
 
 class Trusting(MemoryStore):
@@ -260,7 +260,9 @@ async def test_a_broken_promise_is_found(kind, promise):
             await each(kind())
         except ContractViolation:
             broken.append(each.__name__)
-        except Exception as problem:  # noqa: BLE001
+        except Exception as problem:
+            if isinstance(problem, AttributeError) and isinstance(problem.obj, MemoryStore):
+                raise  # the mistake itself is mistaken: it uses a name that is gone
             broken.append(f"{each.__name__} {problem!r}")
 
     await asyncio.gather(*map(evaluate, [*store_contract, *session_contract]))  # each waits, some for long
@@ -443,7 +445,7 @@ async def test_valkey_urls_and_databases(redis_url):
         ("redis://localhost?ssl_cert_reqs=none", "does not go with its scheme"),
         ("rediss://localhost?ssl_ca_certs=/nowhere.pem", "no file at ssl_ca_certs"),
         ("rediss://localhost?ssl_cert_reqs=bogus", "does not go with its scheme"),
-        ("redis+sentinel://localhost", "names no service"),
+        ("redis+sentinel://localhost", "no Sentinel service name"),
         ("redis+sentinel:///shop", "host:port"),
         ("redis+sentinel://one,,two/shop", "host:port"),
         ("redis+sentinel://one;two/shop", "host:port"),
@@ -453,7 +455,7 @@ async def test_valkey_urls_and_databases(redis_url):
         ("redis+sentinel://[::1/shop", "host:port"),
         ("redis+sentinel://one/shop/-1", "must be a number"),
         ("redis+cluster://one,", "host:port"),
-        ("redis+cluster://one/3", "database 0 alone"),
+        ("redis+cluster://one/3", "only database 0"),
         ("redis+cluster://one?sentinel_username=shop", "sentinel_username"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A circuit breaker: while a server does not answer, nobody waits for it."""
+"""A circuit breaker: while a server does not answer, calls fail at once."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from async_jwt.stores.redis.timer import IdleTimer
 __all__ = ["Breaker"]
 
 FIRST_PROBE = 0.05
-"""Seconds until an open breaker first asks whether the server is back."""
+"""Seconds from opening to the first probe."""
 
 LONGEST_PAUSE = 0.5
-"""Seconds between the starts of two probes at most: what bounds the way back."""
+"""Maximum seconds between the starts of two probes; bounds how late a recovery is seen."""
 
 _PROBES_AT_ONCE = 4
 
-# Seconds after which a server that came back counts as being back.
+# Seconds a server must stay up after a recovery before the probe pause is reset.
 _STEADY = 5.0
 
 
 class Breaker:
-    """Opens at the first failure; probes of its own, and no request, close it again.
+    """Opens at the first failure; its own probes close it, not requests.
 
     Args:
-        probe: asks the server. It bounds its own time and raises StoreUnavailableError.
-        on_change: told whenever the state changes: why it opened; None once it is closed.
+        probe: checks the server. It bounds its own time and raises StoreUnavailableError.
+        on_change: called on each state change: with the reason when it opens, None when it closes.
     """
 
     def __init__(self, probe: Callable[[], Awaitable[None]], on_change: Callable[[str | None], None]) -> None:
@@ -39,40 +39,40 @@ class Breaker:
         self._pause = FIRST_PROBE
         self._closed_at = float("-inf")
         self._due = float("-inf")
-        # A probe may hang as long as the deadline, and the server come back meanwhile.
+        # A probe may hang until its deadline while the server comes back, so probes may overlap.
         self._timer = IdleTimer(self._run_probe, on_fire=self._schedule, at_once=_PROBES_AT_ONCE)
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody is to ask the server."""
+        """True while the server must not be called."""
         return self._why is not None
 
     def refuse_if_open(self) -> None:
-        """Raise OutageError while it is open."""
+        """Raise OutageError while the breaker is open."""
         if self._why is None:
             return
         if asyncio.get_running_loop().time() < self._due + LONGEST_PAUSE:
             raise OutageError(self._why)
-        self.stop()  # no probe was made when it was due, as the loop did not run: whoever asks is the probe
+        self.stop()  # the due probe never ran because the loop stood still: this call is the probe
 
     def trip(self, why: str, since: float) -> None:
-        """Open it.
+        """Open the breaker.
 
         Args:
             why: what failed.
-            since: when it began, by the loop's clock: what began before the server came back
-                says nothing about how it is now.
+            since: loop time at which the failed call began. A call that began before the server
+                came back says nothing about its state now.
         """
         if self._why is None and since >= self._closed_at:
             loop = asyncio.get_running_loop()
-            if loop.time() - self._closed_at > _STEADY:  # else it flutters, and is asked less often
+            if loop.time() - self._closed_at > _STEADY:  # otherwise it is flapping: probe less often
                 self._pause = FIRST_PROBE
             self._why = why
             self._on_change(why)
             self._schedule()
 
     def stop(self) -> set[asyncio.Task[Any]]:
-        """Close it without a word; the next call decides anew. Returns probes that are to be cancelled."""
+        """Close without calling `on_change`; the next call decides. Returns the probes to cancel."""
         self._why = None
         return self._timer.stop()
 

@@ -33,20 +33,20 @@ if TYPE_CHECKING:
 
 __all__ = ["BucketRead", "BucketStore"]
 
-# How often one call begins again because the server lost data in between.
+# Attempts per call when the server loses data in between.
 _TRIES = 3
 
 
 class BucketRead(NamedTuple):
-    """What stands on the server about a token.
+    """What the server holds about a token.
 
     Attributes:
-        bucket: its identity's bucket.
+        bucket: the bucket of its identity.
         user: its user's generation.
-        user_text: the same as it is written; "" if it is not.
-        revoked: whether the token, or its session, was revoked by itself.
-        ended: what stands where it says that its session was revoked.
-        more: what stands at the further keys that were asked for.
+        user_text: the generation as stored; "" if there is none.
+        revoked: True if the token itself, or its session, was revoked.
+        ended: the value at its revoked-session key.
+        more: the values of the extra keys.
     """
 
     bucket: Bucket
@@ -58,14 +58,14 @@ class BucketRead(NamedTuple):
 
     @property
     def stamp(self) -> str:
-        """The stamp for a token of this user made now."""
+        """The stamp for a new token of this user."""
         return f"{self.bucket.epoch}.{self.bucket.generation}.{self.user.generation}"
 
 
-# What a token's status shows of the server's data.
+# Token statuses that reveal data loss, and the reason to report.
 _SIGNS = {
-    TokenStatus.UNKNOWN_EPOCH: "a token names a state that it does not remember",
-    TokenStatus.FUTURE_GENERATION: "a token names a later state than its own",
+    TokenStatus.UNKNOWN_EPOCH: "a token names an epoch that it does not know",
+    TokenStatus.FUTURE_GENERATION: "a token names a later generation than its own",
 }
 
 
@@ -73,14 +73,14 @@ class BucketStore:
     """Reads and writes the buckets of one store.
 
     Args:
-        topologies: how each event loop reaches the servers.
+        topologies: one topology per event loop.
         layout: the keys.
-        last_seen: what this process saw last.
-        monitor: looks at what no reply shows.
+        last_seen: the bucket states this process saw last.
+        monitor: detects what no reply shows.
         data_loss: handles losses.
-        health: told of what happens.
-        denies_losses: False lets tokens of before a loss go by their time.
-        mirror: a copy of all revocations, kept by the event loops that use the store.
+        health: records state changes.
+        denies_losses: False judges tokens from before a loss by their issue time.
+        mirror: a copy of all revocations, fed by the event loops that use the store.
     """
 
     def __init__(
@@ -105,14 +105,14 @@ class BucketStore:
         self._mirror = mirror
 
     async def check(self, ref: TokenRef, more: Sequence[str] = ()) -> tuple[bool, BucketRead]:
-        """Whether a token is valid, and what was read for that. Handles what it shows of a loss of data.
+        """Return whether a token is valid, and what was read. Handles any data loss that the token reveals.
 
         Args:
             ref: the token.
-            more: further keys of its bucket to read.
+            more: extra keys of its bucket to read.
 
         Raises:
-            StoreUnavailableError: that cannot be said.
+            StoreUnavailableError: the token's validity is unknown.
         """
         for _ in range(_TRIES):
             read = await self.read_token(ref, more)
@@ -135,7 +135,7 @@ class BucketStore:
 
         Args:
             identity: the user.
-            keep: a token that stays valid, with its session, as far as it was.
+            keep: a token that stays valid, with its session, if it is valid now.
         """
         bucket, keys = bucket_of(identity), [self.layout.user(identity), self.layout.sessions(identity)]
         if keep is None:
@@ -144,7 +144,7 @@ class BucketStore:
         keep = keep._replace(identity=identity)
         for _ in range(_CONTENDERS):
             valid, read = await self.check(keep)
-            kept = (keep.sid or keep.jti or "") if valid else ""  # nothing dead is kept alive
+            kept = (keep.sid or keep.jti or "") if valid else ""  # an invalid token is not kept
             user = read.user
             goes_on = kept != "" and user.keep == kept
             least = user.kept_from if goes_on else user.generation
@@ -155,12 +155,12 @@ class BucketStore:
         raise StoreUnavailableError("Too many concurrent revocations of this user")
 
     async def revoke(self, name: str, script: Script, keys: Sequence[str], arguments: Sequence[str]) -> None:
-        """Run a script that revokes. Raises StoreUnavailableError; its arguments are those of `write`."""
+        """Run a script that revokes. Takes the arguments of `write`; raises StoreUnavailableError."""
         if await self.write(name, script, keys, arguments) is None:
             raise StoreUnavailableError("The revocation store declined to revoke")
 
     async def read_token(self, ref: TokenRef, more: Sequence[str] = ()) -> BucketRead:
-        """Look at what a token's validity depends on, and at further keys, in one command at most.
+        """Read what a token's validity depends on, and extra keys, in at most one command.
 
         Raises:
             StoreUnavailableError: it could not be read.
@@ -171,7 +171,7 @@ class BucketStore:
         else:
             here = self.read(name, [*keys, *more])
             (bucket, (raw, *values)), (_, foreign) = await gather(here, self.read(*elsewhere))
-            if self._last_seen.before(name) != bucket:  # the other one may have shown a loss of both
+            if self._last_seen.before(name) != bucket:  # the other read may have revealed a loss of both
                 bucket, (raw, *values) = await self.read(name, [*keys, *more])
             values[len(keys) - 1 : len(keys) - 1] = foreign
         place = len(values) - len(more)
@@ -181,7 +181,7 @@ class BucketStore:
         return BucketRead(bucket, user, text, entries.count(None) != len(entries), ended, values[place:])
 
     async def read(self, name: str, keys: Sequence[str]) -> tuple[Bucket, Values]:
-        """Read a bucket, and what stands at some of its keys, in one command at most.
+        """Read a bucket and some of its keys, in at most one command.
 
         Raises:
             StoreUnavailableError: they could not be read.
@@ -200,19 +200,19 @@ class BucketStore:
     async def write(
         self, name: str, script: Script, keys: Sequence[str], arguments: Sequence[str]
     ) -> list[Any] | None:
-        """Change something in a bucket.
+        """Run a script that changes a bucket.
 
         Args:
             name: the bucket.
-            script: what does it.
-            keys: what it changes besides the bucket's own value.
-            arguments: the script's.
+            script: the script.
+            keys: the keys it changes besides the bucket's own.
+            arguments: the script's arguments.
 
         Returns:
-            What the script says besides; None if it declined.
+            The rest of the script's reply; None if it declined.
 
         Raises:
-            StoreUnavailableError: it is not certain that it is stored.
+            StoreUnavailableError: the change may not be stored.
         """
         topology = await self._topology(name)
         for _ in range(_TRIES):
@@ -226,24 +226,26 @@ class BucketStore:
                 return None
             value, added, *rest = reply if isinstance(reply, list) and len(reply) > 1 else (reply, 0)
             if not isinstance(value, bytes):
-                raise StoreUnavailableError("The revocation store did not say that it revoked")
+                raise StoreUnavailableError(
+                    "Unexpected reply from the revocation store; the write is unconfirmed"
+                )
             seen = self._last_seen.compare(name, value or None, before, added=added)
             if isinstance(seen, Loss):
                 await self._data_loss.handle(topology, seen)
-            if not isinstance(seen, Loss) or seen.found:  # else it is not certain what was done
+            if not isinstance(seen, Loss) or seen.found:  # otherwise the outcome is unknown: try again
                 return rest
         raise StoreUnavailableError(LOSES)
 
     async def query(
         self, name: str, script: Script, keys: Sequence[str], arguments: Sequence[str]
     ) -> list[Any]:
-        """Run a script that changes nothing, and says what stands at the bucket first.
+        """Run a read-only script whose reply starts with the bucket.
 
         Returns:
-            The bucket, and what else the script says.
+            The bucket, and the rest of the reply.
 
         Raises:
-            StoreUnavailableError: it could not be run.
+            StoreUnavailableError: the script could not be run.
         """
         topology = await self._topology(name)
         for _ in range(_TRIES):
@@ -252,7 +254,7 @@ class BucketStore:
             client.refuse_if_unavailable()
             reply = await client.run(script, [self.layout.bucket(name), *keys], arguments, writes=False)
             if not isinstance(reply, list) or not all(isinstance(value, bytes) for value in reply):
-                raise StoreUnavailableError("The revocation store answers something else")
+                raise StoreUnavailableError("Unexpected reply from the revocation store")
             seen = self._last_seen.compare(name, reply[0] or None, before)
             if not isinstance(seen, Loss):
                 return [seen, *reply[1:]]
@@ -260,13 +262,13 @@ class BucketStore:
         raise StoreUnavailableError(LOSES)
 
     async def tidy(self, name: str, script: Script, keys: Sequence[str], arguments: Sequence[str]) -> None:
-        """Run a script that changes nothing for anybody. If it cannot be run, so be it."""
+        """Run a cleanup script that affects no check. Does nothing if the server is unavailable."""
         topology = await self._topology(name)
         with suppress(StoreUnavailableError):
             await topology.at(name).run(script, [self.layout.bucket(name), *keys], arguments, writes=False)
 
     async def revoke_everything(self) -> None:
-        """Raise everybody's generation. Raises as `write` does."""
+        """Raise the generation of all users. Raises as `write` does."""
         topology = await self._topology()
         for _ in range(_TRIES):
             for name in BUCKET_NAMES:
@@ -278,24 +280,27 @@ class BucketStore:
         raise StoreUnavailableError(LOSES)
 
     async def start(self) -> None:
-        """Connect, and look at everything. Raises StoreUnavailableError."""
+        """Connect and inspect all servers. Raises StoreUnavailableError."""
         for problem in (await self._monitor.inspect(await self._topology())).values():
             raise problem
 
     async def _report_loss(self, name: str, found: str, named: str, why: str) -> None:
-        """Handle a loss that a token shows. Raises StoreUnavailableError.
+        """Handle a loss that a token reveals. Raises StoreUnavailableError.
 
         Args:
             name: the bucket.
             found: its epoch.
             named: the epoch that the token names.
-            why: what the token shows.
+            why: what the token reveals.
         """
         loss = Loss(name, found, (named,), why, by_token=True)
         await self._data_loss.handle(await self.topologies.here(), loss)
 
     async def _topology(self, name: str | None = None) -> Topology:
-        """The running loop's topology, once one bucket, or each, was seen. Keeps monitor and mirror going."""
+        """The running loop's topology, once the bucket (None: every bucket) was seen.
+
+        Keeps the monitor and the mirror running.
+        """
         topology, monitor = await self.topologies.here(), self._monitor
         if not topology.idle_timer.running:
             topology.idle_timer.start(topology.interval)
@@ -328,18 +333,18 @@ class BucketStore:
             raise OutageError("Some of the revocation store's servers do not answer")
 
     async def _revoke_all_on(self, topology: Topology, client: ServerClient, names: list[str]) -> bool:
-        """Raise everybody's generation on one server. Returns whether all buckets were there."""
+        """Raise all users' generation on one server. Return True if all its buckets existed."""
         groups = topology.groups(names)
         calls = [(self.layout.with_feeds(group), list[str]()) for group in groups]
         for group, reply in zip(groups, await client.run_each(REVOKE_EVERYTHING, calls), strict=True):
             if not isinstance(reply, list) or len(reply) != len(group):
                 return False
             for name, raw in zip(group, reply, strict=True):
-                self._last_seen.compare(name, raw, None)  # so that nobody answers with what was before
+                self._last_seen.compare(name, raw, None)  # so that no check uses the old state
         return True
 
     def read_user(self, raw: bytes | None) -> tuple[str, User]:
-        """A user's generation, as it is written and as it is. Raises StoreUnavailableError."""
+        """A user's generation, as stored and as parsed. Raises StoreUnavailableError."""
         if raw is None:
             return "", NOT_REVOKED
         try:
@@ -347,8 +352,8 @@ class BucketStore:
             return text, User.read(text)
         except ValueError:
             self._health.corrupt()
-            raise StoreUnavailableError("The revocation store holds no generation at a user's key") from None
+            raise StoreUnavailableError("The revocation store has an invalid value at a user's key") from None
 
 
-# Each of those who revoke one user at the same time makes one of the others look again.
+# Attempts to revoke one user: each concurrent revocation forces another one to retry.
 _CONTENDERS = 32

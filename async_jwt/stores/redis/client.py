@@ -1,4 +1,4 @@
-"""One event loop's client of one server: a deadline, a breaker, and reads that share commands."""
+"""One event loop's client for one server: a deadline, a breaker and batched reads."""
 
 from __future__ import annotations
 
@@ -37,32 +37,32 @@ __all__ = ["BATCH", "BatchLoader", "ServerClient", "Values"]
 
 T = TypeVar("T")
 
-# What each command changes: its keys and its arguments.
+# The keys and arguments of one script call.
 _Call = tuple[Sequence[str], Sequence[str]]
 
-# The part of the deadline that a server must have had, to be taken for one that does not answer.
+# The share of the deadline that a server must have had before a timeout counts as an outage.
 _FAIR = 0.5
 
 
 BATCH = 128
-"""How many reads share a command; more of the same tick go in further ones, at the same time."""
+"""Maximum reads per command; further reads of the same tick go in parallel commands."""
 
 _PATIENCE = 6
-"""How many ticks the first read waits for others, as long as each brings some or a command is under way."""
+"""Maximum ticks the first read waits for others, while each tick adds some or a command is in flight."""
 
 Values = list[bytes | None]
 _Waiting = tuple[list[str], "asyncio.Future[Values]"]
 
 
 class ServerClient:
-    """What one event loop asks one server through.
+    """One event loop's client for one server.
 
     Args:
         pool: its connections.
         options: the deadline.
-        probe: asks whether the server is back, while the breaker is open.
-        health: told of what happens.
-        name: tells it from others of its store.
+        probe: checks whether the server is back, while the breaker is open.
+        health: records state changes.
+        name: distinguishes it from the store's other servers.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class ServerClient:
 
     @property
     def unavailable(self) -> bool:
-        """Whether the server does not answer, and nobody is to ask it."""
+        """True while the server does not answer and must not be called."""
         return self._breaker.is_open
 
     def refuse_if_unavailable(self) -> None:
@@ -91,11 +91,11 @@ class ServerClient:
         self._breaker.refuse_if_open()
 
     async def reconnect(self) -> None:
-        """Use no connection again that was made until now: another server may have the name."""
+        """Stop using all connections made so far: another server may have the name now."""
         await self._pool.drop()
 
     async def read(self, keys: list[str]) -> Values:
-        """Read some keys, together with whoever reads in the same tick.
+        """Read some keys, batched with other reads of the same tick.
 
         Raises:
             OutageError: they could not be read in time, or the breaker is open.
@@ -104,7 +104,7 @@ class ServerClient:
         return await self._batches.get(keys)
 
     async def fetch(self, keys: list[str]) -> Values:
-        """Read some keys now, whatever the breaker says. Raises as `read` does."""
+        """Read some keys now, ignoring the breaker. Raises as `read` does."""
         values = await self.fetch_each(keys)
         for value in values:
             if isinstance(value, StoreUnavailableError):
@@ -112,9 +112,9 @@ class ServerClient:
         return cast("Values", values)
 
     async def fetch_each(self, keys: list[str]) -> list[bytes | StoreUnavailableError | None]:
-        """Read some keys now. Raises as `read` does.
+        """Read some keys now, ignoring the breaker. Raises as `read` does.
 
-        In the place of one that no node of a Cluster holds, or one that does not answer, stands an error.
+        A key that no Cluster node holds, or whose node does not answer, yields an error in its place.
         """
         began = asyncio.get_running_loop().time()
         groups = self._groups(keys)
@@ -133,37 +133,37 @@ class ServerClient:
             elif _are_values(values, len(group)):
                 found.update(zip(group, values, strict=True))
             else:
-                raise self._misconfigured("MGET", "another type of reply")
+                raise self._misconfigured("MGET", "unexpected type of reply")
         if self._health.refuses_reads:
             self._health.misconfigured(self.name, None)
         if self._health.unavailable and not self._breaker.is_open:
-            self._health.answered(self)  # what another loop saw, which has ended since
+            self._health.answered(self)  # another loop saw an outage, which has ended since
         return list(map(found.get, keys))
 
     async def run(
         self, script: Script, keys: Sequence[str], arguments: Sequence[str], *, writes: bool = True
     ) -> Any:
-        """Run a script now, whatever the breaker says.
+        """Run a script now, ignoring the breaker.
 
         Args:
             script: the script.
             keys: its keys.
             arguments: its arguments.
-            writes: whether its success says that the server revokes what it is told to.
+            writes: True if success shows that the server accepts writes.
 
         Raises:
-            OutageError: it is not certain that it was run; RefusedError if it was not run.
+            OutageError: it may or may not have run; RefusedError if it did not run.
         """
         return (await self.run_each(script, [(keys, arguments)], writes=writes))[0]
 
     async def run_each(self, script: Script, calls: Sequence[_Call], *, writes: bool = True) -> list[Any]:
-        """Run a script several times, on the same way there. Raises as `run` does."""
+        """Run a script several times in one pipeline. Raises as `run` does."""
         deadline = Deadline(self._deadline)
         tails = [(len(keys), *keys, *arguments) for keys, arguments in calls]
         replies = await self.send([("EVALSHA", script.digest, *tail) for tail in tails], deadline)
         unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
-            # They are run in their order, so the first one teaches the server.
+            # Calls run in order: the first one, an EVAL, caches the script for the rest.
             again: list[Command] = [("EVALSHA", script.digest, *tails[place]) for place in unknown]
             again[0] = ("EVAL", script.text, *tails[unknown[0]])
             for place, reply in zip(unknown, await self.send(again, deadline), strict=True):
@@ -177,7 +177,7 @@ class ServerClient:
             if writes:
                 self._health.writing(self.name, problem.detail)
             if problem.kind == "ReadOnlyError":
-                await self._pool.drop()  # it was the primary; another one may be by now
+                await self._pool.drop()  # no longer the primary; another server may be
             raise
         if writes:
             self._health.writing(self.name, None)
@@ -187,19 +187,19 @@ class ServerClient:
         """Send a command.
 
         Raises:
-            OutageError: there was no answer in time; RefusedError for an error.
+            OutageError: there was no answer in time; RefusedError for an error reply.
         """
         return (await self.execute_all([command]))[0]
 
     async def execute_all(
         self, commands: Sequence[Command], deadline: Deadline | None = None, *, lenient: bool = False
     ) -> list[Any]:
-        """Send commands in one go, and read all replies. Raises as `execute` does.
+        """Send commands in one pipeline and read all replies. Raises as `execute` does.
 
         Args:
             commands: the commands.
-            deadline: when to give up; None begins one.
-            lenient: whether what went wrong for one of them stands in the place of its reply instead.
+            deadline: when to give up; None starts a new one.
+            lenient: True returns a failed command's error in place of its reply instead of raising.
         """
         deadline = deadline or Deadline(self._deadline)
         replies = await self.send(commands, deadline) if commands else []
@@ -214,7 +214,7 @@ class ServerClient:
         return replies
 
     async def dedicated(self) -> DedicatedConnection:
-        """A connection of one's own. Raises OutageError, which says nothing about others."""
+        """Open a connection outside the pool. Raises OutageError, without opening the breaker."""
         try:
             async with Deadline(self._deadline):
                 return await self._pool.dedicated(self._deadline)
@@ -222,16 +222,16 @@ class ServerClient:
             raise OutageError("The revocation store did not answer") from problem
 
     async def send(self, commands: Sequence[Command], deadline: Deadline | None = None) -> list[Any]:
-        """Send commands in one go; an error in a reply stands in its place.
+        """Send commands in one pipeline; error replies are returned in place, not raised.
 
         Args:
             commands: the commands.
-            deadline: when to give up; None begins one.
+            deadline: when to give up; None starts a new one.
 
         Raises:
             OutageError: the server did not answer in time; RefusedError if it refused the connection.
-            ValueError: a command cannot be written.
-            StoreUnavailableError: this process was too busy to hear an answer.
+            ValueError: a command cannot be encoded.
+            StoreUnavailableError: this process was too busy to read an answer.
         """
         began = asyncio.get_running_loop().time()
         deadline = deadline or Deadline(self._deadline)
@@ -245,21 +245,21 @@ class ServerClient:
             kind = name_of(problem)
             raise self._misconfigured(commands[0][0], kind) from problem
         except (UnicodeError, DataError) as problem:  # before a byte was sent: the caller's text
-            raise ValueError("The revocation store takes text that UTF-8 can hold") from problem
-        except StoreUnavailableError:  # ours: sentinels that could not be heard
+            raise ValueError("Text sent to the revocation store must be valid UTF-8") from problem
+        except StoreUnavailableError:  # ours: raised while asking the sentinels
             raise
         except Exception as problem:  # a garbled reply may raise anything
             if isinstance(problem, TimeoutError) and given < self._deadline * _FAIR:
                 raise OutageError("There was too little time for the revocation store to answer") from problem
             if isinstance(problem, TimeoutError) and deadline.is_missed_by_us:
                 raise StoreUnavailableError(
-                    "This process was too busy to hear the revocation store's answer"
+                    "This process was too busy to read the revocation store's answer"
                 ) from problem
             self._breaker.trip(f"The revocation store does not answer: {name_of(problem)}", began)
             raise OutageError("The revocation store did not answer") from problem
 
     async def close(self) -> None:
-        """End what is under way for nobody in particular, and close the connections."""
+        """Cancel probes and batched reads, and close the connections."""
         tasks = {*self._breaker.stop(), *self._batches.flights}
         for task in tasks:
             task.cancel()
@@ -269,16 +269,16 @@ class ServerClient:
         await self._pool.close()
 
     def _groups(self, keys: list[str]) -> list[list[str]]:
-        """Which keys a command may share."""
+        """Group keys that one command may read together."""
         return [keys]
 
-    async def _elsewhere(  # a node of a Cluster finds it
+    async def _elsewhere(  # Cluster nodes override it
         self,
         problem: ResponseError,
         command: Command,  # noqa: ARG002
         deadline: Deadline,  # noqa: ARG002
     ) -> Any:
-        """The reply to a command that was refused, from where it is not. Raises RefusedError, OutageError.
+        """Retry a refused command where it is accepted. Raises RefusedError, OutageError.
 
         Args:
             problem: why it was refused.
@@ -288,29 +288,29 @@ class ServerClient:
         raise refusal(problem) from problem
 
     def _refuse_reading(self, problem: RefusedError, began: float) -> NoReturn:
-        """Raise what becomes of checks that a server refuses: an outage, or a misconfiguration."""
+        """Raise the error for a refused check: an outage or a misconfiguration."""
         if not is_not_now(problem.kind):
             raise self._misconfigured(problem.command or "MGET", problem.kind) from problem
-        self._breaker.trip(problem.detail, began)  # a server that cannot be read cannot be checked
+        self._breaker.trip(problem.detail, began)  # no checks without reads
         raise OutageError(problem.detail) from problem
 
     def _misconfigured(self, command: Any, kind: str) -> RefusedError:
-        """A refusal that is not an outage: the server answers, and refuses until its set-up is corrected."""
+        """Record and return a refusal that is no outage: the server refuses until its setup is corrected."""
         problem = misconfiguration(command, kind)
         self._health.misconfigured(self.name, problem)
         return RefusedError(problem, kind)
 
     async def _probe(self, probe: Callable[[ServerClient], Awaitable[None]]) -> None:
-        await self._pool.drop()  # a server that does not answer may have left them all open
+        await self._pool.drop()  # they may all be open, to a server that is gone
         await probe(self)
 
 
 def _is_of_a_slot(problem: RefusedError) -> bool:
-    """Whether a node refused for a slot that nobody holds, and serves the others."""
+    """True if a node refused one slot, which no node holds, and serves the others."""
     return "slot not served" in str(problem.__cause__)
 
 
-# What may stand in a reply to MGET.
+# Types that a reply to MGET may contain.
 _VALUES = frozenset((bytes, type(None)))
 
 
@@ -319,17 +319,16 @@ def _are_values(reply: Any, count: int) -> bool:
 
 
 class BatchLoader:
-    """Gathers what is read on one event loop.
+    """Batches the reads of one event loop into shared commands.
 
-    A read that is cancelled takes nothing from the others, and a command goes on as long as
-    anybody waits for it.
+    Cancelling a read affects neither the others nor the command that serves them.
 
     Args:
-        fetch: reads some keys in one command. It bounds its own time. In the place of what
-            cannot be read may stand an error, for those alone who asked for it.
+        fetch: reads some keys in one command and bounds its own time. A key that cannot be read
+            may yield an error in its place, raised only for the callers of that key.
 
     Attributes:
-        flights: the commands under way.
+        flights: the commands in flight.
     """
 
     def __init__(
@@ -340,14 +339,14 @@ class BatchLoader:
         self.flights: set[asyncio.Task[None]] = set()
 
     async def get(self, keys: list[str]) -> Values:
-        """Read some keys, in their order.
+        """Read some keys, in order.
 
         Raises:
             StoreUnavailableError: they could not be read.
         """
         loop = asyncio.get_running_loop()
         if not self._waiting:
-            # A context of its own: what is read for many belongs to none of them.
+            # A fresh context: a shared read belongs to no single request.
             loop.call_soon(self._leave, loop, 0, _PATIENCE, context=Context())
         future: asyncio.Future[Values] = loop.create_future()
         self._waiting.append((keys, future))
@@ -355,8 +354,8 @@ class BatchLoader:
 
     def _leave(self, loop: asyncio.AbstractEventLoop, before: int, ticks: int) -> None:
         if ticks and (self.flights or len(self._waiting) > before):
-            # More may be on their way: requests that came together are rarely served in one tick, and
-            # two crowds, each waiting while the other's command is under way, would never be one again.
+            # More reads may follow: requests that arrive together rarely run in one tick. And two
+            # groups, each waiting while the other's command is in flight, would never merge again.
             loop.call_soon(self._leave, loop, len(self._waiting), ticks - 1)
             return
         waiting, self._waiting = self._waiting, []
@@ -375,7 +374,7 @@ class BatchLoader:
             return
         values = await self._fetch(list(wanted))
         found = dict(zip(wanted, values, strict=True))
-        has_failed = not _VALUES.issuperset(map(type, values))  # mostly nothing has
+        has_failed = not _VALUES.issuperset(map(type, values))  # rarely true
         for keys, future in waiting:
             if not future.done():
                 its = list(map(found.get, keys))
@@ -386,7 +385,7 @@ class BatchLoader:
                     future.set_exception(fresh_copy(problem))
 
     def _landed(self, waiting: list[_Waiting], flight: asyncio.Task[None]) -> None:
-        """Whatever became of a command, perhaps before it began: nobody waits for ever."""
+        """Release all waiters, even if the command failed or never began."""
         self.flights.discard(flight)
         problem = None if flight.cancelled() else flight.exception()
         for _, future in waiting:

@@ -1,4 +1,4 @@
-"""The way to a Cluster: which node holds which bucket, and where nodes point elsewhere.
+"""The topology of a Redis Cluster: which node holds which bucket; follows redirects.
 
 https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/
 """
@@ -36,19 +36,19 @@ __all__ = ["Cluster"]
 
 _SLOTS: dict[str, int] = {name: key_slot(name.encode()) for name in BUCKET_NAMES}
 
-# Seconds until a key is asked for again that is on its way from one node to another.
+# Seconds before retrying a key that is migrating between nodes: the first pause, and the longest.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.03
 
 
 class Cluster(Topology):
-    """The way to the masters of a Cluster. One that does not answer takes the others not with it.
+    """The topology of a Cluster's masters. One that does not answer does not affect the others.
 
     Args:
-        place: nodes to begin with.
-        options: how servers are asked.
+        place: the seed nodes.
+        options: the store's options.
         layout: which bucket a key is in.
-        health: told of what happens.
-        monitor: who knows what the servers should hold.
+        health: records state changes.
+        monitor: knows what the servers should hold.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Cluster(Topology):
         return list(self._nodes.values())
 
     async def relocate(self) -> None:
-        with suppress(StoreUnavailableError):  # whoever needs it next is told
+        with suppress(StoreUnavailableError):  # the next call that needs the map raises it
             await self.single_flight("map", self.refresh_map)
 
     async def placement(self) -> object:
@@ -109,7 +109,7 @@ class Cluster(Topology):
             nodes = bytes(await client.execute("CLUSTER", "NODES"))
             slots = next(node.split()[6:] for node in nodes.splitlines() if b"myself" in node)
             if any(slot.startswith(b"[") for slot in slots):
-                raise OutageError("Keys are on their way from one node to another")
+                raise OutageError("Keys are migrating between Cluster nodes")
             own.append((client.name, slots))
         return own
 
@@ -123,31 +123,31 @@ class Cluster(Topology):
         await super().close()
 
     def node(self, address: Address) -> _Node:
-        """The line to a node."""
+        """The client for a node."""
         node = self._nodes.get(address)
         if node is None:
             node = self._nodes[address] = _Node(self, address, self._options, self._health)
         return node
 
     def connection(self, address: Address) -> dict[str, Any]:
-        """What connections to a node are made with."""
+        """Connection options for a node."""
         return {**self._place.connection, **address._asdict()}
 
     def moved(self, problem: MovedError, address: Address) -> None:
-        """A node says that a slot is another's. Where one slot moved, others have."""
+        """Apply a MOVED redirect and refresh the map: where one slot moved, others have."""
         for name, slot in _SLOTS.items():
             if slot == problem.slot_id:
                 self._owners[name] = address
         self.start_once("map", self.refresh_map)
 
     async def probe(self, node: ServerClient) -> None:
-        """Ask whether a node is back, or whether another one holds its buckets now."""
+        """Check whether a node is back, or whether another one holds its buckets now."""
         await self.single_flight("map", self.refresh_map)
         if any(client is node for client, _ in self.parts(BUCKET_NAMES)):
             await self._monitor.learn_of(self, node)
 
     async def refresh_map(self) -> None:
-        """Look which node holds which bucket. Raises OutageError where nobody says, RefusedError for good."""
+        """Read the slot map. Raises OutageError if no node answers, RefusedError for a misconfiguration."""
         asked = dict.fromkeys([*self._nodes, *self._place.hosts])
         try:
             maps = await quorum([self._slots(address) for address in asked], self._options.deadline / 2)
@@ -157,7 +157,7 @@ class Cluster(Topology):
             raise refused from problem
         self._health.misconfigured(CLUSTER_SLOTS, None)
         if not maps:
-            raise OutageError("No node of the Cluster says who holds what")
+            raise OutageError("No Cluster node returned a slot map")
         out = {address for address, node in self._nodes.items() if node.unavailable}
         best = min(maps, key=lambda owners: sum(owner is None or owner in out for owner in owners))
         self._owners = dict(zip(BUCKET_NAMES, best, strict=True))
@@ -165,7 +165,7 @@ class Cluster(Topology):
             await self._nodes.pop(address).retire()
 
     async def _slots(self, address: Address) -> tuple[Address | None, ...]:
-        """Which node holds each bucket, as one of them says."""
+        """The node that holds each bucket, according to one node."""
         node = self._nodes.get(address)
         pool = Pool(_maker(self.connection(address)), 1) if node is None else node.pool
         try:
@@ -177,7 +177,7 @@ class Cluster(Topology):
                 owner = Address(_endpoint(host, more) or address.host, port)
                 owners.update((slot, owner) for slot in _SLOTS.values() if first <= slot <= last)
             if not owners:
-                raise OutageError("This node knows of none that holds a slot")
+                raise OutageError("This node knows no slot owner")
             return tuple(owners.get(slot) for slot in _SLOTS.values())
         finally:
             if node is None:
@@ -185,7 +185,7 @@ class Cluster(Topology):
 
 
 class _Node(ServerClient):
-    """The line to one node."""
+    """The client for one node."""
 
     def __init__(self, cluster: Cluster, address: Address, options: Options, health: Health) -> None:
         self.pool: Pool = Pool(_maker(cluster.connection(address)), options.max_connections)
@@ -194,15 +194,15 @@ class _Node(ServerClient):
         self._address = address
 
     async def retire(self) -> None:
-        """Nobody comes any more. Whoever waits for an answer gets it."""
+        """Take no more calls. Calls in flight still get their answers."""
         for probe in self._breaker.stop() - {asyncio.current_task()}:
             probe.cancel()
         self._health.answered(self)
-        self._health.writing(self.name, None)  # what it refused, nobody asks of it any more
+        self._health.writing(self.name, None)  # its refusals no longer matter
         await self.pool.close()
 
     def _groups(self, keys: list[str]) -> list[list[str]]:
-        """A command reads keys of one slot alone."""
+        """Group keys by slot: a command reads keys of one slot only."""
         groups: dict[str, list[str]] = {}
         for key in keys:
             groups.setdefault(self._cluster.layout.bucket_in(key), []).append(key)
@@ -230,16 +230,16 @@ class _Node(ServerClient):
                     self._cluster.start_once("map", self._cluster.refresh_map)
                 raise refusal(problem) from problem
             if deadline.is_over:
-                raise OutageError("The nodes of the Cluster point at each other")
+                raise OutageError("The Cluster nodes kept redirecting until the deadline")
             reply = (await node.send([("ASKING",), command] if asking else [command], deadline))[-1]
             if not isinstance(reply, ResponseError):
                 return reply
             problem = reply
 
     async def _one_by_one(self, keys: list[str], deadline: Deadline) -> Values:
-        """Read keys of a slot that is on its way to another node: those there are together nowhere.
+        """Read keys of a migrating slot one by one: no single node has them all.
 
-        Generations come first. Then whatever is revoked meanwhile revokes what is made under them.
+        Generations come first: a revocation meanwhile then also revokes tokens issued under them.
         """
         found: dict[str, bytes | None] = {}
         for key in sorted(keys, key=lambda key: not self._cluster.layout.is_generation(key)):
@@ -251,9 +251,9 @@ class _Node(ServerClient):
 
 
 def _endpoint(host: bytes | None, more: list[Any]) -> str:
-    """Where a node listens; "" for where it was asked.
+    """The host of a node; "" for the host that was asked.
 
-    A node that is to be called by a name and has none says "?", and its address among the rest.
+    A node that should announce a hostname but has none reports "?", and its IP in the metadata.
     """
     if host and host != b"?":
         return host.decode()

@@ -1,4 +1,4 @@
-"""What to do once a server has lost revocations: once, whoever notices it first."""
+"""Handles revocations lost by a server, once per loss, whichever process detects it first."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from async_jwt.stores.redis.versions import LastSeen, Loss
 
 __all__ = ["LOSES", "DataLossHandler", "new_epoch"]
 
-LOSES = "The revocation store loses what it is told"
+LOSES = "The revocation store is losing writes"
 
 _SAID = 100
 
 
 class DataLossHandler:
-    """Deals with losses of data as `on_data_loss` says.
+    """Handles data loss as `on_data_loss` says.
 
-    What one server lost concerns the buckets that it holds. Each is raised if it is as it was seen,
-    the one that shows the loss last: if whoever deals with it dies meanwhile, the next one goes on.
+    A loss on one server concerns the buckets that it holds. Each gets a new epoch unless it changed
+    since it was seen, the one that shows the loss last: if this process dies, another one continues.
 
     Args:
-        last_seen: what this process saw last.
-        layout: where things stand.
-        options: what to do.
-        health: told of it.
+        last_seen: the bucket states this process saw last.
+        layout: the keys.
+        options: `on_data_loss`.
+        health: records the loss.
     """
 
     def __init__(self, last_seen: LastSeen, layout: Layout, options: Options, health: Health) -> None:
@@ -43,7 +43,7 @@ class DataLossHandler:
         self._told: dict[str, str] = {}
 
     async def handle(self, topology: Topology, loss: Loss) -> None:
-        """Deal with a loss. Raises StoreUnavailableError."""
+        """Handle a loss. Raises StoreUnavailableError."""
         client = topology.at(loss.bucket)
         names = next(names for other, names in topology.parts(BUCKET_NAMES) if other is client)
         await topology.single_flight(
@@ -51,7 +51,7 @@ class DataLossHandler:
         )
 
     def log_once(self, why: str, about: str) -> None:
-        """Say that the server lost data where each token would say so again. Only of so many things."""
+        """Log a loss that every token would report again: once per `about`, for a limited number of them."""
         if about not in self._said and len(self._said) < _SAID:
             self._said.add(about)
             self._health.lost(why, denied=False)
@@ -76,21 +76,21 @@ class DataLossHandler:
         elif any(isinstance(self._last_seen.compare(name, values[name], was[name]), Loss) for name in names):
             raise StoreUnavailableError(LOSES)
         elif now in loss.epochs:
-            return  # a reply of which nothing was true
+            return  # the reply was wrong: there was no loss
         if self._told.get(client.name) != now or loss.evicted:
-            # Once for each loss, however many threads of this process saw it.
+            # Once per loss, however many threads of this process saw it.
             self._told[client.name] = now
             self._health.lost(loss.why, denied=True, elsewhere=now != epoch)
 
     def _still_shows(
         self, loss: Loss, seen: Mapping[str, bytes | None], was: Mapping[str, Bucket | None]
     ) -> bool:
-        """Whether a second look shows it too: a reply may have been wrong."""
+        """True if a second read confirms the loss: one reply may have been wrong."""
         raw, before = seen[loss.bucket], was[loss.bucket]
         if loss.by_token:
             return _epoch_of(raw) == loss.found
         again = self._last_seen.compare(loss.bucket, raw, before)
-        # What is neither a loss nor as it was known has gone on from an older state, perhaps.
+        # No loss, but changed: the bucket may have advanced from an older state.
         return isinstance(again, Loss) or again != before
 
     async def _raise(
@@ -102,7 +102,7 @@ class DataLossHandler:
         seen: Mapping[str, bytes | None],
         was: Mapping[str, Bucket | None],
     ) -> None:
-        """Give the buckets a new epoch that nobody else has given one since."""
+        """Give a new epoch to the buckets that have not received one since."""
         now = {name: _epoch_of(raw) for name, raw in seen.items() if not _is_dealt_with(raw, was[name])}
         ordered = sorted(now, key=lambda name: name == loss.bucket)
         left = dict.fromkeys(
@@ -114,7 +114,9 @@ class DataLossHandler:
             for group in topology.groups(ordered)
         ]
         if not all(isinstance(reply, int) for reply in await client.run_each(NEW_EPOCH, calls)):
-            raise StoreUnavailableError("The revocation store did not say that it noticed its loss")
+            raise StoreUnavailableError(
+                "Unexpected reply from the revocation store; its new epoch is unconfirmed"
+            )
 
     def _take_as_it_is(self, names: list[str], values: Values) -> None:
         try:
@@ -124,7 +126,7 @@ class DataLossHandler:
 
 
 def new_epoch() -> str:
-    """A name for the time from now on."""
+    """A random name for a new epoch."""
     return secrets.token_urlsafe(6)
 
 
@@ -136,7 +138,7 @@ def _epoch_of(raw: bytes | None) -> str:
 
 
 def _is_dealt_with(raw: bytes | None, before: Bucket | None) -> bool:
-    """Whether somebody gave a bucket another epoch than it had, and remembers that one."""
+    """True if a bucket has a new epoch and lists the one it had as a previous epoch."""
     try:
         now = Bucket.read(raw or b"")
     except ValueError:

@@ -1,4 +1,4 @@
-"""How long a server may take: its time counts, turns in which our own event loop was kept away do not."""
+"""A deadline for a server: turns in which our own event loop was blocked do not count."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ __all__ = ["LONGEST", "Deadline"]
 T = TypeVar("T")
 
 LONGEST = 4
-"""How many deadlines may pass in all, however busy the event loop is."""
+"""Hard limit, in deadlines, however busy the event loop is."""
 
-# A deadline is counted in this many slices. Of a slice that took longer, only its own length counts.
+# Slices per deadline. A slice that overruns counts with its nominal length only.
 _SLICES = 50
-# Seconds by which timers ring late on a loop that has nothing else to do.
+# Seconds by which timers fire late on an idle loop.
 _TOLERANCE = 0.002
 
 
 class Deadline:
-    """What is left of a span of time, for one thing after the other: `async with deadline: ...`.
+    """A time budget for consecutive operations: `async with deadline: ...`.
 
     A busy event loop sees a reply only in its next turn, and connecting, a handshake, sending and
-    reading each take one. So the time is counted slice by slice, and what a slice took longer is the loop's.
+    reading each take one. So time is counted in slices; a slice's overrun is the loop's, not the server's.
 
     Args:
-        seconds: the span.
+        seconds: the budget.
 
     Attributes:
         left: seconds that the server still has.
@@ -46,16 +46,16 @@ class Deadline:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is left, of the server's time or of all."""
+        """True if nothing is left of the server's time, or of the hard limit."""
         return self.left <= 0 or self._loop.time() >= self._end
 
     @property
     def is_missed_by_us(self) -> bool:
-        """Whether it ended though the server still had time: this process is too busy."""
+        """True if the hard limit passed while the server still had time: this process is too busy."""
         return self.left > 0 and self._loop.time() >= self._end
 
     def shorten(self, seconds: float) -> None:
-        """Leave no more than some seconds."""
+        """Reduce the time left to at most `seconds`."""
         self.left = min(self.left, seconds)
 
     async def __aenter__(self) -> Self:
@@ -65,13 +65,13 @@ class Deadline:
         return self
 
     async def __aexit__(self, *raised: object) -> None:
-        """Raises TimeoutError if it ended meanwhile."""
+        """Raise TimeoutError if the time ran out."""
         self._timer.cancel()
         self._count()
         await self._limit.__aexit__(*raised)  # type: ignore[arg-type]  # the three that it is given
 
     async def first_of(self, tasks: AbstractSet[asyncio.Task[T]]) -> set[asyncio.Task[T]]:
-        """Wait for tasks until one of them is done. Returns those that are; none once it is over."""
+        """Wait until a task is done. Returns the tasks that are; an empty set once the time is over."""
         while not self.is_over:
             self._since = self._loop.time()
             span = min(self._slice, self.left)
@@ -83,11 +83,11 @@ class Deadline:
 
     def _schedule(self) -> None:
         self._since = now = self._loop.time()
-        # What has ended already is still given one turn: a reply may be there.
+        # An expired deadline still gets one turn: a reply may have arrived.
         self._timer = self._loop.call_at(now + min(self._slice, max(0.0, self.left)), self._look)
 
     def _count(self) -> bool:
-        """Take off what the server had since. Returns whether the loop was kept away."""
+        """Deduct the server's time since the last count. Return True if the loop was blocked."""
         taken = self._loop.time() - self._since
         longest = self._slice + _TOLERANCE
         self.left -= min(taken, longest)
@@ -98,7 +98,7 @@ class Deadline:
         if self.is_over and not (was_away and self.left <= 0 and not self._is_last):
             self._limit.reschedule(self._loop.time())
             return
-        # What arrived while the loop was away is yet to be read: one slice more.
+        # What arrived while the loop was blocked is still unread: allow one more slice.
         self._is_last = self.left <= 0
         if self._is_last:
             self._since = self._loop.time()

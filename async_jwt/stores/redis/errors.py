@@ -1,4 +1,4 @@
-"""A call without an answer, as opposed to one that the server, or we, refused."""
+"""Errors of store calls: no answer, or a refusal by the server or by us."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ T = TypeVar("T")
 
 
 class OutageError(StoreUnavailableError):
-    """The server does not answer, or cannot be asked: what `on_outage` is about."""
+    """The server does not answer or cannot be reached; `on_outage` applies."""
 
 
 class RefusedError(StoreUnavailableError):
-    """The server answered, and refused.
+    """The server answered with a refusal.
 
     Attributes:
-        kind: the name of its error.
-        command: what it refused, where that is not the command that was to be sent.
+        kind: the name of the server's error.
+        command: the refused command, if it is not the one that the caller sent.
     """
 
     def __init__(self, detail: str, kind: str = "", command: str = "") -> None:
@@ -54,61 +54,61 @@ _NOT_NOW = frozenset(
 _FIXES = {
     "AuthenticationError": "correct the user and the password in JWT_STORE_URI",
     "AuthorizationError": "correct the user and the password in JWT_STORE_URI",
-    "NoPermissionError": "give its user the rights that the operations guide lists",
-    "WRONGTYPE": "something else writes at its keys: set another prefix, or give it a database of its own",
-    "MovedError": "it is a node of a Cluster: write redis+cluster:// in JWT_STORE_URI",
+    "NoPermissionError": "grant its user the permissions that the operations guide lists",
+    "WRONGTYPE": "another program writes to its keys: set another prefix, or use a separate database",
+    "MovedError": "it is a Cluster node: use redis+cluster:// in JWT_STORE_URI",
 }
 
 
 _FIXES_BY_COMMAND = {
-    CLUSTER_SLOTS: "it is no node of a Cluster: write redis:// in JWT_STORE_URI",
-    SENTINEL_MASTER: "name the service in JWT_STORE_URI as the sentinels do, and the ports of sentinels",
+    CLUSTER_SLOTS: "it is not a Cluster node: use redis:// in JWT_STORE_URI",
+    SENTINEL_MASTER: "use the sentinels' own ports and service name in JWT_STORE_URI",
 }
 
 
 def is_not_now(kind: str) -> bool:
-    """Whether a server's error says that it will answer later, not that something is set up wrongly."""
+    """True if a server's error is temporary, False if it means a misconfiguration."""
     return kind in _NOT_NOW
 
 
 def refuses_for_good(problem: BaseException | None) -> bool:
-    """Whether a server answered with an error that says that something is set up wrongly."""
+    """True if a server answered with an error that means a misconfiguration."""
     if not isinstance(problem, ResponseError | AuthenticationError | AuthorizationError):
         return False
     return not is_not_now(name_of(problem))
 
 
 def misconfiguration(command: Any, kind: str) -> str:
-    """What to say of a check that a server refuses: the command, why, and the fix."""
+    """Error text for a refused check: the command, the reason and the fix."""
     fix = _FIXES.get(kind) or _FIXES_BY_COMMAND.get(
-        command, "Redis 6.2 or newer, or Valkey, is needed, and nothing between that changes commands"
+        command, "use Redis 6.2 or newer, or Valkey, without a proxy that changes commands"
     )
     return f"The revocation store refuses {command} ({kind}): {fix}"
 
 
 def fresh_copy(problem: BaseException | None) -> StoreUnavailableError:
-    """An error for one of several who waited for the same thing."""
+    """Copy an exception so that each waiter raises its own instance."""
     if isinstance(problem, StoreUnavailableError):
         twin = type(problem)(problem.detail)
         twin.__dict__.update(problem.__dict__)
         return twin
-    return StoreUnavailableError("The revocation store was closed, or failed")
+    return StoreUnavailableError("The revocation store was closed or failed")
 
 
 def refusal(problem: ResponseError) -> RefusedError:
-    """A server's error as ours."""
+    """Convert a server's error to a RefusedError."""
     kind = name_of(problem)
     return RefusedError(f"The revocation store refused: {kind}", kind)
 
 
 def refused_for_good(command: str, problem: Exception) -> RefusedError:
-    """What to raise where those refuse who say which server to ask."""
+    """The error to raise when sentinels or Cluster nodes refuse to say which server to use."""
     kind = name_of(problem)
     return RefusedError(misconfiguration(command, kind), kind, command)
 
 
 def name_of(problem: Exception) -> str:
-    """What went wrong, without what it was about: a reply may quote keys, and so identities."""
+    """Name of an error without its message: a reply may quote keys, and so identities."""
     kind = type(problem)
     if kind is not ResponseError:
         return kind.__name__
@@ -117,10 +117,10 @@ def name_of(problem: Exception) -> str:
 
 
 async def gather_settled(work: Iterable[Awaitable[T]]) -> list[T | StoreUnavailableError]:
-    """Do some things at once, of which one that cannot be done stops no other.
+    """Await several things concurrently; a StoreUnavailableError in one does not stop the others.
 
     Returns:
-        What becomes of each. An error of another kind is a mistake, and raised.
+        The result of each, or its StoreUnavailableError. Any other exception is a bug and is raised.
     """
     done: list[T | StoreUnavailableError] = []
     for outcome in await asyncio.gather(*work, return_exceptions=True):

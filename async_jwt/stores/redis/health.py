@@ -1,4 +1,4 @@
-"""How a store fares: counted, logged once per change of state, and told to those who listen."""
+"""Store health: counters, one log line per state change, and signals."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ log: logging.Logger = logging.getLogger("async_jwt.store")
 
 
 class Health:
-    """What `RedisStore.status()` says. Changed on event loops only.
+    """The state behind `RedisStore.status()`. Changed on event loops only.
 
     Args:
         store: the sender of signals.
-        on_outage: what the log says that an outage means.
+        on_outage: decides how the log describes an outage.
 
     Attributes:
-        is_out: whether the server does not answer, as far as is known.
+        unavailable: True while a server is known not to answer.
+        refuses_reads: True while a server refuses checks.
     """
 
     def __init__(self, store: Any, on_outage: OnOutage) -> None:
@@ -50,7 +51,7 @@ class Health:
         self._sending: set[asyncio.Task[None]] = set()
 
     def status(self) -> StoreStatus:
-        """As it stands."""
+        """The current status."""
         server = self._server
         return StoreStatus(
             available=not self.unavailable and not self._read_problems,
@@ -71,15 +72,15 @@ class Health:
         return next(iter([*self._read_problems.values(), *self._write_problems.values()]), None)
 
     def refuse(self) -> None:
-        """A call was not answered."""
+        """Count an unanswered call."""
         self._refused += 1
 
     def let_through(self) -> None:
-        """A check was let through without an answer."""
+        """Count a check that was let through without an answer."""
         self._let_through += 1
 
     def outage(self, client: Any, why: str | None) -> None:
-        """A line's server stopped answering, or answers again (None)."""
+        """Record that a client's server stopped answering, or answers again (None)."""
         if why is None:
             self.answered(client)
             return
@@ -93,7 +94,7 @@ class Health:
         self._send("unavailable", why)
 
     def answered(self, client: Any) -> None:
-        """A line's server answers."""
+        """Record that a client's server answers."""
         self._unavailable.discard(client)
         if self.unavailable and not self._unavailable:
             self.unavailable, self._since = False, system_clock()
@@ -101,27 +102,27 @@ class Health:
             self._send("available", "")
 
     def client_closed(self, client: Any) -> None:
-        """Forget a client, whose end says nothing about its server."""
+        """Forget a closed client; closing says nothing about its server."""
         self._unavailable.discard(client)
 
     def after_fork(self) -> None:
-        """Forget all clients: they are the parent process's."""
+        """Forget all clients: they belong to the parent process."""
         self._unavailable.clear()
 
     def corrupt(self) -> None:
-        """Somebody else wrote at a user's key. Said once."""
+        """Log, once, that another program wrote to a user's key."""
         if not self._said_corrupt:
             self._said_corrupt = True
             log.error(
-                "Somebody else wrote where the revocation store keeps a user's generation: that user's "
+                "Another program overwrote a user's generation in the revocation store: that user's "
                 "requests are refused with 503 until the key is removed",
                 extra={"event": "store_corrupt"},
             )
 
     def misconfigured(self, name: str, problem: str | None) -> None:
-        """Note that a server refuses checks for a reason of ours, or no longer (None).
+        """Record that a server refuses checks because of a misconfiguration, or no longer (None).
 
-        The first and the last are logged and told.
+        Only the first problem and the end of the last one are logged and signaled.
         """
         before = bool(self._read_problems)
         if problem is not None:
@@ -141,48 +142,57 @@ class Health:
             self._send("configured", "")
 
     def writing(self, name: str, problem: str | None) -> None:
-        """A server refused to change something, or changed it (None). Told of the first and the last."""
+        """Record that a server refused a write, or accepted one (None).
+
+        Only the first problem and the end of the last one are logged and signaled.
+        """
         before = bool(self._write_problems)
         if problem is None:
             self._write_problems.pop(name, None)
             if before and not self._write_problems:
-                log.warning("The revocation store revokes again", extra={"event": "store_revoking"})
+                log.warning("The revocation store accepts writes again", extra={"event": "store_revoking"})
                 self._send("revoking", "")
             return
         self._write_problems[name] = problem
         if not before:
             event = {"event": "store_not_revoking"}
-            log.error("%s. Until it can, revocations are refused with 503", problem, extra=event)
+            log.error("%s. Until it accepts writes, revocations are refused with 503", problem, extra=event)
             self._send("not_revoking", problem)
 
     def lost(self, why: str, *, denied: bool, elsewhere: bool = False) -> None:
-        """The server lost data; whether that ended all tokens, and whether another process saw it first."""
+        """Record that the server lost data.
+
+        Args:
+            why: the evidence.
+            denied: True if that ended all tokens.
+            elsewhere: True if another process handled it first.
+        """
         self._losses += 1
         if not denied:
-            outcome = 'Tokens of before go by their time, revoked or not (on_data_loss="accept")'
+            outcome = 'Tokens are judged by their issue time; revoked ones may pass (on_data_loss="accept")'
         elif elsewhere:
-            outcome = "Another process noticed it first"
+            outcome = "Another process handled it first"
         else:
-            outcome = "All tokens made until now are refused: everybody signs in again"
+            outcome = "All tokens issued so far are refused: all users must sign in again"
         event = {"event": "store_data_lost"}
         log.critical("The revocation store lost data: %s. %s", why, outcome, extra=event)
         self._send("data_lost", why)
 
     def mirror(self, *, live: bool) -> None:
-        """Whether the mirror of revocations answers, or is behind."""
+        """Record whether the mirror is live or behind."""
         if live == self._mirrors:
             return
         self._mirrors = live
         if live:
-            log.info("The mirror of revocations answers", extra={"event": "mirror_live"})
+            log.info("The revocation mirror is live", extra={"event": "mirror_live"})
             self._send("mirror_live", "")
         else:
-            text = "The mirror of revocations is behind: checks ask the servers"
+            text = "The revocation mirror is behind: checks query the servers"
             log.warning(text, extra={"event": "mirror_late"})
             self._send("mirror_late", "")
 
     def server(self, server: ServerInfo | None) -> None:
-        """What the servers say about themselves; None if they say nothing."""
+        """Record what the servers report about themselves; None if they report nothing."""
         known, self._server = self._server, server
         for (attribute, bad), warning in _WARNINGS.items():
             if getattr(server, attribute, None) is bad and getattr(known, attribute, None) is not bad:
@@ -198,21 +208,21 @@ class Health:
 
 _WARNINGS: dict[tuple[str, bool], str] = {
     ("may_evict", True): (
-        "The revocation server drops keys when its memory is full, and with them revocations: set its "
+        "The revocation server drops keys, and so revocations, when its memory is full: set its "
         "maxmemory-policy to noeviction"
     ),
     ("persists", False): (
-        "The revocation server keeps nothing on disk: a restart forgets all revocations, and signs "
-        "everybody out. Set appendonly yes"
+        "The revocation server keeps nothing on disk: a restart forgets all revocations and signs "
+        "all users out. Set appendonly yes"
     ),
     ("read_only", True): (
-        "The revocation server is a read-only replica: nothing can be revoked there. Name its primary"
+        "The revocation server is a read-only replica: revocations fail. Set JWT_STORE_URI to its primary"
     ),
 }
 
 
 class ServerInfo(NamedTuple):
-    """What INFO and CONFIG tell. None is what they do not."""
+    """Facts from INFO and CONFIG; None where unknown."""
 
     run: str
     evicted: int
@@ -223,13 +233,13 @@ class ServerInfo(NamedTuple):
 
 
 def read_server(info: Any) -> ServerInfo | None:
-    """Read a reply to INFO.
+    """Parse a reply to INFO.
 
     Args:
         info: the reply.
 
     Returns:
-        What it says; None if it is no such reply.
+        The parsed facts; None if the reply cannot be parsed.
     """
     text = info.decode("utf-8", "replace") if isinstance(info, bytes) else str(info)
     lines = (line.partition(":") for line in text.splitlines())
@@ -248,7 +258,7 @@ def read_server(info: Any) -> ServerInfo | None:
 
 
 def save_points(config: Any) -> str | None:
-    """Read a reply to CONFIG GET save, which RESP3 has as a map; None if it is none."""
+    """Parse a reply to CONFIG GET save, a map in RESP3; None if it cannot be parsed."""
     values = (
         list(config.values()) if isinstance(config, dict) else config[1:] if isinstance(config, list) else []
     )
@@ -257,7 +267,7 @@ def save_points(config: Any) -> str | None:
 
 
 def combined(servers: Sequence[ServerInfo]) -> ServerInfo | None:
-    """What is true of some servers together: as bad as the worst of them; None of none."""
+    """Merge the facts of several servers: as bad as the worst of them; None if there are none."""
     if not servers:
         return None
     persist = {server.persists for server in servers}

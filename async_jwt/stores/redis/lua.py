@@ -1,4 +1,4 @@
-"""The Lua scripts, shipped beside this module. The server keeps them by their digest."""
+"""The Lua scripts, shipped next to this module. The server caches them by digest."""
 
 from __future__ import annotations
 

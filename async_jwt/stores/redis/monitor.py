@@ -1,4 +1,4 @@
-"""Looks at what no reply to a request shows: all buckets, and what the servers say of themselves."""
+"""Detects what no reply to a request shows: reads all buckets, and each server's INFO."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ __all__ = ["Monitor"]
 
 T = TypeVar("T")
 Troubles = dict[str, StoreUnavailableError]
-"""What keeps some servers, by their names, from being relied upon: each concerns its own users."""
+"""Why some servers, by name, cannot be relied upon. Each error concerns that server's users only."""
 
-# How often, and after how many seconds, one looks again at a store that another process may be founding.
+# Attempts, and seconds between them, to read a store that another process may be initializing.
 _LOOKS, _PAUSE = 20, 0.05
 
 
 class Monitor:
-    """Learns what stands on the servers, founds a store where there is none, and notices losses.
+    """Reads the state of all servers, initializes an empty store, and detects data loss.
 
     Args:
-        last_seen: what this process saw last.
-        layout: where things stand.
-        data_loss: who deals with them.
-        options: how often to look.
-        health: told of what is found.
+        last_seen: the bucket states this process saw last.
+        layout: the keys.
+        data_loss: handles losses.
+        options: the poll interval.
+        health: records what is found.
     """
 
     def __init__(
@@ -60,21 +60,21 @@ class Monitor:
         self.troubles: Troubles = {}
 
     async def learn(self, topology: Topology) -> Troubles:
-        """Look at all buckets of servers that answer. Raises StoreUnavailableError where none does."""
+        """Read all buckets of servers that answer. Raises StoreUnavailableError if none does."""
         troubles: Troubles = await topology.single_flight(
             "learn", lambda: self._learn(topology, topology.parts(BUCKET_NAMES))
         )
         return troubles
 
     async def learn_of(self, topology: Topology, client: ServerClient) -> None:
-        """Look at the buckets of one server, whatever is thought of it. Raises StoreUnavailableError."""
+        """Read the buckets of one server, ignoring its breaker. Raises StoreUnavailableError."""
         parts = topology.parts(BUCKET_NAMES)
         troubles = await self._learn(topology, [part for part in parts if part[0] is client], probes=True)
         for problem in troubles.values():
             raise problem
 
     async def inspect(self, topology: Topology) -> Troubles:
-        """Look at everything. Raises StoreUnavailableError where no server answers."""
+        """Read all buckets and each server's INFO. Raises StoreUnavailableError if no server answers."""
         troubles = dict(await self.learn(topology))
         firsts = {
             client: names[0] for client, names in topology.parts(BUCKET_NAMES) if not client.unavailable
@@ -96,9 +96,9 @@ class Monitor:
         return troubles
 
     async def poll(self, topology: Topology) -> None:
-        with suppress(StoreUnavailableError):  # it was noted
+        with suppress(StoreUnavailableError):  # already recorded
             await topology.relocate()
-            if not all(client.unavailable for client in topology.clients()):  # else the breaker's probes look
+            if not all(client.unavailable for client in topology.clients()):  # else their probes look
                 await self.inspect(topology)
 
     async def _learn(self, topology: Topology, parts: list[Part], *, probes: bool = False) -> Troubles:
@@ -130,14 +130,14 @@ class Monitor:
     async def _begin(
         self, topology: Topology, parts: list[Part], values: dict[str, bytes | None], *, probes: bool
     ) -> dict[str, bytes | None]:
-        """Found the store if there is none at all; wait for whoever does. What is missing then was lost."""
+        """Initialize an empty store, or wait for the process that does. Buckets still missing were lost."""
         for _ in range(_LOOKS):
             if self._last_seen or any(raw is not None for raw in values.values()):
                 if len(topology.groups(BUCKET_NAMES)) == 1 or None not in values.values():
-                    break  # where it is founded in one step, nobody is about to
+                    break  # initialized in one step, so none is in progress
                 await asyncio.sleep(_PAUSE)
             elif len(values) < len(BUCKET_NAMES):
-                return {}  # the others may say that there is one
+                return {}  # the other servers may hold a store
             else:
                 epoch = new_epoch()
                 for client, names in parts:
@@ -165,9 +165,9 @@ class Monitor:
         else:
             server = server._replace(persists=server.persists or before.persists)
         if before is not None and server.read_only and not before.read_only:
-            await client.reconnect()  # it was the primary; another one may be by now
+            await client.reconnect()  # no longer the primary; another server may be
         await self._inspect_evictions(topology, client, name, server, before)
-        self._servers[client.name] = server  # last: what could not be dealt with is looked at again
+        self._servers[client.name] = server  # last: a failure above is retried
 
     async def _inspect_evictions(
         self,
@@ -177,7 +177,7 @@ class Monitor:
         server: ServerInfo,
         before: ServerInfo | None,
     ) -> None:
-        """A marker on the server itself says how many were dealt with, by whichever process."""
+        """Handle evicted keys. A marker on the server says how many were handled, by any process."""
         if before is not None and (before.run, before.evicted) == (server.run, server.evicted):
             return
         found, key = f"{server.run} {server.evicted}", self._layout.evicted(name)
@@ -185,10 +185,10 @@ class Monitor:
             marker = await client.execute("GET", key)
             if marker == found.encode():
                 return
-            if marker is not None or before is not None:  # else they are of before our time
+            if marker is not None or before is not None:  # otherwise they predate this store
                 why = f"the server dropped keys to make room ({server.evicted} since it started)"
                 await self._data_loss.handle(topology, Loss(name, "", (), why, found))
-        with suppress(RefusedError):  # a replica, or a full server: no reason to refuse anybody
+        with suppress(RefusedError):  # a replica or a full server: no reason to refuse requests
             await client.execute("SET", key, found)
 
     @staticmethod
@@ -196,12 +196,12 @@ class Monitor:
         try:
             saves = save_points(await client.execute("CONFIG", "GET", "save"))
         except RefusedError:
-            return None  # as managed servers do
+            return None  # managed servers refuse CONFIG
         return None if saves is None else saves != ""
 
 
 async def _some_of(work: Iterable[Awaitable[T]]) -> list[T]:
-    """What succeeds of some things that are done at once. Raises StoreUnavailableError where none does."""
+    """Successful results of concurrent work. Raises StoreUnavailableError if all of it fails."""
     done = await gather_settled(work)
     well = [outcome for outcome in done if not isinstance(outcome, StoreUnavailableError)]
     for problem in done:

@@ -1,4 +1,4 @@
-"""What a Redis URL may say: where the servers are, redis-py's options and ours."""
+"""Parses store URLs: server addresses, redis-py's options and ours."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ _OF_SENTINELS = frozenset({"sentinel_username", "sentinel_password"})
 
 
 class Address(NamedTuple):
-    """Where one server listens."""
+    """The address of a server."""
 
     host: str
     port: int
 
     def __str__(self) -> str:
-        """As a log has it."""
+        """`host:port`, as logged."""
         return f"{self.host}:{self.port}"
 
 
@@ -62,11 +62,11 @@ class Place:
     """Where the servers are.
 
     Attributes:
-        kind: one server, one that Sentinel names, or a Cluster.
-        connection: what redis-py's connections are made with; of one server, its address too.
-        hosts: the sentinels, or nodes of the Cluster to begin with.
-        service: what the sentinels call the primary.
-        sentinel: what connections to sentinels are made with.
+        kind: a single server, a Sentinel service or a Cluster.
+        connection: options for redis-py's connections; for a single server with its address.
+        hosts: the sentinels, or the seed nodes of the Cluster.
+        service: the sentinels' name for the primary.
+        sentinel: options for connections to sentinels.
     """
 
     kind: Kind
@@ -78,7 +78,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How servers are asked. `RedisStore` says what each option means."""
+    """The store's options. `RedisStore` documents each one."""
 
     deadline: float = 0.25
     max_connections: int = 32
@@ -92,11 +92,11 @@ class Options:
 
 
 def read_options(url: str, given: Mapping[str, Any]) -> tuple[Place, Options]:
-    """Where the servers are, and our options.
+    """Parse a URL into server addresses and options.
 
     Args:
-        url: the URL; what its query says comes first.
-        given: options by their names.
+        url: the URL; its query parameters take precedence.
+        given: options by name.
 
     Raises:
         ConfigurationError: the URL or an option is wrong.
@@ -105,8 +105,8 @@ def read_options(url: str, given: Mapping[str, Any]) -> tuple[Place, Options]:
     base, _, kind = scheme.partition("+")
     if not separator or not (scheme == "unix" or (base in _BASES and kind in _KINDS)):
         raise ConfigurationError(
-            f"JWT_STORE_URI must begin with one of {', '.join(_BASES)}, which +sentinel or +cluster may "
-            "follow, or with unix; and ://, such as redis://localhost:6379/0"
+            f"JWT_STORE_URI must begin with unix://, or with one of {', '.join(_BASES)}, then optionally "
+            "+sentinel or +cluster, then ://, such as redis://localhost:6379/0"
         )
     address, _, query = rest.partition("?")
     ours, theirs, sentinels = _sorted(query, may_name_sentinels=kind == "sentinel")
@@ -128,9 +128,9 @@ def read_options(url: str, given: Mapping[str, Any]) -> tuple[Place, Options]:
         else:
             place = _place(_BASES[base], _KINDS[kind], address, theirs, sentinels)
     except ValueError:
-        # Its own text may quote a part of the password.
+        # The original text may quote part of the password.
         raise ConfigurationError(
-            "JWT_STORE_URI is not a Redis URL; special characters in a password are percent-encoded"
+            "JWT_STORE_URI is not a Redis URL; special characters in a password must be percent-encoded"
         ) from None
     return _checked(place), options
 
@@ -141,7 +141,7 @@ _OURS = frozenset(option.name for option in fields(Options))
 def _sorted(
     query: str, *, may_name_sentinels: bool
 ) -> tuple[dict[str, str], list[tuple[str, str]], dict[str, str]]:
-    """Our options, redis-py's, and those for sentinels."""
+    """Split a query into our options, redis-py's, and those for sentinels."""
     ours: dict[str, str] = {}
     theirs: list[tuple[str, str]] = []
     sentinels: dict[str, str] = {}
@@ -159,12 +159,12 @@ def _sorted(
 
 
 def _unknown(name: str, query: str, known: frozenset[str]) -> str:
-    # What stands there may be the rest of a password.
+    # The name may be the rest of a password.
     is_name = _NAME.fullmatch(name) is not None and "password" not in query
     quoted = f" {name!r}" if is_name else ""
     return (
-        f"JWT_STORE_URI has an unknown option{quoted}; known are {', '.join(sorted(known))}. "
-        "Special characters in a password are percent-encoded"
+        f"JWT_STORE_URI has an unknown option{quoted}; known options: {', '.join(sorted(known))}. "
+        "Special characters in a password must be percent-encoded"
     )
 
 
@@ -178,18 +178,18 @@ def _place(
         service, _, path = path.partition("/")
         if not service:
             raise ConfigurationError(
-                "JWT_STORE_URI names no service: write redis+sentinel://host,host2/<service>/<database>"
+                "JWT_STORE_URI has no Sentinel service name: use redis+sentinel://host,host2/<service>/<database>"
             )
     database = path.strip("/") or dict(theirs).get("db", "0")
-    if not database.isdecimal():  # redis-py would take any text for 0
+    if not database.isdecimal():  # redis-py treats other text as 0
         raise ConfigurationError(
             "JWT_STORE_URI is not a Redis URL: the database must be a number; special characters in a "
-            "password are percent-encoded"
+            "password must be percent-encoded"
         )
     if kind == "server":
         return Place(kind, dict(parse_url(f"{base}://{netloc}/{path}?{urlencode(theirs)}")))
     if kind == "cluster" and int(database):
-        raise ConfigurationError("JWT_STORE_URI: a Cluster has the database 0 alone")
+        raise ConfigurationError("JWT_STORE_URI: a Cluster has only database 0")
     hosts = tuple(_host(name, _PORTS[kind]) for name in names.split(","))
     shared = [each for each in theirs if each[0] != "db"]
     connection = dict(parse_url(f"{base}://{login}{at}/{database}?{urlencode(shared)}"))
@@ -206,19 +206,19 @@ def _host(name: str, port: int) -> Address:
         host, given = None, None
     if not host or re.search(r"[\s;]", host) or given == 0:
         raise ConfigurationError(
-            "JWT_STORE_URI: hosts are written host:port, with commas between them; [address]:port for IPv6"
+            "JWT_STORE_URI: write hosts as host:port, separated by commas; [address]:port for IPv6"
         )
     return Address(host, given or port)
 
 
 def _prefix(value: object) -> str:
     if not isinstance(value, str) or not value or "{" in value or "}" in value:
-        raise ConfigurationError("JWT_STORE_URI: prefix must be a text without braces, which buckets need")
+        raise ConfigurationError("JWT_STORE_URI: prefix must be a non-empty string without { or }")
     return value
 
 
 def _checked(place: Place) -> Place:
-    """A place whose options make connections. Raises ConfigurationError if they make none."""
+    """Check that connections can be created from a place's options. Raises ConfigurationError."""
     for options in (place.connection, place.sentinel):
         if options.get("protocol", 3) not in (2, 3, "2", "3"):
             raise ConfigurationError("JWT_STORE_URI: protocol must be 2 or 3")
@@ -227,10 +227,10 @@ def _checked(place: Place) -> Place:
                 raise ConfigurationError(f"JWT_STORE_URI: there is no file at {name}")
         try:
             connection_of(options)
-        except Exception:  # noqa: BLE001  # its own text may quote anything
+        except Exception:  # noqa: BLE001  # the original text may quote secrets
             raise ConfigurationError(
                 "JWT_STORE_URI has an option that does not go with its scheme, such as ssl_* without TLS, or "
-                "a value that is none of those allowed"
+                "an invalid value"
             ) from None
     return place
 

@@ -1,4 +1,4 @@
-"""Connections of one event loop to one server: bounded, and never used again after a doubt."""
+"""One event loop's connections to one server: bounded, and never reused after an error."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ __all__ = ["Command", "DedicatedConnection", "Pool", "connection_of", "exchange"
 
 Command = tuple[Any, ...]
 
-# Made once: redis-py would read its version from the disk for every connection.
+# Created once: redis-py would read its version from disk for every connection.
 _DRIVER = DriverInfo()
 
 
 class Pool:
-    """A bounded number of connections; who finds none free waits for one, first come first served.
+    """A bounded connection pool. Callers wait for a free connection in FIFO order.
 
-    A connection goes back only after whole replies to its commands. Whatever else happens, a
-    cancellation above all, it is closed, so that no reply can reach the wrong request.
+    A connection is reused only after complete replies to its commands. Otherwise, above all after a
+    cancellation, it is closed, so that no reply can reach the wrong request.
 
     Args:
-        make: makes a connection, which need not be open.
-        limit: how many connections there may be.
+        make: creates a connection, which need not be open.
+        limit: maximum number of connections.
 
     Attributes:
-        era: how often it has left all connections made until then.
+        era: how many times it has dropped all connections made so far.
     """
 
     def __init__(self, make: Callable[[], Awaitable[AbstractConnection]], limit: int) -> None:
@@ -49,26 +49,26 @@ class Pool:
         self._is_closed = False
 
     async def send(self, commands: Sequence[Command]) -> list[Any]:
-        """Send commands in one go, and read the replies; an error in a reply stands in its place.
+        """Send commands in one pipeline and read the replies; error replies are returned in place.
 
-        An idle connection that broke meanwhile is replaced once.
+        An idle connection that has broken is replaced once.
 
         Raises:
-            RedisError: the server broke the connection, or refused it; OSError likewise.
+            RedisError: the server broke or refused the connection; OSError likewise.
         """
         async with self._slots:
             if self._idle:
                 try:
                     return await self._exchange_on(self._idle.pop(), commands)
                 except (RedisConnectionError, OSError):
-                    pass  # as a server that was restarted leaves them
+                    pass  # stale, as after a server restart
             return await self._exchange_on(await self._make(), commands)
 
     async def dedicated(self, deadline: float) -> DedicatedConnection:
-        """A connection beside those of the pool. Raises as `send` does.
+        """Open a connection outside the pool. Raises as `send` does.
 
         Args:
-            deadline: seconds that one of its commands may take.
+            deadline: seconds that each of its commands may take.
         """
         connection = await self._make()
         try:
@@ -79,12 +79,12 @@ class Pool:
         return DedicatedConnection(connection, deadline, partial(_has_left, weakref.ref(self), self.era))
 
     async def close(self) -> None:
-        """Close idle connections now, and the others when they come back."""
+        """Close idle connections now, and the others when they are returned."""
         self._is_closed = True
         await self.drop()
 
     async def drop(self) -> None:
-        """Use no connection again that was made until now."""
+        """Stop reusing all connections made so far."""
         self.era += 1
         while self._idle:
             await self._idle.pop().disconnect(nowait=True)
@@ -106,12 +106,12 @@ class Pool:
 
 
 class DedicatedConnection:
-    """A connection of one's own, for commands that belong together, and for what comes unasked.
+    """A connection outside the pool, for commands that belong together and for Pub/Sub messages.
 
     Args:
-        connection: it, open.
+        connection: the open connection.
         deadline: seconds that a command may take.
-        is_left: whether its pool has left the server since.
+        is_left: returns True once its pool has dropped its connections.
     """
 
     def __init__(self, connection: AbstractConnection, deadline: float, is_left: Callable[[], bool]) -> None:
@@ -121,7 +121,7 @@ class DedicatedConnection:
 
     @property
     def is_left(self) -> bool:
-        """Whether its pool has left the server since: another one may have the name."""
+        """True once its pool has dropped its connections: another server may have the name now."""
         return self._is_left()
 
     async def __aenter__(self) -> Self:
@@ -131,7 +131,7 @@ class DedicatedConnection:
         await self.close()
 
     async def execute(self, *command: Any) -> Any:
-        """Send a command, and read the reply. Raises OutageError, RefusedError."""
+        """Send a command and read the reply. Raises OutageError, RefusedError."""
         with _errors_as_outage():
             async with Deadline(self._deadline):
                 (reply,) = await exchange(self._connection, [command])
@@ -140,12 +140,12 @@ class DedicatedConnection:
         return reply
 
     async def send(self, *command: Any) -> None:
-        """Send a command whose reply `receive` gets. Raises OutageError."""
+        """Send a command; `receive` returns its reply. Raises OutageError."""
         with _errors_as_outage():
             await self._connection.send_command(*command)
 
     async def receive(self) -> Any:
-        """Wait for what comes. Raises OutageError once the connection ends."""
+        """Wait for the next reply or message. Raises OutageError once the connection ends."""
         with _errors_as_outage():
             return await self._connection.read_response(push_request=True)
 
@@ -155,7 +155,7 @@ class DedicatedConnection:
 
 
 def _has_left(pool: weakref.ref[Pool], era: int) -> bool:
-    its = pool()  # weakly: a talk may go on for as long as a pool is held, and no longer
+    its = pool()  # weak: a dedicated connection lasts while its pool is held, and must not hold it
     return its is None or its.era != era
 
 
@@ -168,26 +168,26 @@ def _errors_as_outage() -> Iterator[None]:
 
 
 async def exchange(connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:
-    """Send commands on an open connection and read the replies; an error in a reply stands in its place.
+    """Send commands on an open connection and read the replies; error replies are returned in place.
 
     Raises:
-        RedisError: the connection broke; OSError likewise. It must be closed then.
+        RedisError: the connection broke; OSError likewise. The caller must then close it.
     """
     await connection.send_packed_command(connection.pack_commands(commands))
     replies: list[Any] = []
     for _ in commands:
         try:
             replies.append(await connection.read_response())
-        except ResponseError as problem:  # a whole reply, and the connection is in order
+        except ResponseError as problem:  # a complete reply: the connection stays usable
             replies.append(problem)
     return replies
 
 
 def connection_of(options: dict[str, Any]) -> AbstractConnection:
-    """A connection that is not open yet.
+    """Create a connection that is not open yet.
 
     Args:
-        options: redis-py's, and its `connection_class`.
+        options: redis-py's options, with its `connection_class`.
     """
     options = dict(options)
     kind: type[AbstractConnection] = options.pop("connection_class", Connection)
@@ -201,6 +201,6 @@ def connection_of(options: dict[str, Any]) -> AbstractConnection:
 
 
 async def _refuse_unread(connection: AbstractConnection) -> None:
-    """Refuse a connection that holds something to read before anybody asked, or that has ended."""
+    """Reject a connection that has unread data, or that has ended."""
     if await connection.can_read():
-        raise RedisConnectionError("There is something to read that nobody asked for")
+        raise RedisConnectionError("The connection has unread data")

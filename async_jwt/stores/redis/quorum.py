@@ -1,4 +1,4 @@
-"""Several are asked the same at once, and some of them may be dead, or wrong."""
+"""Asks several servers the same question at once; some of them may be down or wrong."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ A = TypeVar("A", bound=Hashable)
 
 
 async def quorum(questions: Sequence[Coroutine[Any, Any, A]], patience: float) -> list[A]:
-    """Ask all, and wait until more than half of them agree.
+    """Ask all servers and wait until more than half of them agree.
 
     Args:
-        questions: what each is asked. What fails is no answer.
-        patience: seconds to wait for agreement at most, and a quarter of that after the first answer.
+        questions: one query per server. A failed query counts as no answer.
+        patience: maximum seconds to wait for agreement; after the first answer, a quarter of that.
 
     Returns:
-        The one answer on which they agree; all answers that came where they do not; none.
+        The agreed answer alone; without agreement, all answers received, possibly none.
 
     Raises:
-        StoreUnavailableError: this process was too busy to hear them.
-        RedisError: nobody answered, and somebody refused to for good, such as for a wrong password.
+        StoreUnavailableError: this process was too busy to read them.
+        RedisError: no server answered, and one refused for good, such as for a wrong password.
     """
     loop, deadline = asyncio.get_running_loop(), Deadline(patience)
     waiting: set[asyncio.Task[A]] = {loop.create_task(question) for question in questions}
@@ -38,7 +38,7 @@ async def quorum(questions: Sequence[Coroutine[Any, Any, A]], patience: float) -
         while waiting:
             done = await deadline.first_of(waiting)
             if not done and deadline.is_missed_by_us:
-                raise StoreUnavailableError("This process was too busy to hear the answers")
+                raise StoreUnavailableError("This process was too busy to read the answers")
             if not done:
                 break
             waiting -= done

@@ -1,27 +1,27 @@
-"""Where things stand on the server, and how they are written.
+"""The Redis schema: keys, and the format of their values.
 
-All keys of one identity share the braces of its bucket `ab`, and so a Cluster slot. All values
+All keys of one identity share the hash tag of its bucket `ab`, and so a Cluster slot. All values
 that a check needs are strings, so that one MGET reads them.
 
-| key                              | holds                                   | lives                 |
+| key                              | value                                   | lifetime              |
 |----------------------------------|-----------------------------------------|-----------------------|
-| `async_jwt:{ab}:all`             | a `Bucket`                              | for ever              |
-| `async_jwt:{ab}:user:<identity>` | a `User`, of one who was signed out     | for ever              |
+| `async_jwt:{ab}:all`             | a `Bucket`                              | forever               |
+| `async_jwt:{ab}:user:<identity>` | a `User`, once the user was revoked     | forever               |
 | `async_jwt:{ab}:jti:<jti>`       | 1                                       | a minute past `exp`   |
 | `async_jwt:{ab}:sid:<sid>`       | digests of its last two refresh tokens  | a minute past its end |
 | `async_jwt:{ab}:session:<sid>`   | a session, see `sessions`               | a minute past its end |
 | `async_jwt:{ab}:next:<sid>`      | claims and headers of its refresh token | the grace             |
-| `async_jwt:{ab}:sessions:<user>` | a sorted set: when each sid was used    | as its longest sid    |
-| `async_jwt:{ab}:feed`            | a stream: what was revoked of late, if  | an hour after the     |
-|                                  | anybody mirrors it                      | last one who did      |
-| `async_jwt:{ab}:evicted`         | run id and evicted keys of the server   | for ever              |
+| `async_jwt:{ab}:sessions:<user>` | a sorted set: sids by their last use    | as its longest sid    |
+| `async_jwt:{ab}:feed`            | a stream of recent revocations, if a    | an hour after the     |
+|                                  | process mirrors them                    | last mirror           |
+| `async_jwt:{ab}:evicted`         | run id and evicted keys of the server   | forever               |
 |                                  | whose first bucket this is              |                       |
 
-The epoch is one random text for the whole store, given when it is founded and after each loss
-of data; `previous_epochs` are those before it, which the store remembers to have left. A generation
-grows with each revocation of everybody, or of a user, and is never below the server's time in
-microseconds, so that one begun anew stands above one that was lost. The count grows with each
-revocation in the bucket; the mark is when that was, so that two states with the same count differ.
+The epoch is one random string for the whole store, set when it is initialized and after each data
+loss; `previous_epochs` are the earlier ones that the store remembers. A generation grows with each
+revocation of all users, or of one user, and is never below the server's time in microseconds, so
+that a new one is above one that was lost. `revocations` grows with each revocation in the bucket;
+`revision` is the time of the last one, so that two states with the same count differ.
 """
 
 from __future__ import annotations
@@ -56,18 +56,18 @@ __all__ = [
 CLOCK_MARGIN = 60
 """Seconds that a revocation outlives its token, for processes whose clocks are behind ours."""
 
-# Longer than that is for ever, and than Redis could count.
+# Seconds beyond which a lifetime is unlimited: Redis could not count it.
 _AGES = 1e10
 
 BUCKET_NAMES: tuple[str, ...] = tuple(f"{number:02x}" for number in range(BUCKETS))
 
 
 MAX_PREVIOUS_EPOCHS = 64
-"""How many epochs that it left a store remembers. From then on an unknown one is no news any more."""
+"""How many previous epochs a store remembers. Once full, an unknown epoch no longer reveals a loss."""
 
 
 class Bucket(NamedTuple):
-    """What stands at a bucket's `all`."""
+    """The value at a bucket's `all` key."""
 
     epoch: str
     generation: int
@@ -78,21 +78,21 @@ class Bucket(NamedTuple):
 
     @classmethod
     def read(cls, raw: bytes) -> Bucket:
-        """Read one. Raises ValueError for what is none."""
+        """Parse a value. Raises ValueError if it is malformed."""
         epoch, generation, raised_at, revocations, revision, previous_epochs = raw.decode("ascii").split(" ")
         left = tuple(previous_epochs.split(",")) if previous_epochs else ()
         return cls(epoch, int(generation), float(raised_at), int(revocations), revision, left)
 
 
 class User(NamedTuple):
-    """What stands at a user's generation.
+    """The value at a user's key.
 
     Attributes:
-        generation: tokens below it are dead, but for those that are kept.
+        generation: tokens below it are revoked, except those that are kept.
         raised_at: when it was raised, in seconds since the epoch.
-        kept_from: the generation that tokens of what is kept have at least.
-        kept_since: when those without a stamp were issued at the earliest.
-        keep: the session, or the token, that is kept; "" for none.
+        kept_from: the lowest generation of valid kept tokens.
+        kept_since: kept tokens without a stamp must be issued after it, in seconds since the epoch.
+        keep: the id of the kept session or token; "" for none.
     """
 
     generation: int
@@ -103,7 +103,7 @@ class User(NamedTuple):
 
     @classmethod
     def read(cls, text: str) -> User:
-        """Read one. Raises ValueError for what is none."""
+        """Parse a value. Raises ValueError if it is malformed."""
         generation, raised_at, kept_from, kept_since, keep = text.split(" ", 4)
         return cls(int(generation), float(raised_at), int(kept_from), float(kept_since), keep)
 
@@ -113,7 +113,7 @@ NOT_REVOKED = User(0, -1.0, 0, -1.0, "")
 
 
 class Stamp(NamedTuple):
-    """What a token's `gen` claim says."""
+    """A parsed `gen` claim."""
 
     epoch: str
     everybody: int
@@ -121,39 +121,39 @@ class Stamp(NamedTuple):
 
 
 def read_stamp(text: str) -> Stamp | None:
-    """Read a token's stamp; None for one that no store gave."""
+    """Parse a token's stamp; None if it is malformed."""
     found = _STAMP.fullmatch(text)
     return None if found is None else Stamp(found[1], int(found[2]), int(found[3]))
 
 
-# What SCAN takes for a pattern.
+# Characters that SCAN patterns give a meaning.
 _GLOB = re.compile(r"[*?\[\]\\^]")
 
 _STAMP = re.compile(r"([A-Za-z0-9_-]{1,32})\.([0-9]{1,19})\.([0-9]{1,19})")
 
 
 def digest_of(text: str) -> str:
-    """A text of any kind and length as one that has neither spaces nor secrets."""
+    """Digest of any text: short, without spaces or secrets."""
     return hashlib.blake2b(text.encode("utf-8"), digest_size=16).hexdigest()
 
 
 def ttl_ms(until: float | None) -> str:
-    """For how long something is remembered, in milliseconds as text; "" for ever.
+    """Time to live in milliseconds, as text; "" for no expiry.
 
-    By how long it lives and not until when: the server's clock may be any.
+    A duration, not a point in time: the server's clock may differ from ours.
 
     Args:
-        until: seconds since the epoch; None for ever.
+        until: seconds since the epoch; None for no expiry.
     """
     seconds = math.inf if until is None else until + CLOCK_MARGIN - system_clock()
     return "" if seconds > _AGES else str(max(1, math.ceil(seconds * 1000)))
 
 
 class Layout:
-    """Names keys.
+    """Builds keys.
 
     Args:
-        prefix: what every key begins with.
+        prefix: the prefix of every key.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -165,64 +165,64 @@ class Layout:
         self._place = len(prefix) + 1
 
     def bucket(self, name: str) -> str:
-        """What is known of a bucket: its epoch, generation and count."""
+        """Key of a bucket: its epoch, generation and count."""
         return f"{self._bases[name]}all"
 
     def feed(self, name: str) -> str:
-        """What was revoked in a bucket of late, for those who mirror it."""
+        """Key of a bucket's feed: its recent revocations, for mirrors."""
         return f"{self._bases[name]}feed"
 
     def with_feeds(self, names: Sequence[str]) -> list[str]:
-        """Some buckets, then their feeds."""
+        """Keys of some buckets, then of their feeds."""
         return [*map(self.bucket, names), *map(self.feed, names)]
 
     def bucket_in(self, key: str) -> str:
-        """The bucket that a key is in."""
+        """Name of the bucket that a key is in."""
         return key[self._place : self._place + 2]
 
     def is_generation(self, key: str) -> bool:
-        """Whether a bucket's or a user's generation stands at a key."""
+        """True if a key holds a bucket's or a user's generation."""
         return key.startswith(("all", "user:"), self._place + 4)
 
     def user(self, identity: str) -> str:
-        """A user's generation."""
+        """Key of a user's generation."""
         return f"{self._bases[bucket_of(identity)]}user:{identity}"
 
     def token(self, identity: str, jti: str) -> str:
-        """A revoked token."""
+        """Key of a revoked token."""
         return f"{self._bases[bucket_of(identity)]}jti:{jti}"
 
     def session(self, sid: str) -> str:
-        """A revoked session."""
+        """Key of a revoked session."""
         return f"{self._bases[bucket_of_sid(sid)]}sid:{sid}"
 
     def evicted(self, bucket: str) -> str:
-        """How many keys that a server dropped were dealt with.
+        """Key of the marker for evicted keys that were already handled.
 
         Args:
-            bucket: the first one that it holds.
+            bucket: the first bucket that the server holds.
         """
         return f"{self._bases[bucket]}evicted"
 
     def base(self, bucket: str) -> str:
-        """What the keys of a bucket begin with."""
+        """Prefix of the keys of a bucket."""
         return self._bases[bucket]
 
     def live_session(self, sid: str) -> tuple[str, str]:
-        """A session, and what is kept of its refresh token."""
+        """Keys of a session, and of what is kept of its refresh token."""
         base = self._bases[bucket_of_sid(sid)]
         return f"{base}session:{sid}", f"{base}next:{sid}"
 
     def sessions(self, identity: str) -> str:
-        """A user's sessions."""
+        """Key of a user's list of sessions."""
         return f"{self._bases[bucket_of(identity)]}sessions:{digest_of(identity)}"
 
     def of(self, ref: TokenRef) -> tuple[str, list[str], tuple[str, list[str]] | None]:
-        """What a check reads.
+        """The keys that a check reads.
 
         Returns:
             The bucket; the keys of the user's generation, the revoked token and the revoked session; and
-            where a foreign session id says so, another bucket and the session's key there.
+            for a session id of another bucket, that bucket and the session's key there.
         """
         name = bucket_of(ref.identity)
         base = self._bases[name]
@@ -238,24 +238,24 @@ class Layout:
 
 
 MEMORY_EPOCH = "m"
-"""What the memory store's stamps say for an epoch: no server can have lost it."""
+"""The epoch in the memory store's stamps: no server can have lost it."""
 
 
 class TokenStatus(Enum):
-    """What a token's stamp says beside the server's generations."""
+    """A token's stamp compared with the server's generations."""
 
     VALID = auto()
     REVOKED = auto()
     PREVIOUS_EPOCH = auto()
-    """Made under an epoch that the server remembers to have left."""
+    """Issued under an epoch that the server lists as a previous one."""
     UNKNOWN_EPOCH = auto()
-    """Made under an epoch that the server does not remember: it forgot it, or is another."""
+    """Issued under an epoch that the server does not know: it lost the epoch, or is another server."""
     FUTURE_GENERATION = auto()
-    """Made under a generation that the server never gave: it went back to an older state."""
+    """Issued under a generation that the server never reached: it went back to an older state."""
 
 
 def evaluate(ref: TokenRef, bucket: Bucket, user: User) -> TokenStatus:
-    """Judge a token that was not revoked by itself, nor its session."""
+    """Judge a token that was not revoked itself, nor through its session."""
     is_kept = user.keep != "" and user.keep in (ref.sid, ref.jti)
     if ref.gen is None:
         since = max(bucket.raised_at, user.kept_since if is_kept else user.raised_at)

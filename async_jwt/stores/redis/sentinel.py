@@ -1,4 +1,4 @@
-"""Which server is the primary, as the sentinels have it.
+"""Finds the primary through Sentinel.
 
 https://redis.io/docs/latest/develop/reference/sentinel-clients/
 """
@@ -20,18 +20,18 @@ __all__ = ["Sentinels"]
 
 
 class _Vote(NamedTuple):
-    """Who is the primary, and since which failover."""
+    """One sentinel's answer: the epoch of the last failover, and the primary since then."""
 
     epoch: int
     address: Address
 
 
 class Sentinels:
-    """Those that watch one primary.
+    """The sentinels of one primary.
 
     Args:
-        place: where they are, and what they call it.
-        patience: seconds to wait for them to agree.
+        place: their addresses, and their name for the primary.
+        patience: maximum seconds to wait for them to agree.
     """
 
     def __init__(self, place: Place, patience: float) -> None:
@@ -39,25 +39,25 @@ class Sentinels:
         self._patience = patience
 
     async def primary(self) -> Address:
-        """Where the primary is: what most of them say, or those who know of the latest failover.
+        """Address of the primary: the majority's answer, else the one with the latest failover.
 
         Raises:
-            RedisConnectionError: none of them says.
-            RefusedError: they refuse to, for a reason of ours.
+            RedisConnectionError: no sentinel answered.
+            RefusedError: they refuse because of a misconfiguration.
         """
         try:
             votes = await quorum([self._vote_of(sentinel) for sentinel in self._place.hosts], self._patience)
         except RedisError as problem:
             raise refused_for_good(SENTINEL_MASTER, problem) from problem
         if not votes:
-            raise RedisConnectionError("No sentinel names a primary")
+            raise RedisConnectionError("No sentinel returned a primary")
         return max(votes).address
 
     async def connect(self, primary: Address) -> AbstractConnection:
-        """An open connection to a primary.
+        """Open a connection to a primary.
 
         Raises:
-            RedisConnectionError: it is no primary yet, or no more.
+            RedisConnectionError: the server is not a primary yet, or no longer.
         """
         connection = connection_of({**self._place.connection, **primary._asdict()})
         try:
@@ -75,7 +75,7 @@ class Sentinels:
             await connection.connect()  # type: ignore[no-untyped-call]
             (reply,) = await exchange(connection, [("SENTINEL", "MASTER", self._place.service)])
             if isinstance(reply, ResponseError):
-                raise reply  # it does not know of any such service
+                raise reply  # unknown service
             found = _fields(reply)
             return _Vote(int(found[b"config-epoch"]), Address(found[b"ip"].decode(), int(found[b"port"])))
         finally:
@@ -83,11 +83,11 @@ class Sentinels:
 
 
 def _refuse_replica(role: Any) -> None:
-    # Who may not ask trusts the sentinels.
+    # Where ROLE is not permitted, trust the sentinels.
     if isinstance(role, list) and role[:1] != [b"master"]:
-        raise RedisConnectionError("What the sentinels name is no primary")
+        raise RedisConnectionError("The server that the sentinels returned is not a primary")
 
 
 def _fields(reply: Any) -> dict[bytes, bytes]:
-    """The fields of a reply, which RESP3 has as a map."""
+    """The fields of a reply, a map in RESP3."""
     return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))

@@ -1,8 +1,8 @@
-"""Sessions on the server: one text each, and a list of each user's.
+"""Sessions on the server: one value per session, and a list per user.
 
-A session is written as digests of its user, and of its refresh token and the one before, then when the
-one took the other's place by the server's clock, and then as JSON, which the scripts leave alone. What is
-kept of its refresh token for the grace has a key of its own, which the server drops when the grace is over.
+A session's value holds the digest of its user, the digests of its current and previous refresh token,
+the server's time when one replaced the other, and JSON, which the scripts leave alone. What is kept of
+its refresh token for the grace has a separate key, which expires with the grace.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["Sessions"]
 
 
 class _Seen(NamedTuple):
-    """What a session stood on when it was looked at."""
+    """The state that a session snapshot was read from; `replace` requires it unchanged."""
 
     jti: str | None
     epoch: str
@@ -46,7 +46,7 @@ class Sessions:
     """The sessions of a store.
 
     Args:
-        buckets: where they are kept.
+        buckets: reads and writes them.
     """
 
     def __init__(self, buckets: BucketStore) -> None:
@@ -55,14 +55,14 @@ class Sessions:
 
     async def load(self, ref: TokenRef) -> SessionSnapshot:
         """See `SessionStore.load_session`."""
-        # A session stands in its user's bucket; a token that says otherwise has none.
+        # A session is in its user's bucket; a token with a sid of another bucket has none.
         has_one = ref.sid is not None and bucket_of_sid(ref.sid) == bucket_of(ref.identity)
         more = self._layout.live_session(ref.sid) if ref.sid is not None and has_one else ()
         valid, found = await self._buckets.check(ref, more)
         raw, kept = found.more or (None, None)
         session = self._read(ref.sid or "", raw)
         if session is not None and session.identity != ref.identity:
-            session, raw = None, None  # as if it were not there; nothing is put in its place
+            session, raw = None, None  # as if it were absent; never overwritten
         if session is not None and not self._is_valid(session, found.bucket, found.user):
             session = None
         last = () if found.ended is None else found.ended.decode("utf-8", "replace").split(",")
@@ -87,7 +87,7 @@ class Sessions:
 
     async def get(self, sid: str) -> Session | None:
         """See `SessionStore.get_session`."""
-        sid.encode("utf-8")  # what is no text shall spoil no command that others share
+        sid.encode("utf-8")  # invalid text must not break a command that others share
         name = bucket_of_sid(sid)
         key, _ = self._layout.live_session(sid)
         _, (raw,) = await self._buckets.read(name, [key])
@@ -173,7 +173,7 @@ class Sessions:
             size = _MANY
 
     async def _age(self, ref: TokenRef, session: Session | None, raw: bytes | None) -> float:
-        """How long ago a session's current refresh token took the place of one that is asked about."""
+        """Seconds since the session's current refresh token replaced the one of `ref`."""
         if session is None or raw is None or ref.jti in (None, session.refresh_jti):
             return 0.0
         _, now = await self._buckets.query(bucket_of(ref.identity), CLOCK, [], [])
@@ -196,20 +196,20 @@ class Sessions:
             _, _, stepped_at, text = raw.decode("utf-8").split(" ", 3)
             int(stepped_at)
             held = json.loads(text)
-            # A process of another version may know more of them.
+            # A process of another version may store more fields.
             return Session(sid, **{name: held[name] for name in held if name in _FIELDS})
         except (ValueError, TypeError):
-            raise StoreUnavailableError("The revocation store holds no session where one should be") from None
+            raise StoreUnavailableError("The revocation store has an invalid value for a session") from None
 
 
 def _successor(raw: bytes) -> str:
     try:
         return raw.decode("utf-8")
     except ValueError:
-        raise StoreUnavailableError("The revocation store holds no successor where one should be") from None
+        raise StoreUnavailableError("The revocation store has an invalid value for a successor") from None
 
 
-# So many sessions are looked at at once where those before were all dead.
+# Sessions per read once dead sessions left the first page short.
 _MANY = 1000
 
 

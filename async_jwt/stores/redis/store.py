@@ -42,37 +42,36 @@ T = TypeVar("T")
 
 
 class RedisStore:
-    """Revocations on Redis or Valkey servers (6.2 or newer): one, one that Sentinel names, or a Cluster.
+    """Revocations on Redis or Valkey (6.2 or newer): a single server, Sentinel or a Cluster.
 
-    Checks that wait in the same tick of an event loop share one command. While a server
-    does not answer nobody waits for it. A server that lost revocations is noticed.
+    Checks in the same tick of an event loop share one command. While a server does not
+    answer, requests fail at once. Lost revocations are detected.
 
     Args:
         url: `redis://[user:password@]host[:port][/db]`, `rediss://` for TLS, or
-            `unix://path`; `redis+sentinel://host[:26379],host2/service[/db]`, where the login is
-            the servers' and the sentinels' own are the query parameters `sentinel_username` and
-            `sentinel_password`; `redis+cluster://host[:port],host2`. `rediss+...`, and the same
-            with `valkey` and `valkeys`. The options below may be given as query parameters as
-            well, and redis-py's `protocol`, `client_name`, `db` and `ssl_*` as query parameters
-            only.
-        deadline: seconds that one command may take in all: waiting for a connection, making
-            it, a retry on one that went stale, and the reply. Turns in which the event loop was busy
-            do not count; it ends after four times as long all the same.
-        max_connections: how many connections each event loop may hold, to each node of a
-            Cluster; further commands wait.
-        prefix: what every key begins with; without braces.
-        on_outage: what becomes of checks while the server does not answer: "deny" refuses
+            `unix://path`; `redis+sentinel://host[:26379],host2/service[/db]`, with the servers'
+            login, and the sentinels' own in the query parameters `sentinel_username` and
+            `sentinel_password`; `redis+cluster://host[:port],host2`. `rediss+...`, `valkey` and
+            `valkeys` work the same way. The options below may also be query parameters;
+            redis-py's `protocol`, `client_name`, `db` and `ssl_*` can only be query parameters.
+        deadline: seconds that one command may take in total: waiting for a connection, opening
+            it, a retry on a stale one, and the reply. Turns in which the event loop was busy
+            do not count, up to a hard limit of four times as long.
+        max_connections: maximum connections of each event loop, to each node of a Cluster;
+            further commands wait.
+        prefix: the prefix of every key; without braces.
+        on_outage: how to answer checks while the server does not answer: "deny" refuses
             them with 503; "allow" lets access tokens that are not fresh through unchecked,
             logged and counted. Everything else is refused either way.
         on_data_loss: what to do once the server has lost revocations: "deny" refuses all
-            tokens made until then; "accept" lets them go by their time.
-        poll: seconds between two looks at what shows in no reply, such as evicted keys.
-        mirror: whether to keep all revocations in this process's memory, so that checks ask
-            nobody. Needs the `mirror` extra.
-        mirror_max: how many of them to keep one by one; of more a filter is kept, which says of
-            nearly all tokens that they are surely not revoked, and the others are asked for.
-        mirror_lag: seconds by which the mirror may be behind. Once nobody can say that it is
-            not, checks ask the servers.
+            tokens issued until then; "accept" judges them by their issue time.
+        poll: seconds between polls for what no reply shows, such as evicted keys.
+        mirror: True keeps all revocations in this process's memory, so that checks send no
+            command. Needs the `mirror` extra.
+        mirror_max: how many revocations to keep individually. Beyond that, a filter clears
+            nearly all tokens that are not revoked; checks of the others query the server.
+        mirror_lag: maximum seconds that the mirror may be behind. Once that is no longer
+            certain, checks query the servers.
 
     Raises:
         ConfigurationError: the URL or an option is wrong.
@@ -194,29 +193,29 @@ class RedisStore:
         return await self._counted(self._sessions.list(identity, limit, cursor))
 
     async def start(self) -> None:
-        """Connect, and look at the server. One that cannot be reached is an error, and may come back."""
+        """Connect and inspect the servers. Raises StoreUnavailableError if one is down; it may come back."""
         await self._counted(self._buckets.start())
 
     async def close(self) -> None:
         await self._buckets.topologies.close()
 
     def status(self) -> StoreStatus:
-        """How the server fares, as far as this process knows. Asks nobody."""
+        """The server's status, as far as this process knows. Sends no command."""
         status, mirror = self._health.status(), self._mirror
         if mirror is None:
             return status
         return replace(status, staleness=mirror.staleness, mirrored=len(mirror))
 
     def _after_fork(self) -> None:
-        """Leave to the parent process what is its own."""
+        """Drop what belongs to the parent process."""
         self._health.after_fork()
         if self._mirror is not None:
             self._mirror.reset()
 
     async def _to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
-        """Finish a revocation even if whoever asked for it is cancelled meanwhile."""
+        """Finish a revocation even if its caller is cancelled meanwhile."""
         task = asyncio.ensure_future(work)
-        # Whoever was cancelled asks for no outcome; it was logged as the store's.
+        # A cancelled caller does not retrieve the outcome; the store has logged it.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await self._counted(asyncio.shield(task))
 

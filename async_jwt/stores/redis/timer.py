@@ -12,14 +12,14 @@ __all__ = ["IdleTimer"]
 
 
 class IdleTimer:
-    """Runs a coroutine once after a pause. Whoever wants it to run again starts it again.
+    """Runs a coroutine once after a pause; call `start` to run it again.
 
-    So an idle store asks nothing, and an event loop that ends has nothing to wait for.
+    So an idle store sends nothing, and an event loop that ends has nothing to wait for.
 
     Args:
-        work: the coroutine function. It raises nothing.
+        work: the coroutine function. It must not raise.
         on_fire: called when the pause is over, before the work begins.
-        at_once: how many runs of the work may be under way; further ones are left out.
+        at_once: maximum concurrent runs of the work; further ones are skipped.
 
     Attributes:
         running: True from `start` until the pause is over.
@@ -40,18 +40,18 @@ class IdleTimer:
         self.running: bool = False
 
     def start(self, seconds: float) -> None:
-        """Begin a pause.
+        """Start the pause.
 
         Args:
-            seconds: how long it takes.
+            seconds: its length.
         """
         self.running = True
-        # Weakly: a store that nobody holds any more asks no more.
+        # Weak: an abandoned store must stop polling.
         loop = asyncio.get_running_loop()
         self._handle = loop.call_later(seconds, _fire, weakref.ref(self), context=Context())
 
     def stop(self) -> set[asyncio.Task[None]]:
-        """End the pause. Returns the runs under way, which the caller may cancel."""
+        """End the pause. Returns the running tasks, which the caller may cancel."""
         self.running = False
         if self._handle is not None:
             self._handle.cancel()
@@ -59,7 +59,7 @@ class IdleTimer:
         return self._tasks
 
     def fire(self) -> None:
-        """End the pause, and run the work."""
+        """End the pause and run the work."""
         self.running = False
         if self._on_fire is not None:
             self._on_fire()

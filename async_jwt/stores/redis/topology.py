@@ -1,4 +1,4 @@
-"""One event loop's way to all servers of a store, and the ways of all loops."""
+"""How each event loop reaches the servers of a store."""
 
 from __future__ import annotations
 
@@ -30,31 +30,31 @@ __all__ = ["Caretaker", "Part", "PerLoop", "Standalone", "Topology"]
 T = TypeVar("T")
 
 Part = tuple[ServerClient, list[str]]
-"""A server, and buckets that it holds."""
+"""A server client, and buckets that its server holds."""
 
 
 class Caretaker(Protocol):
-    """Who knows what a store's servers should hold."""
+    """Knows what a store's servers should hold."""
 
     async def learn_of(self, topology: Topology, client: ServerClient) -> None:
-        """Look at all buckets of a server. Raises StoreUnavailableError if they cannot be read."""
+        """Read all buckets of a server. Raises StoreUnavailableError if they cannot be read."""
         ...
 
     async def poll(self, topology: Topology) -> None:
-        """Look at everything. Raises nothing."""
+        """Inspect all servers. Raises nothing."""
         ...
 
 
 class Topology(ABC):
-    """What one event loop reaches a store's servers through.
+    """One event loop's clients for all servers of a store.
 
     Attributes:
-        idle_timer: polls the servers for what no reply shows, once after each use.
-        interval: seconds from a use until that.
+        idle_timer: polls the servers, once after each use, for what no reply shows.
+        interval: seconds from a use to that poll.
 
     Args:
-        options: how often to look at everything.
-        monitor: who looks.
+        options: the poll interval.
+        monitor: does the polling.
     """
 
     def __init__(self, options: Options, monitor: Caretaker) -> None:
@@ -73,32 +73,32 @@ class Topology(ABC):
 
     @abstractmethod
     def at(self, name: str) -> ServerClient:
-        """The line to the server that holds a bucket."""
+        """The client for the server that holds a bucket."""
 
     @abstractmethod
     def parts(self, names: Sequence[str]) -> list[Part]:
-        """Which server holds which of some buckets."""
+        """Group buckets by the server that holds them."""
 
     @abstractmethod
     def groups(self, names: Sequence[str]) -> list[list[str]]:
-        """Which of some buckets on one server a script may touch together."""
+        """Group buckets of one server that a script may touch together."""
 
     @abstractmethod
     async def relocate(self) -> None:
-        """Look where the servers are by now. Raises nothing."""
+        """Update where the servers are. Raises nothing."""
 
     @abstractmethod
     async def placement(self) -> object:
-        """Which server holds what, to be compared. Raises OutageError while keys are on their way."""
+        """Comparable value for which server holds what. Raises OutageError while keys are migrating."""
 
     @abstractmethod
     def clients(self) -> list[ServerClient]:
-        """The lines to all servers."""
+        """The clients for all servers."""
 
     def start_once(self, name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
-        """Begin to do something, where it is not under way.
+        """Start work under a name, unless it is already running.
 
-        In a context of its own: it belongs to nobody's request.
+        It runs in a fresh context: it belongs to no request.
         """
         task = self._shared.get(name)
         if task is None:
@@ -107,7 +107,7 @@ class Topology(ABC):
         return task
 
     async def single_flight(self, name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Do something once for all who ask for it at the same time. A cancelled one stops nobody."""
+        """Run work once for all concurrent callers. Cancelling one caller does not affect the others."""
         task = self.start_once(name, work)
         try:
             return await asyncio.shield(task)
@@ -116,15 +116,15 @@ class Topology(ABC):
         except asyncio.CancelledError:
             asker = asyncio.current_task()
             if not task.cancelled() or (asker is not None and asker.cancelling()):
-                raise  # whoever asked was cancelled
+                raise  # the caller was cancelled
             raise fresh_copy(None) from None
 
     def finished(self, name: str) -> None:
-        """Something is done."""
+        """Forget finished work."""
         self._shared.pop(name, None)
 
     async def close(self) -> None:
-        """End what is under way for nobody in particular, and close the connections."""
+        """Cancel shared work, and close the connections."""
         tasks = {*self.idle_timer.stop(), *self._shared.values()}
         for task in tasks:
             task.cancel()
@@ -135,16 +135,16 @@ class Topology(ABC):
 
 
 def _done(topology: weakref.ref[Topology], name: str, task: asyncio.Task[Any]) -> None:
-    # Weakly: what goes on for as long as anybody holds a store must not be what holds it.
+    # Weak: work that runs while a store is held must not be what holds it.
     its = topology()
     if its is not None:
         its.finished(name)
     if not task.cancelled():
-        task.exception()  # those who wait were told; perhaps nobody does any more
+        task.exception()  # waiters got it; retrieve it in case there are none
 
 
 class Standalone(Topology):
-    """One server, whose address may be Sentinel's to say."""
+    """A single server, whose address may come from Sentinel."""
 
     is_ready = True
 
@@ -183,7 +183,7 @@ class Standalone(Topology):
     async def relocate(self) -> None:
         if self._sentinels is None:
             return
-        with suppress(RedisError, StoreUnavailableError):  # whoever needs them next is told
+        with suppress(RedisError, StoreUnavailableError):  # the next call that needs them raises it
             await self._turn_to(await self._sentinels.primary())
 
     async def _connect(self) -> AbstractConnection:
@@ -194,7 +194,7 @@ class Standalone(Topology):
         return await self._sentinels.connect(primary)
 
     async def _turn_to(self, primary: Address) -> None:
-        """Never ask two servers, of which one is the primary no more."""
+        """Switch to a primary, and never use connections to the old one again."""
         if primary != self._primary:
             if self._primary is not None:
                 await self._client.reconnect()
@@ -202,28 +202,28 @@ class Standalone(Topology):
 
 
 class PerLoop:
-    """The routes of a store: one for each event loop of this process.
+    """The topologies of a store: one for each event loop of this process.
 
-    A loop's connections are closed when it shuts its async generators down. A forked child
-    makes its own: its parent's sockets are not its to use, nor to close.
+    A loop's connections are closed when it shuts down its async generators. A forked child
+    creates its own: it must neither use nor close its parent's sockets.
 
     Args:
-        make: makes a route.
-        forked: told that this is another process now.
+        make: creates a topology.
+        forked: called in a forked child, at its first use.
     """
 
     def __init__(self, make: Callable[[], Topology], forked: Callable[[], None]) -> None:
         self._make = make
         self._forked = forked
         self._process = os.getpid()
-        # The last one asked for: mostly there is but one.
+        # The most recently used: usually there is only one.
         self._recent: tuple[weakref.ref[asyncio.AbstractEventLoop] | None, Topology | None] = (None, None)
         self._open: weakref.WeakKeyDictionary[
             asyncio.AbstractEventLoop, tuple[Topology, AsyncGenerator[Topology, None]]
         ] = weakref.WeakKeyDictionary()
 
     async def here(self) -> Topology:
-        """The running loop's route."""
+        """The running loop's topology."""
         loop = asyncio.get_running_loop()
         its_loop, topology = self._recent
         if (
@@ -240,15 +240,15 @@ class PerLoop:
         entry = self._open.get(loop)
         if entry is None:
             for ended in [other for other in self._open.copy() if other.is_closed()]:
-                del self._open[ended]  # nobody told it to close what it had
+                del self._open[ended]  # closed without shutting down its generators
             lifespan = self._lifespan()
-            # Nothing is awaited in there, so no other task can come in between.
+            # Nothing in there suspends, so no other task can run in between.
             entry = self._open[loop] = (await anext(lifespan), lifespan)
         self._recent = (weakref.ref(loop), entry[0])
         return entry[0]
 
     async def close(self) -> None:
-        """Close the running loop's route. A later call makes another one."""
+        """Close the running loop's topology. A later call creates another one."""
         self._recent = (None, None)
         entry = self._open.pop(asyncio.get_running_loop(), None)
         if entry is not None:
@@ -259,5 +259,5 @@ class PerLoop:
         try:
             yield topology
         finally:
-            self._open.pop(loop, None)  # else this generator, which the loop holds on to, would keep both
+            self._open.pop(loop, None)  # else this generator, which the loop holds, would keep both alive
             await topology.close()

@@ -1,4 +1,4 @@
-"""What a process knows of a store's buckets, and how it notices that the server lost some of it."""
+"""Bucket states that this process saw last, and detection of data loss from them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Loss(NamedTuple):
 
     Attributes:
         bucket: the bucket that shows it.
-        found: the epoch that it had when it was seen; "" if it was gone.
+        found: its epoch when the loss was seen; "" if the bucket was gone.
         epochs: epochs that were in use before.
         why: what was seen.
-        evicted: the server's run and how many keys it dropped, if that is the evidence.
-        by_token: whether a token says so, and not the bucket itself.
+        evicted: the server's run id and number of evicted keys, if that is the evidence.
+        by_token: True if a token is the evidence, not the bucket itself.
     """
 
     bucket: str
@@ -32,10 +32,10 @@ class Loss(NamedTuple):
 
 
 class LastSeen:
-    """The last state of each bucket that was seen. Shared by all threads.
+    """The last seen state of each bucket. Shared by all threads.
 
-    A reply is compared with what was known before its command was sent: replies of several
-    connections may come in any order, and only what was known before can have been lost.
+    A reply is compared with what was known before its command was sent: replies on several
+    connections may arrive in any order, and only what was known before can have been lost.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class LastSeen:
         self._lock = threading.Lock()
 
     def __bool__(self) -> bool:
-        """Whether anything was seen."""
+        """True if any bucket was seen."""
         return bool(self._buckets)
 
     def covers(self, names: Sequence[str]) -> bool:
@@ -51,22 +51,22 @@ class LastSeen:
         return self._buckets.keys() >= set(names)
 
     def before(self, name: str) -> Bucket | None:
-        """What is known of a bucket, to be handed to `compare` with the reply."""
+        """The last seen state of a bucket, to pass to `compare` with the reply."""
         entry = self._buckets.get(name)
         return None if entry is None else entry[1]
 
     def compare(self, name: str, raw: bytes | None, before: Bucket | None, added: int = 0) -> Bucket | Loss:
-        """Look at a bucket as a reply has it.
+        """Parse a bucket from a reply. Returns a Loss if it shows data loss.
 
         Args:
             name: the bucket.
-            raw: what stands there.
-            before: what was known of it when the command was sent.
-            added: how many revocations the command itself has added.
+            raw: its value in the reply.
+            before: its last seen state when the command was sent.
+            added: how many revocations the command itself added.
         """
         epochs = () if before is None else (before.epoch,)
         if raw is None:
-            return Loss(name, "", epochs, "what it knew is gone")
+            return Loss(name, "", epochs, "a bucket is missing")
         entry = self._buckets.get(name)
         if entry is not None and entry[0] == raw:
             seen = entry[1]
@@ -74,11 +74,11 @@ class LastSeen:
             try:
                 seen = Bucket.read(raw)
             except ValueError:
-                return Loss(name, "", epochs, "somebody else wrote where it stood")
+                return Loss(name, "", epochs, "another program overwrote a bucket")
         if before is not None and (seen is not before or added):
             if seen.epoch != before.epoch:
                 if before.epoch not in seen.previous_epochs:
-                    return Loss(name, seen.epoch, epochs, "it was begun anew, or an older state came back")
+                    return Loss(name, seen.epoch, epochs, "it was recreated, or an older state came back")
             elif seen.revocations < before.revocations + added or (
                 seen.revocations == before.revocations and seen.revision != before.revision
             ):
@@ -87,7 +87,7 @@ class LastSeen:
         return seen
 
     def replace(self, names: Sequence[str], values: Iterable[bytes | None]) -> None:
-        """Take the state of some buckets as it is, after a loss was dealt with.
+        """Accept the current state of some buckets, after a loss was handled.
 
         Raises:
             ValueError: one is missing, or cannot be read.

@@ -1,4 +1,4 @@
-"""An optional copy of all revocations in the memory of each process. Needs the `mirror` extra."""
+"""An optional copy of all revocations in each process's memory. Needs the `mirror` extra."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["open_mirror"]
 def open_mirror(
     last_seen: LastSeen, layout: Layout, data_loss: DataLossHandler, options: Options, health: Health
 ) -> Mirror:
-    """A mirror that is not fed yet. See `Mirror` for the arguments.
+    """Create a mirror that is not fed yet. See `Mirror` for the arguments.
 
     Raises:
         ConfigurationError: the `mirror` extra is not installed.
@@ -29,6 +29,6 @@ def open_mirror(
         from async_jwt.stores.redis.mirror.feed import Mirror  # noqa: PLC0415  # needs the extra
     except ImportError:
         raise ConfigurationError(
-            "JWT_STORE_URI: mirror=true needs a further package: pip install async-jwt[mirror]"
+            "JWT_STORE_URI: mirror=true needs an extra package: pip install async-jwt[mirror]"
         ) from None
     return Mirror(last_seen, layout, data_loss, options, health)

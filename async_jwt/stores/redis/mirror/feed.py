@@ -1,13 +1,13 @@
-"""The fleet's revocations in this process's memory, so that a check asks nobody.
+"""Mirror of all revocations in this process's memory, so that a check sends no command.
 
-Each revocation is told on a channel, which is fast, and by a stream of its bucket, which forgets
-nothing of late. How far a bucket has come says its count, which a mirror looks at a few times
-in `mirror_lag` seconds: what was heard up to the count that stood there when the look was
-begun was in force at that moment. A bucket of which a later state is known, as of one's own
-revocations, or that nobody looked at in time, is asked for as without a mirror.
+Each revocation is published on a channel, which is fast, and added to its bucket's stream, which
+keeps all recent ones. A bucket's count shows how far it has come. The mirror polls it a few times
+per `mirror_lag`: once it has received everything up to the polled count, it is as current as the
+start of that poll. Checks query the server, as without a mirror, for a bucket that was not polled
+in time or has a later known state, such as after this process's own revocations.
 
-What is told is believed in so far as it revokes: only what a server replies to this process goes
-into `LastSeen`, and is taken for a sign of a loss.
+Feed messages can only add revocations, never prove data loss: only a server's replies to this
+process go into `LastSeen` and count as evidence.
 """
 
 from __future__ import annotations
@@ -39,29 +39,29 @@ __all__ = ["Mirror"]
 
 log: logging.Logger = logging.getLogger("async_jwt.store")
 
-_FAILED = "The mirror of revocations failed: %s"
+_FAILED = "The revocation mirror failed: %s"
 
-# How many looks there are in the time that the mirror may be behind.
+# Polls per `mirror_lag`.
 _LOOKS = 4
-# Seconds in which what is missing is waited for, so that one command asks for it all.
+# Seconds to wait after a gap, so that one command fetches all that is missing.
 _PAUSE = 0.005
-# For how many seconds feeds go on without a mirror, and how often a mirror renews that.
+# Seconds that feeds live without a mirror, and between renewals by a mirror.
 _FEEDS_LIVE, _RENEWAL = 3600, 600
-# Seconds until it is tried again where it could not be renewed.
+# Seconds until a failed renewal is retried.
 _ANEW = 10
-# How many keys, and how many entries of a feed, are looked at in one command.
+# Keys, and entries of a feed, per command.
 _KEYS, _ENTRIES = 1000, 1000
 
 
 class Mirror:
-    """What is revoked, as this process heard it. Fed on one event loop, and asked by all.
+    """This process's copy of all revocations. Fed on one event loop, used by all.
 
     Args:
-        last_seen: what this process saw last.
-        layout: where things stand.
-        data_loss: who deals with losses.
+        last_seen: the bucket states this process saw last.
+        layout: the keys.
+        data_loss: handles losses.
         options: how far behind it may be, and how much it may hold.
-        health: told of what happens.
+        health: records state changes.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Mirror:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew, as in another process."""
+        """Start over, as in a new process."""
         self._snapshot: Snapshot | None = None
         self._fresh_until: dict[str, float] = dict.fromkeys(BUCKET_NAMES, float("-inf"))
         self._renews_at: dict[str, float] = {}
@@ -95,7 +95,7 @@ class Mirror:
         self._said = ""
 
     def answer(self, ref: TokenRef) -> bool | None:
-        """Whether a token counts, as it was at most `mirror_lag` seconds ago; None where one has to ask."""
+        """True if a token was valid at most `mirror_lag` seconds ago; None if the server must be asked."""
         snapshot = self._snapshot
         if snapshot is None:
             return None
@@ -110,7 +110,7 @@ class Mirror:
         return snapshot.answer(ref, name, bucket)
 
     def ensure_fed(self, topology: Topology) -> None:
-        """Have a route's event loop feed it, where no loop does."""
+        """Start feeding on the event loop of a topology, unless a loop already does."""
         if self._is_fed():
             return
         with self._lock:
@@ -124,40 +124,40 @@ class Mirror:
 
     @property
     def staleness(self) -> float | None:
-        """How many seconds answers may be behind; None where nothing is answered from here."""
+        """Seconds that answers may be behind; None while the mirror does not answer."""
         now = time.monotonic()
         fresh = [until for until in self._fresh_until.values() if until > now]
         return max(0.0, self._lag - (min(fresh) - now)) if fresh and self._snapshot is not None else None
 
     def __len__(self) -> int:
-        """How many revocations it holds."""
+        """Number of revocations held."""
         return 0 if self._snapshot is None else len(self._snapshot)
 
     def is_fed_by(self, feeder: object) -> bool:
-        """Whether that is who feeds it."""
+        """True if `feeder` is the current feeder."""
         return self._feeder is feeder
 
     async def turn(self, topology: Topology, feeder: object) -> None:
-        """Look how far the buckets have come, and hear what is missing. Raises nothing."""
+        """Poll the buckets and fetch what is missing. Raises nothing."""
         try:
             await self._turn(topology, feeder)
         except StoreUnavailableError:
-            pass  # what nobody could look at is asked for
-        except Exception as problem:  # noqa: BLE001  # nobody else would see it
+            pass  # checks query the server for what was not polled
+        except Exception as problem:  # noqa: BLE001  # otherwise it goes unseen
             log.error(_FAILED, type(problem).__name__, extra={"event": "mirror_failed"})
         self._say_how_it_is()
 
     def on_message(self, raw: bytes) -> None:
-        """What was told on the channel."""
+        """Handle a message from the channel."""
         snapshot = self._snapshot
         if snapshot is None:
             return
-        with suppress(ValueError):  # somebody else speaks there
+        with suppress(ValueError):  # another program's message
             entry = Entry.read(raw)
             if not snapshot.apply_unverified(entry, time.monotonic()):
                 heard = snapshot.heard.get(entry.bucket)
                 if heard is not None and heard.epoch == entry.state.epoch and self._wake is not None:
-                    self._wake.set()  # something was not heard
+                    self._wake.set()  # an entry is missing
 
     def _is_fed(self) -> bool:
         task = self._task
@@ -168,7 +168,7 @@ class Mirror:
         self._health.mirror(live=self._snapshot is not None and min(self._fresh_until.values()) > now)
 
     def _current(self, snapshot: Snapshot, name: str) -> Bucket | None:
-        """The state of a bucket, if all was heard that is known of it."""
+        """The state of a bucket, if everything known of it was received."""
         heard, last_seen = snapshot.heard.get(name), self._last_seen.before(name)
         if heard is None or last_seen is None or time.monotonic() >= self._fresh_until[name]:
             return None
@@ -176,11 +176,11 @@ class Mirror:
             heard.epoch != last_seen.epoch
             or snapshot.revision_at(name, last_seen.revocations) != last_seen.revision
         ):
-            return None  # what is known was not heard, or is of another history
+            return None  # the known state was not received, or is from another history
         return heard if heard.generation >= last_seen.generation else last_seen
 
     async def _turn(self, topology: Topology, feeder: object) -> None:
-        if not topology.idle_timer.running:  # no check starts it, as long as none asks
+        if not topology.idle_timer.running:  # checks that the mirror answers do not start it
             topology.idle_timer.start(topology.interval)
         if not topology.is_ready:
             await topology.ready()
@@ -200,7 +200,7 @@ class Mirror:
             topology.start_once("rebuild", lambda: self._rebuild(topology, feeder))
 
     def _can_look_at(self, part: Part) -> bool:
-        """Whether a server is there, and a store on it, as whoever asked has learned."""
+        """True if a server answers, and the monitor has seen its buckets."""
         client, names = part
         return not client.unavailable and self._last_seen.covers(names)
 
@@ -225,7 +225,7 @@ class Mirror:
                 snapshot.confirm(name, began)
         for name, bucket in seen.items():
             now = self._last_seen.before(name)
-            if now is not None and now.epoch == bucket.epoch:  # else a later reply said something else
+            if now is not None and now.epoch == bucket.epoch:  # else a later reply showed another epoch
                 self._fresh_until[name] = began + self._lag
 
     async def _catch_up(
@@ -235,13 +235,13 @@ class Mirror:
         seen: Mapping[str, Bucket],
         before: Mapping[str, Bucket],
     ) -> None:
-        """Hear what was revoked in some buckets until they were seen. Forget those that lack something.
+        """Fetch revocations in some buckets up to their seen states. Drop buckets that stay incomplete.
 
         Args:
-            client: where they are.
-            snapshot: what is to know of it.
+            client: the server that holds them.
+            snapshot: the snapshot to update.
             seen: their states on the server.
-            before: what had been heard before they were seen.
+            before: what had been received before they were seen.
         """
         behind: list[str] = []
         for name, bucket in seen.items():
@@ -269,17 +269,17 @@ class Mirror:
             lenient=True,
         )
         for name, entries in zip(behind, replies, strict=True):
-            with suppress(ValueError, TypeError, IndexError):  # as if nothing stood there
+            with suppress(ValueError, TypeError, IndexError):  # as if it were empty
                 for _, fields in entries:
                     snapshot.apply(Entry.read(fields[1]), time.monotonic())
             heard = snapshot.heard.get(name)
             if heard is not None and heard.revocations < seen[name].revocations:
                 snapshot.lacks(name)
 
-    # -- drawing it anew
+    # -- rebuilding
 
     async def _rebuild(self, topology: Topology, feeder: object) -> None:
-        """Read all that is revoked. Raises nothing."""
+        """Read all revocations. Raises nothing."""
         began = time.monotonic()
         try:
             snapshot = await self._read_snapshot(topology)
@@ -291,11 +291,13 @@ class Mirror:
                 self._said = str(problem.detail)
                 event = {"event": "mirror_late"}
                 log.warning(
-                    "The mirror of revocations cannot be drawn, and checks ask: %s", self._said, extra=event
+                    "Cannot build the revocation mirror; checks query the servers: %s",
+                    self._said,
+                    extra=event,
                 )
-        except Exception as problem:  # noqa: BLE001  # nobody else would see it
+        except Exception as problem:  # noqa: BLE001  # otherwise it goes unseen
             log.error(_FAILED, type(problem).__name__, extra={"event": "mirror_failed"})
-        # Reading is work for the servers: it takes a fifth of the time at most.
+        # Rebuilding loads the servers: spend at most a fifth of the time on it.
         now = time.monotonic()
         self._rebuild_after = now + max(self._lag, 4 * (now - began))
         self._say_how_it_is()
@@ -321,14 +323,12 @@ class Mirror:
 
     async def _read_all(self, client: ServerClient, snapshot: Snapshot) -> None:
         layout, cursor = self._layout, b"0"
-        async with (
-            await client.dedicated() as connection
-        ):  # one connection: where it goes on, that server alone knows
+        async with await client.dedicated() as connection:  # only this server knows its SCAN cursor
             while True:
                 cursor, text = await connection.execute(
                     *("EVAL", SCAN_REVOKED.text, 0, cursor, layout.pattern, _KEYS, layout.prefix)
                 )
-                # What is no text is nobody's id.
+                # Invalid UTF-8 is never an id.
                 found, now = json.loads(text.decode("utf-8", "surrogateescape")), time.monotonic()
                 for place in range(0, len(found), 2):
                     snapshot.add(found[place], found[place + 1], now)
@@ -336,7 +336,7 @@ class Mirror:
                     return
 
     async def _renew(self, topology: Topology, part: Part) -> None:
-        """Have feeds go on."""
+        """Keep feeds alive."""
         client, names = part
         now = time.monotonic()
         if self._snapshot is not None and now > self._renews_at.get(client.name, float("-inf")):
@@ -346,7 +346,7 @@ class Mirror:
     async def _open_feeds(
         self, topology: Topology, client: ServerClient, names: Sequence[str]
     ) -> dict[str, Bucket]:
-        """Have buckets tell what is revoked. Returns their states, upon which that follows."""
+        """Open the feeds of some buckets. Returns the states that their entries follow."""
         groups = topology.groups(names)
         calls = [(self._layout.with_feeds(group), [str(_FEEDS_LIVE * 1000)]) for group in groups]
         replies = await client.run_each(OPEN_FEEDS, calls, writes=False)
@@ -357,7 +357,7 @@ class Mirror:
             for name, bucket in _states(group, values).items()
         }
 
-    # -- what is told
+    # -- the channel
 
     async def _keep_listening(self, topology: Topology, feeder: object) -> None:
         connection, now = self._connection, time.monotonic()
@@ -374,7 +374,7 @@ class Mirror:
     def listens(
         self, connection: DedicatedConnection | None, ended: DedicatedConnection | None = None
     ) -> None:
-        """Where it is told something from now on; nowhere, if that is where it was."""
+        """Record the channel's connection; with `ended`, only if that is the current one."""
         if ended is None or self._connection is ended:
             self._connection = connection
 
@@ -386,7 +386,7 @@ async def _feed(
     wake: asyncio.Event,
     pause: float,
 ) -> None:
-    """Feed a mirror as long as anybody holds it, and nobody else does."""
+    """Feed a mirror while it is held and no other feeder has taken over."""
     while True:
         its, way = mirror(), topology()
         if its is None or way is None or not its.is_fed_by(feeder):
@@ -407,7 +407,7 @@ async def _listen(
     channel: str,
     patience: float,
 ) -> None:
-    """Hear what is told, as long as a mirror is held, nobody else feeds it, and it sends a PING."""
+    """Receive channel messages while the mirror is held, has this feeder, and sends PINGs."""
     connection = await _dedicated_connection(topology())
     if connection is None:
         return
@@ -418,7 +418,7 @@ async def _listen(
         del its
         try:
             while True:
-                async with asyncio.timeout(patience):  # it is sent a PING more often than that
+                async with asyncio.timeout(patience):  # PINGs are sent more often than that
                     told = await connection.receive()
                 its = mirror()
                 if its is None or not its.is_fed_by(feeder):
@@ -434,13 +434,13 @@ async def _listen(
 
 
 async def _dedicated_connection(topology: Topology | None) -> DedicatedConnection | None:
-    """A connection to some server that answers."""
+    """Open a connection to any server that answers; None if there is none."""
     clients = [] if topology is None else [client for client in topology.clients() if not client.unavailable]
     return await clients[0].dedicated() if clients else None
 
 
 def _states(names: Sequence[str], values: Sequence[bytes | None]) -> dict[str, Bucket]:
-    """The states of buckets, but of those that nobody can read."""
+    """Parse the states of buckets; skip unreadable ones."""
     found: dict[str, Bucket] = {}
     for name, raw in zip(names, values, strict=True):
         with suppress(ValueError):

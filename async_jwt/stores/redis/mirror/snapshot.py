@@ -1,4 +1,4 @@
-"""All that is revoked, in this process's memory: one by one, or as a filter."""
+"""All revocations in this process's memory: individually, or as a Bloom filter."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ __all__ = ["Entry", "Snapshot"]
 _BUCKETS = frozenset(BUCKET_NAMES)
 _MINUTE = 60.0
 _FOR_EVER = 1 << 60
-# How often a filter says "perhaps" of what is not in it.
+# False positive rate of a filter.
 _PERHAPS = 0.001
-# How many times as large the next one is, where one was too small: each has to be asked.
+# How much larger each further filter is: a check looks into all of them.
 _GROWTH = 8
-# How many states of a bucket are remembered.
+# Remembered states per bucket.
 _HISTORY = 16
-# How many users of one bucket the channel can make doubtful. Beyond that, the server is asked about each one.
+# Users per bucket that the channel can mark doubtful. Beyond that, the server is asked about all of them.
 _MOST_DOUBTED = 100
-# How many entries are dropped at once when their time has come.
+# Maximum expired entries dropped per sweep.
 _SWEEP = 5000
 
 
 class Entry(NamedTuple):
-    """One revocation, as it is told.
+    """One revocation, as published.
 
     Attributes:
-        bucket: where it was.
-        kind: "j" for a token, "s" for a session, "u" for a user, "a" for everybody.
-        id: whose.
-        lives: for how many milliseconds it is remembered; -1 for ever.
-        user: what stands at the user.
-        follows: the mark of the bucket's state before, which tells one history from another.
-        state: the bucket's state since.
+        bucket: its bucket.
+        kind: "j" for a token, "s" for a session, "u" for a user, "a" for all users.
+        id: the id of the token, session or user.
+        ttl_ms: milliseconds that it is remembered; -1 forever.
+        user: the value at the user's key.
+        follows: the revision of the bucket's previous state, which tells histories apart.
+        state: the bucket's state after it.
     """
 
     bucket: str
@@ -50,87 +50,87 @@ class Entry(NamedTuple):
 
     @classmethod
     def read(cls, raw: bytes) -> Entry:
-        """Read one. Raises ValueError for what is none."""
+        """Parse an entry. Raises ValueError if it is malformed."""
         try:
             fields = json.loads(raw)
         except RecursionError:
-            raise ValueError("That is no entry of a feed") from None
+            raise ValueError("Invalid feed entry") from None
         if (
             not isinstance(fields, list)
             or len(fields) != 7
             or not all(isinstance(each, str) for each in fields)
         ):
-            raise ValueError("That is no entry of a feed")
+            raise ValueError("Invalid feed entry")
         bucket, kind, name, ttl_ms, user, follows, state = fields
         lasts = float(ttl_ms or -1)
         if bucket not in _BUCKETS or kind not in ("j", "s", "u", "a") or not lasts >= -1:
-            raise ValueError("That is no entry of a feed")
+            raise ValueError("Invalid feed entry")
         return cls(bucket, kind, name, lasts, user, follows, Bucket.read(state.encode("ascii")))
 
 
 class Snapshot:
-    """What is revoked, as far as was heard. Changed by one thread at a time, and read by all.
+    """All revocations received so far. Changed by one thread at a time, read by all.
 
     Args:
-        limit: how many entries are kept one by one. Beyond, a filter says what is surely not
-            revoked, and everything else has to be asked for.
-        expected: how many there may be.
+        limit: how many entries are kept individually. Beyond that, a filter says what is surely
+            not revoked, and the server must be asked about everything else.
+        expected: how many entries to expect.
 
     Attributes:
-        heard: the state of each bucket up to which all was heard; none for one that lacks something.
+        heard: the state up to which each bucket is complete; incomplete buckets are absent.
     """
 
     def __init__(self, limit: int, expected: int) -> None:
         self._limit = limit
         self._room = 2 * max(limit, expected)
         self.heard: dict[str, Bucket] = {}
-        # The marks of its last states, which tell one history from another.
+        # The revisions of its last states, which tell histories apart.
         self._revisions: dict[str, dict[int, str]] = {}
-        # Revoked tokens and sessions: the minute in which each is forgotten. Which ones each minute has.
+        # Revoked tokens and sessions: the minute in which each expires, and which ones expire in each minute.
         self._ends: dict[str, int] = {}
         self._minutes: dict[int, list[str]] = {}
         self._users: dict[str, User | None] = {}
-        # By bucket: users of whom the channel alone says that they were revoked, and when it said so.
+        # By bucket: users that only the channel reported as revoked, and when it did.
         self._doubted: dict[str, dict[str, float]] = {}
-        # The last one takes what comes; how many it has, and may have.
+        # New entries go into the last one; how many it has, and may have.
         self._filters: tuple[Bloom, ...] = ()
         self._in_last = 0
         self._filtered = self._drawn = 0
 
     def __len__(self) -> int:
-        """How many entries there are; of a filter, those that went into it."""
+        """Number of entries; for a filter, of those added to it."""
         return self._filtered if self._filters else len(self._ends) + len(self._users)
 
     @property
     def is_overfull(self) -> bool:
-        """Whether a filter has taken as much again as it began with: it cannot forget what has ended."""
+        """True if a filter has doubled since it was built: it cannot drop what has expired."""
         return self._filtered > 2 * max(self._limit, self._drawn)
 
     def mark_complete(self) -> None:
-        """All that stood on the servers was added."""
+        """Record that everything on the servers was added."""
         self._drawn = len(self)
 
     def begin(self, name: str, bucket: Bucket) -> None:
-        """All that was revoked until a state is known, or will be when it counts."""
+        """Start a bucket at a state; everything revoked up to it must be added before use."""
         self._revisions[name] = {bucket.revocations: bucket.revision}
         self.heard[name] = bucket
 
     def lacks(self, name: str) -> None:
-        """Something of a bucket is not known."""
+        """Mark a bucket as incomplete."""
         del self.heard[name]
 
     def revision_at(self, name: str, revocations: int) -> str | None:
-        """The mark that a bucket had when it counted so many; None if it never did, or long ago."""
+        """The revision that a bucket had at a count; None if it never had it, or long ago."""
         return self._revisions[name].get(revocations)
 
     def add(self, name: str, value: str | float, now: float) -> None:
-        """Add what a server has.
+        """Add an entry read from a server.
 
         Args:
             name: "j" or "s", the bucket and the id; or "u" and the user.
-            value: of a user, what stands there; else for how many milliseconds it is
-                remembered, -1 for ever, less for one that has just ended.
-            now: seconds, by a clock that only goes forward.
+            value: for a user, the value at its key; otherwise milliseconds that it is
+                remembered, -1 forever, less for one that has just expired.
+            now: seconds, by a monotonic clock.
         """
         if self._filters:
             self._add_to_filter(name)
@@ -147,14 +147,14 @@ class Snapshot:
             self._become_a_filter()
 
     def apply(self, entry: Entry, now: float) -> bool:
-        """Add what is told.
+        """Add a published entry.
 
         Args:
-            entry: what.
+            entry: the entry.
             now: as in `add`.
 
         Returns:
-            Whether it is known now. If not, it does not follow upon what was heard.
+            True if it is known now; False if it does not follow what was received.
         """
         heard, state = self.heard.get(entry.bucket), entry.state
         if heard is None or state.epoch != heard.epoch or state.revocations > heard.revocations + 1:
@@ -170,21 +170,21 @@ class Snapshot:
             revisions[state.revocations] = state.revision
             if len(revisions) > _HISTORY:
                 revisions.pop(next(iter(revisions)), None)
-            self.heard[entry.bucket] = state  # last: from now on it counts
+            self.heard[entry.bucket] = state  # last: from now on checks use it
         return True
 
     def apply_unverified(self, entry: Entry, now: float) -> bool:
-        """Take what the channel says: whoever may publish there could have said it.
+        """Apply a channel message, which any client that may publish there could have sent.
 
-        It can revoke a token or a session, and have the server asked about a user. Generations, and what is
-        kept, come from the server alone.
+        It can revoke a token or a session, and make checks of a user query the server. Generations, and
+        what is kept, come from the server alone.
 
         Args:
-            entry: what.
+            entry: the entry.
             now: as in `add`.
 
         Returns:
-            Whether all of it is known now. If not, the servers are to be asked for it.
+            True if all of it is known now; False if the servers must be polled for it.
         """
         heard, state = self.heard.get(entry.bucket), entry.state
         if heard is None:
@@ -203,13 +203,13 @@ class Snapshot:
         return self.apply(entry, now)
 
     def confirm(self, name: str, began: float) -> None:
-        """Forget whom the channel made doubtful before a look at the server began, which heard it all."""
+        """Clear users marked doubtful before a complete poll began: it received their entries."""
         doubted = self._doubted.get(name)
         if doubted:
             self._doubted[name] = {who: at for who, at in doubted.items() if at >= began}
 
     def answer(self, ref: TokenRef, name: str, bucket: Bucket) -> bool | None:
-        """Whether a token counts; None if that has to be asked for.
+        """Return True if a token is valid; None if the server must be asked.
 
         Args:
             ref: the token.
@@ -218,7 +218,7 @@ class Snapshot:
         """
         if ref.identity in self._doubted.get(name, ()):
             return None
-        # In this order: it becomes a filter before these are emptied.
+        # In this order: the filter is set before these are emptied.
         ends, users, filters = self._ends, self._users, self._filters
         token = None if ref.jti is None else f"j{name}{ref.jti}"
         session = None if ref.sid is None else f"s{bucket_of_sid(ref.sid)}{ref.sid}"
@@ -236,14 +236,14 @@ class Snapshot:
         return status is TokenStatus.VALID if status in (TokenStatus.VALID, TokenStatus.REVOKED) else None
 
     def sweep(self, now: float) -> None:
-        """Drop some of what nobody can ask for any more."""
+        """Drop some of the expired entries."""
         left = _SWEEP
         for minute in sorted(minute for minute in self._minutes if minute < now // _MINUTE):
             names = self._minutes[minute]
             while names and left:
                 left -= 1
                 name = names.pop()
-                if self._ends[name] == minute:  # else it was revoked again, for longer
+                if self._ends[name] == minute:  # otherwise it was revoked again, for longer
                     del self._ends[name]
             if names:
                 return
@@ -270,5 +270,5 @@ def _later(known: User | None, text: str) -> User | None:
     try:
         user = User.read(text)
     except ValueError:
-        return None  # somebody else wrote there: whoever asks is told
+        return None  # overwritten by another program: the check on the server raises
     return user if known is None or user.generation > known.generation else known

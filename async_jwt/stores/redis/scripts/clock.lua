@@ -1,5 +1,5 @@
--- The server's time, in whole microseconds. Changes nothing.
+-- The server's time, in whole microseconds. Read-only.
 -- KEYS: a bucket
--- Returns what stands at the bucket, and the time
+-- Returns the bucket's value and the time
 local _, micros = now()
 return { redis.call('MGET', KEYS[1])[1] or '', string.format('%.0f', micros) }

@@ -1,6 +1,6 @@
--- Drops sessions that count for nothing any more from their user's list.
--- KEYS: the user's bucket, the user's sessions. ARGV: what the bucket's keys begin with; each session's id
---       and what stood for it, '' for nothing
+-- Removes dead sessions from their user's list, unless they changed.
+-- KEYS: the user's bucket, the user's sessions. ARGV: the prefix of the bucket's keys; each session's id and
+--       the value that was read for it, '' for none
 -- Returns 1
 for place = 2, #ARGV, 2 do
   local key = ARGV[1] .. 'session:' .. ARGV[place]

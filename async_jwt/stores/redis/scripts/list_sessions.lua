@@ -1,12 +1,12 @@
--- A page of a user's sessions, the last used first. Changes nothing.
+-- A page of a user's sessions, the last used first. Read-only.
 -- KEYS: the user's bucket, the user, the user's sessions
--- ARGV: when the last session of the page before was used, and its id; '+inf' and '' for the first page; how
---       many; what the bucket's keys begin with
--- Returns what stands at the bucket and the user, then each session's id, when it was used, and what stands
--- for it; '' for nothing
+-- ARGV: when the last session of the previous page was used, and its id; '+inf' and '' for the first page;
+--       the page size; the prefix of the bucket's keys
+-- Returns the values of the bucket and the user, then each session's id, when it was used, and its value; ''
+-- for none
 local first = 0
 if ARGV[2] ~= '' then
-  -- Of those that were used at the same moment the greater ids come first.
+  -- Sessions used at the same moment are ordered by id, the greater ones first.
   for _, sid in ipairs(redis.call('ZRANGE', KEYS[3], ARGV[1], ARGV[1], 'BYSCORE')) do
     if sid >= ARGV[2] then first = first + 1 end
   end

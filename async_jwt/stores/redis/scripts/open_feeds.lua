@@ -1,6 +1,6 @@
--- Begins to tell what is revoked in some buckets, or goes on with it.
--- KEYS: buckets, then their feeds. ARGV: for how many milliseconds, if nobody asks again
--- Returns the buckets' values; what is told from then on follows upon them
+-- Opens the feeds of some buckets, or renews them.
+-- KEYS: buckets, then their feeds. ARGV: the feeds' TTL in milliseconds, unless renewed
+-- Returns the buckets' values, which the next feed entries follow
 local all, values = #KEYS / 2, {}
 for place = 1, all do
   values[place] = redis.call('MGET', KEYS[place])[1] or ''

@@ -1,13 +1,14 @@
--- Puts a session in the place of what was seen of it.
--- KEYS: its bucket, its user, the token that it follows, what says that it was revoked, the session, what is
---       kept of its refresh token, the user's sessions, the bucket's feed
--- ARGV: the bucket's epoch and generation, the user and the session as they were seen; the session as it
---       shall be, its digests and its JSON, and for how many milliseconds, '' for ever; likewise what to keep
---       of its refresh token, '' for nothing; whether that is a new one, '' for the one that was seen, of
---       which all is kept as it is; when it was used; its id; how many a user may have, '' for any number;
---       what the bucket's keys begin with
--- Returns the bucket's value, how many sessions went beyond the limit, and their ids; '' without doing
--- anything where the bucket is gone, 0 where something is not as it was seen
+-- Replaces a session, if nothing changed since it was read.
+-- KEYS: its bucket, its user, the refresh token being replaced, its revocation, the session, what is kept of
+--       its refresh token, the user's sessions, the bucket's feed
+-- ARGV: as read: 1 the bucket's epoch, 2 its generation, 3 the user, 4 the session;
+--       5 and 6 the new session: its digests and its JSON; 7 its TTL in milliseconds, '' forever;
+--       8 what to keep of its refresh token, '' for nothing; 9 the TTL of that, in milliseconds, '' forever;
+--       10 '' if the refresh token is the one that was read: all that is kept of it then stays as it is;
+--       11 when it was used; 12 its id; 13 how many sessions a user may have, '' for any number;
+--       14 the prefix of the bucket's keys
+-- Returns the bucket's value, how many sessions were beyond the limit, and their ids. Changes nothing and
+-- returns '' if the bucket is gone, 0 if something changed since it was read
 local values = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5])
 local bucket = read(values[1])
 if not bucket then return '' end
@@ -28,7 +29,7 @@ end
 put(KEYS[5], ARGV[5] .. ' ' .. stepped_at .. ' ' .. ARGV[6], ARGV[7])
 
 clear_for_list(all)
--- The list lives as long as the session in it that lives longest.
+-- The list lives as long as its longest-lived session.
 local left = redis.call('PTTL', all)
 redis.call('ZADD', all, ARGV[11], sid)
 if ARGV[7] == '' then
@@ -37,7 +38,7 @@ elseif left ~= -1 and tonumber(ARGV[7]) > left then
   redis.call('PEXPIRE', all, ARGV[7])
 end
 
--- Sessions that have ended by their time are still listed. Each step looks at a few, so they stay few.
+-- Expired sessions are still listed. Each call checks a few of them, so they stay few.
 local function drop_ended(sids)
   for _, other in ipairs(sids) do
     if redis.call('EXISTS', base .. 'session:' .. other) == 0 then redis.call('ZREM', all, other) end
@@ -45,7 +46,7 @@ local function drop_ended(sids)
 end
 drop_ended(redis.call('ZRANDMEMBER', all, 3))
 
--- Never so many at once that others would have to wait for it.
+-- Bounded, so that other commands do not have to wait.
 local reply = { values[1], 0 }
 local limit = tonumber(ARGV[13])
 if limit and redis.call('ZCARD', all) > limit then

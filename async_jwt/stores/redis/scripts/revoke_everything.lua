@@ -1,6 +1,6 @@
--- Raises everybody's generation in all buckets given.
+-- Raises the generation of all users in the given buckets.
 -- KEYS: the buckets, then their feeds
--- Returns the buckets' values; 0 without doing anything where one of them is gone
+-- Returns the buckets' values; changes nothing and returns 0 if one of them is gone
 local buckets = {}
 for place = 1, #KEYS / 2 do
   buckets[place] = read(redis.call('MGET', KEYS[place])[1])

@@ -1,9 +1,10 @@
 -- Raises a user's generation.
 -- KEYS: the user's bucket, the user, the user's sessions, the bucket's feed
--- ARGV: what the user's key held when the token to keep was looked at, or '*'; the generation and time from
---       which tokens of what is kept go on, or 0 and 0; whose id is kept, or ''; the user
--- Returns the bucket's value and 1; '' without doing anything where the bucket is gone, 0 where the user's
--- changed
+-- ARGV: the user's value when the token to keep was checked, or '*' for any; the lowest generation and the
+--       time from which kept tokens stay valid, or 0 and 0; the id of the kept session or token, or ''; the
+--       user
+-- Returns the bucket's value and 1; changes nothing and returns '' if the bucket is gone, 0 if the user's
+-- value changed
 local bucket = read(redis.call('MGET', KEYS[1])[1])
 if not bucket then return '' end
 local user = redis.call('GET', KEYS[2]) or ''
@@ -13,7 +14,7 @@ local gen = math.max(tonumber(string.match(user, '^%d+') or 0) + 1, stamp)
 local value = string.format('%.0f', gen) .. ' ' .. at .. ' ' .. ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4]
 redis.call('SET', KEYS[2], value)
 
--- However many sessions there were, they are dead and go by their time; only the list of them goes now.
+-- The sessions are dead and expire by themselves, however many there are; only their list is deleted now.
 clear_for_list(KEYS[3])
 local used, left = redis.call('ZSCORE', KEYS[3], ARGV[4]), redis.call('PTTL', KEYS[3])
 redis.call('UNLINK', KEYS[3])

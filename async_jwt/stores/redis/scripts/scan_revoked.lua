@@ -1,8 +1,7 @@
--- A part of all that is revoked on this server. Changes nothing.
--- ARGV: where to go on, '0' to begin; what keys look like, as SCAN has it; how many to look at; what comes
---       before their bucket
--- Returns where to go on, '0' at the end, and as JSON for each revoked token ('j', bucket and id) and
--- session ('s') how many milliseconds it is remembered, -1 for ever, and for each user ('u') what stands there
+-- One batch of all revocations on this server. Read-only.
+-- ARGV: the SCAN cursor, '0' to begin; the SCAN pattern; the SCAN count; the keys' prefix before their bucket
+-- Returns the next cursor, '0' at the end, and JSON: for each revoked token ('j', bucket and id) and session
+-- ('s') its TTL in milliseconds, -1 forever, and for each user ('u' and the id) the value
 local found = redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', ARGV[3])
 local entries, from = {}, #ARGV[4] + 1
 for _, key in ipairs(found[2]) do
