@@ -34,8 +34,8 @@ EXTENSION = "async_jwt"
 log: logging.Logger = logging.getLogger("async_jwt")
 
 
-Current = Callable[[], "tuple[AppState, RequestState]"]
-"""Returns the states of the application and request that a call is about; outside a request, an empty one."""
+Current = Callable[[], "tuple[AppState, Any | None]"]
+"""Returns the application's state and the request that a call is about; None outside of a request."""
 
 
 class FrameworkContext(Protocol):
@@ -269,24 +269,33 @@ class AppState:
         """The application's name, for messages."""
         return self._framework.label(self.app)
 
-    def request_state(self, request: Any | None) -> RequestState:
-        """Return a request's state, created at first use.
+    def request_state(self, request: Any) -> RequestState:
+        """Return the request's check state, which begins now if no check has begun.
 
         Args:
-            request: the request; None returns an empty state that belongs to no request.
+            request: the request being served.
         """
         state: RequestState | None = getattr(request, self.slot, None)
         if state is None:
             state = RequestState()
-            if request is None:
-                state.in_request = False
-            else:
-                setattr(request, self.slot, state)
+            setattr(request, self.slot, state)
         return state
 
-    def current_request_state(self) -> RequestState:
-        """Return the state of the request being served; outside a request, an empty one."""
-        return self.request_state(self._framework.current()[1])
+    def state_of(self, request: Any | None) -> RequestState:
+        """Return the request's check state; an empty one, kept nowhere, if no check has begun.
+
+        Args:
+            request: the request being served; None outside of one.
+        """
+        state: RequestState | None = getattr(request, self.slot, None)
+        if state is None:
+            state = RequestState()
+            state.in_request = request is not None
+        return state
+
+    def current_request(self) -> Any | None:
+        """Return the request being served; None outside of one."""
+        return self._framework.current()[1]
 
     def context(self) -> AbstractAsyncContextManager[None]:
         """A context in which the application is current."""
@@ -386,13 +395,16 @@ class AppState:
         self._rebuild()
 
     def _reload(self, config: MutableMapping[str, Any]) -> None:
-        if self._live.config is not config:  # replaced, such as by an extension that loads settings
-            self._live = LiveSettings(config)
-        if self._live.current() is not self._engine.settings:
-            self._rebuild()
+        # An extension may have replaced the configuration.
+        live = copy.copy(self._live) if self._live.config is config else LiveSettings(config)
+        if live.current() is not self._engine.settings:
+            self._rebuild(live)
+        self._live = live
 
-    def _rebuild(self) -> None:
-        settings = self._live.current()
+    def _rebuild(self, live: LiveSettings | None = None) -> None:
+        """Build the engine anew. If that fails, the settings count as changed until it succeeds."""
+        live = live or copy.copy(self._live)
+        settings = live.current()
         if settings.hook_timeout is not None:
             self._hooks.refuse_untimed()
         if settings.key_folder is not None and self._ring is not None:
@@ -414,6 +426,7 @@ class AppState:
             self._json_default,
             self.observer,
         )
+        self._live = live
 
     def _json_default(self, value: Any) -> Any:
         return self._framework.json_default(self.app)(value)  # at call time: the provider may be set later

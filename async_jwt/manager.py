@@ -6,12 +6,12 @@ import itertools
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine
-from functools import partial
+from functools import wraps
+from types import MethodType
 from typing import Any, ClassVar, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from async_jwt.app_state import EXTENSION, AppState, FrameworkContext
 from async_jwt.clock import Clock, system_clock
-from async_jwt.core.authenticate import RequestState
 from async_jwt.core.hooks import Hooks
 from async_jwt.core.proxies import unproxied
 from async_jwt.errors import ConfigurationError
@@ -267,7 +267,7 @@ class Manager:
 
     def exposed(self, function: Callable[Concatenate[Operations, P], Coroutine[Any, Any, T]]) -> Any:
         """Bind an operation for applications: awaitable, or blocking if the framework's views are plain."""
-        return self.framework.expose(partial(function, self._operations), self._current)
+        return self.framework.expose(MethodType(function, self._operations), self._current)
 
     @abstractmethod
     def _install(self, app: Any, app_state: AppState) -> None:
@@ -287,8 +287,8 @@ class Manager:
         """
         return self._current()[0].engine().ring
 
-    def _current(self) -> tuple[AppState, RequestState]:
-        """Return the states of the application (the current one, or the only one) and of its request."""
+    def _current(self) -> tuple[AppState, Any | None]:
+        """Return the state of the application (the current one, or the only one), and its request."""
         app, request = self.framework.current()
         if app is None and len(self._apps) == 1:
             app = next(iter(self._apps))
@@ -299,7 +299,7 @@ class Manager:
         if app_state is None:
             name = self.framework.label(app)
             raise RuntimeError(f"This JWTManager does not serve the application {name!r}: call init_app(app)")
-        return app_state, app_state.request_state(request)
+        return app_state, request
 
     def register_hook(self, name: str, function: Any, *, inline: bool) -> None:
         """Register a hook by name. Loaders call this.
@@ -325,8 +325,15 @@ class Operation(Generic[P, T]):
         self.__doc__ = function.__doc__
 
     def __get__(self, manager: Manager | None, owner: type[Manager]) -> Callable[P, Coroutine[Any, Any, T]]:
-        bound: Any = self._function if manager is None else manager.exposed(self._function)
+        bound: Any = self._unbound() if manager is None else manager.exposed(self._function)
         return cast("Callable[P, Coroutine[Any, Any, T]]", bound)
+
+    def _unbound(self) -> Callable[..., Any]:
+        @wraps(self._function)
+        def call(manager: Manager, /, *args: Any, **kwargs: Any) -> Any:
+            return manager.exposed(self._function)(*args, **kwargs)
+
+        return call
 
 
 class AsyncManager(Manager):
@@ -354,5 +361,5 @@ _NO_APP = "serves no application yet: call init_app(app)"
 
 
 def _user_of(app_state: AppState) -> Any:
-    authentication = app_state.current_request_state().authentication
+    authentication = app_state.state_of(app_state.current_request()).authentication
     return None if authentication is None else authentication.user

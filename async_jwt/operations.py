@@ -67,6 +67,10 @@ class Operations:
         self._current = current
         self._any_session = any_session
 
+    def _here(self) -> tuple[AppState, RequestState]:
+        app_state, request = self._current()
+        return app_state, app_state.state_of(request)
+
     async def start(self) -> None:
         """Check keys and hooks, and connect the store.
 
@@ -236,7 +240,7 @@ class Operations:
             access_expires=access_expires_delta,
             refresh_expires=refresh_expires_delta,
         )
-        app_state, request_state = self._current()
+        app_state, request_state = self._here()
         engine = app_state.engine()
         approve = partial(_refuse_lost_authority, engine, request_state)
         return await hand_out(app_state, request_state, await open_session(engine, spec, approve))
@@ -283,7 +287,7 @@ class Operations:
             TypeError: a value cannot be serialized as JSON.
             ConfigurationError: the store does not support sessions.
         """
-        app_state, request_state = self._current()
+        app_state, request_state = self._here()
         app_state.warn_of_memory()
         engine, result = app_state.engine(), request_state.result
         if result is None or result.type != REFRESH:
@@ -365,7 +369,7 @@ class Operations:
             RuntimeError: `token` is None and this request has no token.
             ValueError: the token has no `jti`.
         """
-        app_state, request_state = self._current()
+        app_state, request_state = self._here()
         engine = app_state.engine()
         if token is None:
             ref, kind = _own_ref(request_state, "revoke_token"), _type_of(request_state)
@@ -410,7 +414,7 @@ class Operations:
             ValueError: this request's token has neither `sid` nor `jti`, or `identity` is given
                 without a `sid`.
         """
-        app_state, request_state = self._current()
+        app_state, request_state = self._here()
         engine = app_state.engine()
         if sid is None:
             if identity is not None:
@@ -457,7 +461,7 @@ class Operations:
         """
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= _LONGEST_PAGE:
             raise InvalidPageError(f"limit must be a whole number from 1 to {_LONGEST_PAGE}")
-        app_state, request_state = self._current()
+        app_state, request_state = self._here()
         engine, own = app_state.engine(), request_state.ref
         if identity is None:
             whose = _own_ref(request_state, "list_sessions").identity
@@ -482,7 +486,7 @@ class Operations:
             ValueError: `keep_current` would keep another user's session, or a token that has
                 neither `sid` nor `jti`.
         """
-        app_state, request_state = self._current()
+        app_state, request_state = self._here()
         engine = app_state.engine()
         own = _own_ref(request_state, "revoke_user") if identity is None or keep_current else None
         if identity is None and own is not None:
@@ -501,15 +505,15 @@ class Operations:
 
     async def revoke_everything(self) -> None:
         """Revoke all tokens of all users created until now."""
-        app_state, request_state = self._current()
+        app_state, request_state = self._here()
         engine = app_state.engine()
-        ends_itself = await _check_before_revoking(engine, request_state, lambda _: True)
+        ends_itself = await _check_before_revoking(engine, request_state, lambda _: True, and_others=True)
         await engine.store.revoke_everything()
         request_state.mark_revoked(ends_itself=ends_itself)
         await _send_revoked(app_state, "everything")
 
     async def _issue(self, spec: TokenSpec, *, joins_session: bool = False) -> str:
-        app_state, request_state = self._current()
+        app_state, request_state = self._here()
         engine = app_state.engine()
         issued = await issue(engine, spec, request_state.ref if joins_session else None)
         await _refuse_lost_authority(engine, request_state, issued)
@@ -519,7 +523,7 @@ class Operations:
 
 def operations_at(app_state: AppState) -> Operations:
     """Return the operations of one application, regardless of the active context."""
-    return Operations(lambda: (app_state, app_state.current_request_state()), any_session=True)
+    return Operations(lambda: (app_state, app_state.current_request()), any_session=True)
 
 
 async def hand_out(app_state: AppState, request_state: RequestState, pair: NewPair) -> TokenPair:
@@ -613,7 +617,11 @@ async def _send_revoked(
 
 
 async def _check_before_revoking(
-    engine: Engine, request_state: RequestState, is_own: Callable[[TokenRef], bool]
+    engine: Engine,
+    request_state: RequestState,
+    is_own: Callable[[TokenRef], bool],
+    *,
+    and_others: bool = False,
 ) -> bool:
     """Check that the request's own token is still valid before the request revokes anything.
 
@@ -624,6 +632,7 @@ async def _check_before_revoking(
         engine: the application's engine.
         request_state: the request's state.
         is_own: tells if the request revokes its own token.
+        and_others: True if it revokes tokens of other users, too.
 
     Returns:
         True if the request itself revokes its own token, which was valid until now.
@@ -635,7 +644,7 @@ async def _check_before_revoking(
     if held is None:
         return False
     valid, own = await engine.store.check(held.ref) is True, is_own(held.ref)
-    if not (valid or own):
+    if not valid and (and_others or not own):
         raise RevokedTokenError(held.authentication.header, held.authentication.claims)
     return valid and own
 

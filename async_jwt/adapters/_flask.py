@@ -300,7 +300,7 @@ def install(app: Flask, app_state: AppState, api: PublicAPI) -> None:
         handler = handler_before_ours(app, (), error, is_compat=engine.settings.is_compat)
         if handler is not None:
             return app.ensure_sync(handler)(error)
-        return run_in_view(api.responder.response_to(app_state, error), engine)
+        return run_in_view(api.responder.response_to(app, error), engine)
 
     register_error_handler(app, answer)
     share_store_loop(app, app_state)
@@ -334,7 +334,7 @@ def _around_views(app: Flask, app_state: AppState, api: PublicAPI) -> None:
         except JWTExtendedException as error:
             if response_of(error) is not None:
                 raise
-            raise run_in_view(api.responder.with_response(app_state, error), app_state.engine()) from error
+            raise run_in_view(api.responder.with_response(app, error), app_state.engine()) from error
         state = getattr(served, app_state.slot, None)
         if (state is None or not state.demanded) and is_unchecked(app_state, served):
             answer = app.make_response(answer)
@@ -343,4 +343,4 @@ def _around_views(app: Flask, app_state: AppState, api: PublicAPI) -> None:
                 raise unchecked(served)
         return answer
 
-    app.dispatch_request = checked  # type: ignore[method-assign]
+    app.dispatch_request = checked  # type: ignore[method-assign]  # Flask calls the instance's

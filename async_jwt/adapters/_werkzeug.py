@@ -204,7 +204,7 @@ def register_error_handler(app: Any, answer: Callable[[Any], Any]) -> None:
         app: a Quart or Flask application.
         answer: an error handler.
     """
-    answer.is_of_async_jwt = True  # type: ignore[attr-defined]
+    answer.is_of_async_jwt = True  # type: ignore[attr-defined]  # marks it as ours
     theirs = app.error_handler_spec[None][None]
     for kind in _CLASSES:
         if kind not in theirs:

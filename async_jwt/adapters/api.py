@@ -217,7 +217,7 @@ class PublicAPI:
         Raises:
             JWTExtendedException: the request is refused.
         """
-        held = app_state.request_state(request).authentication
+        held = app_state.state_of(request).authentication
         if held is None or held.policy.optional:
             await self._verify(DEFAULT, app_state, request, engine)
 
@@ -318,7 +318,7 @@ class PublicAPI:
 
         None for an anonymous request, or if no check has passed.
         """
-        found = self.current()[1].authentication
+        found = self._here()[1].authentication
         return None if found is None else found.location
 
     def get_current_user(self) -> Any:
@@ -435,7 +435,7 @@ class PublicAPI:
             ConfigurationError: `JWT_REFRESH_GRACE` is 0, so the second of two requests from one
                 browser would look like theft; or the store does not support sessions.
         """
-        app_state, request_state = self.current()
+        app_state, request_state = self._here()
         engine, result = app_state.engine(), request_state.result
         if engine.settings.refresh_grace == 0:
             raise ConfigurationError("refresh_expiring_cookies() needs a JWT_REFRESH_GRACE other than 0")
@@ -557,10 +557,8 @@ class PublicAPI:
 
     # -- which application, which request -----------------------------------------------------
 
-    def current(self) -> tuple[AppState, RequestState]:
-        """Return the states of the current application and request. For adapters.
-
-        Outside a request, the request's state is an empty one.
+    def current(self) -> tuple[AppState, Any | None]:
+        """Return the current application's state and the request being served, or None. For adapters.
 
         Raises:
             RuntimeError: there is no current application, or it has no JWTManager.
@@ -570,8 +568,11 @@ class PublicAPI:
             raise self._nowhere(
                 "There is no application: push an app context, or use the JWTManager's methods"
             )
-        app_state = self._state_of(app)
-        return app_state, app_state.request_state(request)
+        return self._state_of(app), request
+
+    def _here(self) -> tuple[AppState, RequestState]:
+        app_state, request = self.current()
+        return app_state, app_state.state_of(request)
 
     def _served(self) -> tuple[AppState, Any]:
         """The application and the request being served."""
@@ -592,7 +593,7 @@ class PublicAPI:
                 "request to background tasks, jobs and threads"
             )
         app_state = self._state_of(app)
-        request_state = app_state.request_state(request)
+        request_state = app_state.state_of(request)
         if not request_state.passed:
             raise RuntimeError(
                 "No token check has passed in this request: put @jwt_required() on its view, below the "

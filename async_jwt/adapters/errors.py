@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from async_jwt.adapters.framework import Framework
-from async_jwt.app_state import AppState
+from async_jwt.app_state import EXTENSION, AppState
 from async_jwt.core.authenticate import RequestState
 from async_jwt.core.concurrency import notify
 from async_jwt.core.cookies import cookies_to_unset
@@ -55,18 +55,20 @@ class Responder:
     def __init__(self, framework: Framework) -> None:
         self._framework = framework
 
-    async def response_to(self, app_state: AppState, error: JWTExtendedException) -> Any:
+    async def response_to(self, app: Any, error: JWTExtendedException) -> Any:
         """Return the response to an error: the one it carries, or else a new one."""
         carried = response_of(error)
-        return response_of(await self.with_response(app_state, error)) if carried is None else carried
+        return response_of(await self.with_response(app, error)) if carried is None else carried
 
-    async def with_response(self, app_state: AppState, error: JWTExtendedException) -> JWTExtendedException:
+    async def with_response(self, app: Any, error: JWTExtendedException) -> JWTExtendedException:
         """Return an error that a view raised, in a form that carries its response.
 
         Extensions with their own error handling render no other form. If the request's own token was
-        revoked meanwhile, the request is no longer authenticated.
+        revoked meanwhile, the request is no longer authenticated. Of several managers of an application,
+        the one that was initialized last answers.
         """
-        request_state = app_state.current_request_state()
+        app_state: AppState = self._framework.extensions(app)[EXTENSION]
+        request_state = app_state.state_of(app_state.current_request())
         held, dead = request_state.authentication, tuple[bool, ...]()
         is_own = held is not None and getattr(error, "jwt_data", {}).get("jti") == held.claims.get("jti")
         if held is not None and is_own and isinstance(error, RevokedTokenError):

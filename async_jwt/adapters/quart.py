@@ -7,13 +7,12 @@ import contextlib
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from functools import cache, partial, wraps
-from typing import Any, ClassVar, Final, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, Final, NoReturn, ParamSpec, TypeVar, cast
 
 from quart import (
     Quart,
     Request,
     Response,
-    Websocket,
     current_app,
     has_app_context,
     has_request_context,
@@ -124,6 +123,23 @@ class _SocketView(_QuartView):
         return self._request.offered
 
 
+class _Ambiguous:
+    """A request that cannot be told. Using it raises; what needs no request works.
+
+    A copied context was entered inside another request, and Quart does not tell which came first. No
+    identity is better than the wrong one.
+    """
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise RuntimeError(
+            "A copied request or WebSocket context was entered inside another request, so it is not clear "
+            "whose identity applies: run that code in a separate task, with contextvars.Context().run(...)"
+        )
+
+
+_AMBIGUOUS: Final = _Ambiguous()
+
+
 class _Quart(WerkzeugFramework):
     """The `Framework` of Quart."""
 
@@ -133,13 +149,8 @@ class _Quart(WerkzeugFramework):
     def serves(self, app: Any) -> bool:
         return isinstance(app, Quart)
 
-    def current(self) -> tuple[Quart | None, Request | Websocket | None]:
-        """Return the current application and its request or WebSocket; of two, the inner one.
-
-        Raises:
-            RuntimeError: a copied context was entered inside another request, and Quart does not
-                tell which came first. No identity is better than the wrong one.
-        """
+    def current(self) -> tuple[Quart | None, Any]:
+        """Return the current application and its request or WebSocket; of two, the inner one."""
         in_request = has_request_context()
         if in_request and not has_websocket_context():
             return _current_app(), _current_request()
@@ -150,12 +161,7 @@ class _Quart(WerkzeugFramework):
         socket = unproxied(websocket)
         if served is None or getattr(socket, "outer_request", None) is served:
             return app, socket
-        if getattr(served, "outer_socket", None) is socket:
-            return app, served
-        raise RuntimeError(
-            "A copied request or WebSocket context was entered inside another request, so it is not clear "
-            "whose identity applies: run that code in a separate task, with contextvars.Context().run(...)"
-        )
+        return app, served if getattr(served, "outer_socket", None) is socket else _AMBIGUOUS
 
     @contextlib.asynccontextmanager
     async def context(self, app: Quart) -> AsyncIterator[None]:
@@ -178,11 +184,12 @@ class _Quart(WerkzeugFramework):
     ) -> Callable[P, Coroutine[Any, Any, T]]:
         return function
 
-    def view(self, request: Request | Websocket) -> _QuartView:
+    def view(self, request: Any) -> _QuartView:
         if isinstance(request, Request):
             return _QuartView(request, request.method)
+        method: str = request.method
         if isinstance(request, Socket):
-            return _SocketView(request, request.method)
+            return _SocketView(request, method)
         raise ConfigurationError("Set app.websocket_class before JWTManager(app) or init_app(app)")
 
     def guard(self, function: Callable[..., Any], check: Check, served: Served, /) -> Callable[..., Any]:  # noqa: ARG002  # the check finds it
@@ -296,13 +303,13 @@ def _around_requests(app: Quart, app_state: AppState, begin: Callable[[], None])
         except JWTExtendedException as error:
             if response_of(error) is not None:
                 raise
-            raise await _api.responder.with_response(app_state, error) from error
+            raise await _api.responder.with_response(app, error) from error
         state = getattr(served, app_state.slot, None)
         if state is not None and state.demanded:
             return answer
         return await _checked_answer(app, answer) if is_unchecked(app_state, served) else answer
 
-    app.dispatch_request = checked_request  # type: ignore[method-assign, assignment]
+    app.dispatch_request = checked_request  # type: ignore[method-assign, assignment]  # Quart calls the instance's
 
 
 def _around_websockets(app: Quart, app_state: AppState, begin: Callable[[], None]) -> None:
@@ -319,29 +326,20 @@ def _around_websockets(app: Quart, app_state: AppState, begin: Callable[[], None
             socket.may_open = lambda: not is_unchecked(app_state, socket)
         return await dispatch_websocket(*args)
 
-    app.dispatch_websocket = checked_websocket  # type: ignore[method-assign, assignment]
+    app.dispatch_websocket = checked_websocket  # type: ignore[method-assign, assignment]  # see above
 
 
 def _mark_inner_requests(app: Quart) -> None:
-    """Mark requests made inside a WebSocket, such as by a test client, so that `current` can tell.
-
-    Takes effect at the first WebSocket: applications without any save a call per request.
-    """
-    request_context, websocket_context = app.request_context, app.websocket_context
+    """Mark requests made inside a WebSocket, as by a test client: `current` then finds the inner one."""
+    request_context = app.request_context
 
     @wraps(request_context)
     def marking(request: Request) -> Any:
         if has_websocket_context():
-            request.outer_socket = unproxied(websocket)  # type: ignore[attr-defined]
+            request.outer_socket = unproxied(websocket)  # type: ignore[attr-defined]  # read by `current`
         return request_context(request)
 
-    @wraps(websocket_context)
-    def first(websocket: Websocket) -> Any:
-        app.request_context = marking  # type: ignore[method-assign]
-        app.websocket_context = websocket_context  # type: ignore[method-assign]
-        return websocket_context(websocket)
-
-    app.websocket_context = first  # type: ignore[method-assign]
+    app.request_context = marking  # type: ignore[method-assign]  # Quart calls the instance's
 
 
 class JWTManager(AsyncManager):
@@ -355,13 +353,13 @@ class JWTManager(AsyncManager):
             handler = handler_before_ours(app, (), error, is_compat=is_compat)
             if handler is not None:
                 return await app.ensure_async(handler)(error)
-            return await _api.responder.response_to(app_state, error)
+            return await _api.responder.response_to(app, error)
 
         async def end_socket(response: Any) -> Any:
             """Close an open WebSocket whose view returned a response, which can no longer be sent."""
             _, socket = _framework.current()
             if response is not None and isinstance(socket, Socket) and socket.is_accepted:
-                refusal = app_state.request_state(socket).refusal
+                refusal = app_state.state_of(socket).refusal
                 status = response.status_code if refusal is None else refusal.status
                 # The application's other responses, such as abort(404), say nothing about the token.
                 is_ours = refusal is not None or status >= 500

@@ -7,9 +7,7 @@ application's verification, then the user. The view sees nothing until every che
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from async_jwt.core import checks
@@ -136,7 +134,7 @@ class RequestState:
         has_revoked: True if the request revoked anything.
         refusal: why the last check failed; None if it passed.
         location: where the last check found a token; None if it found none.
-        known: the last check of each token seen, keyed by its text. Replaced, never mutated.
+        known: the last check of each token seen, by its text.
     """
 
     # Defaults on the class: most requests set only three of them.
@@ -148,7 +146,9 @@ class RequestState:
     has_revoked: bool = False
     refusal: JWTExtendedException | None = None
     location: str | None = None
-    known: Mapping[str, CheckResult] = MappingProxyType({})
+
+    def __init__(self) -> None:
+        self.known: dict[str, CheckResult] = {}
 
     @property
     def authentication(self) -> Authentication | None:
@@ -187,7 +187,7 @@ class RequestState:
                 still create new ones.
         """
         self.has_revoked = True
-        self.known = {}  # the next check queries the store again
+        self.known.clear()  # the next check queries the store again
         if ends_itself:
             self.rests_on = None
 
@@ -245,7 +245,7 @@ async def authenticate(
         result = CheckResult(token, verified, began, location, policy, settings.identity_claim)
     else:
         result = result.again(location, policy)
-    request_state.known = {**request_state.known, token: result}
+    request_state.known[token] = result
     verified = result.verified
     engine.codec.check_times(verified, now)
     if needs_csrf:

@@ -113,7 +113,7 @@ def _finite(text: str) -> float:
     return number
 
 
-_scan: Any = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite).scan_once  # type: ignore[attr-defined]
+_scan: Any = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite).scan_once  # type: ignore[attr-defined]  # typeshed lacks it
 _decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
 
 

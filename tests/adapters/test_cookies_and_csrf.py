@@ -11,6 +11,7 @@ from async_jwt import Key, KeyRing
 from async_jwt.errors import JWTDecodeError
 from async_jwt.stores import MemoryStore
 from tests.harness import SECRET
+from tests.harness.applications import on_a_servers_loop
 
 pytestmark = pytest.mark.asyncio
 
@@ -218,6 +219,16 @@ async def test_origin_is_a_second_wall(harness, headers, accepted):
     h.app.config["JWT_CSRF_CHECK_ORIGIN"] = False
     assert (await h.call(**call, headers={**csrf, **headers})).status == 200
     assert (await h.call(cookies=sent, headers=headers)).status == 200
+
+
+@on_a_servers_loop  # WSGI joins a header that came twice
+async def test_each_of_several_origins_must_be_trusted(harness):
+    h = with_login(harness, {"JWT_TRUSTED_ORIGINS": ["https://spa.example"]})
+    sent = values(await h.call("/login", method="POST"))
+    for origins, status in ((["spa", "spa"], 200), (["spa", "evil"], 401), (["evil", "spa"], 401)):
+        headers = [("Origin", f"https://{name}.example") for name in origins]
+        headers.append(("X-CSRF-TOKEN", sent["csrf_access_token"]))
+        assert (await h.call(method="POST", cookies=sent, headers=headers)).status == status, origins
 
 
 async def test_csrf_methods(harness):

@@ -109,6 +109,19 @@ async def signed_in(app, identity="alice", fresh=True, **options):
     return browser
 
 
+async def test_what_is_revoked_before_the_first_check_stops_no_refresh(make, clock):
+    """An empty state that such a call leaves behind once hid the check that came later."""
+    app = make()
+
+    async def before():
+        await app.api.revoke_token({"sub": "bob", "jti": "one", "type": "access", "exp": clock.now + LIVES})
+
+    app.app.before_request(app.colour(before))
+    browser = await signed_in(app)
+    clock.now += LIVES / 2
+    assert "access_token_cookie" in (await browser.go()).cookies
+
+
 async def test_both_tokens_are_replaced_in_the_second_half_of_a_tokens_life(make, clock):
     app = make()
     browser = await signed_in(app, additional_claims={"tenant": "a"})

@@ -101,6 +101,31 @@ async def test_a_ban_outlasts_a_slow_request(harness, shared, own, ban):
 
 
 @on_each_loop
+@pytest.mark.parametrize("way", ["user", "token", "everything"])
+async def test_a_banned_request_revokes_nobody_else(harness, way):
+    """It passed its check, and was banned before it signs somebody else out."""
+    store = MemoryStore()
+    h = harness(store=store)
+    mallory, bob = await h.mint("mallory"), await h.mint("bob")
+
+    @h.api.jwt_required()
+    async def view():
+        await store.revoke_user("mallory")
+        if way == "user":
+            await h.api.revoke_user("bob")
+        elif way == "token":
+            await h.api.revoke_token(bob)
+        else:
+            await h.jwt.revoke_everything()
+        return {}
+
+    h.view("/slow", view)
+    answer = await h.call("/slow", token=mallory)
+    assert (answer.status, answer.json["code"]) == (401, "token_revoked")
+    assert (await h.call(token=bob)).status == 200
+
+
+@on_each_loop
 @pytest.mark.parametrize("own", ["another device", "another token", "all other devices"])
 async def test_only_the_end_of_its_own_token_lets_a_request_go_on_without_a_look(harness, own):
     """After it signed another device out, a request still rests on its own token."""
@@ -264,3 +289,34 @@ async def test_a_sign_out_outlives_every_token_of_its_session(harness, clock, by
     clock.now += 200 * 86400
     await h.jwt.revoke_token(await h.mint("somebody"))  # memory is swept at a write
     assert (await h.call(token=token)).code == "token_revoked"
+
+
+@on_each_loop
+async def test_of_two_managers_the_last_answers_what_a_view_raises(harness):
+    """Its loader answers, and nobody is authenticated any more."""
+    store, seen = MemoryStore(), []
+    h = harness(store=store)
+    last = h.api.JWTManager(h.app, store=store)
+
+    @last.revoked_token_loader
+    def revoked(header, claims):
+        return {"by": "the last"}, 401
+
+    @h.api.jwt_required()
+    async def view():
+        await store.revoke_user("mallory")
+        return {"token": await h.api.create_access_token("mallory")}
+
+    h.view("/slow", view)
+
+    def after(response):
+        try:
+            seen.append(h.api.get_jwt_identity())
+        except RuntimeError:
+            seen.append(None)
+        return response
+
+    h.app.after_request(after)
+    answer = await h.call("/slow", token=await h.mint("mallory"))
+    assert (answer.status, answer.json) == (401, {"by": "the last"})
+    assert seen == [None]

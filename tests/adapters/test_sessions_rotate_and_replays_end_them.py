@@ -91,7 +91,7 @@ async def test_without_grace_one_of_many_wins_and_the_session_ends(make_app):
 
 
 @pytest.mark.parametrize("grace", [dt.timedelta(seconds=0.2), 0.2])
-async def test_a_grace_ends(make_app, grace):
+async def test_a_replay_after_the_grace_ends_the_session(make_app, grace):
     app = rotating(make_app({"JWT_REFRESH_GRACE": grace}))
     reused, revoked = [], []
     token_reused.connect(lambda _, **sent: reused.append(sent), app.app, weak=False)

@@ -155,3 +155,26 @@ async def test_equal_values_of_another_type_are_a_change(harness):
     h.app.config["JWT_REFRESH_GRACE"] = False
     with pytest.raises(ConfigurationError, match="JWT_REFRESH_GRACE"):
         await h.mint()
+
+
+async def test_a_change_that_fails_is_refused_until_it_is_mended(harness):
+    """And the settings of before are not used meanwhile: a key may have been changed because it leaked."""
+    h = harness({"JWT_STORE_URI": "memory://"})
+    leaked = await h.mint()
+    assert (await h.call(token=leaked)).status == 200
+    h.app.config.update(
+        JWT_SECRET_KEY="another secret, long enough for HMAC with SHA-256", JWT_STORE_URI="memory://x"
+    )
+    assert [(await h.call(token=leaked)).status for _ in range(3)] == [500] * 3
+    h.app.config["JWT_STORE_URI"] = "memory://"
+    assert (await h.call(token=leaked)).status == 401
+    assert (await h.call(token=await h.mint())).status == 200
+
+
+async def test_a_test_client_made_after_a_change_leaves_the_application_as_it_is(harness):
+    h = harness()
+    assert (await h.call(token=await h.mint())).status == 200
+    h.app.config["JWT_SECRET_KEY"] = "another secret, long enough for HMAC with SHA-256"
+    state = h.app.extensions["async_jwt"]
+    assert state.with_own_store().engine().settings.secret_key == h.app.config["JWT_SECRET_KEY"]
+    assert state.engine().settings.secret_key == h.app.config["JWT_SECRET_KEY"]

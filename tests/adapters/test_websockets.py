@@ -9,6 +9,7 @@ import functools
 import logging
 
 import pytest
+import quart
 from quart import Blueprint, Quart, Websocket, abort, copy_current_websocket_context, request, websocket
 
 from async_jwt.adapters import quart as api
@@ -900,3 +901,74 @@ async def test_tokens_and_offers_are_never_logged(caplog):
     await h.refused(subprotocols=["bearer", token + "x"])
     assert "Request refused" in caplog.text
     assert token not in caplog.text
+
+
+async def test_a_request_to_another_application_inside_a_socket_knows_its_own_user():
+    outer, inner = QuartHarness(), QuartHarness()
+    token = await inner.mint("bob")
+
+    @outer.app.websocket("/socket")
+    @api.jwt_required()
+    async def socket():
+        await quart.websocket.receive()
+        answer = await inner.call(token=token)
+        await quart.websocket.send_json([answer.json["identity"], api.get_jwt_identity()])
+
+    headers = {"Authorization": f"Bearer {await outer.mint('alice')}"}
+    async with Connection(outer.app, "/socket", headers=headers) as connection:
+        assert await connection.ask() == ["bob", "alice"]
+
+
+async def test_what_others_wrapped_stays_wrapped_after_the_first_socket():
+    h, seen = QuartHarness(), []
+    make = h.app.request_context
+
+    def theirs(request):
+        seen.append(request.path)
+        return make(request)
+
+    h.app.request_context = theirs
+
+    @h.app.websocket("/socket")
+    async def socket():
+        await quart.websocket.receive()
+        await quart.websocket.send("1")
+
+    await h.call()
+    async with Connection(h.app, "/socket") as connection:
+        assert await connection.ask() == 1
+    await h.call()
+    assert seen == ["/me", "/me"]
+
+
+async def test_what_needs_no_request_works_where_the_request_cannot_be_told():
+    h, done = QuartHarness(), asyncio.Event()
+    token, found = await h.mint(), {}
+
+    @h.app.get("/held")
+    async def held():
+        @quart.copy_current_request_context
+        async def job():
+            found["ping"] = await h.jwt.ping()
+            found["claims"] = (await api.decode_token(token))["sub"]
+            with pytest.raises(RuntimeError, match="not clear whose identity"):
+                await api.revoke_user("bob")
+
+        found["job"] = job
+        await done.wait()
+        return "over"
+
+    @h.app.websocket("/socket")
+    async def socket():
+        await quart.websocket.receive()
+        await found["job"]()
+        await quart.websocket.send("1")
+
+    request = asyncio.ensure_future(h.call("/held"))
+    while "job" not in found:
+        await asyncio.sleep(0.01)
+    async with Connection(h.app, "/socket") as connection:
+        assert await connection.ask() == 1
+    done.set()
+    await request
+    assert (found["ping"], found["claims"]) == (True, "alice")

@@ -317,3 +317,15 @@ def test_reprs_show_no_claims():
 def test_decoding_something_that_is_no_text():
     with pytest.raises(MalformedTokenError):
         codec_for().decode(b"bytes", KeyRing(Key(SECRET)).at(NOW))  # type: ignore[arg-type]
+
+
+def test_a_key_verifies_only_tokens_that_name_its_own_algorithm():
+    """Even if the signature is right: the header says HS256, the key that signed it is one for HS512."""
+    codec = Codec(Settings.from_config({"JWT_DECODE_ALGORITHMS": ["HS256", "HS512"]}))
+    key = Key(SECRET, "HS512")
+    header = b'{"alg":"HS256","typ":"JWT"}'
+    signing_input = serialise(header, b'{"sub":"a","type":"access"}')
+    token = attach(signing_input, key.sign(signing_input))
+    parts, read = codec.inspect(token)
+    with pytest.raises(SignatureError):
+        codec.verify_with(token, parts, read, key)

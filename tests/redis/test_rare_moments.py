@@ -19,6 +19,7 @@ from async_jwt.stores.redis.client import BatchLoader
 from async_jwt.stores.redis.health import Health, read_server, save_points
 from async_jwt.stores.redis.lua import NEW_EPOCH
 from async_jwt.stores.redis.monitor import _some_of
+from async_jwt.stores.redis.pool import Pool
 from async_jwt.stores.redis.timer import IdleTimer
 from tests.harness.wire import Wire
 
@@ -668,3 +669,33 @@ async def test_polling_goes_on_after_an_outage(redis_server):
         await store.stamp("alice")
         await asyncio.sleep(0.01)
     await store.close()
+
+
+async def test_a_connection_that_is_in_use_while_its_pool_leaves_the_server_is_not_used_again():
+    class Fake:
+        """A server's connection, whose reply comes after the pool has left."""
+
+        closed = False
+        connect = can_read = send_packed_command = lambda self, *_: asyncio.sleep(0, False)
+
+        def pack_commands(self, commands):
+            return commands
+
+        async def read_response(self):
+            await pool.drop()
+            return b"PONG"
+
+        async def disconnect(self, *, nowait):
+            self.closed = True
+
+    made = []
+
+    async def make():
+        made.append(Fake())
+        return made[-1]
+
+    pool = Pool(make, 1)
+    assert await pool.send([("PING",)]) == [b"PONG"]
+    assert made[0].closed
+    await pool.send([("PING",)])
+    assert len(made) == 2

@@ -72,7 +72,7 @@ class Pool:
         """
         connection = await self._make()
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
+            await connection.connect()  # type: ignore[no-untyped-call]  # redis-py
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -92,7 +92,7 @@ class Pool:
     async def _exchange_on(self, connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:
         era = self.era
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
+            await connection.connect()  # type: ignore[no-untyped-call]  # redis-py
             await _refuse_unread(connection)
             replies = await exchange(connection, commands)
         except BaseException:

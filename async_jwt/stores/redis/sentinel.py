@@ -61,7 +61,7 @@ class Sentinels:
         """
         connection = connection_of({**self._place.connection, **primary._asdict()})
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
+            await connection.connect()  # type: ignore[no-untyped-call]  # redis-py
             (role,) = await exchange(connection, [("ROLE",)])
             _refuse_replica(role)
         except BaseException:
@@ -72,7 +72,7 @@ class Sentinels:
     async def _vote_of(self, sentinel: Address) -> _Vote:
         connection = connection_of({**self._place.sentinel, **sentinel._asdict()})
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
+            await connection.connect()  # type: ignore[no-untyped-call]  # redis-py
             (reply,) = await exchange(connection, [("SENTINEL", "MASTER", self._place.service)])
             if isinstance(reply, ResponseError):
                 raise reply  # unknown service
