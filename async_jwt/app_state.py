@@ -264,11 +264,6 @@ class AppState:
         self.engine()
         return self._opened if self._overridden is None else self._overridden
 
-    @property
-    def label(self) -> str:
-        """The application's name, for messages."""
-        return self._framework.label(self.app)
-
     def request_state(self, request: Any) -> RequestState:
         """Return the request's check state, which begins now if no check has begun.
 

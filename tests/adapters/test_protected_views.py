@@ -10,7 +10,9 @@ from typing import ClassVar
 
 import pytest
 
+from async_jwt.adapters import flask_sync
 from async_jwt.errors import ConfigurationError, JWTExtendedException, NoAuthorizationError
+from tests.harness.applications import FlaskAsyncHarness, FlaskSyncHarness
 
 pytestmark = pytest.mark.asyncio
 
@@ -441,6 +443,21 @@ async def test_app_without_a_manager_says_what_to_do(harness):
     async with h.context():
         with pytest.raises(RuntimeError, match="no JWTManager"):
             h.api.get_jwt_request_location()
+
+
+async def test_a_protected_view_without_a_manager_runs_never_and_says_what_to_do(harness, caplog):
+    h = harness()
+    token = await h.mint()
+    del h.app.extensions["async_jwt"]
+    assert (await h.call(token=token)).status == 500
+    assert "This application has no JWTManager: call JWTManager(app) or init_app(app)" in caplog.text
+
+
+async def test_an_operation_taken_from_the_class_takes_its_manager_first():
+    awaited = FlaskAsyncHarness().jwt
+    assert await type(awaited).create_access_token(awaited, "alice")
+    blocking = flask_sync.JWTManager(FlaskSyncHarness().app)
+    assert flask_sync.JWTManager.create_access_token(blocking, "alice")
 
 
 async def test_templates_get_the_current_user(harness):

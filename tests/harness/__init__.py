@@ -6,7 +6,8 @@ speaks ASGI. `rotation` is an application whose refresh tokens are rotated.
 
 `servers` starts Redis-protocol servers, `fleets` several that belong together (Sentinel, Cluster), and `wire`
 stands between a store and its server and fails in any way that a test asks for. `crowd` uses a store all
-the time and knows which answers are wrong; `report` writes what faults were answered.
+the time and knows which answers are wrong; `report` writes what faults were answered. `insides` names what a
+store keeps for itself, for the few promises that show nowhere else.
 
 `scan` reads every log line, span and error body of the whole suite and fails a test in which a token, a key
 or a CSRF value stands. `keys` are key pairs, made once. `browser` is a real Chromium.

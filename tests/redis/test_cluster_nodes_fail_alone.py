@@ -22,6 +22,15 @@ from async_jwt.stores.redis.options import Address
 from async_jwt.testing import session_contract, store_contract
 from tests.harness.crowd import Crowd, answered, comes
 from tests.harness.fleets import ClusterOfServers
+from tests.harness.insides import (
+    health_of,
+    layout_of,
+    mirror_of,
+    monitor_of,
+    node_of,
+    topologies_of,
+    topology_of,
+)
 from tests.harness.servers import RedisServer, free_port
 from tests.harness.wire import DATA, Wire
 
@@ -304,9 +313,9 @@ async def test_generations_are_read_before_what_they_outlive(cluster, prefix, mo
     """Key by key, a stamp must be no younger than what is found beside it."""
     store = RedisStore(cluster.url, prefix=prefix, deadline=5)
     ref = (await token(store, "alice"))._replace(sid=bucket_of("alice") + "session")
-    _, keys, _ = store._layout.of(ref)
-    keys = [*reversed(keys), store._layout.bucket(bucket_of("alice"))]
-    node, read = store._buckets.topologies._recent[1].at(bucket_of("alice")), []
+    _, keys, _ = layout_of(store).of(ref)
+    keys = [*reversed(keys), layout_of(store).bucket(bucket_of("alice"))]
+    node, read = node_of(store, bucket_of("alice")), []
     send = node.send
 
     async def recorded(commands, deadline=None):
@@ -316,7 +325,7 @@ async def test_generations_are_read_before_what_they_outlive(cluster, prefix, mo
     monkeypatch.setattr(node, "send", recorded)
     values = await node._one_by_one(keys, Deadline(5))
     assert values[:-1] == [None] * (len(keys) - 1)
-    assert sorted(read[:2]) == sorted([keys[-1], store._layout.user("alice")])
+    assert sorted(read[:2]) == sorted([keys[-1], layout_of(store).user("alice")])
     assert set(read) == set(keys)
     await store.close()
 
@@ -353,9 +362,9 @@ async def test_a_slot_that_nobody_holds_keeps_its_own_users_out(cluster, prefix)
             assert isinstance(answers[0], StoreUnavailableError)
             assert answers[1:] == [True] * len(kept)
             await asyncio.sleep(0.05)
-        line = store._buckets.topologies._recent[1].at(bucket_of(kept[0].identity))
+        node = node_of(store, bucket_of(kept[0].identity))
         with pytest.raises(StoreUnavailableError):
-            await line.fetch([store._layout.bucket(bucket_of(lost.identity))])
+            await node.fetch([layout_of(store).bucket(bucket_of(lost.identity))])
         assert store.status().available
         with pytest.raises(StoreUnavailableError):
             await store.revoke_everything()
@@ -366,8 +375,8 @@ async def test_a_slot_that_nobody_holds_keeps_its_own_users_out(cluster, prefix)
             await new.check(lost)
         await asyncio.sleep(1.1)
         kept = [await token(store, ref.identity) for ref in kept]
-        assert mirrored._mirror.answer(kept[0]) is True
-        assert mirrored._mirror.answer(lost) is None
+        assert mirror_of(mirrored).answer(kept[0]) is True
+        assert mirror_of(mirrored).answer(lost) is None
     finally:
         owner.does("CLUSTER", "ADDSLOTS", slot_of(lost.identity))
     again = await answered(lambda: token(store, lost.identity))
@@ -380,11 +389,11 @@ async def test_a_slot_that_nobody_holds_keeps_its_own_users_out(cluster, prefix)
 async def test_a_node_that_holds_nothing_any_more_is_not_waited_for(cluster, prefix):
     store = RedisStore(cluster.url, prefix=prefix, deadline=5)
     await store.start()
-    route = store._buckets.topologies._recent[1]
-    node = route.node(Address("127.0.0.1", free_port()))
-    store._health.writing(node.name, "it is full")
-    await route.probe(node)
-    assert node not in route.clients()
+    topology = topology_of(store)
+    node = topology.node(Address("127.0.0.1", free_port()))
+    health_of(store).writing(node.name, "it is full")
+    await topology.probe(node)
+    assert node not in topology.clients()
     assert store.status().problem is None
     await store.close()
 
@@ -403,7 +412,7 @@ async def test_nodes_that_point_at_each_other(lone_node, is_long):
         assert store.status().available
         wire.heal()
         assert await store.check(ref)
-        node = store._buckets.topologies._recent[1].at(bucket_of("alice"))
+        node = node_of(store, bucket_of("alice"))
         moved = MovedError(f"{slot_of('alice')} 127.0.0.1:{wire.port}")
         with pytest.raises(StoreUnavailableError, match="kept redirecting"):
             await node._elsewhere(moved, ("PING",), left(0))
@@ -447,14 +456,14 @@ async def test_who_had_no_time_is_not_taken_for_dead(make_server):
     server = make_server()
     store = RedisStore(server.url)
     await store.start()
-    line = store._buckets.topologies._recent[1].at("00")
+    node = node_of(store, "00")
     server.freeze()
     with pytest.raises(StoreUnavailableError, match="too little time"):
-        await line.send([("PING",)], left(0.05))
-    assert not line.unavailable
+        await node.send([("PING",)], left(0.05))
+    assert not node.unavailable
     with pytest.raises(StoreUnavailableError, match="did not answer"):
-        await line.send([("PING",)], left(0.2))
-    assert line.unavailable
+        await node.send([("PING",)], left(0.2))
+    assert node.unavailable
     server.thaw()
     await store.close()
 
@@ -553,9 +562,9 @@ async def test_a_loss_that_cannot_be_dealt_with_concerns_its_own_users(make_flee
         with pytest.raises(StoreUnavailableError):
             await store.check(lost)
         await asyncio.sleep(0.05)
-    route = await store._buckets.topologies.here()
+    topology = await topologies_of(store).here()
     with pytest.raises(StoreUnavailableError):  # nor is the server believed to be well again
-        await store._buckets._monitor.learn_of(route, route.at(bucket_of(lost.identity)))
+        await monitor_of(store).learn_of(topology, topology.at(bucket_of(lost.identity)))
     full.does("CONFIG", "SET", "maxmemory", "0")
     await ends(store, lost)
     assert await store.check(one)

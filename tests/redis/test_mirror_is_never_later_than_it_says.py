@@ -24,6 +24,16 @@ from async_jwt.stores.redis.errors import OutageError
 from async_jwt.stores.redis.mirror.feed import _listen
 from async_jwt.testing import session_contract, store_contract
 from tests.harness.fleets import ClusterOfServers
+from tests.harness.insides import (
+    last_seen_of,
+    layout_of,
+    mirror_of,
+    node_of,
+    open_topologies_of,
+    snapshot_of,
+    topologies_of,
+    topology_of,
+)
 from tests.harness.wire import Wire
 from tests.redis.conftest import rotating
 
@@ -233,11 +243,11 @@ async def test_it_tells_how_far_it_may_be_behind(shared_server, caplog):
 async def test_it_does_not_go_on_listening_where_the_server_was_left(shared_server):
     """What has the name may be another server by now."""
     async with mirrored(shared_server.url) as store:
-        mirror = store._mirror
+        mirror = mirror_of(store)
         while mirror._connection is None:
             await asyncio.sleep(0.005)
         first = mirror._connection
-        await (await store._buckets.topologies.here()).at("00")._pool.drop()
+        await (await topologies_of(store).here()).at("00")._pool.drop()
         assert first.is_left
         until = time.monotonic() + 5
         while mirror._connection in (None, first):
@@ -256,10 +266,10 @@ async def test_what_was_not_heard_is_read_in_the_feed(shared_server):
     async with mirrored(shared_server.url, deadline=5) as store:
         ref = await token(store)
         shared_server.does("CLIENT", "KILL", "TYPE", "pubsub")
-        drawn = store._mirror._snapshot
+        drawn = snapshot_of(store)
         await other.revoke_token(ref)
         await comes(store, ref, False, seconds=1.0)
-        assert store._mirror._snapshot is drawn
+        assert snapshot_of(store) is drawn
         await asyncio.sleep(0.3)
         again = await token(store)
         await other.revoke_token(again)
@@ -274,8 +284,8 @@ async def test_a_feed_that_lacks_something_is_not_believed(shared_server, monkey
     feed = f"async_jwt:{{{bucket_of('alice')}}}:feed"
     async with mirrored(shared_server.url, deadline=5, mirror_lag=0.4) as store:
         refs = [await token(store) for _ in range(3)]
-        drawn = store._mirror._snapshot
-        monkeypatch.setattr(store._mirror, "on_message", lambda raw: None)
+        drawn = snapshot_of(store)
+        monkeypatch.setattr(mirror_of(store), "on_message", lambda raw: None)
         for ref in refs[:2]:
             await other.revoke_token(ref)
         if way == "trimmed":
@@ -285,7 +295,7 @@ async def test_a_feed_that_lacks_something_is_not_believed(shared_server, monkey
         else:
             shared_server.does("SET", feed, "somebody else wrote here")
         until = time.monotonic() + 5
-        while store._mirror._snapshot is drawn:
+        while snapshot_of(store) is drawn:
             assert without_asking(store, refs[1]) in (True, None)
             assert time.monotonic() < until
             await asyncio.sleep(0.002)
@@ -333,7 +343,7 @@ async def test_noise_on_its_channel_changes_nothing(shared_server):
             shared_server.does("PUBLISH", "async_jwt:feed", noise)
         await asyncio.sleep(0.1)
         assert without_asking(store, ref) is True
-        assert len(store._buckets._last_seen._buckets) == 256
+        assert len(last_seen_of(store)._buckets) == 256
         # Who knows what to say can have a token refused until the next look, and nothing else.
         far[3] = "1"
         forged = [bucket_of("alice"), "j", ref.jti, "", "", far[4], " ".join(far)]
@@ -380,7 +390,7 @@ async def test_who_may_not_open_feeds_has_no_mirror(shared_server):
     await store.start()
     ref = await token(store)
     await asyncio.sleep(0.2)
-    shared_server.does("PUBLISH", "async_jwt:feed", "nobody has a picture yet")
+    shared_server.does("PUBLISH", "async_jwt:feed", "nobody has a snapshot yet")
     await asyncio.sleep(0.1)
     assert store.status().staleness is None
     assert await store.check(ref)
@@ -392,11 +402,11 @@ async def test_a_state_that_came_late_is_no_proof(shared_server, monkeypatch):
     """While a look is under way another reply shows a later state: what it found says nothing of now."""
     shared_server.does("FLUSHALL")
     async with mirrored(shared_server.url, deadline=5, mirror_lag=0.4) as store:
-        mirror, known = store._mirror, store._buckets._last_seen
+        mirror, known = mirror_of(store), last_seen_of(store)
         ref = await token(store)
         name = bucket_of("alice")
-        line = store._buckets.topologies._recent[1].at(name)
-        fetch = line.fetch_each
+        node = node_of(store, name)
+        fetch = node.fetch_each
 
         async def late(keys):
             values = await fetch(keys)
@@ -404,7 +414,7 @@ async def test_a_state_that_came_late_is_no_proof(shared_server, monkeypatch):
             known.compare(name, f"later 7 8.0 0 0 {former}".encode(), known.before(name))
             return values
 
-        monkeypatch.setattr(line, "fetch_each", late)
+        monkeypatch.setattr(node, "fetch_each", late)
         until = mirror._fresh_until[name]
         await asyncio.sleep(0.3)
         assert mirror._fresh_until[name] <= until
@@ -416,11 +426,11 @@ async def test_a_state_that_came_late_is_no_proof(shared_server, monkeypatch):
 async def test_what_is_not_of_now_is_asked_for(shared_server):
     shared_server.does("FLUSHALL")
     async with mirrored(shared_server.url, deadline=5, mirror_lag=60) as store:
-        mirror, ref = store._mirror, await token(store)
-        name, heard = bucket_of("alice"), mirror._snapshot.heard
+        mirror, ref = mirror_of(store), await token(store)
+        name, heard = bucket_of("alice"), snapshot_of(store).heard
         state = heard[name]
         assert without_asking(store, ref) is True
-        known = store._buckets._last_seen
+        known = last_seen_of(store)
         raw = known._buckets[name][0]
         for other in (state._replace(revision="of another history"), state._replace(revocations=7)):
             known._buckets[name] = (raw, other)
@@ -438,18 +448,18 @@ async def test_what_no_node_holds_is_not_looked_at(shared_server, monkeypatch):
     shared_server.does("FLUSHALL")
     async with mirrored(shared_server.url, deadline=5, mirror_lag=0.2) as store:
         lost, kept = await token(store, "alice"), await token(store, "bob")
-        line = store._buckets.topologies._recent[1].at("00")
-        fetch = line.fetch_each
+        node = node_of(store, "00")
+        fetch = node.fetch_each
 
         async def with_a_hole(keys):
             values = await fetch(keys)
-            values[keys.index(store._layout.bucket(bucket_of("alice")))] = OutageError("no node holds it")
+            values[keys.index(layout_of(store).bucket(bucket_of("alice")))] = OutageError("no node holds it")
             return values
 
-        monkeypatch.setattr(line, "fetch_each", with_a_hole)
+        monkeypatch.setattr(node, "fetch_each", with_a_hole)
         await asyncio.sleep(0.3)
         assert without_asking(store, kept) is True
-        assert store._mirror.answer(lost) is None
+        assert mirror_of(store).answer(lost) is None
         monkeypatch.undo()
 
 
@@ -461,11 +471,11 @@ async def test_who_may_not_listen_does_not_try_all_the_time(shared_server):
         RedisStore(shared_server.url, deadline=5),
     )
     async with mirrored(url, deadline=5, mirror_lag=0.4) as store:
-        mirror, route = store._mirror, store._buckets.topologies._recent[1]
+        mirror, topology = mirror_of(store), topology_of(store)
         assert mirror._listens_after > float("-inf")  # it has tried
         # However long this machine takes to look again.
         after = mirror._listens_after = time.monotonic() + 60
-        await mirror._keep_listening(route, mirror._feeder)
+        await mirror._keep_listening(topology, mirror._feeder)
         assert mirror._listens_after == after
         ref = await token(store)
         await other.revoke_token(ref)
@@ -479,7 +489,7 @@ async def test_feeds_are_renewed(shared_server):
     async with mirrored(shared_server.url, deadline=5, mirror_lag=0.2) as store:
         feed = f"async_jwt:{{{bucket_of('alice')}}}:feed"
         shared_server.does("PEXPIRE", feed, 1000)
-        store._mirror._renews_at.clear()
+        mirror_of(store)._renews_at.clear()
         until = time.monotonic() + 5
         while shared_server.does("PTTL", feed) < 60_000:
             assert time.monotonic() < until
@@ -487,26 +497,26 @@ async def test_feeds_are_renewed(shared_server):
 
 
 async def test_of_two_loops_one_feeds_it(shared_server, monkeypatch):
-    """Both find that nobody does, and one is a moment later; a picture of who fed it before is not taken."""
+    """Both find that nobody does, and one is a moment later; a snapshot of who fed it before is not taken."""
     shared_server.does("FLUSHALL")
     async with mirrored(shared_server.url, deadline=5, mirror_lag=0.2) as store:
-        mirror, attendant = store._mirror, store._mirror._feeder
+        mirror, feeder = mirror_of(store), mirror_of(store)._feeder
         answers = [False]
         monkeypatch.setattr(mirror, "_is_fed", lambda: answers.pop() if answers else True)
         await store.stamp("alice")
-        assert mirror._feeder is attendant
-        drawn = mirror._snapshot
+        assert mirror._feeder is feeder
+        drawn = snapshot_of(store)
         monkeypatch.undo()
-        await mirror._rebuild(store._buckets.topologies._recent[1], object())
-        assert mirror._snapshot is drawn
+        await mirror._rebuild(topology_of(store), object())
+        assert snapshot_of(store) is drawn
 
 
 async def test_who_listens_for_nobody_goes(shared_server):
     shared_server.does("FLUSHALL")
     store = RedisStore(shared_server.url, deadline=5)
     await store.start()
-    route = weakref.ref(store._buckets.topologies._recent[1])
-    await asyncio.wait_for(_listen(lambda: None, route, None, "async_jwt:feed", 60), 5)
+    topology = weakref.ref(topology_of(store))
+    await asyncio.wait_for(_listen(lambda: None, topology, None, "async_jwt:feed", 60), 5)
     await store.close()
 
 
@@ -517,7 +527,7 @@ async def test_servers_that_cannot_be_found_are_no_mistake(shared_server, monkey
         raise StoreUnavailableError("no node says who holds what")
 
     store = RedisStore(shared_server.url, mirror=True, mirror_lag=0.1, deadline=5)
-    monkeypatch.setattr(store._mirror, "_turn", nowhere)
+    monkeypatch.setattr(mirror_of(store), "_turn", nowhere)
     await store.start()
     await asyncio.sleep(0.1)
     assert "failed" not in caplog.text
@@ -527,7 +537,7 @@ async def test_servers_that_cannot_be_found_are_no_mistake(shared_server, monkey
 async def test_a_bucket_that_is_gone_as_it_is_drawn(shared_server, monkeypatch):
     shared_server.does("FLUSHALL")
     store = RedisStore(shared_server.url, mirror=True, mirror_lag=0.4, deadline=5)
-    mirror = store._mirror
+    mirror = mirror_of(store)
     opened = mirror._open_feeds
 
     async def gone(*part):
@@ -610,7 +620,7 @@ async def test_another_process_begins_anew(shared_server, monkeypatch):
     async with mirrored(shared_server.url, deadline=5) as store:
         ref = await token(store)
         assert without_asking(store, ref) is True
-        parents = list(store._buckets.topologies._open.values())
+        parents = list(open_topologies_of(store).values())
         monkeypatch.setattr("os.getpid", lambda: -1)
         await store.stamp("alice")
         assert without_asking(store, ref) is None
@@ -627,7 +637,7 @@ async def test_a_store_that_nobody_holds_lets_its_mirror_go(shared_server):
     store = RedisStore(shared_server.url, mirror=True, mirror_lag=0.1, deadline=5)
     await store.start()
     await live(store)
-    mirror = weakref.ref(store._mirror)
+    mirror = weakref.ref(mirror_of(store))
     del store
     for _ in range(50):
         await asyncio.sleep(0.02)
@@ -646,7 +656,7 @@ async def test_what_it_does_belongs_to_no_request(shared_server, monkeypatch):
     variable = contextvars.ContextVar("request")
 
     store = RedisStore(shared_server.url, mirror=True, mirror_lag=0.1, deadline=5)
-    mirror, seen = store._mirror, []
+    mirror, seen = mirror_of(store), []
     look, hear = mirror._poll, mirror.on_message
 
     async def looking(*part):
@@ -676,12 +686,12 @@ async def test_what_it_cannot_foresee_is_said(shared_server, monkeypatch, caplog
         raise KeyError("secret")
 
     store = RedisStore(shared_server.url, mirror=True, mirror_lag=0.1, deadline=5)
-    monkeypatch.setattr(store._mirror, "_read_snapshot", fails)
+    monkeypatch.setattr(mirror_of(store), "_read_snapshot", fails)
     await store.start()
     await asyncio.sleep(0.1)
     assert "The revocation mirror failed: KeyError" in caplog.text
     caplog.clear()
-    monkeypatch.setattr(store._mirror, "_poll", fails)
+    monkeypatch.setattr(mirror_of(store), "_poll", fails)
     await asyncio.sleep(0.1)
     assert "The revocation mirror failed: KeyError" in caplog.text
     assert "secret" not in caplog.text
@@ -694,7 +704,7 @@ async def test_a_connection_that_went_silent_is_replaced(shared_server):
     shared_server.does("FLUSHALL")
     other = RedisStore(shared_server.url, deadline=5)
     async with Wire(shared_server.port).open() as wire, mirrored(wire.url, mirror_lag=0.2) as store:
-        mirror = store._mirror
+        mirror = mirror_of(store)
         while mirror._connection is None:
             await asyncio.sleep(0.005)
         talk = mirror._connection
@@ -767,12 +777,12 @@ async def test_keys_that_moved_while_they_were_read(cluster, monkeypatch):
     prefix, slot = f"{uuid.uuid4().hex}:", key_slot(bucket_of("bob").encode())
     store = RedisStore(cluster.url, prefix=prefix, mirror=True, mirror_lag=0.2, deadline=5)
     await store.start()
-    mirror = store._mirror
+    mirror = mirror_of(store)
     read_all, reads = mirror._read_all, []
 
-    async def moved(line, picture):
-        await read_all(line, picture)
-        reads.append(line)
+    async def moved(node, snapshot):
+        await read_all(node, snapshot)
+        reads.append(node)
         if len(reads) == 1:
             source = cluster.owner(slot)
             target = next(server for server in cluster.masters if server is not source)
@@ -784,10 +794,10 @@ async def test_keys_that_moved_while_they_were_read(cluster, monkeypatch):
     await live(store)
     ref = await token(store, "bob")
     monkeypatch.setattr(mirror, "_read_all", moved)
-    drawn = mirror._snapshot
+    drawn = snapshot_of(store)
     del drawn.heard["00"]
     until = time.monotonic() + 10
-    while mirror._snapshot is drawn:
+    while snapshot_of(store) is drawn:
         assert time.monotonic() < until
         await asyncio.sleep(0.01)
     assert len(reads) == 6
@@ -809,25 +819,25 @@ async def test_its_package_is_asked_for_at_the_start(monkeypatch):
 
 
 async def test_what_the_servers_lose_while_it_is_drawn(shared_server, monkeypatch):
-    """The picture of before denies; the one that is being drawn knows nothing, and is not believed."""
+    """The snapshot of before denies; the one that is being drawn knows nothing, and is not believed."""
     shared_server.does("FLUSHALL")
     async with mirrored(shared_server.url, deadline=5, mirror_lag=2) as store:
-        mirror = store._mirror
+        mirror = mirror_of(store)
         ref = await token(store)
         await store.revoke_token(ref)
         read_all = mirror._read_all
 
-        async def flushed(line, picture):
+        async def flushed(node, snapshot):
             shared_server.does("FLUSHALL")
-            await read_all(line, picture)
+            await read_all(node, snapshot)
 
         monkeypatch.setattr(mirror, "_read_all", flushed)
         mirror._draws_after = float("-inf")
-        drawn = mirror._snapshot
+        drawn = snapshot_of(store)
         del drawn.heard["00" if bucket_of("alice") != "00" else "01"]
         mirror._wake.set()
         until = time.monotonic() + 5
-        while mirror._snapshot is drawn:
+        while snapshot_of(store) is drawn:
             assert time.monotonic() < until
             assert await store.check(ref) is False
             await asyncio.sleep(0.001)
@@ -875,7 +885,7 @@ async def test_what_was_heard_and_lost_hides_nothing_of_its_own(shared_server):
             told = [name, "j", f"lost {number}", "", "", f"9{number - 1}" if number else mark, state]
             shared_server.does("PUBLISH", "async_jwt:feed", json.dumps(told))
         until = time.monotonic() + 5
-        while store._mirror._snapshot.heard[name].revocations != int(count) + 3:
+        while snapshot_of(store).heard[name].revocations != int(count) + 3:
             assert time.monotonic() < until
             await asyncio.sleep(0.002)
         for ref in refs:
@@ -930,13 +940,13 @@ async def test_all_is_not_read_anew_for_what_is_only_new(shared_server):
     shared_server.does("FLUSHALL")
     other = RedisStore(shared_server.url, deadline=5)
     async with mirrored(shared_server.url, deadline=5, mirror_lag=0.2) as store:
-        drawn = store._mirror._snapshot
+        drawn = snapshot_of(store)
         until = time.monotonic() + 1.5
         while time.monotonic() < until:
             names = [f"user {uuid.uuid4().hex}" for _ in range(8)]
             both = (store, other) * 4
             await asyncio.gather(*(each.revoke_user(name) for each, name in zip(both, names, strict=True)))
-        assert store._mirror._snapshot is drawn
+        assert snapshot_of(store) is drawn
     await other.close()
 
 
@@ -947,14 +957,14 @@ async def test_a_filter_that_is_overfull_is_made_anew(shared_server):
     for ref in refs[:20]:
         await other.revoke_token(ref)
     async with mirrored(shared_server.url, deadline=5, mirror_max=10, mirror_lag=0.2) as store:
-        drawn = store._mirror._snapshot
+        drawn = snapshot_of(store)
         for ref in refs[20:50]:
             await other.revoke_token(ref)
         until = time.monotonic() + 5
-        while store._mirror._snapshot is drawn:
+        while snapshot_of(store) is drawn:
             assert time.monotonic() < until
             await asyncio.sleep(0.01)
-        assert not store._mirror._snapshot.is_overfull
+        assert not snapshot_of(store).is_overfull
         assert [await store.check(ref) for ref in refs] == [False] * 50 + [True] * 10
     await other.close()
 
@@ -963,7 +973,7 @@ async def test_what_is_told_before_anything_was_drawn_is_read_with_the_rest(shar
     async with mirrored(shared_server.url) as other:
         store = RedisStore(shared_server.url, mirror=True)
         revoked = await token(other)
-        store._mirror.on_message(b"what nobody could place yet")
+        mirror_of(store).on_message(b"what nobody could place yet")
         await other.revoke_token(revoked)
         await store.start()
         await live(store)

@@ -110,7 +110,7 @@ def test_it_tells_one_history_from_another():
 
 
 def test_a_reader_sees_no_half_made_filter(monkeypatch):
-    """Another thread asks while a picture becomes a filter."""
+    """Another thread asks while a snapshot becomes a filter."""
     snapshot = drawn(3)
     for number in range(3):
         snapshot.add(f"j{bucket_of('alice')}{number}", -1, 0.0)

@@ -9,6 +9,7 @@ from async_jwt.stores import TokenRef
 from async_jwt.stores.redis import RedisStore
 from tests.harness.applications import QuartHarness
 from tests.harness.crowd import comes
+from tests.harness.insides import node_of
 from tests.harness.wire import READS, Wire
 
 pytestmark = pytest.mark.asyncio
@@ -181,8 +182,8 @@ async def test_one_clients_text_opens_no_breaker(durable_server):
     assert store.status().available
     assert (await app.call(token=token)).status == 200
     assert (await app.call(token=revoked)).status == 401
-    line = store._buckets.topologies._recent[1].at("00")
+    node = node_of(store, "00")
     with pytest.raises(ValueError, match="UTF-8"):
-        await line.execute("GET", "\ud800")
-    assert not line.unavailable
+        await node.execute("GET", "\ud800")
+    assert not node.unavailable
     await store.close()

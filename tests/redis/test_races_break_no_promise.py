@@ -18,6 +18,7 @@ from async_jwt.stores.redis import RedisStore
 from async_jwt.stores.redis.client import BatchLoader
 from async_jwt.stores.redis.schema import Bucket
 from async_jwt.stores.redis.versions import LastSeen, Loss
+from tests.harness.insides import buckets_of, data_loss_of, open_topologies_of
 from tests.harness.wire import Wire
 from tests.redis.conftest import DURABLE
 
@@ -64,13 +65,13 @@ async def test_a_store_that_was_only_begun_anew_is_not_dealt_with(redis_server, 
     without = TokenRef("w", "j", None, None, now - 30, now + 60)
     await store.revoke_user("w")
     redis_server.does("FLUSHALL")
-    deal = store._buckets._data_loss._handle
+    deal = data_loss_of(store)._handle
 
     async def slowly(*loss):
         await begin_anew(redis_server.url)
         await deal(*loss)
 
-    monkeypatch.setattr(store._buckets._data_loss, "_handle", slowly)
+    monkeypatch.setattr(data_loss_of(store), "_handle", slowly)
     assert not await store.check(without)
     assert store.status().data_losses == 1
     await store.close()
@@ -450,7 +451,7 @@ def test_loops_that_end_are_forgotten(redis_server):
 
     for _ in range(10):
         asyncio.run(stamp())
-    assert len(store._buckets.topologies._open) == 0
+    assert len(open_topologies_of(store)) == 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # nobody closed what these loops had
         for _ in range(5):
@@ -459,7 +460,7 @@ def test_loops_that_end_are_forgotten(redis_server):
             loop.close()
         asyncio.run(stamp())
         gc.collect()
-    assert len(store._buckets.topologies._open) == 0
+    assert len(open_topologies_of(store)) == 0
 
 
 @pytest.mark.asyncio
@@ -565,7 +566,7 @@ async def test_a_forked_child_starts_from_what_it_sees(redis_server, monkeypatch
     redis_server.stop()
     with pytest.raises(StoreUnavailableError):
         await store.check(ref)
-    parents = list(store._buckets.topologies._open.values())
+    parents = list(open_topologies_of(store).values())
     monkeypatch.setattr("os.getpid", lambda: -1)
     redis_server.start()
     assert not await store.check(ref)
@@ -606,7 +607,7 @@ async def test_a_late_sign_of_a_loss_that_was_dealt_with_says_nothing(redis_serv
     epoch = str(ref.gen).partition(".")[0]
     redis_server.does("FLUSHALL")
     assert not await store.check(ref)
-    await store._buckets._report_loss(bucket_of("alice"), epoch, epoch, "an older state came back")
+    await buckets_of(store)._report_loss(bucket_of("alice"), epoch, epoch, "an older state came back")
     assert store.status().data_losses == caplog.text.count("lost data") == 1
     assert await store.check(await token(store))
     await store.close()

@@ -21,6 +21,7 @@ from async_jwt.stores.redis.lua import NEW_EPOCH
 from async_jwt.stores.redis.monitor import _some_of
 from async_jwt.stores.redis.pool import Pool
 from async_jwt.stores.redis.timer import IdleTimer
+from tests.harness.insides import buckets_of, data_loss_of, layout_of, open_topologies_of, topologies_of
 from tests.harness.wire import Wire
 
 pytestmark = pytest.mark.asyncio
@@ -135,14 +136,14 @@ async def test_many_keep_their_own_session_of_one_user(redis_server):
 async def test_too_many_who_revoke_one_user_are_refused(redis_server, monkeypatch):
     store, other = RedisStore(redis_server.url, deadline=5), RedisStore(redis_server.url, deadline=5)
     ref = await token(store)
-    check = store._buckets.check
+    check = buckets_of(store).check
 
     async def interfered(ref):
         found = await check(ref)
         await other.revoke_user("alice")
         return found
 
-    monkeypatch.setattr(store._buckets, "check", interfered)
+    monkeypatch.setattr(buckets_of(store), "check", interfered)
     with pytest.raises(StoreUnavailableError, match="Too many"):
         await store.revoke_user("alice", keep=ref)
     await store.close()
@@ -168,13 +169,13 @@ async def test_a_server_that_forgets_at_once_is_no_answer(redis_server, monkeypa
     """Somebody flushes it in a loop."""
     store = RedisStore(redis_server.url, deadline=5)
     ref = await token(store)
-    deal = store._buckets._data_loss._handle
+    deal = data_loss_of(store)._handle
 
     async def lost_again(*loss):
         await deal(*loss)
         redis_server.does("FLUSHALL")
 
-    monkeypatch.setattr(store._buckets._data_loss, "_handle", lost_again)
+    monkeypatch.setattr(data_loss_of(store), "_handle", lost_again)
     redis_server.does("FLUSHALL")
     calls = {
         "check": lambda: store.check(ref),
@@ -300,11 +301,11 @@ async def test_what_another_process_dealt_with_is_left_alone(redis_server):
 async def test_a_bucket_that_is_not_as_it_was_seen_is_not_raised(redis_server):
     store = RedisStore(redis_server.url, deadline=5, poll=60)
     ref = await token(store)
-    epoch, layout = str(ref.gen).partition(".")[0], store._layout
+    epoch, layout = str(ref.gen).partition(".")[0], layout_of(store)
     before = redis_server.does("GET", layout.bucket("00"))
-    line = (await store._buckets.topologies.here()).at("00")
+    node = (await topologies_of(store).here()).at("00")
     keys = layout.with_feeds(["00", "01"])
-    assert await line.run(NEW_EPOCH, keys, ["new", "", "64", "somebody's", epoch]) == 1
+    assert await node.run(NEW_EPOCH, keys, ["new", "", "64", "somebody's", epoch]) == 1
     assert redis_server.does("GET", layout.bucket("00")) == before
     assert redis_server.does("GET", layout.bucket("01")).startswith(b"new ")
     await store.close()
@@ -316,7 +317,7 @@ async def test_connections_to_a_server_that_does_not_answer_are_left(redis_serve
         store = RedisStore(wire.url, poll=60)
         await store.start()
         await asyncio.gather(*(store.revoke_user(f"user {number}") for number in range(8)))
-        pool = (await store._buckets.topologies.here()).at("00")._pool
+        pool = (await topologies_of(store).here()).at("00")._pool
         assert len(pool._idle) > 2
         wire.swallows = True
         with pytest.raises(StoreUnavailableError):
@@ -331,11 +332,11 @@ async def test_a_talk_with_a_server_that_is_gone(redis_server):
     """What a mirror listens through: that it cannot be had says nothing about requests."""
     store = RedisStore(redis_server.url, deadline=5, poll=60)
     await store.start()
-    line = (await store._buckets.topologies.here()).at("00")
+    node = (await topologies_of(store).here()).at("00")
     redis_server.stop()
     with pytest.raises(StoreUnavailableError):
-        await line.dedicated()
-    assert not line.unavailable
+        await node.dedicated()
+    assert not node.unavailable
     await store.close()
 
 
@@ -383,7 +384,7 @@ async def test_a_sign_that_does_not_go_away_is_no_answer(redis_server, monkeypat
     async def lost(*loss):
         pass
 
-    monkeypatch.setattr(store._buckets, "_report_loss", lost)
+    monkeypatch.setattr(buckets_of(store), "_report_loss", lost)
     with pytest.raises(StoreUnavailableError, match="faster than it can be read"):
         await store.check(ref)
     await store.close()
@@ -503,13 +504,13 @@ async def test_a_store_that_nobody_holds_asks_no_more(redis_server):
     store = RedisStore(redis_server.url, deadline=0.1, poll=0.02)
     with pytest.raises(StoreUnavailableError):
         await store.stamp("alice")
-    line = weakref.ref(await store._buckets.topologies.here())
-    await store._buckets.topologies._open.pop(asyncio.get_running_loop())[1].aclose()
+    topology = weakref.ref(await topologies_of(store).here())
+    await open_topologies_of(store).pop(asyncio.get_running_loop())[1].aclose()
     del store
     for _ in range(5):
         await asyncio.sleep(0.03)
         gc.collect()
-    assert line() is None
+    assert topology() is None
 
 
 async def test_timers_outlive_nobody():

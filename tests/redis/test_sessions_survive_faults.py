@@ -18,6 +18,7 @@ from async_jwt.stores import MemoryStore, Session, TokenRef
 from async_jwt.stores.contract import new_sid
 from async_jwt.stores.redis import RedisStore
 from tests.harness.applications import FlaskSyncHarness, QuartHarness
+from tests.harness.insides import data_loss_of, layout_of
 from tests.harness.wire import WRITES, Wire
 from tests.redis.conftest import DURABLE, rotating
 
@@ -212,10 +213,10 @@ async def test_a_server_that_loses_all_the_time_shows_no_page(redis_server, monk
     await app.jwt.create_token_pair("alice")
     seen = []
 
-    async def lost(route, loss):
+    async def lost(topology, loss):
         seen.append(loss.why)
 
-    monkeypatch.setattr(store._buckets._data_loss, "handle", lost)
+    monkeypatch.setattr(data_loss_of(store), "handle", lost)
     redis_server.does("FLUSHALL")
     with pytest.raises(StoreUnavailableError, match="losing"):
         await app.jwt.list_sessions("alice")
@@ -485,7 +486,7 @@ async def test_junk_where_a_successor_was_is_no_answer(shared_server):
     session = Session(sid, "alice", None, 1.0, 1.0, None, time.time() + 60, gen, "first")
     assert await store.replace_session(session, seen, successor="kept", keep_for=60) is not None
     assert (await store.load_session(first)).successor == "kept"
-    _, key = store._buckets.layout.live_session(sid)
+    _, key = layout_of(store).live_session(sid)
     shared_server.does("SET", key, b"\xff")
     with pytest.raises(StoreUnavailableError, match="invalid value for a successor"):
         await store.load_session(first)

@@ -18,6 +18,7 @@ from async_jwt.stores.contract import BUCKETS, bucket_of, bucket_of_sid, new_sid
 from async_jwt.stores.redis import RedisStore
 from async_jwt.stores.redis.options import Options, read_options
 from async_jwt.testing import ContractViolation, session_contract, store_contract
+from tests.harness.insides import open_topologies_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -397,10 +398,10 @@ async def test_each_loop_has_its_own_connections(redis_url):
 async def test_a_forked_process_makes_its_own_connections(redis_url, monkeypatch):
     store = RedisStore(redis_url, deadline=5)
     await store.stamp("alice")
-    parents = store._buckets.topologies._open
+    parents = open_topologies_of(store)
     monkeypatch.setattr(os, "getpid", lambda: -1)
     assert await store.stamp("alice")
-    assert store._buckets.topologies._open is not parents
+    assert open_topologies_of(store) is not parents
     for _, lifespan in list(parents.values()):
         await lifespan.aclose()
     await store.close()

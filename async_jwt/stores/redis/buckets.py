@@ -304,7 +304,7 @@ class BucketStore:
         topology, monitor = await self.topologies.here(), self._monitor
         if not topology.idle_timer.running:
             topology.idle_timer.start(topology.interval)
-        if not topology.is_ready:
+        if not topology.is_ready:  # one call less in most checks
             await topology.ready()
         unseen = name is None or self._last_seen.before(name) is None
         if unseen or monitor.troubles or monotonic() > monitor.due_at:

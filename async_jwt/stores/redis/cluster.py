@@ -68,6 +68,8 @@ class Cluster(Topology):
         return bool(self._owners)
 
     async def ready(self) -> None:
+        if self.is_ready:
+            return
         self._breaker.refuse_if_open()
         began = asyncio.get_running_loop().time()
         try:

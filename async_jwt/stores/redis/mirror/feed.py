@@ -182,8 +182,7 @@ class Mirror:
     async def _turn(self, topology: Topology, feeder: object) -> None:
         if not topology.idle_timer.running:  # checks that the mirror answers do not start it
             topology.idle_timer.start(topology.interval)
-        if not topology.is_ready:
-            await topology.ready()
+        await topology.ready()
         await self._keep_listening(topology, feeder)
         parts = [part for part in topology.parts(BUCKET_NAMES) if self._can_look_at(part)]
         await gather_settled(self._poll(topology, part) for part in parts)
