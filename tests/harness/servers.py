@@ -17,6 +17,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+# Hypothesis seeds the module's own generator alike in all workers.
+_random = random.SystemRandom()
+
 
 def free_port() -> int:
     """A port that nobody listens at, and below those that systems give to outgoing connections.
@@ -24,7 +27,7 @@ def free_port() -> int:
     One of the latter may be taken between this call and a server's start, or while a server is down.
     """
     while True:
-        port = random.randrange(15_000, 32_000)
+        port = _random.randrange(15_000, 32_000)
         with socket.socket() as sock, contextlib.suppress(OSError):
             sock.bind(("127.0.0.1", port))
             return port
