@@ -57,8 +57,8 @@ class Operations:
     its check.
 
     Args:
-        current: returns the application and request that a call is about; raises RuntimeError if
-            that is not clear.
+        current: returns the application's state and the request that a call is about; raises
+            RuntimeError if that is not clear.
         any_session: True if `revoke_session(sid)` outside a request may revoke any user's session,
             as operators need.
     """
