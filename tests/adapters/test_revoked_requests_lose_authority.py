@@ -22,13 +22,13 @@ class Shared:
 
     def __init__(self, url):
         self._url = url
-        self.store = MemoryStore() if url is None else RedisStore(url)
+        self.store = MemoryStore() if url is None else RedisStore(url, deadline=5)
 
     async def ban(self, way, pair):
         """Do it as another process does: in another thread, on an event loop of its own."""
 
         async def work():
-            store = self.store if self._url is None else RedisStore(self._url)
+            store = self.store if self._url is None else RedisStore(self._url, deadline=5)
             await BANS[way](store, pair)
             await store.close()
 

@@ -402,7 +402,7 @@ async def test_a_node_that_holds_nothing_any_more_is_not_waited_for(cluster, pre
 async def test_nodes_that_point_at_each_other(lone_node, is_long):
     lone_node.does("FLUSHALL")
     async with Wire(lone_node.port).open(lone_node.wire_port) as wire:
-        store = RedisStore(wire.url.replace("redis:", "redis+cluster:"), poll=60)
+        store = RedisStore(wire.url.replace("redis:", "redis+cluster:"), deadline=1, poll=60)
         ref = await token(store, "alice")
         wire.says = (DATA, f"-MOVED {slot_of('alice')} 127.0.0.1:{wire.port}\r\n".encode())
         started = time.perf_counter()
@@ -455,7 +455,7 @@ async def test_who_had_no_time_is_not_taken_for_dead(make_server):
     """What is left of a deadline after a redirection says nothing about the node that it led to."""
     server = make_server()
     store = RedisStore(server.url)
-    await store.start()
+    await answered(store.start)
     node = node_of(store, "00")
     server.freeze()
     with pytest.raises(StoreUnavailableError, match="too little time"):
@@ -498,7 +498,7 @@ async def test_closing_ends_whoever_looks_for_nodes(redis_server):
 @pytest.mark.asyncio
 async def test_a_node_that_belongs_to_nobody_yet(tmp_path):
     server = RedisServer(tmp_path, "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
-    store = RedisStore(f"redis+cluster://127.0.0.1:{server.port}")
+    store = RedisStore(f"redis+cluster://127.0.0.1:{server.port}", deadline=5)
     with pytest.raises(StoreUnavailableError, match="returned a slot map"):
         await store.stamp("alice")
     await store.close()
@@ -507,7 +507,7 @@ async def test_a_node_that_belongs_to_nobody_yet(tmp_path):
 
 @pytest.mark.asyncio
 async def test_a_server_that_is_no_cluster(redis_server):
-    store = RedisStore(f"redis+cluster://127.0.0.1:{redis_server.port}")
+    store = RedisStore(f"redis+cluster://127.0.0.1:{redis_server.port}", deadline=5)
     with pytest.raises(StoreUnavailableError, match="it is not a Cluster node"):
         await store.stamp("alice")
     await store.close()
@@ -529,7 +529,7 @@ async def test_who_starts_while_a_node_is_down_answers_for_the_others_and_takes_
     await first.revoke_token(gone)
     await first.close()
     down.stop()
-    late = RedisStore(fleet.url, prefix=prefix, poll=0.1, on_outage=on_outage)
+    late = RedisStore(fleet.url, prefix=prefix, deadline=5, poll=0.1, on_outage=on_outage)
     until = time.monotonic() + 1
     while time.monotonic() < until:  # many times the interval after which all has to be looked at again
         assert await late.check(one)
@@ -575,7 +575,7 @@ async def test_a_loss_that_cannot_be_dealt_with_concerns_its_own_users(make_flee
 async def test_a_dead_target_of_a_slot_on_its_way_concerns_that_slot(make_fleet, prefix):
     """Who asks in the same moment as one of its users gets the answer that there is."""
     fleet = make_fleet("--save", "", "--cluster-require-full-coverage", "no")
-    store = RedisStore(fleet.url, prefix=prefix, poll=60, on_outage="allow")
+    store = RedisStore(fleet.url, prefix=prefix, deadline=5, poll=60, on_outage="allow")
     source, target = fleet.masters[:2]
     moving, gone = [await token(store, name) for name in users_of(fleet, source, 2)]
     assert slot_of(moving.identity) != slot_of(gone.identity)

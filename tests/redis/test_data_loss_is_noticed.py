@@ -271,7 +271,7 @@ async def test_evicted_keys(redis_server, on_data_loss, caplog):
 
 async def test_without_rights_nothing_is_founded(redis_server):
     redis_server.does("REPLICAOF", "127.0.0.1", "1")
-    store = RedisStore(redis_server.url)
+    store = RedisStore(redis_server.url, deadline=5)
     with pytest.raises(Exception, match="refused: ReadOnly"):
         await store.stamp("alice")
     redis_server.does("REPLICAOF", "NO", "ONE")

@@ -43,7 +43,7 @@ pytestmark = pytest.mark.asyncio
 @contextlib.asynccontextmanager
 async def mirrored(url, **options):
     """A store whose mirror answers."""
-    store = RedisStore(url, mirror=True, **{"poll": 60, **options})
+    store = RedisStore(url, mirror=True, **{"deadline": 5, "poll": 60, **options})
     await store.start()
     await live(store)
     try:
@@ -217,7 +217,10 @@ async def test_it_tells_how_far_it_may_be_behind(shared_server, caplog):
     def tell(store, state, detail):
         told.append(state)
 
-    async with Wire(shared_server.port).open() as wire, mirrored(wire.url, mirror_lag=0.4) as store:
+    async with (
+        Wire(shared_server.port).open() as wire,
+        mirrored(wire.url, mirror_lag=0.4, deadline=1) as store,
+    ):
         ref = await token(store)
         assert without_asking(store, ref) is True
         assert told == ["mirror_live"]
@@ -734,7 +737,9 @@ async def test_users_of_other_nodes_are_answered_while_one_is_down(tmp_path):
             assert [without_asking(store, ref) for ref in here] == [None] * len(here)
             await store.revoke_token(there[0])
             await comes(store, there[0], False)
-            late = RedisStore(fleet.url, mirror=True, mirror_lag=0.4, poll=60)  # and one that has just begun
+            late = RedisStore(
+                fleet.url, mirror=True, mirror_lag=0.4, deadline=5, poll=60
+            )  # and one that has just begun
             with pytest.raises(StoreUnavailableError):
                 await late.start()
             assert await late.check(there[1])
@@ -971,7 +976,7 @@ async def test_a_filter_that_is_overfull_is_made_anew(shared_server):
 
 async def test_what_is_told_before_anything_was_drawn_is_read_with_the_rest(shared_server):
     async with mirrored(shared_server.url) as other:
-        store = RedisStore(shared_server.url, mirror=True)
+        store = RedisStore(shared_server.url, mirror=True, deadline=5)
         revoked = await token(other)
         mirror_of(store).on_message(b"what nobody could place yet")
         await other.revoke_token(revoked)

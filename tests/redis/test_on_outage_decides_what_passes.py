@@ -69,7 +69,7 @@ async def test_allow_lets_plain_access_tokens_pass_and_nothing_else(durable_serv
 
 
 async def test_allow_is_no_way_around_a_revocation_that_is_known(durable_server):
-    store = RedisStore(durable_server.url, on_outage="allow")
+    store = RedisStore(durable_server.url, deadline=5, on_outage="allow")
     app = QuartHarness(store=store)
     token = await app.mint()
     await app.jwt.revoke_user("alice")

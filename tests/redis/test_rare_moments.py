@@ -314,7 +314,7 @@ async def test_a_bucket_that_is_not_as_it_was_seen_is_not_raised(redis_server):
 async def test_connections_to_a_server_that_does_not_answer_are_left(redis_server):
     """Else each probe would try another one of them, and wait."""
     async with Wire(redis_server.port).open() as wire:
-        store = RedisStore(wire.url, poll=60)
+        store = RedisStore(wire.url, deadline=1, poll=60)
         await store.start()
         await asyncio.gather(*(store.revoke_user(f"user {number}") for number in range(8)))
         pool = (await topologies_of(store).here()).at("00")._pool

@@ -117,7 +117,7 @@ async def test_sentinels_that_are_dead_or_frozen_hold_up_nobody(tmp_path, is_lon
 
 async def test_what_sentinels_name_must_be_a_primary(fleet):
     """Between the steps of a failover they may name one that is none yet, or no more."""
-    founder = RedisStore(fleet.url)
+    founder = RedisStore(fleet.url, deadline=5)
     await founder.start()
     await founder.close()
     fleet.sentinels[0].does("SENTINEL", "SET", SERVICE, "down-after-milliseconds", "60000")
@@ -138,14 +138,14 @@ async def test_a_name_that_no_sentinel_knows(fleet):
 async def test_a_primary_that_may_not_say_what_it_is_is_believed(fleet):
     for server in (fleet.primary, fleet.replica):
         server.does("ACL", "SETUSER", "shop", "on", ">secret", "~*", "+@all", "-role")
-    store = RedisStore(fleet.url.replace("://", "://shop:secret@"))
+    store = RedisStore(fleet.url.replace("://", "://shop:secret@"), deadline=5)
     assert await store.check(await token(store, "alice"))
     await store.close()
 
 
 async def test_the_old_primary_is_left_where_the_sentinels_name_another(fleet):
     """It goes on answering, as one on the wrong side of a partition does; the look finds the new one."""
-    store = RedisStore(fleet.url, poll=0.1)
+    store = RedisStore(fleet.url, deadline=5, poll=0.1)
     ref = await token(store, "alice")
     await asyncio.to_thread(fleet.ask_for_failover)
     await asyncio.to_thread(fleet.fail_over)
@@ -164,7 +164,7 @@ async def test_two_primaries_are_never_asked_in_turn(make_server, monkeypatch):
     """The old one still answers; one more connection than before is made after the failover."""
     old, new = make_server(), make_server()
     for server in (old, new):
-        founder = RedisStore(server.url)
+        founder = RedisStore(server.url, deadline=5)
         await founder.start()
         await founder.close()
     named = [Address("127.0.0.1", old.port)]
@@ -212,6 +212,7 @@ async def test_answers_that_this_process_was_too_busy_to_hear_are_no_vote(fleet,
     for sentinel in fleet.sentinels:
         sentinel.thaw()
     monkeypatch.undo()
-    assert await store.check(await token(store, "alice"))
+    ref = await answered(lambda: token(store, "alice"))
+    assert await answered(lambda: store.check(ref))
     await store.close()
     assert not [task for task in asyncio.all_tasks() if "says" in repr(task)]

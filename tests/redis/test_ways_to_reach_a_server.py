@@ -78,7 +78,9 @@ async def test_rights_of_a_mirror_and_of_those_it_hears(redis_server):
     redis_server.does("ACL", "SETUSER", "teller", *rights)
     redis_server.does("ACL", "SETUSER", "shop", *rights, *RIGHTS_TO_MIRROR.split())
     teller, mirror = (
-        RedisStore(redis_server.url.replace("://", f"://{name}:secret@"), prefix="shop:", mirror=mirrors)
+        RedisStore(
+            redis_server.url.replace("://", f"://{name}:secret@"), prefix="shop:", mirror=mirrors, deadline=5
+        )
         for name, mirrors in (("teller", False), ("shop", True))
     )
     await mirror.start()
