@@ -275,14 +275,13 @@ class RevokedTokenError(_TokenContextError):
 class TokenReusedError(RevokedTokenError):
     """A replaced refresh token was presented again: someone else may hold it (RFC 9700 §4.14.2).
 
-    Its session is revoked, except for the kind "overtaken", which only `refresh_expiring_cookies` sees.
+    Its session is revoked.
 
     Attributes:
         kind: which token was presented: "predecessor", the one before the current one, after its
             grace; "older", one before that; "late_repeats", the one before the current one within its
             grace, but late, as at each step before (`JWT_REFRESH_LATE_LIMIT`); "revoked_session", one
-            older than the last two of a session that was revoked; "overtaken", one that came along with a
-            request that began before it was replaced, which revokes nothing.
+            older than the last two of a session that was revoked.
         sid: its session's id.
     """
 

@@ -418,9 +418,10 @@ class PublicAPI:
         access token stays fresh for as long as the old one would have.
 
         Nothing happens if the view itself set or deleted a token cookie, if the request revoked
-        anything, or if the refresh token is refused. A faster request of the same browser may
-        replace the refresh token while this one is being served: that is not a replay. Concurrent
-        requests from several tabs need a grace.
+        anything, or if the refresh token is refused. It never revokes: a faster request of the same
+        browser may have replaced the refresh token, or a response with its successor was lost. The
+        access token then stays valid until it expires. Concurrent requests from several tabs need a
+        grace.
 
         Args:
             response: the response.
@@ -451,8 +452,6 @@ class PublicAPI:
         try:
             pair = await self._renewed(app_state, request_state, result, identity)
         except JWTExtendedException as error:
-            if isinstance(error, TokenReusedError) and error.kind != "overtaken":
-                await send_reused(app_state, error)
             event = {"event": "cookies_not_refreshed", "code": error.error_code}
             log.debug("Token cookies were not refreshed: %s (%r)", error.error_code, str(error), extra=event)
             return response
@@ -472,7 +471,7 @@ class PublicAPI:
         """Return new tokens for a request with a refresh cookie; None if that is another session's."""
         engine, own = app_state.engine(), RequestState()
         view = self._framework.view(self._served()[1])
-        await authenticate(engine, view, _REFRESH_COOKIE, own, came_along_at=result.found_at)
+        await authenticate(engine, view, _REFRESH_COOKIE, own, came_along=True)
         refresh = own.result
         if refresh is None or not _are_one_session(result.ref, refresh.ref):
             return None

@@ -16,7 +16,7 @@ from async_jwt.core.engine import Engine
 from async_jwt.core.locations import csrf_value, find, find_in_body
 from async_jwt.core.policy import REFRESH, Policy
 from async_jwt.core.request import RequestView
-from async_jwt.core.sessions import RefreshOutcome, decide, was_overtaken
+from async_jwt.core.sessions import RefreshOutcome, decide
 from async_jwt.core.settings import Settings
 from async_jwt.errors import (
     CSRFError,
@@ -202,7 +202,7 @@ async def authenticate(
     policy: Policy,
     request_state: RequestState,
     *,
-    came_along_at: float | None = None,
+    came_along: bool = False,
 ) -> bool:
     """Check a request against a policy, and record the findings in its request state.
 
@@ -212,9 +212,8 @@ async def authenticate(
         policy: what the view demands.
         request_state: what earlier checks of the same request found; updated in place. Its
             `result` is None for an anonymous request that the policy lets through.
-        came_along_at: when the server began to serve the request, in seconds since the epoch, if the token
-            merely came along and another token authenticates the request. Its CSRF value is then not
-            checked, and a token that was replaced in the meantime is not a replay.
+        came_along: True if the token merely came along and another one authenticates the request. Its CSRF
+            value is then not checked, and a replaced refresh token is refused but revokes nothing.
 
     Returns:
         True if this check loaded a user.
@@ -233,7 +232,7 @@ async def authenticate(
         request_state.mark_anonymous()
         return False
     request_state.location = location
-    needs_csrf = location == "cookies" and came_along_at is None
+    needs_csrf = location == "cookies" and not came_along
     if needs_csrf and settings.is_compat:
         await _check_csrf_is_sent(view, policy, settings)
     began = now = engine.clock()
@@ -254,7 +253,7 @@ async def authenticate(
         checks.check_demands(verified, policy, settings, now)
     asks = not (policy.skip_revocation_check or (result.revocation_checked and not settings.is_compat))
     if asks:
-        await _check_revocation(engine, verified, came_along_at)
+        await _check_revocation(engine, verified, came_along=came_along)
     loads = engine.hooks.at_checks and await _run_hooks(engine, result, revocation=asks)
     if asks:
         result.revocation_checked = True
@@ -291,11 +290,11 @@ def _needs_csrf(view: RequestView, settings: Settings) -> bool:
     return settings.cookie_csrf_protect and view.method in settings.csrf_methods
 
 
-async def _check_revocation(engine: Engine, verified: Verified, came_along_at: float | None) -> None:
+async def _check_revocation(engine: Engine, verified: Verified, *, came_along: bool) -> None:
     if verified.type == REFRESH and engine.sessions is not None:
         ref = verified.ref
         seen = await engine.sessions.load_session(ref)
-        await refuse_replay(engine, seen, ref, *copy_of(verified), came_along_at=came_along_at)
+        await refuse_replay(engine, seen, ref, *copy_of(verified), came_along=came_along)
         return
     valid = await engine.store.check(verified.ref)
     if valid is True:
@@ -312,11 +311,12 @@ async def refuse_replay(
     header: _Claims,
     claims: _Claims,
     *,
-    came_along_at: float | None,
+    came_along: bool,
 ) -> RefreshOutcome:
     """The refresh outcome of a token, as in `decide`; a replay also revokes its session.
 
-    A token that came along with a request that began before it was replaced, or just after, revokes nothing.
+    A token that came along with a request is no replay: its request may have taken long, or the response
+    that replaced it was lost. It is refused, and revokes nothing.
 
     Raises:
         RevokedTokenError: the token is not valid; TokenReusedError if it was replaced.
@@ -324,12 +324,10 @@ async def refuse_replay(
     """
     try:
         return decide(seen, ref, header, claims)
-    except TokenReusedError as reused:
-        if seen.session is None or engine.sessions is None:
-            raise
-        if came_along_at is not None and was_overtaken(seen, engine.clock() - came_along_at, engine.settings):
-            reused.kind = "overtaken"
-        else:
+    except TokenReusedError:
+        if came_along:
+            raise RevokedTokenError(header, claims) from None
+        if seen.session is not None and engine.sessions is not None:
             await engine.sessions.revoke_session(seen.session.sid, seen.session.ends_at)
         raise
 

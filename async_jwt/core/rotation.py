@@ -169,11 +169,11 @@ async def rotate(
         spec: the specification of its successors.
         began_at: when the server began to serve the request, in seconds since the epoch. Lateness counts
             from there: a request may take long.
-        came_along: whether the token merely came along with a request that another token authenticates:
-            if it was replaced in the meantime, it is refused but is not a replay.
+        came_along: whether the token merely came along with a request that another token authenticates.
+            Then nothing is a replay and nothing is revoked: a replaced token is refused.
 
     Raises:
-        TokenReusedError: it was replaced before; its session is revoked, unless the kind is "overtaken".
+        TokenReusedError: it was replaced before; its session is revoked.
         RevokedTokenError: it, its session or its user was revoked.
         SessionUnknownError: the store does not know its session.
         ExpiredTokenError: its session is older than `JWT_SESSION_MAX_AGE`.
@@ -186,8 +186,7 @@ async def rotate(
         seen = await store.load_session(ref)
         if (done := builder.done(seen)) is not None:
             return done
-        since = began_at if came_along else None
-        outcome = await refuse_replay(engine, seen, ref, held.header, held.claims, came_along_at=since)
+        outcome = await refuse_replay(engine, seen, ref, held.header, held.claims, came_along=came_along)
         if outcome is RefreshOutcome.UNKNOWN:
             raise SessionUnknownError(held.header, held.claims)
         now = engine.clock()
@@ -198,7 +197,8 @@ async def rotate(
         if outcome is RefreshOutcome.REISSUE:
             pair = await builder.reissue(store, before, seen)
             if not was_overtaken(seen, now - began_at, settings):
-                pair = await _counted(store, before, seen, held, settings.refresh_late_limit, pair)
+                most = None if came_along else settings.refresh_late_limit
+                pair = await _counted(store, before, seen, held, most, pair)
             if pair is not None:
                 return pair
             continue
