@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import inspect
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any, Final, TypeVar, cast, overload
 
+from async_jwt.adapters.cookies import TokenCookies
+from async_jwt.adapters.current import CurrentContext
 from async_jwt.adapters.errors import Responder, dead_cookies, explain
 from async_jwt.adapters.framework import Framework
 from async_jwt.adapters.protect import DEFAULT, mark, mark_wrapped
-from async_jwt.app_state import EXTENSION, AppState
+from async_jwt.app_state import AppState, Current
 from async_jwt.core.authenticate import Authentication, CheckResult, RequestState, authenticate
-from async_jwt.core.checks import check_origin, is_insecure
-from async_jwt.core.claims import Fresh
-from async_jwt.core.codec import read_unverified
 from async_jwt.core.compact import object_in, split
-from async_jwt.core.concurrency import notify, refuse_coroutine
-from async_jwt.core.cookies import cookies_to_set, cookies_to_unset
+from async_jwt.core.concurrency import notify
 from async_jwt.core.engine import Engine
-from async_jwt.core.issue import TokenPair
 from async_jwt.core.observer import Observer, kind_of
-from async_jwt.core.policy import ACCESS, Location, Policy
-from async_jwt.core.proxies import unproxied
+from async_jwt.core.policy import Location, Policy
 from async_jwt.core.request import RequestView
-from async_jwt.core.rotation import PairSpec, rotate
 from async_jwt.errors import ConfigurationError, JWTExtendedException, TokenReusedError
-from async_jwt.operations import Operations, hand_out, known_as, send_repeated, send_reused
+from async_jwt.operations import Operations, send_reused
 from async_jwt.signals import user_loaded
-from async_jwt.stores.contract import TokenRef
 
 __all__ = ["PUBLIC", "PublicAPI"]
 
@@ -90,15 +83,20 @@ class PublicAPI:
         framework: the framework.
 
     Attributes:
+        current: returns the application's state and the request that a call is about.
+        cookies: sets, refreshes and deletes token cookies.
         operations: creates, reads and revokes tokens.
         responder: builds the responses to errors.
     """
 
     def __init__(self, framework: Framework) -> None:
         self._framework = framework
+        self._context = CurrentContext(framework)
+        self._served = self._context.served
+        self.current: Current = self._context.current
         self.operations: Operations = Operations(self.current, any_session=False)
         self.responder: Responder = Responder(framework)
-        _frameworks[framework.name] = framework
+        self.cookies: TokenCookies = TokenCookies(framework, self._context, self.responder)
 
     # -- protecting views -----------------------------------------------------------------
 
@@ -284,7 +282,7 @@ class PublicAPI:
         Raises:
             RuntimeError: no check has passed in this request.
         """
-        return self._checked()[1].authentication
+        return self._context.checked()[1].authentication
 
     def get_jwt(self) -> dict[str, Any]:
         """Return the claims of this request's token; {} for an anonymous request.
@@ -318,7 +316,7 @@ class PublicAPI:
 
         None for an anonymous request, or if no check has passed.
         """
-        found = self._here()[1].authentication
+        found = self._context.states()[1].authentication
         return None if found is None else found.location
 
     def get_current_user(self) -> Any:
@@ -327,7 +325,7 @@ class PublicAPI:
         Raises:
             RuntimeError: no check has passed in this request, or no loader is registered.
         """
-        app_state, request_state = self._checked()
+        app_state, request_state = self._context.checked()
         found = request_state.authentication
         if found is None:
             return None
@@ -359,266 +357,6 @@ class PublicAPI:
         header, _ = object_in(split(encoded_token, limit).header, "header")
         return header
 
-    # -- cookies --------------------------------------------------------------------------
-
-    def set_access_cookies(
-        self,
-        response: Any,
-        encoded_access_token: str,
-        max_age: int | None = None,
-        domain: str | None = None,
-    ) -> None:
-        """Set an access token's cookie and, with CSRF protection on, the CSRF cookie that scripts can read.
-
-        Args:
-            response: a response object.
-            encoded_access_token: a token that this application has just created.
-            max_age: seconds to keep the cookies; None keeps them for the token's lifetime, or for
-                the browser session with `JWT_SESSION_COOKIE`.
-            domain: the cookies' domain; None uses `JWT_COOKIE_DOMAIN`.
-
-        Raises:
-            MalformedTokenError: `encoded_access_token` is not a token.
-            CSRFError: another site sent the browser here to sign it in, according to the Origin of a
-                POST (`JWT_CSRF_CHECK_ORIGIN`, `JWT_TRUSTED_ORIGINS`).
-            TypeError: the token is a coroutine that was not awaited.
-            ValueError: the cookie would be larger than browsers keep, or the token was created
-                without a CSRF value.
-        """
-        self._set(response, encoded_access_token, False, max_age, domain)
-
-    def set_refresh_cookies(
-        self,
-        response: Any,
-        encoded_refresh_token: str,
-        max_age: int | None = None,
-        domain: str | None = None,
-    ) -> None:
-        """Set a refresh token's cookies. See `set_access_cookies`."""
-        self._set(response, encoded_refresh_token, True, max_age, domain)
-
-    def set_token_cookies(self, response: Any, pair: TokenPair) -> None:
-        """Set both tokens' cookies and their CSRF cookies. See `set_access_cookies`.
-
-        Args:
-            response: a response object.
-            pair: the tokens that `create_token_pair` or `rotate_refresh_token` returned.
-        """
-        refuse_coroutine(pair, "write `await create_token_pair(...)`")
-        self._set(response, pair.access_token, False, None, None)
-        self._set(response, pair.refresh_token, True, None, None)
-
-    async def refresh_expiring_cookies(
-        self, response: Any, *, within: dt.timedelta | float | None = None, identity: Any = None
-    ) -> Any:
-        """Rotate the tokens of a request whose access cookie expires soon. For `after_request`.
-
-        The request must also carry the refresh token's cookie (`JWT_REFRESH_COOKIE_PATH`). That token
-        must belong to the same session and pass all checks; the user is looked up again. The new
-        access token stays fresh for as long as the old one would have.
-
-        Nothing happens if the view itself set or deleted a token cookie, if the request revoked
-        anything, or if the refresh token is refused. It never revokes: a faster request of the same
-        browser may have replaced the refresh token, or a response with its successor was lost. The
-        access token then stays valid until it expires. Concurrent requests from several tabs need a
-        grace.
-
-        Args:
-            response: the response.
-            within: how long before it expires to replace an access token, as a timedelta or in
-                seconds; None is half of its lifetime.
-            identity: as for `rotate_refresh_token`.
-
-        Returns:
-            The response, with both tokens' cookies if they were rotated.
-
-        Raises:
-            ConfigurationError: `JWT_REFRESH_GRACE` is 0, so the second of two requests from one
-                browser would look like theft; or the store does not support sessions.
-        """
-        app_state, request_state = self._here()
-        engine, result = app_state.engine(), request_state.result
-        if engine.settings.refresh_grace == 0:
-            raise ConfigurationError("refresh_expiring_cookies() needs a JWT_REFRESH_GRACE other than 0")
-        if result is None or not self._is_due(engine, result.authentication, within):
-            return response
-        names = {
-            cookie.name
-            for refresh in (False, True)
-            for cookie in cookies_to_unset(engine.settings, refresh=refresh)
-        }
-        if not request_state.may_refresh or self._framework.sets_cookie(response, names):
-            return response
-        try:
-            pair = await self._renewed(app_state, request_state, result, identity)
-        except JWTExtendedException as error:
-            event = {"event": "cookies_not_refreshed", "code": error.error_code}
-            log.debug("Token cookies were not refreshed: %s (%r)", error.error_code, str(error), extra=event)
-            return response
-        except ValueError as problem:
-            event = {"event": "cookies_not_refreshed"}
-            log.error(
-                "Token cookies were not refreshed: %r", str(problem), extra=event
-            )  # no traceback needed
-            return response
-        if pair is not None:
-            self.set_token_cookies(response, pair)
-        return response
-
-    async def _renewed(
-        self, app_state: AppState, request_state: RequestState, result: CheckResult, identity: Any
-    ) -> TokenPair | None:
-        """Return new tokens for a request with a refresh cookie; None if that is another session's."""
-        engine, own = app_state.engine(), RequestState()
-        view = self._framework.view(self._served()[1])
-        await authenticate(engine, view, _REFRESH_COOKIE, own, came_along=True)
-        refresh = own.result
-        if refresh is None or not _are_one_session(result.ref, refresh.ref):
-            return None
-        renewing = refresh.authentication
-        spec = PairSpec(
-            identity=await known_as(engine, renewing, identity),
-            fresh=_as_fresh_as(result.authentication.claims),
-        )
-        pair = await rotate(engine, renewing, refresh.ref, spec, began_at=result.found_at, came_along=True)
-        await send_repeated(app_state, renewing, refresh.ref, pair.late_streak)
-        return await hand_out(app_state, request_state, pair)
-
-    @staticmethod
-    def _is_due(engine: Engine, held: Authentication, within: dt.timedelta | float | None) -> bool:
-        claims = held.claims
-        end, now = claims.get("exp"), engine.clock()
-        if held.location != "cookies" or claims["type"] != ACCESS or not isinstance(end, int | float):
-            return False
-        if within is None:
-            start = claims.get("iat")
-            within = (end - start) / 2 if isinstance(start, int | float) else 0
-        elif isinstance(within, dt.timedelta):
-            within = within.total_seconds()
-        return end - now <= within
-
-    def unset_jwt_cookies(self, response: Any, domain: str | None = None) -> None:
-        """Delete all of a client's token cookies.
-
-        Args:
-            response: a response object.
-            domain: the domain they were set with; None uses `JWT_COOKIE_DOMAIN`.
-        """
-        self.unset_access_cookies(response, domain)
-        self.unset_refresh_cookies(response, domain)
-
-    def unset_access_cookies(self, response: Any, domain: str | None = None) -> None:
-        """Delete the access token's cookies. See `unset_jwt_cookies`."""
-        self._unset(response, False, domain)
-
-    def unset_refresh_cookies(self, response: Any, domain: str | None = None) -> None:
-        """Delete the refresh token's cookies. See `unset_jwt_cookies`."""
-        self._unset(response, True, domain)
-
-    def _set(self, response: Any, token: str, refresh: bool, max_age: int | None, domain: str | None) -> None:
-        app_state, response = self.current()[0], unproxied(response)
-        engine = app_state.engine()
-        settings = engine.settings
-        claims: Mapping[str, Any]
-        _, claims = read_unverified(token, settings.max_token_bytes)
-        self._check_login(app_state, engine)
-        cookies = cookies_to_set(
-            token, claims, settings, engine.clock(), refresh=refresh, max_age=max_age, domain=domain
-        )
-        self._framework.set_cookies(response, cookies, uncached=not settings.is_compat)
-
-    def _check_login(self, app_state: AppState, engine: Engine) -> None:
-        """Refuse to sign a browser in on a cross-site request (login CSRF).
-
-        Raises:
-            CSRFError: the request comes from an origin that is not trusted.
-        """
-        _, request = self._framework.current()
-        if request is None:
-            return
-        view, settings = self._framework.view(request), engine.settings
-        # Not for localhost, where browsers accept Secure cookies over http.
-        if settings.cookie_secure and is_insecure(view.origin):
-            app_state.warn_once(
-                "insecure_cookies",
-                "Secure token cookies were set in a response over http, and browsers drop them: serve https; "
-                "behind a proxy that terminates TLS, have ProxyFix read its X-Forwarded headers; in "
-                "development, set JWT_COOKIE_SECURE = False",
-            )
-        checks_csrf = settings.cookie_csrf_protect and settings.csrf_check_origin
-        if checks_csrf and view.method in settings.csrf_methods:
-            check_origin(view, settings)
-
-    def _unset(self, response: Any, refresh: bool, domain: str | None) -> None:
-        settings = self.current()[0].engine().settings
-        cookies = cookies_to_unset(settings, refresh=refresh, domain=domain)
-        self._framework.set_cookies(unproxied(response), cookies, uncached=not settings.is_compat)
-
-    # -- which application, which request -----------------------------------------------------
-
-    def current(self) -> tuple[AppState, Any | None]:
-        """Return the current application's state and the request being served, or None. For adapters.
-
-        Raises:
-            RuntimeError: there is no current application, or it has no JWTManager.
-        """
-        app, request = self._framework.current()
-        if app is None:
-            raise self._nowhere(
-                "There is no application: push an app context, or use the JWTManager's methods"
-            )
-        return self._state_of(app), request
-
-    def _here(self) -> tuple[AppState, RequestState]:
-        app_state, request = self.current()
-        return app_state, app_state.state_of(request)
-
-    def _served(self) -> tuple[AppState, Any]:
-        """The application and the request being served."""
-        app, request = self._framework.current()
-        if request is None:
-            raise self._nowhere("There is no request to verify: call this inside a request")
-        try:
-            return self._framework.extensions(app)[EXTENSION], request
-        except KeyError:
-            return self._state_of(app), request  # raises and says what is missing
-
-    def _checked(self) -> tuple[AppState, RequestState]:
-        """Like `current`, for a request in which a check has passed."""
-        app, request = self._framework.current()
-        if request is None:
-            raise self._nowhere(
-                "No request is being served, so there is no authenticated user: pass what you need from a "
-                "request to background tasks, jobs and threads"
-            )
-        app_state = self._state_of(app)
-        request_state = app_state.state_of(request)
-        if not request_state.passed:
-            raise RuntimeError(
-                "No token check has passed in this request: put @jwt_required() on its view, below the "
-                "route, or call verify_jwt_in_request() first"
-            )
-        return app_state, request_state
-
-    def _state_of(self, app: Any) -> AppState:
-        app_state: AppState | None = self._framework.extensions(app).get(EXTENSION)
-        if app_state is None:
-            raise RuntimeError("This application has no JWTManager: call JWTManager(app) or init_app(app)")
-        return app_state
-
-    def _nowhere(self, text: str) -> RuntimeError:
-        """Return the error for a call where this framework is not active; names the framework that is."""
-        for name, other in _frameworks.items():
-            if name != self._framework.name and other.current()[0] is not None:
-                return RuntimeError(
-                    f"This is a function for {self._framework.name}, called in a {name} application: import "
-                    f"it from {' or '.join(other.adapters)}"
-                )
-        return RuntimeError(text)
-
-
-_frameworks: dict[str, Framework] = {}
-
 
 async def _observed(engine: Engine, view: RequestView, policy: Policy, request_state: RequestState) -> bool:
     """Run a check and report it to the observer."""
@@ -630,14 +368,3 @@ async def _observed(engine: Engine, view: RequestView, policy: Policy, request_s
         if found is not None:
             measurement.details = {"location": found.location, "type": kind_of(found.type)}
         return loads
-
-
-def _are_one_session(access: TokenRef, refresh: TokenRef) -> bool:
-    return access.identity == refresh.identity and access.sid in (None, refresh.sid)
-
-
-def _as_fresh_as(claims: Mapping[str, Any]) -> Fresh:
-    """Return until when a token is fresh; its replacement must not stay fresh longer."""
-    fresh = claims["fresh"]
-    until: Fresh = claims["exp"] if fresh is True else fresh
-    return until if isinstance(until, int | float) else False

@@ -33,7 +33,7 @@ _FJE = "flask-jwt-extended"
 
 _framework = PlainFlask()
 _api = PublicAPI(_framework)
-_operations = _api.operations
+_cookies, _operations = _api.cookies, _api.operations
 
 
 def _exposed(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
@@ -97,17 +97,17 @@ get_unverified_jwt_headers: Final = _api.get_unverified_jwt_headers
 jwks_view: Final = _exposed(_api.jwks_view)
 jwt_required: Final = _api.jwt_required
 list_sessions: Final = _exposed(_operations.list_sessions)
-refresh_expiring_cookies: Final = _exposed(_api.refresh_expiring_cookies)
+refresh_expiring_cookies: Final = _exposed(_cookies.refresh_expiring_cookies)
 revoke_session: Final = _exposed(_operations.revoke_session)
 revoke_token: Final = _exposed(_operations.revoke_token)
 revoke_user: Final = _exposed(_operations.revoke_user)
 rotate_refresh_token: Final = _exposed(_operations.rotate_refresh_token)
-set_access_cookies: Final = _api.set_access_cookies
-set_refresh_cookies: Final = _api.set_refresh_cookies
-set_token_cookies: Final = _api.set_token_cookies
-unset_access_cookies: Final = _api.unset_access_cookies
-unset_jwt_cookies: Final = _api.unset_jwt_cookies
-unset_refresh_cookies: Final = _api.unset_refresh_cookies
+set_access_cookies: Final = _cookies.set_access_cookies
+set_refresh_cookies: Final = _cookies.set_refresh_cookies
+set_token_cookies: Final = _cookies.set_token_cookies
+unset_access_cookies: Final = _cookies.unset_access_cookies
+unset_jwt_cookies: Final = _cookies.unset_jwt_cookies
+unset_refresh_cookies: Final = _cookies.unset_refresh_cookies
 verify_jwt_in_request: Final = _exposed(_api.verify_jwt_in_request)
 
 current_user: Any = LocalProxy(get_current_user)

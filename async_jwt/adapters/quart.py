@@ -263,7 +263,7 @@ _OPTIONS_TAKE = len(inspect.signature(Quart.make_default_options_response).param
 
 _framework = _Quart()
 _api = PublicAPI(_framework)
-_operations = _api.operations
+_cookies, _operations = _api.cookies, _api.operations
 
 
 async def _checked_answer(app: Quart, answer: Any) -> Any:
@@ -402,17 +402,17 @@ get_unverified_jwt_headers: Final = _api.get_unverified_jwt_headers
 jwks_view: Final = _api.jwks_view
 jwt_required: Final = _api.jwt_required
 list_sessions: Final = _operations.list_sessions
-refresh_expiring_cookies: Final = _api.refresh_expiring_cookies
+refresh_expiring_cookies: Final = _cookies.refresh_expiring_cookies
 revoke_session: Final = _operations.revoke_session
 revoke_token: Final = _operations.revoke_token
 revoke_user: Final = _operations.revoke_user
 rotate_refresh_token: Final = _operations.rotate_refresh_token
-set_access_cookies: Final = _api.set_access_cookies
-set_refresh_cookies: Final = _api.set_refresh_cookies
-set_token_cookies: Final = _api.set_token_cookies
-unset_access_cookies: Final = _api.unset_access_cookies
-unset_jwt_cookies: Final = _api.unset_jwt_cookies
-unset_refresh_cookies: Final = _api.unset_refresh_cookies
+set_access_cookies: Final = _cookies.set_access_cookies
+set_refresh_cookies: Final = _cookies.set_refresh_cookies
+set_token_cookies: Final = _cookies.set_token_cookies
+unset_access_cookies: Final = _cookies.unset_access_cookies
+unset_jwt_cookies: Final = _cookies.unset_jwt_cookies
+unset_refresh_cookies: Final = _cookies.unset_refresh_cookies
 verify_jwt_in_request: Final = _api.verify_jwt_in_request
 
 current_user: Any = LocalProxy(get_current_user)
