@@ -339,6 +339,7 @@ class Operation(Generic[P, T]):
 class AsyncManager(Manager):
     """A manager whose operations are coroutines."""
 
+    authenticate_token: Final = Operation(Operations.authenticate_token)
     close: Final = Operation(Operations.close)
     create_access_token: Final = Operation(Operations.create_access_token)
     create_refresh_token: Final = Operation(Operations.create_refresh_token)

@@ -7,19 +7,20 @@ job or a shell.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
 from async_jwt.app_state import AppState, Current
 from async_jwt.core import claims as claim_set
-from async_jwt.core.authenticate import Authentication, RequestState
+from async_jwt.core.authenticate import Authentication, RequestState, authenticate_text
 from async_jwt.core.checks import check_csrf
 from async_jwt.core.claims import Fresh
-from async_jwt.core.concurrency import notify
+from async_jwt.core.concurrency import notify, refuse_coroutine
 from async_jwt.core.engine import Engine
 from async_jwt.core.issue import Expires, Issued, TokenPair, TokenSpec, holder_of, issue, subject_of
-from async_jwt.core.policy import ACCESS, REFRESH
+from async_jwt.core.observer import kind_of
+from async_jwt.core.policy import ACCESS, REFRESH, Policy
 from async_jwt.core.proxies import unproxied
 from async_jwt.core.rotation import NewPair, PairSpec, open_session, rotate, session_store
 from async_jwt.core.sessions import SessionPage, latest_expiry, session_info
@@ -30,7 +31,7 @@ from async_jwt.errors import (
     StoreUnavailableError,
     TokenReusedError,
 )
-from async_jwt.signals import token_issued, token_repeated, token_reused, token_revoked
+from async_jwt.signals import token_issued, token_repeated, token_reused, token_revoked, user_loaded
 from async_jwt.stores.contract import LONGEST_ID, TokenRef, latest, refuse_odd_texts
 
 __all__ = [
@@ -314,8 +315,8 @@ class Operations:
     ) -> dict[str, Any]:
         """Verify a token's signature, times and shape, and return its claims.
 
-        Does not check type, revocation or user: the result proves who issued the token, not that
-        a request may use it.
+        This is no check of a token: type, revocation and user are not looked at. The result proves
+        who issued the token, not that anyone may use it. `authenticate_token` is the check.
 
         Args:
             encoded_token: the token.
@@ -334,6 +335,51 @@ class Operations:
         if csrf_value is not None:
             check_csrf(claims, csrf_value, engine.settings, refresh=claims["type"] == REFRESH)
         return claims
+
+    async def authenticate_token(
+        self,
+        text: str,
+        *,
+        type: str | Collection[str] = ACCESS,
+        fresh: bool = False,
+        skip_revocation_check: bool = False,
+    ) -> Authentication:
+        """Check a token that did not come in a request: a first WebSocket message, Socket.IO, MQTT, a job.
+
+        Runs every check of `jwt_required`: signature, times, type, freshness, revocation, the
+        application's verification, and the user lookup. It changes nothing about the current
+        request: `current_user` stays. Never use it for the token of a cookie: it checks no CSRF value.
+        A refresh token is only read: a replay is refused, but revokes nothing.
+
+        Args:
+            text: the encoded token.
+            type: the type, or types, of tokens to accept, such as "refresh" or a purpose.
+            fresh: True requires a token from a recent login.
+            skip_revocation_check: True accepts revoked tokens.
+
+        Returns:
+            What the token says, and its user. Its `location` is "text".
+
+        Raises:
+            JWTExtendedException: the token is refused, or cannot be decided.
+            ConfigurationError: an argument is invalid.
+            TypeError: `text` is a coroutine that was not awaited.
+        """
+        refuse_coroutine(text, "await the call that returns the token")
+        policy = Policy.of(fresh=fresh, skip_revocation_check=skip_revocation_check, type=type)
+        app_state = self._current()[0]
+        engine = app_state.engine()
+        if engine.observer is None:
+            result, loads = await authenticate_text(engine, text, policy)
+        else:
+            with engine.observer.measure("check", "check") as measurement:
+                result, loads = await authenticate_text(engine, text, policy)
+                measurement.outcome = "accepted"
+                measurement.details = {"location": result.location, "type": kind_of(result.type)}
+        found = result.authentication
+        if loads:
+            await notify(user_loaded, app_state.app, user=found.user, identity=found.identity)
+        return found
 
     async def get_jti(self, encoded_token: str) -> str | None:
         """Return the `jti` of a token that is valid now; None for a foreign token without one.

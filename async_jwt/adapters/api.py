@@ -32,6 +32,7 @@ PUBLIC: Final = (
     "SessionInfo",
     "SessionPage",
     "TokenPair",
+    "authenticate_token",
     "create_access_token",
     "create_refresh_token",
     "create_token",

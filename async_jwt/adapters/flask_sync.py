@@ -55,6 +55,7 @@ class JWTManager(Manager):
 
     framework: ClassVar[FrameworkContext] = _framework
 
+    authenticate_token: Final = _Blocking(Operations.authenticate_token)
     close: Final = _Blocking(Operations.close)
     create_access_token: Final = _Blocking(Operations.create_access_token)
     create_refresh_token: Final = _Blocking(Operations.create_refresh_token)
@@ -79,6 +80,7 @@ class JWTManager(Manager):
             app.extensions[_FJE] = self
 
 
+authenticate_token: Final = _exposed(_operations.authenticate_token)
 create_access_token: Final = _exposed(_operations.create_access_token)
 create_refresh_token: Final = _exposed(_operations.create_refresh_token)
 create_token: Final = _exposed(_operations.create_token)

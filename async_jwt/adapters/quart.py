@@ -384,6 +384,7 @@ class JWTManager(AsyncManager):
         app.after_serving(app_state.close)
 
 
+authenticate_token: Final = _operations.authenticate_token
 create_access_token: Final = _operations.create_access_token
 create_refresh_token: Final = _operations.create_refresh_token
 create_token: Final = _operations.create_token

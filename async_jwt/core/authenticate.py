@@ -30,7 +30,14 @@ from async_jwt.errors import (
 )
 from async_jwt.stores.contract import SessionSnapshot, TokenRef
 
-__all__ = ["Authentication", "CheckResult", "RequestState", "authenticate", "refuse_replay"]
+__all__ = [
+    "Authentication",
+    "CheckResult",
+    "RequestState",
+    "authenticate",
+    "authenticate_text",
+    "refuse_replay",
+]
 
 _Claims = dict[str, Any]
 
@@ -45,7 +52,8 @@ class Authentication:
         claims: its claims.
         identity: the value of the identity claim.
         user: what `user_lookup_loader` returned; None without one.
-        location: where the token was: headers, cookies, query_string, json or websocket_protocol.
+        location: where the token was: headers, cookies, query_string, json or websocket_protocol; "text"
+            for one given to `authenticate_token`.
         policy: what the view demanded.
     """
 
@@ -249,16 +257,53 @@ async def authenticate(
     engine.codec.check_times(verified, now)
     if needs_csrf:
         await _check_csrf(verified.claims, view, policy, settings)
-    if verified.type not in policy.at_once:
-        checks.check_demands(verified, policy, settings, now)
-    asks = not (policy.skip_revocation_check or (result.revocation_checked and not settings.is_compat))
-    if asks:
-        await _check_revocation(engine, verified, came_along=came_along)
-    loads = engine.hooks.at_checks and await _run_hooks(engine, result, revocation=asks)
-    if asks:
-        result.revocation_checked = True
+    loads = await _admit(engine, result, now, came_along=came_along)
     request_state.mark_passed(result)
     return loads
+
+
+async def authenticate_text(engine: Engine, token: Any, policy: Policy) -> tuple[CheckResult, bool]:
+    """Check a token that came elsewhere than in a request. Checks no CSRF value; a replay revokes nothing.
+
+    Returns:
+        The result, and whether this check loaded a user.
+
+    Raises:
+        JWTExtendedException: the token is refused, or cannot be decided.
+        Exception: an application hook failed.
+    """
+    if not isinstance(token, str):
+        engine.codec.inspect(token)  # always raises: says what it is instead
+    verified, now = await engine.verify(token), engine.clock()
+    result = CheckResult(token, verified, now, "text", policy, engine.settings.identity_claim)
+    engine.codec.check_times(verified, now)
+    return result, await _admit(engine, result, now, came_along=True)
+
+
+async def _admit(engine: Engine, result: CheckResult, now: float, *, came_along: bool) -> bool:
+    """The checks of a verified token: type, freshness, revocation, hooks. True if they loaded a user."""
+    verified, policy = result.verified, result.policy
+    if verified.type not in policy.at_once:
+        checks.check_demands(verified, policy, engine.settings, now)
+    if policy.skip_revocation_check or (result.revocation_checked and not engine.settings.is_compat):
+        return engine.hooks.at_checks and await _run_hooks(engine, result, revocation=False)
+    if verified.type == REFRESH and engine.sessions is not None:
+        seen, ref = await engine.sessions.load_session(verified.ref), verified.ref
+        await refuse_replay(engine, seen, ref, *copy_of(verified), came_along=came_along)
+    else:
+        valid = await engine.store.check(verified.ref)
+        if valid is not True:
+            raise _refusal(engine, verified, valid)
+    loads = engine.hooks.at_checks and await _run_hooks(engine, result, revocation=True)
+    result.revocation_checked = True
+    return loads
+
+
+def _refusal(engine: Engine, verified: Verified, valid: Any) -> JWTExtendedException:
+    """The error for a token that the store does not call valid."""
+    if valid is False:
+        return RevokedTokenError(*copy_of(verified))
+    return HookError(f"{type(engine.store).__name__}.check() must return True or False")
 
 
 async def _check_csrf(claims: _Claims, view: RequestView, policy: Policy, settings: Settings) -> None:
@@ -288,20 +333,6 @@ async def _check_csrf_is_sent(view: RequestView, policy: Policy, settings: Setti
 
 def _needs_csrf(view: RequestView, settings: Settings) -> bool:
     return settings.cookie_csrf_protect and view.method in settings.csrf_methods
-
-
-async def _check_revocation(engine: Engine, verified: Verified, *, came_along: bool) -> None:
-    if verified.type == REFRESH and engine.sessions is not None:
-        ref = verified.ref
-        seen = await engine.sessions.load_session(ref)
-        await refuse_replay(engine, seen, ref, *copy_of(verified), came_along=came_along)
-        return
-    valid = await engine.store.check(verified.ref)
-    if valid is True:
-        return
-    if valid is False:
-        raise RevokedTokenError(*copy_of(verified))
-    raise HookError(f"{type(engine.store).__name__}.check() must return True or False")
 
 
 async def refuse_replay(

@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from async_jwt.errors import WrongTokenError
 from async_jwt.observe import instrument, uninstrument
 from async_jwt.stores import MemoryStore
 from async_jwt.testing import outage
@@ -117,6 +118,20 @@ async def test_a_check_and_what_it_asked(harness, telemetry, redis_url):
     assert found["async_jwt.hook.duration"] == {labels(outcome="ok", hook="user_lookup"): 1}
     assert found["async_jwt.store.duration"][labels(outcome="ok", call="check")] == 1
     assert found["async_jwt.store.available"] == {labels(): 1}
+
+
+@however_it_runs
+async def test_a_check_of_a_text(harness, telemetry):
+    h = telemetry.observe(harness())
+    async with h.serving():
+        token = await h.mint()
+        await h.jwt.authenticate_token(token)
+        with pytest.raises(WrongTokenError):
+            await h.jwt.authenticate_token(token, type="reset")
+    assert telemetry.metrics()["async_jwt.check.duration"] == {
+        labels(outcome="accepted", location="text", type="access"): 1,
+        labels(outcome="token_type_wrong"): 1,
+    }
 
 
 @on_each_loop
