@@ -36,11 +36,14 @@ from async_jwt.stores.contract import LONGEST_ID, TokenRef, latest, refuse_odd_t
 
 __all__ = [
     "Operations",
+    "check_before_revoking",
     "hand_out",
     "known_as",
     "operations_at",
+    "ref_of",
     "send_repeated",
     "send_reused",
+    "send_revoked",
 ]
 
 
@@ -424,9 +427,9 @@ class Operations:
                 claims = token
             else:
                 claims = await self.decode_token(token, allow_expired=True)
-            ref, kind = _ref_of(engine, claims), claims.get("type")
+            ref, kind = ref_of(engine, claims), claims.get("type")
         is_session = kind == REFRESH and ref.sid is not None
-        ends_itself = await _check_before_revoking(
+        ends_itself = await check_before_revoking(
             engine,
             request_state,
             lambda own: (
@@ -439,7 +442,7 @@ class Operations:
             await engine.store.revoke_token(ref)
         scope = "session" if is_session else "token"
         request_state.mark_revoked(ends_itself=ends_itself)
-        await _send_revoked(app_state, scope, ref.identity, ref.jti, ref.sid)
+        await send_revoked(app_state, scope, ref.identity, ref.jti, ref.sid)
 
     async def revoke_session(self, sid: str | None = None, *, identity: Any = None) -> bool:
         """Sign out a device: revoke a session's access and refresh tokens at once.
@@ -480,10 +483,10 @@ class Operations:
         is_own = own is not None and own.sid == sid
         if whose not in (None, holder) or not (is_own or _is_text(sid)):
             return False
-        ends_itself = await _check_before_revoking(engine, request_state, lambda own: own.sid == sid)
+        ends_itself = await check_before_revoking(engine, request_state, lambda own: own.sid == sid)
         await engine.store.revoke_session(sid, until)
         request_state.mark_revoked(ends_itself=ends_itself)
-        await _send_revoked(app_state, "session", holder, sid=sid)
+        await send_revoked(app_state, "session", holder, sid=sid)
         return holder is not None
 
     async def list_sessions(
@@ -542,21 +545,21 @@ class Operations:
         keep = own if keep_current else None
         if keep is not None and ((keep.sid or keep.jti) is None or keep.identity != text):
             raise ValueError("keep_current needs a session or token of the same user to keep")
-        ends_itself = await _check_before_revoking(
+        ends_itself = await check_before_revoking(
             engine, request_state, lambda own: own.identity == text and keep is None
         )
         await engine.store.revoke_user(text, keep)
         request_state.mark_revoked(ends_itself=ends_itself)
-        await _send_revoked(app_state, "user", text)
+        await send_revoked(app_state, "user", text)
 
     async def revoke_everything(self) -> None:
         """Revoke all tokens of all users created until now."""
         app_state, request_state = self._here()
         engine = app_state.engine()
-        ends_itself = await _check_before_revoking(engine, request_state, lambda _: True, and_others=True)
+        ends_itself = await check_before_revoking(engine, request_state, lambda _: True, and_others=True)
         await engine.store.revoke_everything()
         request_state.mark_revoked(ends_itself=ends_itself)
-        await _send_revoked(app_state, "everything")
+        await send_revoked(app_state, "everything")
 
     async def _issue(self, spec: TokenSpec, *, joins_session: bool = False) -> str:
         app_state, request_state = self._here()
@@ -581,7 +584,7 @@ async def hand_out(app_state: AppState, request_state: RequestState, pair: NewPa
     identity = pair.access.claims.get(engine.settings.identity_claim)
     for sid in pair.ended:
         request_state.mark_revoked(ends_itself=False)
-        await _send_revoked(app_state, "session", identity, sid=sid)
+        await send_revoked(app_state, "session", identity, sid=sid)
     return TokenPair(pair.access.token, pair.refresh.token, pair.sid)
 
 
@@ -651,18 +654,19 @@ async def _send_issued(app_state: AppState, engine: Engine, issued: Issued) -> N
     )
 
 
-async def _send_revoked(
+async def send_revoked(
     app_state: AppState,
     scope: str,
     identity: str | None = None,
     jti: str | None = None,
     sid: str | None = None,
 ) -> None:
+    """Signal a revocation; warn once if other processes cannot see it."""
     app_state.warn_of_memory()
     await notify(token_revoked, app_state.app, scope=scope, identity=identity, jti=jti, sid=sid)
 
 
-async def _check_before_revoking(
+async def check_before_revoking(
     engine: Engine,
     request_state: RequestState,
     is_own: Callable[[TokenRef], bool],
@@ -744,7 +748,8 @@ def _type_of(request_state: RequestState) -> str | None:
     return None if request_state.result is None else request_state.result.type
 
 
-def _ref_of(engine: Engine, claims: Mapping[str, Any]) -> TokenRef:
+def ref_of(engine: Engine, claims: Mapping[str, Any]) -> TokenRef:
+    """Return a token as stores know it. Raises ValueError for claims that no token of ours has."""
     # A token without `jti` decodes to `jti` None, which no token may contain.
     held = {name: value for name, value in claims.items() if (name, value) != ("jti", None)}
     ref = claim_set.check_shape(held, engine.settings)[-1]

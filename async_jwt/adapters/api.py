@@ -62,6 +62,7 @@ PUBLIC: Final = (
     "set_access_cookies",
     "set_refresh_cookies",
     "set_token_cookies",
+    "sign_out",
     "unset_access_cookies",
     "unset_jwt_cookies",
     "unset_refresh_cookies",

@@ -1,10 +1,10 @@
-"""Sets, refreshes and deletes token cookies."""
+"""Sets, refreshes and deletes token cookies; signs out."""
 
 from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from async_jwt.adapters.current import CurrentContext
@@ -12,18 +12,22 @@ from async_jwt.adapters.errors import Responder
 from async_jwt.adapters.framework import Framework
 from async_jwt.app_state import AppState
 from async_jwt.core.authenticate import Authentication, CheckResult, RequestState, authenticate
-from async_jwt.core.checks import check_origin, is_insecure
+from async_jwt.core.checks import check_origin, check_origin_of_any_method, is_insecure
 from async_jwt.core.claims import Fresh
 from async_jwt.core.codec import read_unverified
 from async_jwt.core.concurrency import refuse_coroutine
 from async_jwt.core.cookies import cookies_to_set, cookies_to_unset
 from async_jwt.core.engine import Engine
 from async_jwt.core.issue import TokenPair
+from async_jwt.core.locations import Found, find_all
 from async_jwt.core.policy import ACCESS, Policy
 from async_jwt.core.proxies import unproxied
+from async_jwt.core.request import RequestView
 from async_jwt.core.rotation import PairSpec, rotate
+from async_jwt.core.settings import Settings
 from async_jwt.errors import ConfigurationError, JWTExtendedException
 from async_jwt.operations import hand_out, known_as, send_repeated
+from async_jwt.sign_out import end_sessions
 from async_jwt.stores.contract import TokenRef
 
 __all__ = ["TokenCookies"]
@@ -182,6 +186,55 @@ class TokenCookies:
         elif isinstance(within, dt.timedelta):
             within = within.total_seconds()
         return end - now <= within
+
+    async def sign_out(self, response: Any = None, *, everywhere: bool = False) -> bool:
+        """Sign out: end the session of whichever token the request carries, and delete all token cookies.
+
+        For a view of its own without `jwt_required`: it needs no valid token. Access and refresh
+        tokens in headers and cookies count, expired ones too, and in the body of a POST: JSON or a form with
+        `JWT_JSON_KEY` and `JWT_REFRESH_JSON_KEY`. An access and a refresh token of two sessions end
+        both. A token that cannot be verified ends nothing.
+
+        Another site cannot sign a visitor out (`JWT_CSRF_CHECK_ORIGIN`): a request of
+        `JWT_CSRF_METHODS` may not come from a foreign origin, and any other, such as a GET, must come
+        from this one, by its `Origin` or `Sec-Fetch-Site: same-origin`. That does not apply if the token
+        comes in a header and none in a cookie.
+
+        Args:
+            response: the response from which to delete the cookies; None deletes none.
+            everywhere: True also ends all other sessions of the user. This needs a token that passes
+                every check; without one, only the session ends.
+
+        Returns:
+            True if a session or token that was valid has ended.
+
+        Raises:
+            CSRFError: the request comes from an origin that is not trusted. Nothing ends.
+            StoreUnavailableError: the store did not answer. The response to this error deletes the
+                cookies too.
+            RuntimeError: there is no request.
+        """
+        app_state, request = self._context.served()
+        request_state, view = app_state.state_of(request), self._framework.view(request)
+        settings = app_state.engine().settings
+        found = await find_all(view, settings)
+        self._check_sign_out(view, found, settings)
+        try:
+            ended = await end_sessions(app_state, request_state, found, everywhere=everywhere)
+        except JWTExtendedException as error:
+            both = (False, True) if "cookies" in settings.token_location else ()
+            raise await self._responder.refuse(app_state, request_state, error, both) from error
+        if response is not None:
+            self.unset_jwt_cookies(response)
+        return ended
+
+    @staticmethod
+    def _check_sign_out(view: RequestView, found: Sequence[Found], settings: Settings) -> None:
+        places = {location for _, location in found}
+        # Browsers accept a deletion of cookies even where they sent none.
+        by_cookie = "cookies" in places or ("cookies" in settings.token_location and "headers" not in places)
+        if by_cookie and settings.cookie_csrf_protect and settings.csrf_check_origin:
+            check_origin_of_any_method(view, settings)
 
     def unset_jwt_cookies(self, response: Any, domain: str | None = None) -> None:
         """Delete all of a client's token cookies.

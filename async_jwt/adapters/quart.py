@@ -411,6 +411,7 @@ rotate_refresh_token: Final = _operations.rotate_refresh_token
 set_access_cookies: Final = _cookies.set_access_cookies
 set_refresh_cookies: Final = _cookies.set_refresh_cookies
 set_token_cookies: Final = _cookies.set_token_cookies
+sign_out: Final = _cookies.sign_out
 unset_access_cookies: Final = _cookies.unset_access_cookies
 unset_jwt_cookies: Final = _cookies.unset_jwt_cookies
 unset_refresh_cookies: Final = _cookies.unset_refresh_cookies

@@ -13,7 +13,7 @@ from typing import Any
 from async_jwt.core import checks
 from async_jwt.core.codec import Decoded, Verified, copy_of
 from async_jwt.core.engine import Engine
-from async_jwt.core.locations import csrf_value, find, find_in_body
+from async_jwt.core.locations import csrf_value, find, find_in_body, has_short_body
 from async_jwt.core.policy import REFRESH, Policy
 from async_jwt.core.request import RequestView
 from async_jwt.core.sessions import RefreshOutcome, decide
@@ -324,9 +324,7 @@ async def _check_csrf_is_sent(view: RequestView, policy: Policy, settings: Setti
 
     A form longer than `JWT_MAX_JSON_BYTES` is not read for this: its sender is not authenticated yet.
     """
-    length = next(iter(view.headers("Content-Length")), "x" if view.headers("Transfer-Encoding") else "0")
-    is_short = length.isdecimal() and len(length) < 12 and int(length) <= settings.max_json_bytes
-    may_read = is_short or not settings.csrf_check_form
+    may_read = not settings.csrf_check_form or has_short_body(view, settings)
     if may_read and _needs_csrf(view, settings) and not await csrf_value(view, policy, settings):
         raise CSRFError("Missing CSRF token")
 

@@ -16,7 +16,7 @@ from async_jwt.core.request import RequestView
 from async_jwt.core.settings import Settings
 from async_jwt.errors import CSRFError, FreshTokenRequired, MissingClaimError, WrongTokenError
 
-__all__ = ["check_csrf", "check_demands", "check_origin", "is_insecure"]
+__all__ = ["check_csrf", "check_demands", "check_origin", "check_origin_of_any_method", "is_insecure"]
 
 log: logging.Logger = logging.getLogger("async_jwt")
 
@@ -85,6 +85,21 @@ def check_origin(view: RequestView, settings: Settings) -> None:
         return
     _warn_origin(origins[0] if origins else "", view.origin, settings)
     raise CSRFError("The request comes from an origin that is not trusted")
+
+
+def check_origin_of_any_method(view: RequestView, settings: Settings) -> None:
+    """Like `check_origin`, for what other sites must not cause with a link either.
+
+    A request of a method that needs no CSRF value must say that it comes from this site: by its `Origin`,
+    or by `Sec-Fetch-Site: same-origin`.
+
+    Raises:
+        CSRFError: the origin is not trusted, or unknown.
+    """
+    check_origin(view, settings)
+    needs_none = view.method not in settings.csrf_methods
+    if needs_none and not view.headers("Origin") and {*view.headers("Sec-Fetch-Site")} != {"same-origin"}:
+        raise CSRFError("The request does not say that it comes from this site: use a form with method POST")
 
 
 def _is_safe(origin: str, settings: Settings) -> bool:

@@ -11,8 +11,9 @@ import json
 import logging
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache, lru_cache
-from itertools import pairwise
+from itertools import islice, pairwise, product
 from typing import Any
 
 from async_jwt.core.policy import Policy
@@ -26,7 +27,17 @@ from async_jwt.errors import (
     NoAuthorizationError,
 )
 
-__all__ = ["BEARER", "Found", "cookie_name", "csrf_names", "csrf_value", "find", "find_in_body"]
+__all__ = [
+    "BEARER",
+    "Found",
+    "cookie_name",
+    "csrf_names",
+    "csrf_value",
+    "find",
+    "find_all",
+    "find_in_body",
+    "has_short_body",
+]
 
 log: logging.Logger = logging.getLogger("async_jwt")
 
@@ -97,6 +108,46 @@ async def find_in_body(view: RequestView, policy: Policy, settings: Settings) ->
         if found is not None:
             return found
     raise NoAuthorizationError(_missing(locations, view, policy, settings))
+
+
+# How many tokens of one request are verified, at most.
+_MOST = 8
+
+_EACH = (Policy.of(), Policy.of(refresh=True))
+
+
+async def find_all(view: RequestView, settings: Settings) -> list[Found]:
+    """All tokens of a request, access and refresh tokens, for a sign-out: what is malformed is left out.
+
+    The header counts even if `JWT_TOKEN_LOCATION` does not name it, and so does the body of a POST: JSON or a
+    form with the keys `JWT_JSON_KEY` and `JWT_REFRESH_JSON_KEY`.
+    """
+    found: dict[str, str] = {}
+    places = [name for name in dict.fromkeys(("headers", *settings.token_location)) if name in _LOOK]
+    for location, policy in product(places, _EACH):
+        with suppress(InvalidHeaderError, InvalidQueryParamError):
+            found.update(dict.fromkeys(_LOOK[location](view, policy, settings), location))
+    if view.method == "POST":
+        for policy in _EACH:
+            text = await _posted(view, policy, settings)
+            if text:
+                found.setdefault(text, "json")
+    return [*islice(found.items(), _MOST)]
+
+
+async def _posted(view: RequestView, policy: Policy, settings: Settings) -> str | None:
+    if view.is_json:
+        with suppress(MalformedTokenError):
+            held = await _in_json(view, policy, settings)
+            return None if held is None else held[0]
+        return None
+    return await view.form(_json_key(policy, settings)) if has_short_body(view, settings) else None
+
+
+def has_short_body(view: RequestView, settings: Settings) -> bool:
+    """True if a request's body is known to be no longer than `JWT_MAX_JSON_BYTES`, by its headers."""
+    length = next(iter(view.headers("Content-Length")), "x" if view.headers("Transfer-Encoding") else "0")
+    return length.isdecimal() and len(length) < 12 and int(length) <= settings.max_json_bytes
 
 
 def _in_headers(view: RequestView, _policy: Policy, settings: Settings) -> Sequence[str]:

@@ -34,7 +34,7 @@ from async_jwt.adapters.quart import (
     revoke_user,
     rotate_refresh_token,
     set_token_cookies,
-    unset_jwt_cookies,
+    sign_out,
 )
 from async_jwt.errors import (
     JWTDecodeError,
@@ -256,11 +256,10 @@ async def refresh_cookies() -> ResponseReturnValue:
 
 
 @pages.post("/logout")
-@jwt_required(locations="cookies")
+@public
 async def logout_with_cookies() -> ResponseReturnValue:
-    await revoke_session()
     response = await make_response({"msg": "Logged out"})
-    unset_jwt_cookies(response)
+    await sign_out(response)
     return response
 
 

@@ -62,4 +62,5 @@ async def test_the_notice_board(jwt_client, ada):
 
 
 async def test_nobody_forgot_to_protect_a_view(app):
-    assert_protected(app, public=["api.login", "pages.index", "pages.login_form", "pages.login_with_form"])
+    opened = ("index", "login_form", "login_with_form", "logout_with_cookies")
+    assert_protected(app, public=["api.login", *(f"pages.{name}" for name in opened)])

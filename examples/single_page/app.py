@@ -14,14 +14,12 @@ from quart import Quart, Response, jsonify, request, send_from_directory
 from async_jwt.adapters.quart import (
     JWTManager,
     create_token_pair,
-    get_jwt,
     get_jwt_identity,
     jwt_required,
     public,
-    revoke_session,
     rotate_refresh_token,
     set_token_cookies,
-    unset_jwt_cookies,
+    sign_out,
 )
 
 HERE = Path(__file__).parent
@@ -64,12 +62,10 @@ def create_app(**config: Any) -> Quart:
         return response
 
     @app.post("/logout")
-    @jwt_required(optional=True)
+    @public
     async def logout() -> Any:
-        if get_jwt():
-            await revoke_session()
         response = jsonify(msg="Signed out")
-        unset_jwt_cookies(response)
+        await sign_out(response)
         return response
 
     @app.get("/api/list")

@@ -97,6 +97,36 @@ async def test_a_server_that_goes_silent_leaves_a_session_that_goes_on(shared_se
         await store.close()
 
 
+def signing_out(app):
+    async def out():
+        return {"ended": await app.api.sign_out()}
+
+    app.view("/out", out)
+
+
+@pytest.mark.parametrize(("place", "way"), [*itertools.product(range(4), ["there", "back"])])
+async def test_a_sign_out_that_is_not_answered_is_503_and_can_be_repeated(shared_server, place, way):
+    shared_server.does("FLUSHALL")
+    async with Wire(shared_server.port).open() as wire:
+        store = RedisStore(wire.url, deadline=0.1, poll=60)
+        app = rotating(store)
+        signing_out(app)
+        pair, other = [await app.jwt.create_token_pair("alice") for _ in range(2)]
+        seen = itertools.count()
+        wire.silences = (way, lambda: next(seen) >= place)
+        answer = await app.call("/out", token=pair.access_token)
+        assert (answer.status, answer.code) == (503, "store_unavailable")
+        wire.heal()
+        wire.drop()
+        await until_it_answers(store)
+        answer = await app.call("/out", token=pair.access_token)
+        assert answer.json == {"ended": (place, way) != (3, "back")}  # then it had ended already
+        for path, token in (("/me", pair.access_token), ("/rotate", pair.refresh_token)):
+            assert (await app.call(path, token=token)).status == 401
+        assert (await app.call(token=other.access_token)).status == 200
+        await store.close()
+
+
 @pytest.mark.parametrize("place", range(3))
 async def test_a_server_that_is_killed_leaves_a_session_that_goes_on(make_server, place):
     """One that writes before it answers: what was answered is never lost."""
@@ -324,6 +354,9 @@ async def test_what_a_store_is_asked(shared_server):
         assert await asked(app.call("/rotate", token=first.refresh_token)) == {b"MGET": 3, b"EVALSHA": 2}
         assert await asked(app.jwt.list_sessions("alice")) == {b"EVALSHA": 1}
         assert await asked(app.jwt.revoke_session(first.sid)) == {b"MGET": 2, b"EVALSHA": 1}
+        signing_out(app)
+        last = await app.jwt.create_token_pair("alice")
+        assert await asked(app.call("/out", token=last.access_token)) == {b"MGET": 3, b"EVALSHA": 1}
         await store.close()
 
 
