@@ -564,7 +564,7 @@ class Operations:
     async def _issue(self, spec: TokenSpec, *, joins_session: bool = False) -> str:
         app_state, request_state = self._here()
         engine = app_state.engine()
-        issued = await issue(engine, spec, request_state.ref if joins_session else None)
+        issued = await issue(engine, spec, request_state.result if joins_session else None)
         await _refuse_lost_authority(engine, request_state, issued)
         await _send_issued(app_state, engine, issued)
         return issued.token

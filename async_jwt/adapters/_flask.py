@@ -37,7 +37,7 @@ from async_jwt.adapters._werkzeug import (
     handler_before_ours,
     register_error_handler,
 )
-from async_jwt.adapters.api import PublicAPI
+from async_jwt.adapters.api import PublicAPI, template_names
 from async_jwt.adapters.errors import response_of
 from async_jwt.adapters.framework import Check, Served
 from async_jwt.adapters.protect import PROTECTING
@@ -303,6 +303,7 @@ def install(app: Flask, app_state: AppState, api: PublicAPI) -> None:
         return run_in_view(api.responder.response_to(app, error), engine)
 
     register_error_handler(app, answer)
+    app.context_processor(partial(template_names, app, api))
     share_store_loop(app, app_state)
     _around_views(app, app_state, api)
 

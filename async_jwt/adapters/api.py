@@ -17,7 +17,9 @@ from async_jwt.app_state import AppState, Current
 from async_jwt.core.authenticate import Authentication, CheckResult, RequestState, authenticate
 from async_jwt.core.compact import object_in, split
 from async_jwt.core.concurrency import notify
+from async_jwt.core.csrf import masked
 from async_jwt.core.engine import Engine
+from async_jwt.core.issue import csrf_of
 from async_jwt.core.observer import Observer, kind_of
 from async_jwt.core.policy import Location, Policy
 from async_jwt.core.request import RequestView
@@ -25,7 +27,7 @@ from async_jwt.errors import ConfigurationError, JWTExtendedException, TokenReus
 from async_jwt.operations import Operations, send_reused
 from async_jwt.signals import user_loaded
 
-__all__ = ["PUBLIC", "PublicAPI"]
+__all__ = ["PUBLIC", "PublicAPI", "template_names"]
 
 PUBLIC: Final = (
     "Authentication",
@@ -50,6 +52,7 @@ PUBLIC: Final = (
     "get_jwt_request_location",
     "get_unverified_jwt_headers",
     "jwks_view",
+    "jwt_csrf_token",
     "jwt_required",
     "list_sessions",
     "protect",
@@ -321,6 +324,20 @@ class PublicAPI:
         found = self._context.states()[1].authentication
         return None if found is None else found.location
 
+    def jwt_csrf_token(self) -> str:
+        """Return the CSRF value of this request's token for a form field, masked anew at each call.
+
+        All tokens of a session share one value, so a form that is open in another tab stays valid
+        when the tokens are rotated. Templates have this function as `jwt_csrf_token()`.
+
+        Returns:
+            The masked value; "" if no check has passed, for an anonymous request, and for a token
+            without a CSRF value.
+        """
+        result = self._context.states()[1].result
+        value = None if result is None else csrf_of(result.verified.claims)
+        return "" if value is None else masked(value)
+
     def get_current_user(self) -> Any:
         """Return the user of this request, as `user_lookup_loader` returned it; None if anonymous.
 
@@ -370,3 +387,9 @@ async def _observed(engine: Engine, view: RequestView, policy: Policy, request_s
         if found is not None:
             measurement.details = {"location": found.location, "type": kind_of(found.type)}
         return loads
+
+
+def template_names(app: Any, api: PublicAPI) -> dict[str, Any]:
+    """Return what templates of a Flask or Quart application may call, except names that they know."""
+    name = "jwt_csrf_token"
+    return {} if name in app.jinja_env.globals else {name: api.jwt_csrf_token}

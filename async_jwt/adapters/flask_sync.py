@@ -97,6 +97,7 @@ get_jwt_identity: Final = _api.get_jwt_identity
 get_jwt_request_location: Final = _api.get_jwt_request_location
 get_unverified_jwt_headers: Final = _api.get_unverified_jwt_headers
 jwks_view: Final = _exposed(_api.jwks_view)
+jwt_csrf_token: Final = _api.jwt_csrf_token
 jwt_required: Final = _api.jwt_required
 list_sessions: Final = _exposed(_operations.list_sessions)
 refresh_expiring_cookies: Final = _exposed(_cookies.refresh_expiring_cookies)

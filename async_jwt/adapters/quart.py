@@ -42,7 +42,7 @@ from async_jwt.adapters._werkzeug import (
     handler_before_ours,
     register_error_handler,
 )
-from async_jwt.adapters.api import PUBLIC, PublicAPI
+from async_jwt.adapters.api import PUBLIC, PublicAPI, template_names
 from async_jwt.adapters.errors import response_of
 from async_jwt.adapters.framework import Check, Served
 from async_jwt.adapters.protect import PROTECTING
@@ -372,7 +372,11 @@ class JWTManager(AsyncManager):
             refuse_misplaced(app_state)
             warn_open_views(app_state)
 
+        async def names() -> dict[str, Any]:  # Quart would run a plain function in a thread
+            return template_names(app, _api)
+
         mix_in(app)
+        app.context_processor(names)
         _mark_inner_requests(app)
         begin = cache(partial(refuse_misplaced, app_state))
         _around_requests(app, app_state, begin)
@@ -401,6 +405,7 @@ get_jwt_identity: Final = _api.get_jwt_identity
 get_jwt_request_location: Final = _api.get_jwt_request_location
 get_unverified_jwt_headers: Final = _api.get_unverified_jwt_headers
 jwks_view: Final = _api.jwks_view
+jwt_csrf_token: Final = _api.jwt_csrf_token
 jwt_required: Final = _api.jwt_required
 list_sessions: Final = _operations.list_sessions
 refresh_expiring_cookies: Final = _cookies.refresh_expiring_cookies

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
 import re
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from typing import Any
 
 from async_jwt.core.claims import PURPOSE
 from async_jwt.core.codec import Verified, copy_of
+from async_jwt.core.csrf import is_same
 from async_jwt.core.locations import csrf_names
 from async_jwt.core.policy import ACCESS, REFRESH, Policy
 from async_jwt.core.request import RequestView
@@ -24,7 +24,7 @@ _ACCESS_ONLY = frozenset((ACCESS,))
 
 
 def check_csrf(claims: Mapping[str, Any], sent: str | None, settings: Settings, *, refresh: bool) -> None:
-    """Compare the CSRF value that a client sent with the token's own, in constant time.
+    """Compare the CSRF value that a client sent, masked or not, with the token's own, in constant time.
 
     Args:
         claims: the token's claims.
@@ -41,13 +41,11 @@ def check_csrf(claims: Mapping[str, Any], sent: str | None, settings: Settings, 
     expected = claims.get("csrf")
     if expected is None:
         raise MissingClaimError("csrf", "Missing claim: csrf")
-    # As bytes: compare_digest rejects non-ASCII strings.
-    given = sent.encode("utf-8", "surrogatepass")
-    if not isinstance(expected, str) or not hmac.compare_digest(expected.encode(), given):
+    if not isinstance(expected, str) or not is_same(expected, sent):
         if settings.is_compat:
             raise CSRFError("CSRF double submit tokens do not match")
         raise CSRFError(
-            f"Wrong CSRF token: {_how_to_send(settings, refresh=refresh)}; each token has its own"
+            f"Wrong CSRF token: {_how_to_send(settings, refresh=refresh)}; each login has its own"
         )
 
 

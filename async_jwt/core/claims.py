@@ -58,7 +58,7 @@ def build(
     fresh: Fresh,
     expires: Lifetime | None,
     now: float,
-    csrf: bool,
+    csrf: str | None,
 ) -> dict[str, Any]:
     """The claims of a new token, before the application's are merged in.
 
@@ -69,7 +69,7 @@ def build(
         fresh: whether, or until when, it is fresh.
         expires: the lifetime; None for no expiry.
         now: seconds since the epoch.
-        csrf: whether to add a CSRF value.
+        csrf: the CSRF value; None for none.
     """
     issued = int(now)
     claims: dict[str, Any] = {
@@ -81,8 +81,8 @@ def build(
     }
     if settings.encode_nbf:
         claims["nbf"] = issued
-    if csrf:
-        claims["csrf"] = str(uuid.uuid4())
+    if csrf is not None:
+        claims["csrf"] = csrf
     if settings.encode_audience is not None:
         claims["aud"] = settings.encode_audience
     if settings.encode_issuer is not None:

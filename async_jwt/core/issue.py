@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from async_jwt.core import claims as claim_set
+from async_jwt.core.authenticate import CheckResult
 from async_jwt.core.codec import encode
 from async_jwt.core.compact import object_in
 from async_jwt.core.concurrency import refuse_coroutine
@@ -25,9 +27,11 @@ __all__ = [
     "TokenPair",
     "TokenSpec",
     "UnsignedToken",
+    "csrf_of",
     "end_by",
     "holder_of",
     "issue",
+    "new_csrf",
     "prepare_token",
     "sign",
     "subject_of",
@@ -73,6 +77,7 @@ class TokenSpec:
         headers: header parameters that override the loader's.
         subject: the identity claim to keep from the token that it follows; without one, it is
             made from the identity.
+        csrf: the CSRF value to keep from the token that it follows; None makes a new one.
     """
 
     identity: Any
@@ -82,6 +87,7 @@ class TokenSpec:
     claims: Mapping[str, Any] | None = None
     headers: Mapping[str, Any] | None = None
     subject: Any = _NONE
+    csrf: str | None = None
 
 
 @dataclass(slots=True, repr=False)
@@ -94,7 +100,7 @@ class UnsignedToken:
     key: Key
 
 
-async def issue(engine: Engine, spec: TokenSpec, requester: TokenRef | None = None) -> Issued:
+async def issue(engine: Engine, spec: TokenSpec, requester: CheckResult | None = None) -> Issued:
     """Make one token.
 
     Args:
@@ -111,8 +117,19 @@ async def issue(engine: Engine, spec: TokenSpec, requester: TokenRef | None = No
     """
     unsigned = await prepare_token(engine, spec)
     if requester is not None:
-        await _join(engine, unsigned, requester)
+        await _join(engine, unsigned, spec, requester)
     return sign(engine, unsigned, await engine.store.stamp(holder_of(engine, unsigned.claims)))
+
+
+def new_csrf() -> str:
+    """A CSRF value for a new session."""
+    return str(uuid.uuid4())
+
+
+def csrf_of(claims: Mapping[str, Any]) -> str | None:
+    """A token's CSRF value; None if it has none."""
+    value = claims.get("csrf")
+    return value if isinstance(value, str) and value else None
 
 
 def end_by(claims: dict[str, Any], limit: float | None) -> None:
@@ -122,16 +139,19 @@ def end_by(claims: dict[str, Any], limit: float | None) -> None:
         claims["exp"] = int(limit) if end is None else min(end, int(limit))
 
 
-async def _join(engine: Engine, unsigned: UnsignedToken, requester: TokenRef) -> None:
+async def _join(engine: Engine, unsigned: UnsignedToken, spec: TokenSpec, requester: CheckResult) -> None:
     """Add a token for the requester's own identity to its session, which it must not outlive."""
-    claims, settings = unsigned.claims, engine.settings
-    if requester.sid is None or requester.identity != holder_of(engine, unsigned.claims):
+    claims, settings, ref = unsigned.claims, engine.settings, requester.ref
+    if ref.sid is None or ref.identity != holder_of(engine, unsigned.claims):
         return
-    sid = claims.setdefault("sid", requester.sid)
+    sid = claims.setdefault("sid", ref.sid)
+    held = csrf_of(requester.verified.claims)
+    if held is not None and "csrf" in claims and "csrf" not in (spec.claims or {}):
+        claims["csrf"] = held
     if engine.sessions is None:
         return
-    await _remember(engine, engine.sessions, requester)
-    end, its_end = claims.get("exp"), requester.expires_at
+    await _remember(engine, engine.sessions, ref)
+    end, its_end = claims.get("exp"), ref.expires_at
     is_shorter = its_end is None or (isinstance(end, int | float) and end + settings.expiry_leeway <= its_end)
     if is_shorter and settings.session_max_age is None:
         return  # it ends no later than the requester's token
@@ -192,7 +212,7 @@ async def prepare_token(engine: Engine, spec: TokenSpec) -> UnsignedToken:
         fresh=spec.fresh,
         expires=_lifetime(engine, spec),
         now=engine.clock(),
-        csrf=settings.cookie_csrf_protect,
+        csrf=(spec.csrf or new_csrf()) if settings.cookie_csrf_protect else None,
     )
     claim_set.merge(claims, await engine.call_hook("additional_claims", spec.identity) or {})
     claim_set.merge(claims, spec.claims or {})

@@ -21,8 +21,10 @@ from async_jwt.core.issue import (
     Issued,
     TokenSpec,
     UnsignedToken,
+    csrf_of,
     end_by,
     holder_of,
+    new_csrf,
     prepare_token,
     sign,
 )
@@ -234,6 +236,8 @@ class PairBuilder:
         self._engine = engine
         self._wish = spec
         self._same: dict[str, Any] = {} if held is None else {"subject": held.identity}
+        # One value for all tokens of a session, so that a form in another tab outlives a rotation.
+        self._same["csrf"] = (None if held is None else csrf_of(held.claims)) or new_csrf()
         self._is_for_cookies = held is not None and held.location == "cookies"
         self.declined: dict[str, NewPair] = {}
 

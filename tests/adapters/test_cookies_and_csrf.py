@@ -167,7 +167,8 @@ async def test_double_submit(harness):
     missing = await h.call(**call)
     assert (missing.status, missing.code) == (401, "csrf_failed")
     assert "X-CSRF-TOKEN" in missing.json["msg"]
-    for wrong in ("x", "é", sent["csrf_refresh_token"]):
+    others = await h.mint("bob")
+    for wrong in ("x", "é", (await h.jwt.decode_token(others))["csrf"]):
         assert (await h.call(**call, headers={"X-CSRF-TOKEN": wrong})).code == "csrf_failed"
     assert (await h.call(**call, headers={"X-CSRF-TOKEN": sent["csrf_access_token"]})).status == 200
     refresh = {"X-CSRF-TOKEN": sent["csrf_refresh_token"]}

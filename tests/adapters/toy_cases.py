@@ -52,7 +52,7 @@ async def cookies_and_csrf():
 
     async def login():
         response = Response("in")
-        api.set_token_cookies(response, await api.operations.create_token_pair("alice"))
+        api.cookies.set_token_cookies(response, await api.operations.create_token_pair("alice"))
         return response
 
     app.views["/login"] = login
