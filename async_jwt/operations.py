@@ -18,8 +18,9 @@ from async_jwt.core.checks import check_csrf
 from async_jwt.core.claims import Fresh
 from async_jwt.core.concurrency import notify, refuse_coroutine
 from async_jwt.core.engine import Engine
-from async_jwt.core.issue import Expires, Issued, TokenPair, TokenSpec, holder_of, issue, subject_of
+from async_jwt.core.issue import Issued, TokenPair, TokenSpec, holder_of, issue, subject_of
 from async_jwt.core.observer import kind_of
+from async_jwt.core.parsers import Expires
 from async_jwt.core.policy import ACCESS, REFRESH, Policy
 from async_jwt.core.proxies import unproxied
 from async_jwt.core.rotation import NewPair, PairSpec, open_session, rotate, session_store
@@ -211,6 +212,7 @@ class Operations:
         additional_headers: Mapping[str, Any] | None = None,
         access_expires_delta: Expires = None,
         refresh_expires_delta: Expires = None,
+        persistent: bool | None = None,
     ) -> TokenPair:
         """Start a session, as a login does: create its access token and refresh token.
 
@@ -225,14 +227,18 @@ class Operations:
             additional_claims: additional claims for both tokens and for all later tokens of the
                 session, which sets `sid`, `gen` and `type` itself.
             additional_headers: additional header parameters, likewise.
-            access_expires_delta: the access token's lifetime.
-            refresh_expires_delta: the refresh token's lifetime.
+            access_expires_delta: the lifetime of the session's access tokens, this one and all later
+                ones: a timedelta or seconds. None follows `JWT_ACCESS_TOKEN_EXPIRES`.
+            refresh_expires_delta: the lifetime of its refresh tokens, likewise. None follows
+                `JWT_REFRESH_TOKEN_EXPIRES`; `JWT_SESSION_MAX_AGE` still ends the session.
+            persistent: True keeps the session's cookies beyond the end of the browser session
+                ("remember me"), False does not; None follows `JWT_SESSION_COOKIE`.
 
         Returns:
             The tokens and their session's id, which both carry as `sid`.
 
         Raises:
-            ValueError: a token would not be accepted later.
+            ValueError: a token would not be accepted later, or an argument is invalid.
             TypeError: a value cannot be serialized as JSON.
         """
         spec = PairSpec(
@@ -243,6 +249,7 @@ class Operations:
             headers=additional_headers,
             access_expires=access_expires_delta,
             refresh_expires=refresh_expires_delta,
+            persistent=persistent,
         )
         app_state, request_state = self._here()
         engine = app_state.engine()
@@ -275,8 +282,8 @@ class Operations:
             additional_claims: claims that override the session's, for these tokens and all later
                 ones.
             additional_headers: header parameters, likewise.
-            access_expires_delta: the access token's lifetime.
-            refresh_expires_delta: the refresh token's lifetime.
+            access_expires_delta: this access token's lifetime; None keeps the one that the login chose.
+            refresh_expires_delta: this refresh token's lifetime, likewise.
 
         Returns:
             Both tokens and the session's id.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from async_jwt.core.locations import cookie_name, csrf_names
+from async_jwt.core.login import is_persistent
 from async_jwt.core.settings import Settings
 
 __all__ = ["MAX_COOKIE_BYTES", "Cookie", "cookies_to_set", "cookies_to_unset"]
@@ -68,7 +69,7 @@ def cookies_to_set(
         settings: the application's settings.
         now: seconds since the epoch.
         refresh: whether it is a refresh token.
-        max_age: seconds to keep the cookies; None follows the settings.
+        max_age: seconds to keep the cookies; None follows the token's login, else the settings.
         domain: the cookies' domain; None follows the settings.
 
     Raises:
@@ -77,7 +78,7 @@ def cookies_to_set(
     """
     if max_age == 0 and settings.is_compat:
         max_age = None  # as FJE
-    if max_age is None and not settings.session_cookie:
+    if max_age is None and is_persistent(claims, settings):
         max_age = _life(claims, settings, now)
     cookies = [_cookie(settings, refresh, token, max_age, domain)]
     if settings.cookie_csrf_protect:

@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from async_jwt.core import claims as claim_set
 from async_jwt.core.authenticate import CheckResult
@@ -14,7 +14,8 @@ from async_jwt.core.codec import encode
 from async_jwt.core.compact import object_in
 from async_jwt.core.concurrency import refuse_coroutine
 from async_jwt.core.engine import Engine
-from async_jwt.core.parsers import Lifetime, lifetime
+from async_jwt.core.login import LOGIN, kept_lifetime, lifetime_of
+from async_jwt.core.parsers import Expires, Lifetime
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.sessions import latest_expiry, time_limit
 from async_jwt.errors import JWTDecodeError, SubjectError
@@ -22,7 +23,6 @@ from async_jwt.keys.key import Key
 from async_jwt.stores.contract import Session, SessionStore, TokenRef, adopted_sid
 
 __all__ = [
-    "Expires",
     "Issued",
     "TokenPair",
     "TokenSpec",
@@ -36,10 +36,6 @@ __all__ = [
     "sign",
     "subject_of",
 ]
-
-Expires = Lifetime | float | Literal[False] | None
-"""A lifetime: timedelta, relativedelta or seconds; False never expires, None follows the settings."""
-
 
 _NONE: Any = object()
 
@@ -145,9 +141,7 @@ async def _join(engine: Engine, unsigned: UnsignedToken, spec: TokenSpec, reques
     if ref.sid is None or ref.identity != holder_of(engine, unsigned.claims):
         return
     sid = claims.setdefault("sid", ref.sid)
-    held = csrf_of(requester.verified.claims)
-    if held is not None and "csrf" in claims and "csrf" not in (spec.claims or {}):
-        claims["csrf"] = held
+    _take_over(engine, claims, spec, requester.verified.claims)
     if engine.sessions is None:
         return
     await _remember(engine, engine.sessions, ref)
@@ -160,6 +154,21 @@ async def _join(engine: Engine, unsigned: UnsignedToken, spec: TokenSpec, reques
         if session.ends_at is not None:
             end_by(claims, session.ends_at - settings.expiry_leeway)
         end_by(claims, time_limit(session, settings))
+
+
+def _take_over(engine: Engine, claims: dict[str, Any], spec: TokenSpec, held: Mapping[str, Any]) -> None:
+    """Give a token what its session keeps from token to token, but for what the application passed."""
+    csrf, life, given = csrf_of(held), kept_lifetime(held, spec.type), spec.claims or {}
+    if csrf is not None and "csrf" in claims and "csrf" not in given:
+        claims["csrf"] = csrf
+    if LOGIN in held:
+        claims[LOGIN] = held[LOGIN]
+    if life is None or spec.expires is not None or "exp" in given:
+        return
+    end = lifetime_of(life, engine.settings)
+    claims.pop("exp", None)
+    if end is not None:
+        claims["exp"] = claim_set.end_of(engine.clock(), end)
 
 
 async def _remember(engine: Engine, store: SessionStore, requester: TokenRef) -> None:
@@ -227,12 +236,7 @@ def _lifetime(engine: Engine, spec: TokenSpec) -> Lifetime | None:
     settings = engine.settings
     if spec.expires is None:
         return settings.refresh_expires if spec.type == REFRESH else settings.access_expires
-    if settings.is_compat and not spec.expires:
-        return None
-    try:
-        return lifetime(spec.expires)
-    except ValueError as problem:
-        raise ValueError(f"expires_delta {problem}") from None
+    return lifetime_of(spec.expires, settings)
 
 
 def holder_of(engine: Engine, claims: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Literal, Protocol, TypeVar
 
 __all__ = [
     "LOCATIONS",
+    "Expires",
     "Lifetime",
     "any_text",
     "audience",
@@ -59,6 +60,9 @@ class _Addable(Protocol):
 
 Lifetime = dt.timedelta | _Addable
 """The lifetime of a token."""
+
+Expires = Lifetime | float | Literal[False] | None
+"""A lifetime as applications pass it. False never expires; None follows the settings."""
 
 
 def lifetime(value: object) -> Lifetime | None:

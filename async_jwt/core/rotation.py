@@ -17,7 +17,6 @@ from async_jwt.core.authenticate import Authentication, refuse_replay
 from async_jwt.core.cookies import cookies_to_set
 from async_jwt.core.engine import Engine
 from async_jwt.core.issue import (
-    Expires,
     Issued,
     TokenSpec,
     UnsignedToken,
@@ -28,6 +27,8 @@ from async_jwt.core.issue import (
     prepare_token,
     sign,
 )
+from async_jwt.core.login import LOGIN, kept_lifetime, login_terms
+from async_jwt.core.parsers import Expires
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.sessions import (
     RefreshOutcome,
@@ -68,6 +69,7 @@ class PairSpec:
         headers: header parameters likewise.
         access_expires: the access token's lifetime.
         refresh_expires: the refresh token's lifetime.
+        persistent: for a login, whether cookies outlive the browser session; None follows the settings.
     """
 
     identity: Any
@@ -77,6 +79,7 @@ class PairSpec:
     headers: Mapping[str, Any] | None = None
     access_expires: Expires = None
     refresh_expires: Expires = None
+    persistent: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -230,7 +233,7 @@ class PairBuilder:
     """
 
     def __init__(self, engine: Engine, spec: PairSpec, held: Authentication | None = None) -> None:
-        for name in ("sid", "gen", "type"):
+        for name in ("sid", "gen", "type", LOGIN):
             if name in (spec.claims or {}):
                 raise ValueError(f"additional_claims cannot hold {name}: each token of a session has its own")
         self._engine = engine
@@ -251,17 +254,31 @@ class PairBuilder:
     async def prepare(self, before: Session | None) -> _UnsignedPair:
         """Unsigned drafts of both tokens, with the claims and headers that the session carries on."""
         engine, spec = self._engine, self._wish
-        claims, headers = ({}, {}) if before is None else read_extras(before.extras)
+        claims, headers = (self._terms(), {}) if before is None else read_extras(before.extras)
         claims.update(spec.claims or {})
         headers.update(spec.headers or {})
         both: dict[str, Any] = {"identity": spec.identity, "claims": claims, "headers": headers, **self._same}
+        access, refresh = spec.access_expires, spec.refresh_expires
+        if before is not None:  # what is passed to a rotation is for this step alone
+            access = kept_lifetime(claims, ACCESS) if access is None else access
+            refresh = kept_lifetime(claims, REFRESH) if refresh is None else refresh
         return _UnsignedPair(
-            await prepare_token(
-                engine, TokenSpec(type=ACCESS, fresh=spec.fresh, expires=spec.access_expires, **both)
-            ),
-            await prepare_token(engine, TokenSpec(type=REFRESH, expires=spec.refresh_expires, **both)),
+            await prepare_token(engine, TokenSpec(type=ACCESS, fresh=spec.fresh, expires=access, **both)),
+            await prepare_token(engine, TokenSpec(type=REFRESH, expires=refresh, **both)),
             extras_of(claims, headers, engine.settings, engine.json_default),
         )
+
+    def _terms(self) -> dict[str, Any]:
+        """The claim that says what this login decides; none if it follows the settings."""
+        engine, spec = self._engine, self._wish
+        terms = login_terms(
+            engine.settings,
+            engine.clock(),
+            access=spec.access_expires,
+            refresh=spec.refresh_expires,
+            persistent=spec.persistent,
+        )
+        return {LOGIN: terms} if terms else {}
 
     def signed(self, unsigned: UnsignedToken, sid: str, stamp: str, limit: float | None) -> Issued:
         """A signed token of the session, which expires no later than `limit`."""

@@ -13,8 +13,8 @@ from async_jwt.core.claims import Fresh
 from async_jwt.core.codec import read_unverified
 from async_jwt.core.cookies import Cookie, cookies_to_set
 from async_jwt.core.engine import Engine
-from async_jwt.core.issue import Expires
 from async_jwt.core.locations import csrf_names
+from async_jwt.core.parsers import Expires
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.manager import app_state_of
 from async_jwt.operations import Operations, operations_at
