@@ -13,12 +13,14 @@ from typing import Any
 from async_jwt.core import checks
 from async_jwt.core.codec import Decoded, Verified, copy_of
 from async_jwt.core.engine import Engine
-from async_jwt.core.locations import csrf_value, find, find_in_body, has_short_body
+from async_jwt.core.locations import csrf_value, find, find_in_body, has_short_body, twin_cookies
 from async_jwt.core.policy import REFRESH, Policy
 from async_jwt.core.request import RequestView
 from async_jwt.core.sessions import RefreshOutcome, decide
 from async_jwt.core.settings import Settings
+from async_jwt.core.twins import choose
 from async_jwt.errors import (
+    AmbiguousTokenError,
     CSRFError,
     HookError,
     JWTExtendedException,
@@ -239,6 +241,11 @@ async def authenticate(
             raise
         request_state.mark_anonymous()
         return False
+    except AmbiguousTokenError:
+        texts = twin_cookies(view, policy, settings)
+        if not texts:
+            raise
+        token, location = await choose(engine, texts, policy), "cookies"
     request_state.location = location
     needs_csrf = location == "cookies" and not came_along
     if needs_csrf and settings.is_compat:

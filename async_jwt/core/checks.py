@@ -16,7 +16,14 @@ from async_jwt.core.request import RequestView
 from async_jwt.core.settings import Settings
 from async_jwt.errors import CSRFError, FreshTokenRequired, MissingClaimError, WrongTokenError
 
-__all__ = ["check_csrf", "check_demands", "check_origin", "check_origin_of_any_method", "is_insecure"]
+__all__ = [
+    "check_csrf",
+    "check_demands",
+    "check_origin",
+    "check_origin_of_any_method",
+    "check_type",
+    "is_insecure",
+]
 
 log: logging.Logger = logging.getLogger("async_jwt")
 
@@ -147,12 +154,13 @@ def check_demands(verified: Verified, policy: Policy, settings: Settings, now: f
         WrongTokenError: it is of another type.
         FreshTokenRequired: it is not fresh, or no longer fresh.
     """
-    _check_type(verified.claims, policy, settings)
+    check_type(verified.claims, policy, settings)
     if policy.fresh:
         _check_fresh(verified, now)
 
 
-def _check_type(claims: Mapping[str, Any], policy: Policy, settings: Settings) -> None:
+def check_type(claims: Mapping[str, Any], policy: Policy, settings: Settings) -> None:
+    """Refuse a token of another type than the view demands. Raises WrongTokenError."""
     kind, wanted = claims["type"], policy.types
     if wanted is not None and isinstance(kind, str) and kind in wanted:
         return

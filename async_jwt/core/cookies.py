@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from async_jwt.core.locations import cookie_name, csrf_names
@@ -93,7 +93,7 @@ def cookies_to_set(
                 f"The cookie {cookie.name!r} would have {cookie.size} bytes; browsers drop cookies "
                 f"over {MAX_COOKIE_BYTES}: put fewer claims into the token"
             )
-    return cookies
+    return [*_twins_of(cookies, settings), *cookies]
 
 
 def _life(claims: Mapping[str, Any], settings: Settings, now: float) -> int:
@@ -104,11 +104,29 @@ def _life(claims: Mapping[str, Any], settings: Settings, now: float) -> int:
 
 
 def cookies_to_unset(settings: Settings, *, refresh: bool, domain: str | None = None) -> list[Cookie]:
-    """The cookies that delete a token's cookies."""
+    """The cookies that delete a token's cookies, and those that former domains and paths left behind."""
     cookies = [_cookie(settings, refresh, "", None, domain, expires=0)]
     if settings.cookie_csrf_protect and settings.csrf_in_cookies:
         cookies.append(_csrf_cookie(settings, refresh, "", None, domain, expires=0))
-    return cookies
+    return [*_twins_of(cookies, settings), *cookies]
+
+
+def _twins_of(cookies: list[Cookie], settings: Settings) -> list[Cookie]:
+    """The cookies that delete those of the same names under former domains and paths."""
+    return [
+        replace(cookie, value="", domain=domain, path=path, max_age=None, expires=0)
+        for cookie in cookies
+        for domain in {
+            _bare(each): each for each in (*settings.cookie_former_domains, cookie.domain)
+        }.values()
+        for path in {*settings.cookie_former_paths, cookie.path}
+        if (domain, path) != (cookie.domain, cookie.path)
+    ]
+
+
+def _bare(domain: str | None) -> str:
+    """A domain as browsers compare it (RFC 6265 §5.2.3)."""
+    return (domain or "").lstrip(".").lower()
 
 
 def _cookie(

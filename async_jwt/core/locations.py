@@ -37,6 +37,7 @@ __all__ = [
     "find_all",
     "find_in_body",
     "has_short_body",
+    "twin_cookies",
 ]
 
 log: logging.Logger = logging.getLogger("async_jwt")
@@ -70,6 +71,16 @@ def find(view: RequestView, policy: Policy, settings: Settings) -> Found | None:
             elif token != found[0]:
                 raise AmbiguousTokenError(_two_places(found[1], location, policy))
     return found
+
+
+def twin_cookies(view: RequestView, policy: Policy, settings: Settings) -> list[str]:
+    """The different tokens in cookies of one name; none if a token came elsewhere too."""
+    held = {
+        location: look(view, policy, settings)
+        for location, look in _places(policy.locations or settings.token_location, settings.strict_locations)
+    }
+    texts = [*dict.fromkeys(held.pop("cookies", ()))]
+    return [] if any(held.values()) else texts
 
 
 def _two_places(first: str, second: str, policy: Policy) -> str:

@@ -24,6 +24,8 @@ __all__ = [
     "domain",
     "each",
     "flag",
+    "former_domains",
+    "former_paths",
     "grace",
     "lifetime",
     "locations",
@@ -270,6 +272,23 @@ def domain(value: object) -> str:
     if re.fullmatch(r"\.?[^\s/:;,@*?#\[\]\\.]+(\.[^\s/:;,@*?#\[\]\\.]+)*", host):
         return host
     raise ValueError('must be a host name such as "example.com", without scheme, port or path')
+
+
+def former_domains(value: object) -> tuple[str | None, ...]:
+    """A list of hosts for a cookie's Domain attribute; None is no such attribute."""
+    items = (value,) if isinstance(value, str) else value
+    if isinstance(items, list | tuple | set | frozenset):
+        return tuple(None if item is None else domain(item) for item in items)
+    raise ValueError("must be a list of host names, and None for cookies without a domain")
+
+
+def former_paths(value: object) -> tuple[str, ...]:
+    """A list of absolute paths of cookies; possibly empty."""
+    found = () if isinstance(value, list | tuple | set | frozenset) and not value else texts(value)
+    for item in found:
+        if not re.fullmatch(r"/[^;\s,]*", item):
+            raise ValueError(f"must hold paths such as '/app'; not {item!r}")
+    return found
 
 
 def origins(value: object) -> frozenset[str]:

@@ -350,6 +350,21 @@ class Settings:
         "Whether cookies are partitioned by top-level site (CHIPS).",
         new=True,
     )
+    cookie_former_domains: tuple[str | None, ...] = _setting(
+        "JWT_COOKIE_FORMER_DOMAINS",
+        (),
+        parsers.former_domains,
+        "Former values of JWT_COOKIE_DOMAIN, a list; None is this host only. Responses that set or delete "
+        "token cookies also delete those of the same names under these domains.",
+        new=True,
+    )
+    cookie_former_paths: tuple[str, ...] = _setting(
+        "JWT_COOKIE_FORMER_PATHS",
+        (),
+        parsers.former_paths,
+        "Former paths of the token cookies, a list; treated like the former domains.",
+        new=True,
+    )
     session_cookie: bool = _setting(
         "JWT_SESSION_COOKIE",
         False,
@@ -656,6 +671,11 @@ class Settings:
                 f'JWT_COOKIE_PREFIX = "{self.cookie_prefix}" needs JWT_COOKIE_SECURE = True'
             )
         if self.cookie_prefix == "__Host-":
+            if self.cookie_former_domains or self.cookie_former_paths:
+                raise ConfigurationError(
+                    'JWT_COOKIE_PREFIX = "__Host-" allows no other domain or path: leave '
+                    "JWT_COOKIE_FORMER_DOMAINS and JWT_COOKIE_FORMER_PATHS empty"
+                )
             if self.cookie_domain is not None:
                 raise ConfigurationError('JWT_COOKIE_PREFIX = "__Host-" forbids JWT_COOKIE_DOMAIN')
             for path in ("access_cookie", "refresh_cookie", "access_csrf_cookie", "refresh_csrf_cookie"):
