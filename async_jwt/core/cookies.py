@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 from async_jwt.core.locations import cookie_name, csrf_names
@@ -113,15 +114,16 @@ def cookies_to_unset(settings: Settings, *, refresh: bool, domain: str | None = 
 
 def _twins_of(cookies: list[Cookie], settings: Settings) -> list[Cookie]:
     """The cookies that delete those of the same names under former domains and paths."""
-    return [
-        replace(cookie, value="", domain=domain, path=path, max_age=None, expires=0)
-        for cookie in cookies
-        for domain in {
-            _bare(each): each for each in (*settings.cookie_former_domains, cookie.domain)
-        }.values()
-        for path in {*settings.cookie_former_paths, cookie.path}
-        if (domain, path) != (cookie.domain, cookie.path)
-    ]
+    twins: list[Cookie] = []
+    for cookie in cookies:
+        domains = {_bare(each): each for each in (*settings.cookie_former_domains, cookie.domain)}
+        paths = dict.fromkeys((*settings.cookie_former_paths, cookie.path))
+        twins += [
+            replace(cookie, value="", domain=domain, path=path, max_age=None, expires=0)
+            for domain, path in product(domains.values(), paths)
+            if (domain, path) != (cookie.domain, cookie.path)
+        ]
+    return twins
 
 
 def _bare(domain: str | None) -> str:
