@@ -46,6 +46,7 @@ class JWTManager(AsyncManager):
         install(app, app_state, _api)
 
 
+consume_token: Final = _exposed(_operations.consume_token)
 create_access_token: Final = _exposed(_operations.create_access_token)
 create_refresh_token: Final = _exposed(_operations.create_refresh_token)
 create_token: Final = _exposed(_operations.create_token)

@@ -56,6 +56,7 @@ class JWTManager(Manager):
     framework: ClassVar[FrameworkContext] = _framework
 
     close: Final = _Blocking(Operations.close)
+    consume_token: Final = _Blocking(Operations.consume_token)
     create_access_token: Final = _Blocking(Operations.create_access_token)
     create_refresh_token: Final = _Blocking(Operations.create_refresh_token)
     create_token: Final = _Blocking(Operations.create_token)
@@ -79,6 +80,7 @@ class JWTManager(Manager):
             app.extensions[_FJE] = self
 
 
+consume_token: Final = _exposed(_operations.consume_token)
 create_access_token: Final = _exposed(_operations.create_access_token)
 create_refresh_token: Final = _exposed(_operations.create_refresh_token)
 create_token: Final = _exposed(_operations.create_token)
