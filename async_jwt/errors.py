@@ -20,6 +20,7 @@
   * WrongTokenError                    401  token_type_wrong
   * RevokedTokenError                  401  token_revoked
     * TokenReusedError                 401  token_reused
+    * TokenUsedError                   401  token_used
     * SessionUnknownError              401  session_unknown
   * FreshTokenRequired                 401  fresh_token_required
   * UserLookupError                    401  user_not_found
@@ -71,6 +72,7 @@ __all__ = [
     "StoreUnavailableError",
     "SubjectError",
     "TokenReusedError",
+    "TokenUsedError",
     "UserClaimsVerificationError",
     "UserLookupError",
     "WrongTokenError",
@@ -298,6 +300,13 @@ class TokenReusedError(RevokedTokenError):
         super().__init__(jwt_header, jwt_data)
         self.kind = kind
         self.sid = sid
+
+
+class TokenUsedError(RevokedTokenError):
+    """The token can be used once, and was; or using another one of its purpose ended it."""
+
+    error_code = "token_used"
+    default_message = "Token has already been used"
 
 
 class SessionUnknownError(RevokedTokenError):

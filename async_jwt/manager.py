@@ -341,6 +341,7 @@ class AsyncManager(Manager):
 
     authenticate_token: Final = Operation(Operations.authenticate_token)
     close: Final = Operation(Operations.close)
+    consume_token: Final = Operation(Operations.consume_token)
     create_access_token: Final = Operation(Operations.create_access_token)
     create_refresh_token: Final = Operation(Operations.create_refresh_token)
     create_token: Final = Operation(Operations.create_token)

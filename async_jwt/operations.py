@@ -25,6 +25,7 @@ from async_jwt.core.policy import ACCESS, REFRESH, Policy
 from async_jwt.core.proxies import unproxied
 from async_jwt.core.rotation import NewPair, PairSpec, open_session, rotate, session_store
 from async_jwt.core.sessions import SessionPage, latest_expiry, session_info
+from async_jwt.core.single_use import refuse_unfit
 from async_jwt.errors import (
     InvalidPageError,
     JWTExtendedException,
@@ -45,6 +46,7 @@ __all__ = [
     "send_repeated",
     "send_reused",
     "send_revoked",
+    "send_used",
 ]
 
 
@@ -451,6 +453,53 @@ class Operations:
         request_state.mark_revoked(ends_itself=ends_itself)
         await send_revoked(app_state, scope, ref.identity, ref.jti, ref.sid)
 
+    async def consume_token(
+        self, token: str | Mapping[str, Any] | None = None, *, others: bool = False
+    ) -> bool:
+        """Use a token once: of all callers, in all processes, the first one gets True.
+
+        The token is revoked from then on, and nothing revives it. For purpose tokens: password resets,
+        invitations, sign-in links, WebSocket tickets. `jwt_required(once=True)` does this for a view.
+
+        Any outage raises `StoreUnavailableError`, whatever `on_outage` is; the token may then be used.
+
+        Args:
+            token: an encoded token, or a decoded claim set; None uses this request's token.
+            others: True also ends this user's other tokens of the same type that were made until now.
+                A counter of the user and the type is raised, and each token carries the counter that it was
+                made under: it does not depend on clocks, nor on how many tokens there are. They are refused
+                with the code `token_used`.
+
+        Returns:
+            True if this call used the token. False if it was used or revoked before; then nothing changes.
+
+        Raises:
+            JWTDecodeError: the token is not one of this application's, or has expired.
+            RuntimeError: `token` is None and this request has no token.
+            ValueError: the token has no `jti` or never expires, it is a refresh token, or `others` is True
+                for an access token.
+            ConfigurationError: the store does not support it.
+        """
+        app_state, request_state = self._here()
+        engine = app_state.engine()
+        store = engine.single_use
+        if token is None:
+            ref = _own_ref(request_state, "consume_token")
+        else:
+            ref = ref_of(engine, token if isinstance(token, Mapping) else await self.decode_token(token))
+        refuse_unfit(engine, ref, others=others)
+        held = request_state.rests_on
+        if held is not None and (held.ref.identity, held.ref.jti) != (ref.identity, ref.jti):
+            await check_before_revoking(engine, request_state, lambda _: False)
+            held = None
+        if await store.consume_token(ref, others=others) is not True:
+            return False
+        request_state.mark_revoked(ends_itself=False)
+        if held is not None:
+            request_state.mark_used(held)
+        await send_used(app_state, ref, others=others)
+        return True
+
     async def revoke_session(self, sid: str | None = None, *, identity: Any = None) -> bool:
         """Sign out a device: revoke a session's access and refresh tokens at once.
 
@@ -649,6 +698,13 @@ async def send_repeated(app_state: AppState, held: Authentication, ref: TokenRef
     )
 
 
+async def send_used(app_state: AppState, ref: TokenRef, *, others: bool = False) -> None:
+    """Send the signals of a token that was used, and of its purpose if others ended with it."""
+    await send_revoked(app_state, "token", ref.identity, ref.jti, ref.sid)
+    if others:
+        await send_revoked(app_state, "purpose", ref.identity)
+
+
 async def _send_issued(app_state: AppState, engine: Engine, issued: Issued) -> None:
     claims = issued.claims
     await notify(
@@ -700,7 +756,7 @@ async def check_before_revoking(
     held = request_state.rests_on
     if held is None:
         return False
-    valid, own = await engine.store.check(held.ref) is True, is_own(held.ref)
+    valid, own = await engine.store.check(held.verified.ref) is True, is_own(held.ref)
     if not valid and (and_others or not own):
         raise RevokedTokenError(held.authentication.header, held.authentication.claims)
     return valid and own
@@ -717,7 +773,7 @@ async def _refuse_lost_authority(engine: Engine, request_state: RequestState, is
         return
     current = held.authentication
     its_own = holder_of(engine, issued.claims) == held.ref.identity
-    if its_own and await engine.store.check(held.ref) is not True:
+    if its_own and await engine.store.check(held.verified.ref) is not True:
         raise RevokedTokenError(current.header, current.claims)
 
 

@@ -26,7 +26,7 @@ from async_jwt.adapters._route_audit import (
     is_accepted,
     is_unchecked,
     protected_by_default,
-    refuse_misplaced,
+    refuse_views,
     unchecked,
     warn_open_views,
 )
@@ -317,7 +317,7 @@ def _around_views(app: Flask, app_state: AppState, api: PublicAPI) -> None:
 
     @cache
     def begin() -> None:  # at the first request: Flask has no startup event
-        refuse_misplaced(app_state)
+        refuse_views(app_state)
         warn_open_views(app_state)
 
     @wraps(dispatch)

@@ -25,6 +25,7 @@ from async_jwt.adapters.protect import (
 )
 from async_jwt.app_state import EXTENSION, AppState
 from async_jwt.core.policy import Policy
+from async_jwt.core.single_use import SAFE_METHODS
 from async_jwt.errors import ConfigurationError
 
 __all__ = [
@@ -33,7 +34,8 @@ __all__ = [
     "is_accepted",
     "is_unchecked",
     "protected_by_default",
-    "refuse_misplaced",
+    "refuse_once_in_vain",
+    "refuse_views",
     "routes_of",
     "unchecked",
     "warn_open_views",
@@ -47,7 +49,17 @@ State = Literal["protected", "optional", "public", "static", "open"]
 _MOST_REMEMBERED = 10_000
 
 
-def refuse_misplaced(app_state: AppState) -> None:
+def refuse_views(app_state: AppState) -> None:
+    """Refuse an application with views whose protection cannot do what it says.
+
+    Raises:
+        ConfigurationError: there are such views, or the store lacks what they need.
+    """
+    _refuse_misplaced(app_state)
+    refuse_once_in_vain(app_state)
+
+
+def _refuse_misplaced(app_state: AppState) -> None:
     """Refuse an application with views that were registered without the guard that wraps them.
 
     Raises:
@@ -59,6 +71,40 @@ def refuse_misplaced(app_state: AppState) -> None:
             f"jwt_required wraps these views, but they were registered without it: {', '.join(names)}. Put "
             "@jwt_required() below the route, or mark views that are meant to be open there with @public"
         )
+
+
+def refuse_once_in_vain(app_state: AppState) -> None:
+    """Refuse views that never use their token up, although `once=True` says so: they serve GET alone.
+
+    Which methods a view has is known only from its routes, not at decoration.
+
+    Raises:
+        ConfigurationError: there are such views, or the store cannot use tokens once.
+    """
+    methods: dict[tuple[int, Policy], set[str]] = {}
+    names: dict[tuple[int, Policy], str] = {}
+    for rule, view, websocket in _rules(app_state.app):
+        for policy in _hooked(app_state.app, rule.endpoint, websocket=websocket):
+            _refuse_store(app_state, policy)
+        for method in _methods_of(rule, websocket=websocket):
+            noted = noted_of_view(view, method)
+            for policy in () if noted is None else noted.policies:
+                _refuse_store(app_state, policy)
+                if policy.once is True:
+                    names[id(view), policy] = rule.endpoint
+                    methods.setdefault((id(view), policy), set()).add("" if websocket else method)
+    vain = sorted({names[key] for key, served in methods.items() if served <= SAFE_METHODS})
+    if vain:
+        raise ConfigurationError(
+            f"jwt_required(once=True) never uses up the tokens of these views, which serve GET alone: "
+            f'{", ".join(vain)}. Let a form or a script send POST, or write once="get"'
+        )
+
+
+def _refuse_store(app_state: AppState, policy: Policy) -> None:
+    """Raise ConfigurationError if a view needs a store that uses tokens once, and this one does not."""
+    if policy.once:
+        _ = app_state.engine().single_use
 
 
 def is_unchecked(app_state: AppState, request: Any) -> bool:
@@ -164,11 +210,7 @@ def routes_of(app_state: AppState) -> list[Route]:
     """Return what all routes of an application demand, sorted by path."""
     app, default_deny = app_state.app, app_state.engine().settings.default_deny
     found: list[Route] = []
-    for rule in app.url_map.iter_rules():
-        view = app.view_functions.get(rule.endpoint)
-        if view is None or rule.build_only:
-            continue  # it only builds or redirects
-        websocket = bool(getattr(rule, "websocket", False))
+    for rule, view, websocket in _rules(app):
         grouped: dict[tuple[State, tuple[Policy, ...], str], list[str]] = {}
         for method in _methods_of(rule, websocket=websocket):
             demand = _demand(app, rule.endpoint, view, method, websocket, default_deny)
@@ -260,6 +302,15 @@ def _methods_of(rule: Any, *, websocket: bool) -> Sequence[str]:
     if "GET" in methods:
         methods.discard("HEAD")
     return sorted(methods)
+
+
+def _rules(app: Any) -> Iterator[tuple[Any, Any, bool]]:
+    """Yield each rule of an application with its view, and whether it is a WebSocket's."""
+    for rule in app.url_map.iter_rules():
+        view = app.view_functions.get(rule.endpoint)
+        if view is None or rule.build_only:
+            continue  # it only builds or redirects
+        yield rule, view, bool(getattr(rule, "websocket", False))
 
 
 def _misplaced(views: Any) -> Iterator[str]:

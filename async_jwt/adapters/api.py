@@ -6,7 +6,7 @@ import inspect
 import logging
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
-from typing import Any, Final, TypeVar, cast, overload
+from typing import Any, Final, TypeVar, overload
 
 from async_jwt.adapters.cookies import TokenCookies
 from async_jwt.adapters.current import CurrentContext
@@ -14,17 +14,23 @@ from async_jwt.adapters.errors import Responder, dead_cookies, explain
 from async_jwt.adapters.framework import Framework
 from async_jwt.adapters.protect import DEFAULT, mark, mark_wrapped
 from async_jwt.app_state import AppState, Current
-from async_jwt.core.authenticate import Authentication, CheckResult, RequestState, authenticate
+from async_jwt.core.authenticate import (
+    Authentication,
+    CheckResult,
+    RequestState,
+    authenticate,
+    authenticate_once,
+)
 from async_jwt.core.compact import object_in, split
 from async_jwt.core.concurrency import notify
 from async_jwt.core.csrf import masked
 from async_jwt.core.engine import Engine
 from async_jwt.core.issue import csrf_of
-from async_jwt.core.observer import Observer, kind_of
-from async_jwt.core.policy import Location, Policy
+from async_jwt.core.observer import kind_of
+from async_jwt.core.policy import Location, Once, Policy
 from async_jwt.core.request import RequestView
 from async_jwt.errors import ConfigurationError, JWTExtendedException, TokenReusedError
-from async_jwt.operations import Operations, send_reused
+from async_jwt.operations import Operations, send_reused, send_used
 from async_jwt.signals import user_loaded
 
 __all__ = ["PUBLIC", "PublicAPI", "template_names"]
@@ -35,6 +41,7 @@ PUBLIC: Final = (
     "SessionPage",
     "TokenPair",
     "authenticate_token",
+    "consume_token",
     "create_access_token",
     "create_refresh_token",
     "create_token",
@@ -115,6 +122,7 @@ class PublicAPI:
         skip_revocation_check: bool = False,
         *,
         type: str | Collection[str] | None = None,
+        once: Once = False,
     ) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Check the current request's token. See `jwt_required` for the arguments.
 
@@ -131,8 +139,10 @@ class PublicAPI:
             ConfigurationError: an argument or a setting is invalid.
             RuntimeError: there is no request.
         """
-        policy = Policy.of(optional, fresh, refresh, locations, verify_type, skip_revocation_check, type=type)
-        result = await self._verify(policy)
+        policy = Policy.of(
+            optional, fresh, refresh, locations, verify_type, skip_revocation_check, type=type, once=once
+        )
+        result = await (self._verify_once if policy.once else self._verify)(policy)
         return None if result is None else (result.authentication.header, result.authentication.claims)
 
     @overload
@@ -149,6 +159,7 @@ class PublicAPI:
         skip_revocation_check: bool = False,
         *,
         type: str | Collection[str] | None = None,
+        once: Once = False,
     ) -> Callable[[F], F]: ...
 
     def jwt_required(
@@ -161,6 +172,7 @@ class PublicAPI:
         skip_revocation_check: bool = False,
         *,
         type: str | Collection[str] | None = None,
+        once: Once = False,
     ) -> Any:
         """Protect a view: it runs only for requests with a valid token of the required kind.
 
@@ -184,13 +196,22 @@ class PublicAPI:
             verify_type: False accepts both access and refresh tokens.
             skip_revocation_check: True accepts revoked tokens.
             type: the type, or types, of purpose tokens to accept instead of access tokens.
+            once: True uses the token up before the view runs, after everything else has passed, if the
+                request changes something: not at GET and HEAD, which mail scanners send too, but at all other
+                methods and at the handshake of a WebSocket. A token that was used is refused at each of
+                them, with the code `token_used`. "get" uses it up at GET and HEAD as well.
+
+        A view with `once=True` that serves GET alone would never use its token up: the application is
+        refused as it starts, in Flask at its first request.
 
         Raises:
             ConfigurationError: an argument is invalid, or the decorated object cannot be protected.
         """
         if callable(optional):
             return self._guarded(optional, Policy.of())
-        policy = Policy.of(optional, fresh, refresh, locations, verify_type, skip_revocation_check, type=type)
+        policy = Policy.of(
+            optional, fresh, refresh, locations, verify_type, skip_revocation_check, type=type, once=once
+        )
 
         def decorate(view: Any) -> Any:
             return self._guarded(view, policy)
@@ -206,7 +227,8 @@ class PublicAPI:
             )
         if not callable(view):
             raise ConfigurationError(f"jwt_required decorates functions, not {type(view).__name__}")
-        guarded = self._framework.guard(view, partial(self._verify, policy), self._served)
+        verify = self._verify_once if policy.once else self._verify
+        guarded = self._framework.guard(view, partial(verify, policy), self._served)
         mark(guarded, policy)
         mark_wrapped(view)
         return guarded
@@ -242,7 +264,7 @@ class PublicAPI:
             return None
         try:
             engine = engine or app_state.engine()
-            check = authenticate if engine.observer is None else _observed
+            check = authenticate if engine.observer is None and not policy.once else _checked
             loads = await check(engine, view, policy, request_state)
         except JWTExtendedException as error:
             if isinstance(error, TokenReusedError):
@@ -259,6 +281,23 @@ class PublicAPI:
         if loads and result is not None:
             found = result.authentication
             await notify(user_loaded, app_state.app, user=found.user, identity=found.identity)
+        return result
+
+    async def _verify_once(
+        self,
+        policy: Policy,
+        app_state: AppState | None = None,
+        request: Any = None,
+        engine: Engine | None = None,
+    ) -> CheckResult | None:
+        """Like `_verify`, for a policy with `once`; sends the signal of a token that was used."""
+        if app_state is None:
+            app_state, request = self._served()
+        request_state = app_state.request_state(request)
+        before = request_state.consumed
+        result = await self._verify(policy, app_state, request, engine)
+        if result is not None and request_state.consumed != before:
+            await send_used(app_state, result.ref)
         return result
 
     async def jwks_view(self) -> Any:
@@ -377,11 +416,14 @@ class PublicAPI:
         return header
 
 
-async def _observed(engine: Engine, view: RequestView, policy: Policy, request_state: RequestState) -> bool:
-    """Run a check and report it to the observer."""
-    observer = cast("Observer", engine.observer)
+async def _checked(engine: Engine, view: RequestView, policy: Policy, request_state: RequestState) -> bool:
+    """Run a check that uses its token once, or is observed."""
+    check = authenticate_once if policy.once else authenticate
+    observer = engine.observer
+    if observer is None:
+        return await check(engine, view, policy, request_state)
     with observer.measure("check", "check") as measurement:
-        loads = await authenticate(engine, view, policy, request_state)
+        loads = await check(engine, view, policy, request_state)
         found = request_state.result
         measurement.outcome = "anonymous" if found is None else "accepted"
         if found is not None:

@@ -47,6 +47,7 @@ class JWTManager(AsyncManager):
 
 
 authenticate_token: Final = _exposed(_operations.authenticate_token)
+consume_token: Final = _exposed(_operations.consume_token)
 create_access_token: Final = _exposed(_operations.create_access_token)
 create_refresh_token: Final = _exposed(_operations.create_refresh_token)
 create_token: Final = _exposed(_operations.create_token)

@@ -57,6 +57,7 @@ class JWTManager(Manager):
 
     authenticate_token: Final = _Blocking(Operations.authenticate_token)
     close: Final = _Blocking(Operations.close)
+    consume_token: Final = _Blocking(Operations.consume_token)
     create_access_token: Final = _Blocking(Operations.create_access_token)
     create_refresh_token: Final = _Blocking(Operations.create_refresh_token)
     create_token: Final = _Blocking(Operations.create_token)
@@ -81,6 +82,7 @@ class JWTManager(Manager):
 
 
 authenticate_token: Final = _exposed(_operations.authenticate_token)
+consume_token: Final = _exposed(_operations.consume_token)
 create_access_token: Final = _exposed(_operations.create_access_token)
 create_refresh_token: Final = _exposed(_operations.create_refresh_token)
 create_token: Final = _exposed(_operations.create_token)

@@ -32,7 +32,7 @@ from async_jwt.adapters._route_audit import (
     is_accepted,
     is_unchecked,
     protected_by_default,
-    refuse_misplaced,
+    refuse_views,
     unchecked,
     warn_open_views,
 )
@@ -369,7 +369,7 @@ class JWTManager(AsyncManager):
             return response
 
         async def audit() -> None:
-            refuse_misplaced(app_state)
+            refuse_views(app_state)
             warn_open_views(app_state)
 
         async def names() -> dict[str, Any]:  # Quart would run a plain function in a thread
@@ -378,7 +378,7 @@ class JWTManager(AsyncManager):
         mix_in(app)
         app.context_processor(names)
         _mark_inner_requests(app)
-        begin = cache(partial(refuse_misplaced, app_state))
+        begin = cache(partial(refuse_views, app_state))
         _around_requests(app, app_state, begin)
         _around_websockets(app, app_state, begin)
         app.after_websocket(end_socket)
@@ -389,6 +389,7 @@ class JWTManager(AsyncManager):
 
 
 authenticate_token: Final = _operations.authenticate_token
+consume_token: Final = _operations.consume_token
 create_access_token: Final = _operations.create_access_token
 create_refresh_token: Final = _operations.create_refresh_token
 create_token: Final = _operations.create_token

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
-from async_jwt.adapters._route_audit import routes_of
+from async_jwt.adapters._route_audit import refuse_once_in_vain, routes_of
 from async_jwt.app_state import AppState
 from async_jwt.cli.application import Failure
 from async_jwt.cli.explain import presented
@@ -362,12 +362,14 @@ async def of_store(bound: AppState) -> list[Finding]:
     if getattr(store, "awaits_nothing", False):
         if settings.debug:
             return []
+        used = any(policy.once for route in routes_of(bound) for policy in route.policies)
         return [
             Finding(
                 "warning",
                 "JWT_STORE_URI",
                 "revocations and sessions are kept in one process's memory: other processes do not see them, "
-                "and a restart loses them",
+                "and a restart loses them"
+                + (", so that a token that was used once can be used again" if used else ""),
                 'set JWT_STORE_URI = "redis://..."',
             )
         ]
@@ -453,7 +455,7 @@ def _of_status(store: Any, settings: Settings) -> Iterator[Finding]:
 
 
 def of_views(bound: AppState) -> Iterator[Finding]:
-    """Find views that are neither protected nor marked public."""
+    """Find views that are neither protected nor marked public, and those that never use a token up."""
     names = sorted({route.endpoint for route in routes_of(bound) if route.state == "open"})
     if names:
         yield Finding(
@@ -462,6 +464,10 @@ def of_views(bound: AppState) -> Iterator[Finding]:
             f"unprotected and not marked @public: {', '.join(names)}",
             "protect them, mark them with @public, or set JWT_DEFAULT_DENY = True",
         )
+    try:
+        refuse_once_in_vain(bound)
+    except ConfigurationError as problem:
+        yield Finding("error", "views", str(problem), "correct it: the application does not start")
 
 
 def of_hook_timeout(bound: AppState) -> Iterator[Finding]:

@@ -57,6 +57,8 @@ def _words(policy: Policy) -> str:
     words = [*(["fresh"] if policy.fresh else []), " or ".join(kinds), "token"]
     if policy.locations is not None:
         words += ["in", " or ".join(policy.locations)]
+    if policy.once:
+        words.append("once" if policy.once is True else "once, at GET too")
     if policy.skip_revocation_check:
         words.append("(even revoked)")
     return " ".join([*words, *(["(optional)"] if policy.optional else [])])
@@ -76,6 +78,7 @@ def _as_json(route: Route) -> dict[str, Any]:
                 "optional": policy.optional,
                 "fresh": policy.fresh,
                 "locations": None if policy.locations is None else list(policy.locations),
+                "once": policy.once,
                 "skips_revocation_check": policy.skip_revocation_check,
             }
             for policy in route.policies

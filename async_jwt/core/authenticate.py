@@ -2,11 +2,13 @@
 
 The order is fixed. Cheap, pure checks run before I/O, and I/O happens only for tokens that
 we signed: signature, shape and time, CSRF, type, freshness, then the store, then the
-application's verification, then the user. The view sees nothing until every check has passed.
+application's verification, then the user; last, a token that is used once is used up. The view sees
+nothing until every check has passed.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +20,7 @@ from async_jwt.core.policy import REFRESH, Policy
 from async_jwt.core.request import RequestView
 from async_jwt.core.sessions import RefreshOutcome, decide
 from async_jwt.core.settings import Settings
+from async_jwt.core.single_use import refusal, use_once, without_own_mark
 from async_jwt.core.twins import choose
 from async_jwt.errors import (
     AmbiguousTokenError,
@@ -37,6 +40,7 @@ __all__ = [
     "CheckResult",
     "RequestState",
     "authenticate",
+    "authenticate_once",
     "authenticate_text",
     "refuse_replay",
 ]
@@ -89,6 +93,7 @@ class CheckResult:
         revocation_checked: True if the store and the application's blocklist checked the token.
         user: what `user_lookup_loader` returned.
         own: the copies of header and claims that hooks received, which the application then sees.
+        whole: the token as stores know it, where `verified` leaves out that the request used it up.
     """
 
     token: str
@@ -102,12 +107,18 @@ class CheckResult:
     user: Any = field(default=None, init=False)
     own: Decoded | None = field(default=None, init=False)
     _authentication: Authentication | None = field(default=None, init=False)
+    whole: TokenRef | None = field(default=None, init=False)
 
     def again(self, location: str, policy: Policy) -> CheckResult:
         """A further check of the same token in the same request; it reuses what this one found."""
         result = CheckResult(self.token, self.verified, self.found_at, location, policy, self._identity_claim)
-        result.revocation_checked, result.user = self.revocation_checked, self.user
+        result.revocation_checked, result.user, result.whole = self.revocation_checked, self.user, self.whole
         return result
+
+    def leave_out_mark(self) -> None:
+        """Leave out of `verified`, as the store is asked about it, that the request used its token up."""
+        self.whole = self.ref
+        self.verified = self.verified._replace(ref=without_own_mark(self.verified.ref))
 
     @property
     def authentication(self) -> Authentication:
@@ -123,7 +134,7 @@ class CheckResult:
     @property
     def ref(self) -> TokenRef:
         """The token as stores know it."""
-        return self.verified.ref
+        return self.whole or self.verified.ref
 
     @property
     def type(self) -> str:
@@ -144,6 +155,7 @@ class RequestState:
         has_revoked: True if the request revoked anything.
         refusal: why the last check failed; None if it passed.
         location: where the last check found a token; None if it found none.
+        consumed: the token that a check of this request used up; further checks of it pass.
         known: the last check of each token seen, by its text.
     """
 
@@ -156,6 +168,7 @@ class RequestState:
     has_revoked: bool = False
     refusal: JWTExtendedException | None = None
     location: str | None = None
+    consumed: str | None = None
 
     def __init__(self) -> None:
         self.known: dict[str, CheckResult] = {}
@@ -184,6 +197,23 @@ class RequestState:
             self.rests_on = result
         if not result.policy.optional:
             self.demanded = True
+
+    def unmarked(self, result: CheckResult) -> Verified:
+        """A check's token. The request's own mark on it is left out: it ends nothing here."""
+        if result.token == self.consumed:
+            result.leave_out_mark()
+        return result.verified
+
+    def mark_used(self, result: CheckResult) -> None:
+        """Record that the request itself used up its own token: it may still create new ones.
+
+        Unlike a revocation, this keeps what else ends the request's authority: its user's sign-out.
+
+        Args:
+            result: the check of that token.
+        """
+        self.rests_on = copy.copy(result)
+        self.rests_on.leave_out_mark()
 
     def mark_anonymous(self) -> None:
         """Record a check that let through a request without a token."""
@@ -260,7 +290,7 @@ async def authenticate(
     else:
         result = result.again(location, policy)
     request_state.known[token] = result
-    verified = result.verified
+    verified = request_state.unmarked(result) if request_state.consumed is not None else result.verified
     engine.codec.check_times(verified, now)
     if needs_csrf:
         await _check_csrf(verified.claims, view, policy, settings)
@@ -300,16 +330,16 @@ async def _admit(engine: Engine, result: CheckResult, now: float, *, came_along:
     else:
         valid = await engine.store.check(verified.ref)
         if valid is not True:
-            raise _refusal(engine, verified, valid)
+            raise await _refusal(engine, verified, valid)
     loads = engine.hooks.at_checks and await _run_hooks(engine, result, revocation=True)
     result.revocation_checked = True
     return loads
 
 
-def _refusal(engine: Engine, verified: Verified, valid: Any) -> JWTExtendedException:
+async def _refusal(engine: Engine, verified: Verified, valid: Any) -> JWTExtendedException:
     """The error for a token that the store does not call valid."""
     if valid is False:
-        return RevokedTokenError(*copy_of(verified))
+        return await refusal(engine, verified)
     return HookError(f"{type(engine.store).__name__}.check() must return True or False")
 
 
@@ -338,6 +368,35 @@ async def _check_csrf_is_sent(view: RequestView, policy: Policy, settings: Setti
 
 def _needs_csrf(view: RequestView, settings: Settings) -> bool:
     return settings.cookie_csrf_protect and view.method in settings.csrf_methods
+
+
+async def authenticate_once(
+    engine: Engine, view: RequestView, policy: Policy, request_state: RequestState
+) -> bool:
+    """Like `authenticate`, for a policy with `once`: then use the token up.
+
+    An earlier check of the same request that did so is not repeated.
+
+    Raises:
+        TokenUsedError: another request used it.
+        StoreUnavailableError: the store did not answer; the token may be used.
+        Exception: what `authenticate` raises.
+    """
+    demanded = request_state.demanded
+    request_state.known.clear()  # the token may have been used since an earlier check
+    loads = await authenticate(engine, view, policy, request_state)
+    result = request_state.result
+    if result is None or result.token == request_state.consumed:
+        return loads
+    try:
+        used = await use_once(engine, view, policy, result.verified)
+    except BaseException:
+        request_state.demanded = demanded
+        raise
+    if used:
+        request_state.consumed = result.token
+        request_state.mark_used(result)
+    return loads
 
 
 async def refuse_replay(

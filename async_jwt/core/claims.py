@@ -178,7 +178,9 @@ def _ref(claims: Mapping[str, Any], issued: float, end: float, settings: Setting
     issued_at = issued - skew if issued > skew else 0.0
     expires_at = None if end == _INFINITY else end + settings.expiry_leeway
     may_fail_open = kind == "access" and claims["fresh"] is False
-    return fast_tuple(TokenRef, (whose, jti, sid, gen, issued_at, expires_at, may_fail_open))
+    if settings.is_compat and kind != "refresh" and claims.get(PURPOSE) is not True:
+        kind = "access"  # as views take it
+    return fast_tuple(TokenRef, (whose, jti, sid, gen, issued_at, expires_at, may_fail_open, kind))
 
 
 def _is_lenient(name: str, settings: Settings) -> bool:

@@ -19,7 +19,7 @@ from async_jwt.core.settings import Settings
 from async_jwt.errors import AlgorithmError, ConfigurationError, HookError, SignatureError
 from async_jwt.keys.key import ALGORITHMS, Key
 from async_jwt.keys.ring import ActiveKeys, KeyRing
-from async_jwt.stores.contract import SessionStore, Store
+from async_jwt.stores.contract import RefusalStore, SessionStore, SingleUseStore, Store
 
 __all__ = ["Engine"]
 
@@ -41,6 +41,7 @@ class Engine:
     Attributes:
         encoder: writes the JSON of tokens.
         sessions: the store, if it also keeps sessions; else None.
+        refusals: the store, if it also says why it refuses a token; else None.
         has_keys_of_settings: whether the keys come from single key settings, not a ring or a folder.
         loads_keys: whether the ring has a loader.
     """
@@ -61,6 +62,7 @@ class Engine:
         self.hooks = hooks
         self.store = store
         self.sessions: SessionStore | None = store if isinstance(store, SessionStore) else None
+        self.refusals: RefusalStore | None = store if isinstance(store, RefusalStore) else None
         self.clock = clock
         self.json_default = json_default
         self.encoder: json.JSONEncoder = encoder_of(json_default)
@@ -91,6 +93,21 @@ class Engine:
     def needs_loop(self) -> bool:
         """True if a check needs a long-lived event loop, such as to load keys in the background."""
         return self._waits or self.hooks.any_async()
+
+    @property
+    def single_use(self) -> SingleUseStore:
+        """The store, which must use tokens once.
+
+        Raises:
+            ConfigurationError: it does not.
+        """
+        store: Any = self.store
+        if not isinstance(store, SingleUseStore):
+            raise ConfigurationError(
+                f"{type(store).__name__} has no consume_token(): to use tokens once, use a store that has "
+                "the method of async_jwt.stores.SingleUseStore"
+            )
+        return store
 
     async def call_hook(self, name: str, *args: Any) -> Any:
         """The result of a registered hook; None if there is no such hook.

@@ -9,10 +9,13 @@ from typing import Literal
 from async_jwt.core.parsers import LOCATIONS
 from async_jwt.errors import ConfigurationError
 
-__all__ = ["ACCESS", "REFRESH", "Location", "Policy"]
+__all__ = ["ACCESS", "REFRESH", "Location", "Once", "Policy"]
 
 Location = Literal["headers", "cookies", "query_string", "json", "websocket_protocol"]
 """Where a request may carry a token."""
+
+Once = bool | Literal["get"]
+"""Whether a view uses its token up: at requests that change something, or at all requests ("get")."""
 
 ACCESS = "access"
 REFRESH = "refresh"
@@ -31,6 +34,7 @@ class Policy:
             and refresh.
         skip_revocation_check: whether to skip the revocation check.
         at_once: the types accepted without further checks of type or freshness.
+        once: whether the view uses the token up.
     """
 
     optional: bool
@@ -40,6 +44,7 @@ class Policy:
     types: frozenset[str] | None
     skip_revocation_check: bool
     at_once: frozenset[str]
+    once: Once
 
     @classmethod
     def of(
@@ -52,6 +57,7 @@ class Policy:
         skip_revocation_check: bool = False,
         *,
         type: str | Collection[str] | None = None,
+        once: Once = False,
     ) -> Policy:
         """Check the arguments of `jwt_required` and make a policy from them.
 
@@ -81,8 +87,22 @@ class Policy:
         else:
             types = frozenset((REFRESH if refresh else ACCESS,))
         refresh = refresh or types == frozenset((REFRESH,))
+        _check_once(once, types, skip_revocation_check=skip_revocation_check)
         at_once = frozenset[str]() if fresh or types is None else types
-        return cls(optional, fresh, refresh, _locations(locations), types, skip_revocation_check, at_once)
+        return cls(
+            optional, fresh, refresh, _locations(locations), types, skip_revocation_check, at_once, once
+        )
+
+
+def _check_once(once: Once, types: frozenset[str] | None, *, skip_revocation_check: bool) -> None:
+    if not (isinstance(once, bool) or once == "get"):
+        raise ConfigurationError('jwt_required(once=...) must be True, False or "get"')
+    if once and skip_revocation_check:
+        raise ConfigurationError("jwt_required(once=...) cannot be combined with skip_revocation_check")
+    if once and (types is None or REFRESH in types):
+        raise ConfigurationError(
+            "jwt_required(once=...) does not take refresh tokens: rotate_refresh_token() uses them once"
+        )
 
 
 def _locations(given: str | Iterable[str] | None) -> tuple[str, ...] | None:

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from async_jwt.stores.contract import (
+    Refusal,
+    RefusalStore,
     Session,
     SessionSnapshot,
     SessionStore,
+    SingleUseStore,
     Store,
     StoreStatus,
     TokenRef,
 )
 from async_jwt.stores.memory import MemoryStore
 
-__all__ = ["MemoryStore", "Session", "SessionSnapshot", "SessionStore", "Store", "StoreStatus", "TokenRef"]
+__all__ = [
+    "MemoryStore",
+    "Refusal",
+    "RefusalStore",
+    "Session",
+    "SessionSnapshot",
+    "SessionStore",
+    "SingleUseStore",
+    "Store",
+    "StoreStatus",
+    "TokenRef",
+]

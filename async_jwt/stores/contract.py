@@ -17,16 +17,20 @@ import math
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from async_jwt.errors import InvalidPageError
 
 __all__ = [
     "BUCKETS",
     "LONGEST_ID",
+    "MOST_PURPOSES",
+    "Refusal",
+    "RefusalStore",
     "Session",
     "SessionSnapshot",
     "SessionStore",
+    "SingleUseStore",
     "Store",
     "StoreStatus",
     "TokenRef",
@@ -34,11 +38,13 @@ __all__ = [
     "bucket_of",
     "bucket_of_sid",
     "cursor_after",
+    "is_purpose",
     "latest",
     "new_sid",
     "read_cursor",
     "refuse_odd_texts",
     "text_of",
+    "type_digest",
 ]
 
 LONGEST_ID = 256
@@ -49,6 +55,10 @@ LONGEST_TEXT = 65_536
 
 BUCKETS = 256
 """Number of buckets that identities are spread over; all keys of one identity share one."""
+
+MOST_PURPOSES = 16
+"""Number of purposes per user whose outstanding tokens were ended that a store keeps one by one. Beyond it,
+the oldest of them is kept for all purposes: tokens of any purpose that are older still end with it."""
 
 
 def text_of(given: Any, what: str) -> str:
@@ -120,6 +130,8 @@ class TokenRef(NamedTuple):
             None for a token that never expires.
         may_fail_open: True for an access token that is not fresh: the only kind that a store
             may let through unchecked in an outage, if configured to.
+        type: "access", "refresh" or the token's purpose; "" if that does not matter: neither
+            what ended access tokens nor what ended a purpose then applies.
     """
 
     identity: str
@@ -129,6 +141,17 @@ class TokenRef(NamedTuple):
     issued_at: float
     expires_at: float | None
     may_fail_open: bool = False
+    type: str = ""
+
+
+def is_purpose(kind: str) -> bool:
+    """Return True for the type of a purpose token, such as a password reset."""
+    return kind not in ("", "access", "refresh")
+
+
+def type_digest(kind: str) -> str:
+    """Return a digest of a token type, which may be any text: 32 hexadecimal digits."""
+    return hashlib.blake2b(kind.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def refuse_odd_texts(ref: TokenRef) -> None:
@@ -226,6 +249,47 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Release the running event loop's resources. The store may be used again later."""
+        ...
+
+
+@runtime_checkable
+class SingleUseStore(Protocol):
+    """What a store does beside `Store` for tokens that are used once. `consume_token()` needs it."""
+
+    async def consume_token(self, ref: TokenRef, *, others: bool = False) -> bool:
+        """Atomically revoke a valid token, as used.
+
+        Of any number of calls with one token, in all processes, exactly one returns True. The token is
+        invalid from then on and cannot be revived. A store that sends its command again because a reply was
+        lost must recognize its own mark and return True.
+
+        Args:
+            ref: the token; it has a `jti` and an expiry.
+            others: True also revokes the user's other tokens of the same type that were issued until now.
+                This is a generation of the user and the type, like those that `Store` keeps: the stamps
+                of later tokens are not below it. It revokes no token of another type.
+
+        Returns:
+            True if this call used the token. False, with nothing revoked, if it was not valid any more.
+        """
+        ...
+
+
+Refusal = Literal["revoked", "used"]
+"""Why a token is not valid: it was used already (`SingleUseStore`), or revoked otherwise."""
+
+
+@runtime_checkable
+class RefusalStore(Protocol):
+    """What a store does beside `Store` to tell used tokens from revoked ones.
+
+    `check` alone decides, and stays a plain bool. The reason is a question of its own, asked only after
+    `check` returned False: a subclass that overrides `check`, or a store without this method, stays as
+    strict as it is, and a valid token costs nothing more.
+    """
+
+    async def refusal_of(self, ref: TokenRef) -> Refusal:
+        """Return why `check` refuses a token; "revoked" if it does not."""
         ...
 
 

@@ -9,20 +9,24 @@ import heapq
 import threading
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from async_jwt.clock import Clock, system_clock
 from async_jwt.stores.contract import (
+    MOST_PURPOSES,
+    Refusal,
     Session,
     SessionSnapshot,
     StoreStatus,
     TokenRef,
     cursor_after,
+    is_purpose,
     latest,
     read_cursor,
     refuse_odd_texts,
     text_of,
+    type_digest,
 )
 
 __all__ = ["MemoryStore"]
@@ -40,6 +44,33 @@ class _Cutoff:
     kept_from: int = 0
     kept_since: float = float("-inf")
     """Kept tokens have at least this generation, or were issued after this time."""
+
+
+@dataclass(slots=True)
+class _Partial:
+    """Generations of some of a user's tokens: by the digest of its type, of each purpose that was ended."""
+
+    purposes: dict[str, _Cutoff] = field(default_factory=dict)
+
+    @property
+    def latest(self) -> int:
+        """The highest of them."""
+        return max((cutoff.generation for cutoff in self.purposes.values()), default=0)
+
+    def refuses(self, ref: TokenRef, made_under: int | None) -> bool:
+        """Return True if one of them ended a token."""
+        if not is_purpose(ref.type):
+            return False
+        cutoffs = (self.purposes.get(type_digest(ref.type)), self.purposes.get("*"))
+        return any(cutoff is not None and not _outlives(ref, cutoff, made_under) for cutoff in cutoffs)
+
+    def end_purpose(self, kind: str, cutoff: _Cutoff) -> None:
+        """End a purpose's tokens. Of too many purposes, the oldest generation holds for all of them."""
+        self.purposes[type_digest(kind)] = cutoff
+        held = self.purposes.keys() - {"*"}
+        if len(held) > MOST_PURPOSES:
+            oldest = min(held, key=lambda name: self.purposes[name].generation)
+            self.purposes["*"] = self.purposes.pop(oldest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +106,10 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._everybody = _Cutoff()
         self._users: dict[str, _Cutoff] = {}
+        self._partial: dict[str, _Partial] = {}
         # Revoked jti and sid: both are our own unguessable IDs, distinguished by a prefix.
         self._revoked: dict[str, float] = {}
+        self._consumed: set[str] = set()
         self._expiries: list[tuple[float, str]] = []
         self._sessions: dict[str, _Kept] = {}
         # By identity: (last used, sid) of each of its sessions, sorted.
@@ -99,21 +132,23 @@ class MemoryStore:
             return False
         if not self._users and self._everybody.generation == 0:
             return True  # no user was ever signed out everywhere
-        return self._is_of_now(ref)
+        return self._refusal_by_generation(ref) is None
 
-    def _is_of_now(self, ref: TokenRef) -> bool:
-        """Return True if neither its user nor everyone was signed out since a token was issued."""
-        user = self._users.get(ref.identity)
-        everybody = self._everybody
+    def _refusal_by_generation(self, ref: TokenRef) -> Refusal | None:
+        """Return what ended a token since it was issued, other than its own or its session's revocation."""
+        user, everybody = self._users.get(ref.identity), self._everybody
         if user is None and everybody.generation == 0:
-            return True
+            return None
+        partial = self._partial.get(ref.identity)
         stamp = _parse(ref.gen) if ref.gen is not None else None
         if stamp is None and ref.gen is not None:
-            return False
+            return "revoked"
         made_globally, made_for_user = stamp or (None, None)
-        return _outlives(ref, everybody, made_globally) and (
-            user is None or _outlives(ref, user, made_for_user)
-        )
+        if not _outlives(ref, everybody, made_globally):
+            return "revoked"
+        if user is not None and not _outlives(ref, user, made_for_user):
+            return "revoked"
+        return "used" if partial is not None and partial.refuses(ref, made_for_user) else None
 
     async def revoke_token(self, ref: TokenRef) -> None:
         if ref.jti is None:
@@ -121,6 +156,24 @@ class MemoryStore:
         refuse_odd_texts(ref)
         with self._lock:
             self._revoke(f"j:{ref.jti}", ref.expires_at)
+
+    async def consume_token(self, ref: TokenRef, *, others: bool = False) -> bool:
+        refuse_odd_texts(ref)
+        with self._lock:
+            if not self._is_valid(ref):
+                return False
+            self._revoke(f"j:{ref.jti}", ref.expires_at)
+            self._consumed.add(f"j:{ref.jti}")
+            if others:
+                cutoff = self._raised(self._latest_of(ref.identity), None)
+                self._partial_of(ref.identity).end_purpose(ref.type, cutoff)
+            return True
+
+    async def refusal_of(self, ref: TokenRef) -> Refusal:
+        if f"j:{ref.jti}" in self._consumed:
+            return "used"
+        is_revoked = not self._revoked.keys().isdisjoint((f"j:{ref.jti}", f"s:{ref.sid}"))
+        return "revoked" if is_revoked else self._refusal_by_generation(ref) or "revoked"
 
     async def revoke_session(self, sid: str, expires_at: float | None) -> None:
         sid = text_of(sid, "The sid")
@@ -132,17 +185,19 @@ class MemoryStore:
         with self._lock:
             kept = keep.sid or keep.jti if keep is not None and self._is_valid(keep) else None
             before = self._users.get(identity, _Cutoff())
-            raised = self._users[identity] = self._raised(before, kept)
+            raised = self._users[identity] = self._raised(self._latest_of(identity), kept)
             goes_on = kept is not None and before.keep == kept
             raised.kept_from = before.kept_from if goes_on else before.generation
             raised.kept_since = before.kept_since if goes_on else before.raised_at
+            if kept is None:
+                self._partial.pop(identity, None)  # it matters for what is kept
             for _, sid in self._used.get(identity, [])[:]:
                 if sid != kept:
                     self._forget(sid)
 
     async def revoke_everything(self) -> None:
         with self._lock:
-            self._everybody = self._raised(self._everybody, None)
+            self._everybody = self._raised(self._everybody.generation, None)
             self._sessions.clear()
             self._used.clear()
 
@@ -159,7 +214,9 @@ class MemoryStore:
                 session=None if kept is None else kept.session,
                 successor=kept.successor if kept is not None and now < kept.successor_until else None,
                 age=max(0.0, now - kept.stepped_at) if kept is not None and is_replaced else 0.0,
-                was_replaced=last is not None and ref.jti not in last and self._is_of_now(ref),
+                was_replaced=last is not None
+                and ref.jti not in last
+                and self._refusal_by_generation(ref) is None,
                 version=(ref.jti, kept),
             )
 
@@ -240,13 +297,22 @@ class MemoryStore:
         """Number of revocations and sessions in memory."""
         return len(self._revoked) + len(self._sessions)
 
-    def _raised(self, before: _Cutoff, keep: str | None) -> _Cutoff:
+    def _raised(self, before: int, keep: str | None) -> _Cutoff:
         now = self.clock()
-        return _Cutoff(max(before.generation + 1, int(now * 1_000_000)), now, keep)
+        return _Cutoff(max(before + 1, int(now * 1_000_000)), now, keep)
+
+    def _latest_of(self, identity: str) -> int:
+        """Return the highest generation of a user, which stamps take."""
+        user, partial = self._users.get(identity), self._partial.get(identity)
+        return max(user.generation if user else 0, partial.latest if partial else 0)
+
+    def _partial_of(self, identity: str) -> _Partial:
+        self._users.setdefault(identity, _Cutoff())  # whoever has one is among the users
+        return self._partial.setdefault(identity, _Partial())
 
     def _stamp(self, identity: str) -> str:
-        user = self._users.get(identity)
-        return f"m.{self._everybody.generation}.{user.generation if user else 0}"
+        latest = self._latest_of(identity) if self._users else 0
+        return f"m.{self._everybody.generation}.{latest}"
 
     def _end(self, sid: str, expires_at: float | None) -> None:
         """Revoke a session until `expires_at`, and for as long as its tokens may live."""
@@ -295,6 +361,7 @@ class MemoryStore:
                     self._expire(stale, ends_at)
             elif self._revoked.get(stale, _FOREVER) < now:
                 del self._revoked[stale]
+                self._consumed.discard(stale)
                 if kind == "s":
                     self._last.pop(name, None)
 

@@ -14,6 +14,7 @@ CONNECTIONS = frozenset(("start", "close"))
 
 _CALLS = (
     *("check", "stamp", "revoke_token", "revoke_session", "revoke_user", "revoke_everything"),
+    *("consume_token", "refusal_of"),
     *("load_session", "get_session", "replace_session", "list_sessions"),
     *CONNECTIONS,
 )
@@ -27,7 +28,7 @@ class _Wrapped:
     def __init__(self, store: Store, wrap: Callable[[str, _Call], _Call]) -> None:
         self._store = store
         for name in _CALLS:
-            call = getattr(store, name, None)  # not every store keeps sessions
+            call = getattr(store, name, None)  # not every store has all of them
             if call is not None:
                 setattr(self, name, wrap(name, call))
 

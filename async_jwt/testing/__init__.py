@@ -12,7 +12,9 @@ identities, and raises `ContractViolation` if the store breaks it. With pytest::
     async def test_my_store(promise):
         await promise(MyStore(...))
 
-Each promise needs a store in which nothing was revoked before.
+Each promise needs a store in which nothing was revoked before. Some are about what not every store does,
+such as using tokens once: they hold for a store that lacks the methods. `promises_of(store, store_contract)`
+returns those that a store does make.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from __future__ import annotations
 from async_jwt.testing.audit import assert_protected
 from async_jwt.testing.client import jwt_client
 from async_jwt.testing.clock import FrozenClock, frozen_clock
-from async_jwt.testing.contract import ContractViolation, Promise
+from async_jwt.testing.contract import ContractViolation, Promise, promises_of
 from async_jwt.testing.outage import outage
 from async_jwt.testing.revocation import store_contract
 from async_jwt.testing.sessions import session_contract
@@ -33,6 +35,7 @@ __all__ = [
     "frozen_clock",
     "jwt_client",
     "outage",
+    "promises_of",
     "session_contract",
     "store_contract",
 ]

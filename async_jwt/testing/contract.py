@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import wraps
 from typing import Any
 
 from async_jwt.stores.contract import Store, TokenRef, new_sid
@@ -18,6 +19,8 @@ __all__ = [
     "expect_alive",
     "expect_dead",
     "new_token",
+    "promised_by",
+    "promises_of",
 ]
 
 Promise = Callable[[Any], Awaitable[None]]
@@ -28,6 +31,41 @@ HOUR = 3600.0
 
 class ContractViolation(AssertionError):
     """A store breaks a promise of its contract."""
+
+
+_NEEDS = "needs"
+
+
+def promised_by(*protocols: type) -> Callable[[Promise], Promise]:
+    """Mark a promise of stores that have some protocols. Any other store keeps it, as it promises nothing.
+
+    `promises_of` says which promises a store makes.
+    """
+
+    def mark(promise: Promise) -> Promise:
+        @wraps(promise)
+        async def marked(store: Any) -> None:
+            if _has(store, protocols):
+                await promise(store)
+
+        setattr(marked, _NEEDS, protocols)
+        return marked
+
+    return mark
+
+
+def promises_of(store: Any, promises: Iterable[Promise]) -> tuple[Promise, ...]:
+    """Return those of some promises that a store makes, by the methods that it has.
+
+    Args:
+        store: the store.
+        promises: such as `store_contract`.
+    """
+    return tuple(promise for promise in promises if _has(store, getattr(promise, _NEEDS, ())))
+
+
+def _has(store: Any, protocols: tuple[type, ...]) -> bool:
+    return all(isinstance(store, protocol) for protocol in protocols)
 
 
 def any_name() -> str:

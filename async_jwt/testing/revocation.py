@@ -1,4 +1,4 @@
-"""The contract of every revocation store."""
+"""The contract of every revocation store, and of those that do more."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from async_jwt.testing.contract import (
     expect_dead,
     new_token,
 )
+from async_jwt.testing.single_use import single_use_contract
 
 __all__ = ["store_contract"]
 
@@ -336,4 +337,5 @@ store_contract: Final[tuple[Promise, ...]] = (
     no_check_after_a_revocation_lets_pass,
     a_cancelled_call_spoils_no_other,
     a_store_opens_and_closes_again,
+    *single_use_contract,
 )

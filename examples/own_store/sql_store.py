@@ -1,6 +1,7 @@
 """A revocation store of one's own: on any database that SQLAlchemy's asyncio reaches.
 
-It keeps every promise of `async_jwt.testing.store_contract`, on SQLite and on PostgreSQL.
+It keeps every promise of `async_jwt.testing.store_contract`, on SQLite and on PostgreSQL. Each user has
+one counter, from which all generations come: that of all tokens, and those of single purposes.
 
     engine = create_async_engine("postgresql+asyncpg://...")
     jwt = JWTManager(app, store=SQLStore(engine))
@@ -24,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from async_jwt.errors import StoreUnavailableError
-from async_jwt.stores import TokenRef
+from async_jwt.stores import Refusal, TokenRef
 
 __all__ = ["SQLStore"]
 
@@ -60,6 +61,8 @@ def _name(kind: str, text: str | None) -> str:
     return "" if text is None else hashlib.sha256(f"{kind}:{text}".encode()).hexdigest()
 
 
+_NOTHING = {"raised_at": 0.0, "keep": "", "kept_from": 0, "kept_since": -1.0}
+
 EVERYBODY = _name("everybody", "")
 EPOCH = _name("epoch", "")
 """The row whose `keep` names this database's time."""
@@ -84,11 +87,17 @@ class SQLStore:
 
     async def stamp(self, identity: str) -> str:
         found = await self._do(lambda db: self._cutoffs(db, identity))
-        generations = [found[name].generation if name in found else 0 for name in _both(identity)]
-        return f"{found[EPOCH].keep}.{generations[0]}.{generations[1]}"
+        everybody, *own = [found[name].generation if name in found else 0 for name in _names(identity)]
+        return f"{found[EPOCH].keep}.{everybody}.{max(own)}"
 
     async def check(self, ref: TokenRef) -> bool:
-        return await self._do(lambda db: self._counts(db, ref))
+        return await self._do(lambda db: self._refusal(db, ref)) is None
+
+    async def refusal_of(self, ref: TokenRef) -> Refusal:
+        return await self._do(lambda db: self._refusal(db, ref)) or "revoked"
+
+    async def consume_token(self, ref: TokenRef, *, others: bool = False) -> bool:
+        return await self._do(lambda db: self._consume(db, ref, others=others))
 
     async def revoke_token(self, ref: TokenRef) -> None:
         if ref.jti is None:
@@ -102,72 +111,113 @@ class SQLStore:
         await self._do(lambda db: self._raise(db, identity, _name("user", identity), keep))
 
     async def revoke_everything(self) -> None:
-        await self._do(lambda db: self._raise(db, "", EVERYBODY, None))
+        await self._do(lambda db: self._raise(db, None, EVERYBODY, None))
 
     async def _begin(self, db: AsyncConnection) -> None:
         """Make the tables, and name this database's time: generations of another one say nothing here."""
         await db.run_sync(metadata.create_all)
-        values = {
-            "generation": 0,
-            "raised_at": 0.0,
-            "keep": secrets.token_urlsafe(9),
-            "kept_from": 0,
-            "kept_since": 0.0,
-        }
+        values = {**_NOTHING, "generation": 0, "keep": secrets.token_urlsafe(9)}
         await db.execute(self._insert(cutoffs).values(name=EPOCH, **values).on_conflict_do_nothing())
 
-    async def _counts(self, db: AsyncConnection, ref: TokenRef) -> bool:
-        own = {_name("jti", ref.jti), _name("sid", ref.sid)} - {""}
-        if own and (await db.execute(sa.select(revoked.c.name).where(revoked.c.name.in_(own)))).first():
-            return False
-        found = await self._cutoffs(db, ref.identity)
+    async def _refusal(self, db: AsyncConnection, ref: TokenRef, *, own_mark: bool = True) -> Refusal | None:
+        """Why a token is over; None if it is not. `own_mark` says if that it was revoked itself counts."""
+        kept = {_name("jti", ref.jti), _name("sid", ref.sid)} - {""}
+        own = kept | {_name("used", ref.jti)} - {""} if own_mark else {_name("sid", ref.sid)} - {""}
+        dead = {
+            row.name for row in await db.execute(sa.select(revoked.c.name).where(revoked.c.name.in_(own)))
+        }
+        if dead:
+            return "used" if _name("used", ref.jti) in dead else "revoked"
+        found = await self._cutoffs(db, ref.identity, ref.type)
         epoch = found.pop(EPOCH).keep
         parts = (ref.gen or "").split(".")
         if ref.gen is not None and not (
             len(parts) == 3 and parts[0] == epoch and all(map(_is_number, parts[1:]))
         ):
-            return not found  # a stamp that is none, or of another store or database
-        for place, name in enumerate(_both(ref.identity), start=1):
-            cutoff = found.get(name)
-            if cutoff is None:
-                continue
-            is_kept = cutoff.keep and cutoff.keep in own
+            return "revoked" if found else None  # a stamp that is none, or of another store or database
+        for name, cutoff in found.items():
+            if name == _name("counter", ref.identity):
+                continue  # it ends nothing itself
+            is_kept = cutoff.keep and cutoff.keep in kept
             if ref.gen is None:
-                if ref.issued_at <= (cutoff.kept_since if is_kept else cutoff.raised_at):
-                    return False
-            elif int(parts[place]) < (cutoff.kept_from if is_kept else cutoff.generation):
-                return False
-        return True
+                is_over = ref.issued_at <= (cutoff.kept_since if is_kept else cutoff.raised_at)
+            else:
+                made = int(parts[1 if name == EVERYBODY else 2])
+                is_over = made < (cutoff.kept_from if is_kept else cutoff.generation)
+            if is_over:
+                return "used" if name == _type_name(ref.identity, ref.type) else "revoked"
+        return None
 
-    async def _cutoffs(self, db: AsyncConnection, identity: str) -> dict[str, sa.Row]:
-        names = (*_both(identity), EPOCH)
+    async def _cutoffs(self, db: AsyncConnection, identity: str, kind: str = "") -> dict[str, sa.Row]:
+        names = (*_names(identity), _type_name(identity, kind), EPOCH)
         rows = await db.execute(sa.select(cutoffs).where(cutoffs.c.name.in_(names)))
         return {row.name: row for row in rows}
 
-    async def _raise(self, db: AsyncConnection, identity: str, name: str, keep: TokenRef | None) -> None:
+    async def _next(self, db: AsyncConnection, identity: str) -> int:
+        """A generation that no stamp of this user has yet; later ones are not below it."""
+        own = (await self._cutoffs(db, identity)).get(_name("user", identity))
+        first = 1 if own is None else own.generation + 1
+        new = self._insert(cutoffs).values(name=_name("counter", identity), generation=first, **_NOTHING)
+        higher = new.on_conflict_do_update(
+            index_elements=["name"], set_={"generation": cutoffs.c.generation + 1}
+        )
+        return int((await db.execute(higher.returning(cutoffs.c.generation))).scalar_one())
+
+    async def _raise(
+        self, db: AsyncConnection, identity: str | None, name: str, keep: TokenRef | None
+    ) -> None:
         while True:  # until nobody else has raised it since it was looked at
-            before = (await self._cutoffs(db, identity)).get(name)
-            values: dict[str, Any] = {
-                "raised_at": time.time(),
-                "keep": "",
-                "kept_from": 0,
-                "kept_since": -1.0,
-            }
-            if keep is not None and await self._counts(db, keep):  # nothing dead is kept alive
+            generation = None if identity is None else await self._next(db, identity)
+            before = await self._cutoff(db, name)
+            values: dict[str, Any] = {**_NOTHING, "raised_at": time.time()}
+            if keep is not None and await self._refusal(db, keep) is None:  # nothing dead is kept alive
                 values["keep"] = _name("sid", keep.sid) or _name("jti", keep.jti)
                 if before is not None:
                     goes_on = before.keep == values["keep"]
                     values["kept_from"] = before.kept_from if goes_on else before.generation
                     values["kept_since"] = before.kept_since if goes_on else before.raised_at
-            if before is None:
-                new = self._insert(cutoffs).values(name=name, generation=1, **values)
-                result = await db.execute(new.on_conflict_do_nothing())
-            else:
-                same = (cutoffs.c.name == name) & (cutoffs.c.generation == before.generation)
-                values["generation"] = before.generation + 1
-                result = await db.execute(sa.update(cutoffs).where(same).values(**values))
-            if result.rowcount == 1:
+            if await self._put(db, name, before, generation, values):
                 return
+
+    async def _cutoff(self, db: AsyncConnection, name: str) -> sa.Row | None:
+        return (await db.execute(sa.select(cutoffs).where(cutoffs.c.name == name))).first()
+
+    async def _put(
+        self,
+        db: AsyncConnection,
+        name: str,
+        before: sa.Row | None,
+        generation: int | None,
+        values: dict[str, Any],
+    ) -> bool:
+        """Raise a cutoff, unless somebody else did. `generation` None is one more than before."""
+        least = 1 if before is None else before.generation + 1
+        values["generation"] = least if generation is None else generation
+        if before is None:
+            new = self._insert(cutoffs).values(name=name, **values)
+            result = await db.execute(new.on_conflict_do_nothing())
+        elif values["generation"] < least:
+            return False  # somebody else was faster
+        else:
+            same = (cutoffs.c.name == name) & (cutoffs.c.generation == before.generation)
+            result = await db.execute(sa.update(cutoffs).where(same).values(**values))
+        return bool(result.rowcount == 1)
+
+    async def _consume(self, db: AsyncConnection, ref: TokenRef, *, others: bool) -> bool:
+        """Mark it first: of all that try, one does. Then look at what else may have ended it."""
+        if await self._refusal(db, ref) is not None:
+            return False
+        mark = self._insert(revoked).values(name=_name("used", ref.jti), expires_at=ref.expires_at)
+        if (await db.execute(mark.on_conflict_do_nothing())).rowcount != 1:
+            return False
+        name = _type_name(ref.identity, ref.type)
+        while True:
+            before = await self._cutoff(db, name)
+            if await self._refusal(db, ref, own_mark=False) is not None:
+                return False
+            values = {**_NOTHING, "raised_at": time.time()}
+            if not others or await self._put(db, name, before, await self._next(db, ref.identity), values):
+                return True
 
     async def _revoke(self, db: AsyncConnection, name: str, expires_at: float | None) -> None:
         new = self._insert(revoked).values(name=name, expires_at=NEVER if expires_at is None else expires_at)
@@ -200,8 +250,12 @@ class SQLStore:
             task.exception()  # whoever asked was told, or is gone
 
 
-def _both(identity: str) -> tuple[str, str]:
-    return EVERYBODY, _name("user", identity)
+def _names(identity: str) -> tuple[str, str, str]:
+    return EVERYBODY, _name("user", identity), _name("counter", identity)
+
+
+def _type_name(identity: str, kind: str) -> str:
+    return _name("type", f"{len(identity)}:{identity}{kind}") if kind else ""
 
 
 def _is_number(text: str) -> bool:

@@ -241,6 +241,22 @@ def test_a_clean_bill(line, make_server):
     assert line("doctor").output == "No problems found. Hooks were not run: pass --identity to run them\n"
 
 
+def test_memory_forgets_which_tokens_were_used(sound):
+    app = sound.sound(JWT_STORE_URI="memory://")
+    view = sound.api.jwt_required(type="reset", once=True)(lambda: "")
+    app.add_url_rule("/reset", "reset", view, methods=["POST"])
+    (finding,) = found(sound)
+    assert finding["what"].endswith("so that a token that was used once can be used again")
+
+
+def test_a_view_that_never_uses_its_token_up_is_an_error(sound):
+    app = sound.sound()
+    app.add_url_rule("/reset", "reset", sound.api.jwt_required(type="reset", once=True)(lambda: ""))
+    (finding,) = found(sound)
+    assert (finding["level"], finding["about"]) == ("error", "views")
+    assert "serve GET alone: reset" in finding["what"]
+
+
 def test_nothing_is_wrong_with_memory_while_one_develops(line, monkeypatch):
     line.make(secret=GOOD, **COOKIES, JWT_COOKIE_SECURE=False)
     for name in ("QUART_DEBUG", "FLASK_DEBUG"):

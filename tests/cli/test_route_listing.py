@@ -26,7 +26,8 @@ def app(every_line):
     )
     add("/me", "me", api.jwt_required())
     add("/refresh", "refresh", api.jwt_required(refresh=True), methods=["POST"])
-    add("/reset", "reset", api.jwt_required(type={"reset", "invite"}), methods=["PUT", "PATCH"])
+    add("/link", "link", api.jwt_required(type="link", once="get"))
+    add("/reset", "reset", api.jwt_required(type={"reset", "invite"}, once=True), methods=["PUT", "PATCH"])
     return app
 
 
@@ -45,10 +46,11 @@ Rule      Methods    Requires                                     Set by  Endpoi
 /         GET        public                                               index
 /account  DELETE     fresh access token in headers or cookies     view    account
 /feed     GET        access token (optional)                      view    feed
+/link     GET        link token once, at GET too                  view    link
 /logout   POST       access or refresh token (even revoked)       view    logout
 /me       GET        access token                                 view    me
 /refresh  POST       refresh token                                view    refresh
-/reset    PATCH PUT  invite or reset token                        view    reset
+/reset    PATCH PUT  invite or reset token once                   view    reset
 """
 
 
@@ -74,11 +76,13 @@ def test_json(every_line, app):
                 "optional": False,
                 "fresh": True,
                 "locations": ["headers", "cookies"],
+                "once": False,
                 "skips_revocation_check": False,
             }
         ],
     }
     assert found["logout"]["demands"][0]["types"] is None
+    assert [found[name]["demands"][0]["once"] for name in ("link", "reset")] == ["get", True]
     assert (found["index"]["state"], found["index"]["said_by"], found["index"]["demands"]) == (
         "public",
         None,

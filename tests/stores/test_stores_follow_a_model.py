@@ -42,6 +42,7 @@ class Machine(RuleBasedStateMachine):
         self.dead_ids: set[str] = set()
         self.everybody = float("-inf")
         self.users: dict[str, tuple[float, str | None, float]] = {}
+        self.purposes: dict[tuple[str, str], float] = {}
 
     def teardown(self):
         for token in self.all:
@@ -56,19 +57,24 @@ class Machine(RuleBasedStateMachine):
             not self.dead_ids.intersection({f"j{token.ref.jti}", f"s{token.ref.sid}"})
             and token.made > self.everybody
             and token.made > (kept_from if is_kept else cutoff)
+            and token.made > self.purposes.get((token.ref.identity, token.ref.type), float("-inf"))
         )
 
     def compare(self, token: Token) -> None:
         assert self.runner.run(self.store.check(token.ref)) is self.valid(token), token
 
     @rule(
-        target=tokens, identity=st.sampled_from(IDENTITIES), has_session=st.booleans(), has_jti=st.booleans()
+        target=tokens,
+        identity=st.sampled_from(IDENTITIES),
+        has_session=st.booleans(),
+        has_jti=st.booleans(),
+        kind=st.sampled_from(["", "access", "refresh", "reset", "invite"]),
     )
-    def sign_in(self, identity, has_session, has_jti):
+    def sign_in(self, identity, has_session, has_jti, kind):
         gen = self.runner.run(self.store.stamp(identity))
         sid = new_sid(identity) if has_session else None
         jti = uuid.uuid4().hex if has_jti else None
-        ref = TokenRef(identity, jti, sid, gen, 0.0, time.time() + 60)
+        ref = TokenRef(identity, jti, sid, gen, 0.0, time.time() + 60, type=kind)
         return self.add(Token(ref, next(self.events)))
 
     @rule(target=tokens, token=tokens)
@@ -77,10 +83,28 @@ class Machine(RuleBasedStateMachine):
         ref = token.ref._replace(jti=uuid.uuid4().hex, gen=gen)
         return self.add(Token(ref, next(self.events)))
 
-    @rule(target=tokens, identity=st.sampled_from(IDENTITIES), age=st.sampled_from([-1e9, 1e9]))
-    def come_from_another_issuer(self, identity, age):
-        ref = TokenRef(identity, uuid.uuid4().hex, None, None, max(0.0, time.time() + age), time.time() + 60)
+    @rule(
+        target=tokens,
+        identity=st.sampled_from(IDENTITIES),
+        age=st.sampled_from([-1e9, 1e9]),
+        kind=st.sampled_from(["", "access", "reset"]),
+    )
+    def come_from_another_issuer(self, identity, age, kind):
+        issued = max(0.0, time.time() + age)
+        ref = TokenRef(identity, uuid.uuid4().hex, None, None, issued, time.time() + 60, type=kind)
         return self.add(Token(ref, age))
+
+    @rule(token=tokens, others=st.booleans())
+    def consume_token(self, token, others):
+        ref, others = token.ref, others and token.ref.type in ("reset", "invite")
+        if ref.jti is not None:
+            was_valid = self.valid(token)
+            assert self.runner.run(self.store.consume_token(ref, others=others)) is was_valid, token
+            if was_valid:
+                self.dead_ids.add(f"j{ref.jti}")
+                if others:
+                    self.purposes[ref.identity, ref.type] = next(self.events)
+                assert self.runner.run(self.store.refusal_of(ref)) == "used"
 
     @rule(token=tokens)
     def check(self, token):

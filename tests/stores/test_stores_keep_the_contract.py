@@ -17,7 +17,7 @@ from async_jwt.stores import MemoryStore, Session, TokenRef
 from async_jwt.stores.contract import BUCKETS, bucket_of, bucket_of_sid, new_sid
 from async_jwt.stores.redis import RedisStore
 from async_jwt.stores.redis.options import Options, read_options
-from async_jwt.testing import ContractViolation, session_contract, store_contract
+from async_jwt.testing import ContractViolation, promises_of, session_contract, store_contract
 from tests.harness.insides import open_topologies_of
 
 pytestmark = pytest.mark.asyncio
@@ -219,7 +219,92 @@ class Silent(MemoryStore):
         return None if put is None else ()
 
 
+class Unlocked(MemoryStore):
+    """Looks, and marks what it looked at: no lock, no comparison."""
+
+    async def consume_token(self, ref, **more):
+        valid = await self.check(ref)
+        await asyncio.sleep(0)
+        await super().consume_token(ref, **more)
+        return valid
+
+
+class Pardoning(MemoryStore):
+    async def revoke_user(self, identity, keep=None):
+        await super().revoke_user(identity, keep)
+        if keep is not None and f"j:{keep.jti}" in self._consumed:
+            del self._revoked[f"j:{keep.jti}"]
+            self._users[identity].keep = keep.jti
+
+
+class Credulous(MemoryStore):
+    async def consume_token(self, ref, **more):
+        used = f"j:{ref.jti}" in self._consumed
+        await super().consume_token(ref, **more)
+        return not used
+
+
+class Sparing(MemoryStore):
+    async def consume_token(self, ref, *, others=False):
+        return await super().consume_token(ref)
+
+
+class Sweeping(MemoryStore):
+    async def consume_token(self, ref, *, others=False):
+        used = await super().consume_token(ref, others=others)
+        if used and others:
+            await self.revoke_user(ref.identity)
+        return used
+
+
+class Hasty(MemoryStore):
+    """Marks, and ends the others later."""
+
+    async def consume_token(self, ref, *, others=False):
+        used = await super().consume_token(ref)
+        await asyncio.sleep(0)
+        if used and others:
+            cutoff = self._raised(self._latest_of(ref.identity), None)
+            self._partial_of(ref.identity).end_purpose(ref.type, cutoff)
+        return used
+
+
+class Exempting(MemoryStore):
+    async def revoke_user(self, identity, keep=None):
+        await super().revoke_user(identity, keep)
+        self._partial.pop(identity, None)
+
+
+class ShortOfMemory(MemoryStore):
+    async def consume_token(self, ref, **more):
+        used = await super().consume_token(ref, **more)
+        if ref.identity in self._partial:
+            self._partial[ref.identity].purposes.pop("*", None)
+        return used
+
+
+class Stampbound(MemoryStore):
+    def _refusal_by_generation(self, ref):
+        reason = super()._refusal_by_generation(ref)
+        return None if reason == "used" and ref.gen is None else reason
+
+
+class Mumbling(MemoryStore):
+    async def refusal_of(self, ref):
+        return "revoked"
+
+
 MISTAKES = {
+    Unlocked: "a_token_is_used_once",
+    Pardoning: "a_used_token_stays_used",
+    Credulous: "a_revoked_token_is_not_used",
+    Sparing: "using_one_may_end_the_others",
+    Sweeping: "using_one_may_end_the_others",
+    Hasty: "two_that_end_the_others_do_not_both_succeed",
+    Exempting: "a_kept_token_does_not_outlive_its_purpose",
+    ShortOfMemory: "purposes_are_any_text_and_any_number",
+    Stampbound: "purposes_without_a_stamp_go_by_their_time",
+    Mumbling: "a_used_token_is_told_from_a_revoked_one",
     Racing: "a_step_is_done_once",
     Resurrecting: "a_step_after_a_revocation_is_declined",
     Restamping: "a_new_session_is_declined_after_a_sign_out",
@@ -270,6 +355,27 @@ async def test_a_broken_promise_is_found(kind, promise):
     assert any(one.startswith(promise) for one in broken), broken
 
 
+class Least:
+    """A store that does what each must, and no more."""
+
+    def __init__(self):
+        store = MemoryStore()
+        for name in ("stamp", "check", "revoke_token", "revoke_session", "revoke_user", "revoke_everything"):
+            setattr(self, name, getattr(store, name))
+        self.start, self.close = store.start, store.close
+
+
+async def test_a_store_promises_what_it_has_methods_for():
+    """A promise of what a store cannot do is kept by it, and is not among those that it makes."""
+    least, whole = promises_of(Least(), store_contract), promises_of(MemoryStore(), store_contract)
+    assert whole == store_contract
+    left = {promise.__name__ for promise in store_contract} - {promise.__name__ for promise in least}
+    assert {"a_token_is_used_once", "a_used_token_is_told_from_a_revoked_one"} <= left
+    assert "a_new_token_counts" not in left
+    for promise in store_contract:
+        await promise(Least())
+
+
 # -- memory ------------------------------------------------------------------------------
 
 
@@ -283,6 +389,17 @@ async def test_memory_forgets_what_has_expired(clock):
     await store.revoke_token(ref(None, jti="last", expires_at=clock.now + 1))
     assert len(store) == 3
     assert not await store.check(ref(None, jti="5"))
+
+
+async def test_memory_forgets_used_tokens_that_have_expired(clock):
+    store = MemoryStore(clock=clock)
+    used = ref(None, jti="used", expires_at=clock.now + 10, type="reset")
+    assert await store.consume_token(used)
+    assert await store.refusal_of(used) == "used"
+    clock.now += 50
+    await store.revoke_token(ref(None, jti="last", expires_at=clock.now + 1))
+    assert len(store) == 1
+    assert not store._consumed
 
 
 async def test_memory_forgets_sessions_that_have_ended(clock):

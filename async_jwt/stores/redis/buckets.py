@@ -18,7 +18,9 @@ from async_jwt.stores.redis.lua import REVOKE_EVERYTHING, REVOKE_USER, Script
 from async_jwt.stores.redis.monitor import Monitor
 from async_jwt.stores.redis.schema import (
     BUCKET_NAMES,
+    DECIDED,
     NOT_REVOKED,
+    USED,
     Bucket,
     Layout,
     TokenStatus,
@@ -31,7 +33,7 @@ from async_jwt.stores.redis.versions import LastSeen, Loss
 if TYPE_CHECKING:
     from async_jwt.stores.redis.mirror import Mirror
 
-__all__ = ["BucketRead", "BucketStore"]
+__all__ = ["CONTENDERS", "BucketRead", "BucketStore"]
 
 # Attempts per call when the server loses data in between.
 _TRIES = 3
@@ -45,6 +47,7 @@ class BucketRead(NamedTuple):
         user: its user's generation.
         user_text: the generation as stored; "" if there is none.
         revoked: True if the token itself, or its session, was revoked.
+        used: True if the token itself was, because it was used.
         ended: the value at its revoked-session key.
         more: the values of the extra keys.
     """
@@ -53,13 +56,14 @@ class BucketRead(NamedTuple):
     user: User
     user_text: str
     revoked: bool
+    used: bool
     ended: bytes | None
     more: Values
 
     @property
     def stamp(self) -> str:
         """The stamp for a new token of this user."""
-        return f"{self.bucket.epoch}.{self.bucket.generation}.{self.user.generation}"
+        return f"{self.bucket.epoch}.{self.bucket.generation}.{self.user.latest}"
 
 
 # Token statuses that reveal data loss, and the reason to report.
@@ -104,29 +108,33 @@ class BucketStore:
         self._health = health
         self._mirror = mirror
 
-    async def check(self, ref: TokenRef, more: Sequence[str] = ()) -> tuple[bool, BucketRead]:
-        """Return whether a token is valid, and what was read. Handles any data loss that the token reveals.
+    async def judge(self, ref: TokenRef, more: Sequence[str] = ()) -> tuple[TokenStatus, BucketRead]:
+        """Return a token's status, and what was read. Handles any data loss that the token reveals.
 
         Args:
             ref: the token.
             more: extra keys of its bucket to read.
+
+        Returns:
+            A status of `DECIDED`, and what was read.
 
         Raises:
             StoreUnavailableError: the token's validity is unknown.
         """
         for _ in range(_TRIES):
             read = await self.read_token(ref, more)
-            status = TokenStatus.REVOKED if read.revoked else evaluate(ref, read.bucket, read.user)
-            if status in (TokenStatus.VALID, TokenStatus.REVOKED):
-                return status is TokenStatus.VALID, read
+            if read.revoked:
+                return TokenStatus.USED if read.used else TokenStatus.REVOKED, read
+            status = evaluate(ref, read.bucket, read.user)
+            if status in DECIDED:
+                return status, read
             epoch = str(ref.gen).partition(".")[0]
             if not self.denies_losses:
                 if status in _SIGNS:
                     self._data_loss.log_once(_SIGNS[status], epoch)
-                by_time = evaluate(ref._replace(gen=None), read.bucket, read.user)
-                return by_time is TokenStatus.VALID, read
+                return evaluate(ref._replace(gen=None), read.bucket, read.user), read
             if status is TokenStatus.PREVIOUS_EPOCH:
-                return False, read
+                return TokenStatus.REVOKED, read
             await self._report_loss(bucket_of(ref.identity), read.bucket.epoch, epoch, _SIGNS[status])
         raise StoreUnavailableError("The revocation store changes faster than it can be read")
 
@@ -142,9 +150,10 @@ class BucketStore:
             await self.revoke(bucket, REVOKE_USER, keys, ["*", "0", "0", "", identity])
             return
         keep = keep._replace(identity=identity)
-        for _ in range(_CONTENDERS):
-            valid, read = await self.check(keep)
-            kept = (keep.sid or keep.jti or "") if valid else ""  # an invalid token is not kept
+        for _ in range(CONTENDERS):
+            status, read = await self.judge(keep)
+            # An invalid token is not kept.
+            kept = (keep.sid or keep.jti or "") if status is TokenStatus.VALID else ""
             user = read.user
             goes_on = kept != "" and user.keep == kept
             least = user.kept_from if goes_on else user.generation
@@ -178,7 +187,9 @@ class BucketStore:
         entries = values[:place]
         text, user = self.read_user(raw)
         ended = entries[-1] if ref.sid is not None else None
-        return BucketRead(bucket, user, text, entries.count(None) != len(entries), ended, values[place:])
+        revoked = entries.count(None) != len(entries)
+        used = revoked and ref.jti is not None and (entries[0] or b"").startswith(USED)
+        return BucketRead(bucket, user, text, revoked, used, ended, values[place:])
 
     async def read(self, name: str, keys: Sequence[str]) -> tuple[Bucket, Values]:
         """Read a bucket and some of its keys, in at most one command.
@@ -355,5 +366,5 @@ class BucketStore:
             raise StoreUnavailableError("The revocation store has an invalid value at a user's key") from None
 
 
-# Attempts to revoke one user: each concurrent revocation forces another one to retry.
-_CONTENDERS = 32
+CONTENDERS = 32
+"""Attempts to change one user: each concurrent change forces another one to retry."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 __all__ = [
     "CLOCK",
+    "CONSUME_TOKEN",
     "DROP_SESSIONS",
     "INIT_BUCKETS",
     "LIST_SESSIONS",
@@ -37,6 +38,7 @@ def _load(name: str) -> Script:
 
 
 CLOCK = _load("clock")
+CONSUME_TOKEN = _load("consume_token")
 DROP_SESSIONS = _load("drop_sessions")
 INIT_BUCKETS = _load("init_buckets")
 LIST_SESSIONS = _load("list_sessions")

@@ -7,7 +7,7 @@ that a check needs are strings, so that one MGET reads them.
 |----------------------------------|-----------------------------------------|-----------------------|
 | `async_jwt:{ab}:all`             | a `Bucket`                              | forever               |
 | `async_jwt:{ab}:user:<identity>` | a `User`, once the user was revoked     | forever               |
-| `async_jwt:{ab}:jti:<jti>`       | 1                                       | a minute past `exp`   |
+| `async_jwt:{ab}:jti:<jti>`       | 1; `used` and a nonce once it was used  | a minute past `exp`   |
 | `async_jwt:{ab}:sid:<sid>`       | digests of its last two refresh tokens  | a minute past its end |
 | `async_jwt:{ab}:session:<sid>`   | a session, see `sessions`               | a minute past its end |
 | `async_jwt:{ab}:next:<sid>`      | claims and headers of its refresh token | the grace             |
@@ -22,6 +22,9 @@ loss; `previous_epochs` are the earlier ones that the store remembers. A generat
 revocation of all users, or of one user, and is never below the server's time in microseconds, so
 that a new one is above one that was lost. `revocations` grows with each revocation in the bucket;
 `revision` is the time of the last one, so that two states with the same count differ.
+
+A user's value begins with the highest of its generations, which stamps take. If some of the user's tokens
+ended and others did not, a last line has the generation of each kind; otherwise that one holds for all.
 """
 
 from __future__ import annotations
@@ -29,21 +32,31 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 from typing import NamedTuple
 
 from async_jwt.clock import system_clock
-from async_jwt.stores.contract import BUCKETS, TokenRef, bucket_of, bucket_of_sid
+from async_jwt.stores.contract import (
+    BUCKETS,
+    TokenRef,
+    bucket_of,
+    bucket_of_sid,
+    is_purpose,
+    type_digest,
+)
 
 __all__ = [
     "BUCKET_NAMES",
     "CLOCK_MARGIN",
+    "DECIDED",
     "MAX_PREVIOUS_EPOCHS",
     "MEMORY_EPOCH",
     "NOT_REVOKED",
+    "USED",
     "Bucket",
     "Layout",
+    "Partial",
     "Stamp",
     "TokenStatus",
     "User",
@@ -84,6 +97,36 @@ class Bucket(NamedTuple):
         return cls(epoch, int(generation), float(raised_at), int(revocations), revision, left)
 
 
+USED = b"used "
+"""How the value at a used token's key begins; a nonce of the call that used it follows."""
+
+
+class Partial(NamedTuple):
+    """Generations of some of a user's tokens.
+
+    Attributes:
+        access: access tokens below it are stale, kept or not.
+        access_at: when it was raised, in seconds since the epoch.
+        purposes: by the digest of its type, the same of each purpose whose tokens were ended; "*" is for
+            all purposes.
+    """
+
+    access: int
+    access_at: float
+    purposes: Mapping[str, tuple[int, float]]
+
+    def cutoff_of(self, kind: str) -> tuple[int, float]:
+        """The generation of tokens of a type, and when it was raised."""
+        if kind == "access":
+            return self.access, self.access_at
+        if not (self.purposes and is_purpose(kind)):
+            return _NEVER
+        return max(self.purposes.get(type_digest(kind), _NEVER), self.purposes.get("*", _NEVER))
+
+
+_NEVER = (0, -1.0)
+
+
 class User(NamedTuple):
     """The value at a user's key.
 
@@ -93,6 +136,8 @@ class User(NamedTuple):
         kept_from: the lowest generation of valid kept tokens.
         kept_since: kept tokens without a stamp must be issued after it, in seconds since the epoch.
         keep: the id of the kept session or token; "" for none.
+        latest: the highest of all its generations, which stamps take.
+        partial: generations of some of its tokens; None if there are none.
     """
 
     generation: int
@@ -100,12 +145,32 @@ class User(NamedTuple):
     kept_from: int
     kept_since: float
     keep: str
+    latest: int = 0
+    partial: Partial | None = None
 
     @classmethod
     def read(cls, text: str) -> User:
         """Parse a value. Raises ValueError if it is malformed."""
         generation, raised_at, kept_from, kept_since, keep = text.split(" ", 4)
-        return cls(int(generation), float(raised_at), int(kept_from), float(kept_since), keep)
+        latest = int(generation)
+        user = cls(latest, float(raised_at), int(kept_from), float(kept_since), keep, latest)
+        found = _PARTIAL.fullmatch(keep) if "\n" in keep else None
+        return user if found is None else user._with(found)
+
+    def _with(self, found: re.Match[str]) -> User:
+        keep, generation, raised_at, access, access_at, more = found.groups()
+        purposes = dict[str, tuple[int, float]]()
+        for entry in more.split():
+            name, cutoff, at = entry.split(":")
+            purposes[name] = int(cutoff), float(at)
+        partial = Partial(int(access), float(access_at), purposes)
+        return self._replace(
+            keep=keep, generation=int(generation), raised_at=float(raised_at), partial=partial
+        )
+
+
+# What is kept, which may be any text; the user's own generation; that of access tokens; those of purposes.
+_PARTIAL = re.compile(r"(.*)\n([0-9]+) (-?[0-9.]+) ([0-9]+) (-?[0-9.]+)([ 0-9a-fA-F:.*-]*)", re.DOTALL)
 
 
 NOT_REVOKED = User(0, -1.0, 0, -1.0, "")
@@ -246,6 +311,10 @@ class TokenStatus(Enum):
 
     VALID = auto()
     REVOKED = auto()
+    STALE = auto()
+    """An access token, revoked like all of its user's earlier ones."""
+    USED = auto()
+    """A token that was used, or ended when another one of its purpose was."""
     PREVIOUS_EPOCH = auto()
     """Issued under an epoch that the server lists as a previous one."""
     UNKNOWN_EPOCH = auto()
@@ -254,12 +323,17 @@ class TokenStatus(Enum):
     """Issued under a generation that the server never reached: it went back to an older state."""
 
 
+DECIDED = frozenset((TokenStatus.VALID, TokenStatus.REVOKED, TokenStatus.STALE, TokenStatus.USED))
+"""Token statuses that say whether a token is valid; the others reveal data loss."""
+
+
 def evaluate(ref: TokenRef, bucket: Bucket, user: User) -> TokenStatus:
     """Judge a token that was not revoked itself, nor through its session."""
     is_kept = user.keep != "" and user.keep in (ref.sid, ref.jti)
     if ref.gen is None:
-        since = max(bucket.raised_at, user.kept_since if is_kept else user.raised_at)
-        return TokenStatus.VALID if ref.issued_at > since else TokenStatus.REVOKED
+        return _evaluate_by_time(
+            ref, max(bucket.raised_at, user.kept_since if is_kept else user.raised_at), user
+        )
     stamp = read_stamp(ref.gen)
     if stamp is None:
         return TokenStatus.REVOKED
@@ -271,11 +345,21 @@ def evaluate(ref: TokenRef, bucket: Bucket, user: User) -> TokenStatus:
             or len(previous_epochs) >= MAX_PREVIOUS_EPOCHS
         )
         return TokenStatus.PREVIOUS_EPOCH if is_known else TokenStatus.UNKNOWN_EPOCH
-    if stamp.everybody > bucket.generation or stamp.user > user.generation:
+    if stamp.everybody > bucket.generation or stamp.user > user.latest:
         return TokenStatus.FUTURE_GENERATION
     least = user.kept_from if is_kept else user.generation
-    return (
-        TokenStatus.REVOKED
-        if stamp.everybody < bucket.generation or stamp.user < least
-        else TokenStatus.VALID
-    )
+    if stamp.everybody < bucket.generation or stamp.user < least:
+        return TokenStatus.REVOKED
+    is_over = user.partial is not None and stamp.user < user.partial.cutoff_of(ref.type)[0]
+    return _partial_status(ref) if is_over else TokenStatus.VALID
+
+
+def _evaluate_by_time(ref: TokenRef, since: float, user: User) -> TokenStatus:
+    if ref.issued_at <= since:
+        return TokenStatus.REVOKED
+    is_over = user.partial is not None and ref.issued_at <= user.partial.cutoff_of(ref.type)[1]
+    return _partial_status(ref) if is_over else TokenStatus.VALID
+
+
+def _partial_status(ref: TokenRef) -> TokenStatus:
+    return TokenStatus.STALE if ref.type == "access" else TokenStatus.USED

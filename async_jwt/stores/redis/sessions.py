@@ -26,7 +26,7 @@ from async_jwt.stores.contract import (
 )
 from async_jwt.stores.redis.buckets import BucketStore
 from async_jwt.stores.redis.lua import CLOCK, DROP_SESSIONS, LIST_SESSIONS, REPLACE_SESSION
-from async_jwt.stores.redis.schema import Bucket, TokenStatus, User, digest_of, evaluate, ttl_ms
+from async_jwt.stores.redis.schema import DECIDED, Bucket, TokenStatus, User, digest_of, evaluate, ttl_ms
 
 __all__ = ["Sessions"]
 
@@ -58,7 +58,7 @@ class Sessions:
         # A session is in its user's bucket; a token with a sid of another bucket has none.
         has_one = ref.sid is not None and bucket_of_sid(ref.sid) == bucket_of(ref.identity)
         more = self._layout.live_session(ref.sid) if ref.sid is not None and has_one else ()
-        valid, found = await self._buckets.check(ref, more)
+        status, found = await self._buckets.judge(ref, more)
         raw, kept = found.more or (None, None)
         session = self._read(ref.sid or "", raw)
         if session is not None and session.identity != ref.identity:
@@ -67,7 +67,7 @@ class Sessions:
             session = None
         last = () if found.ended is None else found.ended.decode("utf-8", "replace").split(",")
         return SessionSnapshot(
-            valid=valid,
+            valid=status is TokenStatus.VALID,
             stamp=found.stamp,
             session=session,
             successor=None if kept is None or session is None else _successor(kept),
@@ -184,7 +184,7 @@ class Sessions:
             session.identity, session.refresh_jti, session.sid, session.stamp, session.last_used_at, None
         )
         status = evaluate(ref, bucket, user)
-        if status not in (TokenStatus.VALID, TokenStatus.REVOKED) and not self._buckets.denies_losses:
+        if status not in DECIDED and not self._buckets.denies_losses:
             status = evaluate(ref._replace(gen=None), bucket, user)
         return status is TokenStatus.VALID
 

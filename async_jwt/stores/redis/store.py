@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores.contract import (
+    Refusal,
     Session,
     SessionSnapshot,
     StoreStatus,
@@ -31,8 +32,9 @@ from async_jwt.stores.redis.lua import REVOKE_ONE, REVOKE_SESSION
 from async_jwt.stores.redis.mirror import open_mirror
 from async_jwt.stores.redis.monitor import Monitor
 from async_jwt.stores.redis.options import OnDataLoss, OnOutage, read_options
-from async_jwt.stores.redis.schema import Layout, ttl_ms
+from async_jwt.stores.redis.schema import Layout, TokenStatus, ttl_ms
 from async_jwt.stores.redis.sessions import Sessions
+from async_jwt.stores.redis.single_use import consume
 from async_jwt.stores.redis.topology import PerLoop, Standalone
 from async_jwt.stores.redis.versions import LastSeen
 
@@ -140,7 +142,7 @@ class RedisStore:
             if answer is not None:
                 return answer
         try:
-            return (await self._buckets.check(ref))[0]
+            return (await self._buckets.judge(ref))[0] is TokenStatus.VALID
         except StoreUnavailableError as problem:
             if not (self._passes_outages and ref.may_fail_open and isinstance(problem, OutageError)):
                 self._health.refuse()
@@ -164,6 +166,15 @@ class RedisStore:
 
     async def revoke_user(self, identity: str, keep: TokenRef | None = None) -> None:
         await self._to_the_end(self._buckets.revoke_user(text_of(identity, "The identity"), keep))
+
+    async def consume_token(self, ref: TokenRef, *, others: bool = False) -> bool:
+        refuse_odd_texts(ref)
+        return await self._to_the_end(consume(self._buckets, ref, others=others))
+
+    async def refusal_of(self, ref: TokenRef) -> Refusal:
+        refuse_odd_texts(ref)
+        status, _ = await self._counted(self._buckets.judge(ref))
+        return "used" if status is TokenStatus.USED else "revoked"
 
     async def revoke_everything(self) -> None:
         await self._to_the_end(self._buckets.revoke_everything())

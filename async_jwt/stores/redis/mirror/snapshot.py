@@ -8,7 +8,15 @@ from typing import NamedTuple
 from rbloom import Bloom
 
 from async_jwt.stores.contract import TokenRef, bucket_of_sid
-from async_jwt.stores.redis.schema import BUCKET_NAMES, NOT_REVOKED, Bucket, TokenStatus, User, evaluate
+from async_jwt.stores.redis.schema import (
+    BUCKET_NAMES,
+    DECIDED,
+    NOT_REVOKED,
+    Bucket,
+    TokenStatus,
+    User,
+    evaluate,
+)
 
 __all__ = ["Entry", "Snapshot"]
 
@@ -233,7 +241,7 @@ class Snapshot:
         else:
             user = users.get(ref.identity, NOT_REVOKED)
         status = TokenStatus.FUTURE_GENERATION if user is None else evaluate(ref, bucket, user)
-        return status is TokenStatus.VALID if status in (TokenStatus.VALID, TokenStatus.REVOKED) else None
+        return status is TokenStatus.VALID if status in DECIDED else None
 
     def sweep(self, now: float) -> None:
         """Drop some of the expired entries."""
@@ -271,4 +279,4 @@ def _later(known: User | None, text: str) -> User | None:
         user = User.read(text)
     except ValueError:
         return None  # overwritten by another program: the check on the server raises
-    return user if known is None or user.generation > known.generation else known
+    return user if known is None or user.latest > known.latest else known

@@ -44,6 +44,72 @@ local function count(bucket, key, feed, kind, id, ttl, user)
   return value
 end
 
+-- Parses a user's value, '' for none. `latest` is the highest generation, which stamps take; `gen` that of all
+-- of the user's tokens, `access` that of access tokens, `purposes` those of purposes, by digest. For a value
+-- that another program wrote, everything of the user counts as revoked from the next generation on.
+local function read_user(text)
+  local user = {
+    latest = 0, gen = 0, gen_at = '-1', kept_from = '0', kept_since = '0', keep = '', access = 0,
+    access_at = '-1', purposes = {},
+  }
+  if text == '' then return user end
+  local latest, at, kept_from, kept_since, keep =
+    string.match(text, '^(%d+) (%-?[%d.]+) (%d+) (%-?[%d.]+) (.*)$')
+  if not latest then
+    user.corrupt, user.latest = true, tonumber(string.match(text, '^%d+') or 0)
+    return user
+  end
+  user.latest, user.gen, user.gen_at = tonumber(latest), tonumber(latest), at
+  user.kept_from, user.kept_since, user.keep = kept_from, kept_since, keep
+  local kept, gen, gen_at, access, access_at, purposes =
+    string.match(keep, '^(.*)\n(%d+) (%-?[%d.]+) (%d+) (%-?[%d.]+)([ %x:.*%-]*)$')
+  if kept then
+    user.keep, user.gen, user.gen_at = kept, tonumber(gen), gen_at
+    user.access, user.access_at = tonumber(access), access_at
+    for name, cutoff, cutoff_at in string.gmatch(purposes, ' ([%x*]+):(%d+):(%-?[%d.]+)') do
+      user.purposes[name] = { gen = tonumber(cutoff), at = cutoff_at }
+    end
+  end
+  return user
+end
+
+-- Raises a user's highest generation: no stamp has it yet.
+local function raise_user(user)
+  local at, stamp = now()
+  user.latest, user.at = math.max(user.latest + 1, stamp), at
+  if user.corrupt then user.gen, user.gen_at = user.latest, at end
+end
+
+-- Ends a purpose's tokens below the generation that was just raised. Of too many purposes, the oldest
+-- generation holds for all of them.
+local function end_purpose(user, name)
+  local purposes, held, oldest = user.purposes, 0, nil
+  purposes[name] = { gen = user.latest, at = user.at }
+  for other, cutoff in pairs(purposes) do
+    if other ~= '*' then
+      held = held + 1
+      if not oldest or cutoff.gen < purposes[oldest].gen then oldest = other end
+    end
+  end
+  if held > 16 then purposes['*'], purposes[oldest] = purposes[oldest], nil end
+end
+
+-- Stores a user whose generation was raised. Returns the value.
+local function write_user(key, user)
+  local value = string.format('%.0f', user.latest) .. ' ' .. user.at .. ' ' .. user.kept_from .. ' '
+    .. user.kept_since .. ' ' .. user.keep
+  local purposes = ''
+  for name, cutoff in pairs(user.purposes) do
+    purposes = purposes .. ' ' .. name .. ':' .. string.format('%.0f', cutoff.gen) .. ':' .. cutoff.at
+  end
+  if user.gen ~= user.latest or user.access ~= 0 or purposes ~= '' or string.find(user.keep, '\n', 1, true) then
+    value = value .. '\n' .. string.format('%.0f', user.gen) .. ' ' .. user.gen_at .. ' '
+      .. string.format('%.0f', user.access) .. ' ' .. user.access_at .. purposes
+  end
+  redis.call('SET', key, value)
+  return value
+end
+
 -- Sets a key with a TTL in milliseconds; '' forever.
 local function put(key, value, ttl)
   if ttl == '' then

@@ -7,12 +7,15 @@
 -- value changed
 local bucket = read(redis.call('MGET', KEYS[1])[1])
 if not bucket then return '' end
-local user = redis.call('GET', KEYS[2]) or ''
-if ARGV[1] ~= '*' and ARGV[1] ~= user then return 0 end
-local at, stamp = now()
-local gen = math.max(tonumber(string.match(user, '^%d+') or 0) + 1, stamp)
-local value = string.format('%.0f', gen) .. ' ' .. at .. ' ' .. ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4]
-redis.call('SET', KEYS[2], value)
+local text = redis.call('GET', KEYS[2]) or ''
+if ARGV[1] ~= '*' and ARGV[1] ~= text then return 0 end
+local user = read_user(text)
+raise_user(user)
+user.gen, user.gen_at = user.latest, user.at
+user.kept_from, user.kept_since, user.keep = ARGV[2], ARGV[3], ARGV[4]
+-- What ended some of the user's tokens matters for those that are kept.
+if user.keep == '' then user.access, user.purposes = 0, {} end
+local value = write_user(KEYS[2], user)
 
 -- The sessions are dead and expire by themselves, however many there are; only their list is deleted now.
 clear_for_list(KEYS[3])
