@@ -209,6 +209,7 @@ class AppState:
             application's checks of the same request stay separate.
         observer: measures checks, hooks and store calls; None measures nothing.
         demands: by endpoint and method, the view it was read from and what that view demands.
+        finishes: True once responses are finished with what checks left for them.
 
     Raises:
         ConfigurationError: a setting is invalid.
@@ -240,6 +241,7 @@ class AppState:
         self._rebuild()
         self._warned: set[str] = set()
         self.demands: dict[tuple[str, str], tuple[Any, tuple[Policy, ...]]] = {}
+        self.finishes: bool = False
 
     def engine(self) -> Engine:
         """Return the application's engine, rebuilt if its settings have changed.

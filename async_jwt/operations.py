@@ -43,6 +43,7 @@ __all__ = [
     "known_as",
     "operations_at",
     "ref_of",
+    "send_issued",
     "send_repeated",
     "send_reused",
     "send_revoked",
@@ -622,7 +623,7 @@ class Operations:
         engine = app_state.engine()
         issued = await issue(engine, spec, request_state.result if joins_session else None)
         await _refuse_lost_authority(engine, request_state, issued)
-        await _send_issued(app_state, engine, issued)
+        await send_issued(app_state, engine, issued)
         return issued.token
 
 
@@ -634,9 +635,9 @@ def operations_at(app_state: AppState) -> Operations:
 async def hand_out(app_state: AppState, request_state: RequestState, pair: NewPair) -> TokenPair:
     """Send the signals of a new pair, and return the pair in the form that applications get."""
     engine = app_state.engine()
-    await _send_issued(app_state, engine, pair.access)
+    await send_issued(app_state, engine, pair.access)
     if pair.is_new:
-        await _send_issued(app_state, engine, pair.refresh)
+        await send_issued(app_state, engine, pair.refresh)
     identity = pair.access.claims.get(engine.settings.identity_claim)
     for sid in pair.ended:
         request_state.mark_revoked(ends_itself=False)
@@ -705,7 +706,8 @@ async def send_used(app_state: AppState, ref: TokenRef, *, others: bool = False)
         await send_revoked(app_state, "purpose", ref.identity)
 
 
-async def _send_issued(app_state: AppState, engine: Engine, issued: Issued) -> None:
+async def send_issued(app_state: AppState, engine: Engine, issued: Issued) -> None:
+    """Send the signal of a new token."""
     claims = issued.claims
     await notify(
         token_issued,

@@ -9,7 +9,16 @@ from functools import cache, partial, wraps
 from io import BufferedReader, BytesIO, RawIOBase
 from typing import Any, ClassVar, ParamSpec, TypeVar, cast
 
-from flask import Flask, Request, Response, current_app, has_app_context, has_request_context, request
+from flask import (
+    Flask,
+    Request,
+    Response,
+    current_app,
+    has_app_context,
+    has_request_context,
+    request,
+    url_for,
+)
 
 from async_jwt.adapters import _werkzeug
 from async_jwt.adapters._background_loop import WOULD_BLOCK
@@ -190,6 +199,12 @@ class FlaskFramework(WerkzeugFramework):
         response.status_code = status
         response.headers.update(headers)
         return response
+
+    def url_for(self, endpoint: str, query: dict[str, Any]) -> str:
+        return str(url_for(endpoint, **query))
+
+    def finish(self, app: Flask, function: Callable[[Any], Any]) -> None:
+        app.after_request_funcs.setdefault(None, []).insert(0, function)  # Flask calls the first one last
 
     def has_handler(self, app: Flask, error: JWTExtendedException, *, is_compat: bool) -> bool:
         found = handler_before_ours(app, request.blueprints, error, is_compat=is_compat)

@@ -25,6 +25,7 @@ from async_jwt.adapters.protect import (
 )
 from async_jwt.app_state import EXTENSION, AppState
 from async_jwt.core.policy import Policy
+from async_jwt.core.rotation import session_store
 from async_jwt.core.single_use import SAFE_METHODS
 from async_jwt.errors import ConfigurationError
 
@@ -34,7 +35,9 @@ __all__ = [
     "is_accepted",
     "is_unchecked",
     "protected_by_default",
+    "refuse_login_view",
     "refuse_once_in_vain",
+    "refuse_unreached_cookies",
     "refuse_views",
     "routes_of",
     "unchecked",
@@ -57,6 +60,8 @@ def refuse_views(app_state: AppState) -> None:
     """
     _refuse_misplaced(app_state)
     refuse_once_in_vain(app_state)
+    refuse_unreached_cookies(app_state)
+    refuse_login_view(app_state)
 
 
 def _refuse_misplaced(app_state: AppState) -> None:
@@ -98,6 +103,50 @@ def refuse_once_in_vain(app_state: AppState) -> None:
         raise ConfigurationError(
             f"jwt_required(once=True) never uses up the tokens of these views, which serve GET alone: "
             f'{", ".join(vain)}. Let a form or a script send POST, or write once="get"'
+        )
+
+
+def refuse_unreached_cookies(app_state: AppState) -> None:
+    """Refuse views with `refresh_cookie=True` that no refresh cookie reaches, or that could not use it.
+
+    Raises:
+        ConfigurationError: there are such views.
+    """
+    for route in routes_of(app_state):
+        if not any(policy.refresh_cookie for policy in route.policies):
+            continue
+        engine = app_state.engine()
+        if engine.settings.refresh_grace == 0:
+            raise ConfigurationError(
+                "jwt_required(refresh_cookie=True) needs a JWT_REFRESH_GRACE other than 0"
+            )
+        session_store(engine)
+        path = engine.settings.refresh_cookie_path
+        if not f"{route.rule}/".startswith(f"{path.rstrip('/')}/"):
+            raise ConfigurationError(
+                f"The view {route.endpoint!r} with refresh_cookie=True has the path {route.rule!r}, to which "
+                f"browsers do not send the refresh cookie: set JWT_REFRESH_COOKIE_PATH, which is {path!r}"
+            )
+
+
+def refuse_login_view(app_state: AppState) -> None:
+    """Refuse a `JWT_LOGIN_VIEW` that is no view, or that itself demands a token.
+
+    Raises:
+        ConfigurationError: so it is.
+    """
+    target = app_state.engine().settings.login_view
+    if target is None:
+        return
+    routes = [route for route in routes_of(app_state) if target in (route.endpoint, route.rule)]
+    if not routes and not target.startswith("/"):
+        raise ConfigurationError(
+            f"JWT_LOGIN_VIEW = {target!r} is no endpoint of this application: name one, or a path that "
+            "begins with a slash"
+        )
+    if any(route.state == "protected" and "GET" in route.methods for route in routes):
+        raise ConfigurationError(
+            f"JWT_LOGIN_VIEW = {target!r} demands a token, and would redirect to itself: mark it @public"
         )
 
 

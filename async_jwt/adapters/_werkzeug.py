@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, MutableMapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -10,10 +11,13 @@ from enum import Enum
 from functools import cache
 from operator import attrgetter
 from typing import Any, ClassVar, cast
+from urllib.parse import urlencode
 
 from werkzeug import wrappers
 from werkzeug.exceptions import HTTPException
 from werkzeug.sansio.response import Response
+from werkzeug.urls import iri_to_uri
+from werkzeug.utils import redirect
 
 from async_jwt import errors
 from async_jwt.core.cookies import Cookie
@@ -50,6 +54,12 @@ class WerkzeugView:
         scheme = self._request.scheme.lower()
         # Werkzeug omits default ports.
         return f"{_WEBSOCKET_SCHEMES.get(scheme, scheme)}://{self._request.host.lower()}"
+
+    @property
+    def path(self) -> str:
+        """The path and query, from the root of the host on."""
+        request = self._request
+        return iri_to_uri(request.script_root + request.full_path.removesuffix("?"))
 
     @property
     def is_json(self) -> bool:
@@ -92,6 +102,25 @@ class WerkzeugFramework:
         copied = copy(response)
         copied.headers = response.headers.copy()
         return copied
+
+    def status(self, response: Response) -> int:
+        """Return a response's status."""
+        return response.status_code
+
+    def redirect_to(self, app: Any, target: str, path: str | None) -> Any:
+        """Return a redirect to a view."""
+        query = {} if path is None else {"next": path}
+        if target.startswith("/"):
+            target += "?" + urlencode(query) if query else ""
+        else:
+            target = self.url_for(target, query)
+        response = redirect(target, 302, app.response_class)
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    @abstractmethod
+    def url_for(self, endpoint: str, query: dict[str, Any]) -> str:
+        """Return the path of a view."""
 
     def sets_cookie(self, response: Response, names: Collection[str]) -> bool:
         """True if a response sets or deletes one of these cookies."""

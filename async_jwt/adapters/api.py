@@ -12,6 +12,7 @@ from async_jwt.adapters.cookies import TokenCookies
 from async_jwt.adapters.current import CurrentContext
 from async_jwt.adapters.errors import Responder, dead_cookies, explain
 from async_jwt.adapters.framework import Framework
+from async_jwt.adapters.page_loads import PageLoads
 from async_jwt.adapters.protect import DEFAULT, mark, mark_wrapped
 from async_jwt.app_state import AppState, Current
 from async_jwt.core.authenticate import (
@@ -26,6 +27,7 @@ from async_jwt.core.concurrency import notify
 from async_jwt.core.csrf import masked
 from async_jwt.core.engine import Engine
 from async_jwt.core.issue import csrf_of
+from async_jwt.core.navigation import is_local
 from async_jwt.core.observer import kind_of
 from async_jwt.core.policy import Location, Once, Policy
 from async_jwt.core.request import RequestView
@@ -69,6 +71,7 @@ PUBLIC: Final = (
     "revoke_token",
     "revoke_user",
     "rotate_refresh_token",
+    "safe_next",
     "set_access_cookies",
     "set_refresh_cookies",
     "set_token_cookies",
@@ -108,6 +111,7 @@ class PublicAPI:
         self.current: Current = self._context.current
         self.operations: Operations = Operations(self.current, any_session=False)
         self.responder: Responder = Responder(framework)
+        self._page_loads = PageLoads(framework, self._context)
         self.cookies: TokenCookies = TokenCookies(framework, self._context, self.responder)
 
     # -- protecting views -----------------------------------------------------------------
@@ -123,6 +127,8 @@ class PublicAPI:
         *,
         type: str | Collection[str] | None = None,
         once: Once = False,
+        lenient: bool = False,
+        refresh_cookie: bool = False,
     ) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Check the current request's token. See `jwt_required` for the arguments.
 
@@ -140,7 +146,16 @@ class PublicAPI:
             RuntimeError: there is no request.
         """
         policy = Policy.of(
-            optional, fresh, refresh, locations, verify_type, skip_revocation_check, type=type, once=once
+            optional,
+            fresh,
+            refresh,
+            locations,
+            verify_type,
+            skip_revocation_check,
+            type=type,
+            once=once,
+            lenient=lenient,
+            refresh_cookie=refresh_cookie,
         )
         result = await (self._verify_once if policy.once else self._verify)(policy)
         return None if result is None else (result.authentication.header, result.authentication.claims)
@@ -160,6 +175,8 @@ class PublicAPI:
         *,
         type: str | Collection[str] | None = None,
         once: Once = False,
+        lenient: bool = False,
+        refresh_cookie: bool = False,
     ) -> Callable[[F], F]: ...
 
     def jwt_required(
@@ -173,6 +190,8 @@ class PublicAPI:
         *,
         type: str | Collection[str] | None = None,
         once: Once = False,
+        lenient: bool = False,
+        refresh_cookie: bool = False,
     ) -> Any:
         """Protect a view: it runs only for requests with a valid token of the required kind.
 
@@ -201,6 +220,14 @@ class PublicAPI:
                 methods and at the handshake of a WebSocket. A token that was used is refused at each of
                 them, with the code `token_used`. "get" uses it up at GET and HEAD as well.
 
+            lenient: True, with `optional`, takes a cookie whose token is unusable (expired, revoked, of
+                another type, its user gone) for none at GET, HEAD and a WebSocket's handshake. The response
+                deletes the cookie, unless a refresh token may still replace an expired one.
+            refresh_cookie: True lets a page load go on whose access cookie is missing, expired or
+                invalid, if its refresh cookie counts: the response sets new cookies. A page load is what a
+                browser marks as one (`Sec-Fetch-Mode: navigate`, `Sec-Fetch-Dest: document`). If another
+                site caused it, or it may be answered with 304, only a new access token is made.
+
         A view with `once=True` that serves GET alone would never use its token up: the application is
         refused as it starts, in Flask at its first request.
 
@@ -210,7 +237,16 @@ class PublicAPI:
         if callable(optional):
             return self._guarded(optional, Policy.of())
         policy = Policy.of(
-            optional, fresh, refresh, locations, verify_type, skip_revocation_check, type=type, once=once
+            optional,
+            fresh,
+            refresh,
+            locations,
+            verify_type,
+            skip_revocation_check,
+            type=type,
+            once=once,
+            lenient=lenient,
+            refresh_cookie=refresh_cookie,
         )
 
         def decorate(view: Any) -> Any:
@@ -267,12 +303,11 @@ class PublicAPI:
             check = authenticate if engine.observer is None and not policy.once else _checked
             loads = await check(engine, view, policy, request_state)
         except JWTExtendedException as error:
-            if isinstance(error, TokenReusedError):
-                await send_reused(app_state, error)
-            request_state.reset()  # error handlers, sockets and streams keep running
-            may_delete = request_state.location == "cookies" and not view.is_websocket
-            dead = dead_cookies(error, policy, engine) if may_delete and engine is not None else ()
-            raise await self.responder.refuse(app_state, request_state, error, dead) from error
+            if (policy.lenient or policy.refresh_cookie) and await self._admits(
+                app_state, request_state, view, policy, error
+            ):
+                return request_state.result
+            raise await self._refusal(app_state, request_state, view, policy, error) from error
         except BaseException as problem:  # a hook that failed, or a time limit around the check
             request_state.reset()
             explain(problem, view)
@@ -299,6 +334,36 @@ class PublicAPI:
         if result is not None and request_state.consumed != before:
             await send_used(app_state, result.ref)
         return result
+
+    async def _admits(
+        self,
+        app_state: AppState,
+        request_state: RequestState,
+        view: RequestView,
+        policy: Policy,
+        error: JWTExtendedException,
+    ) -> bool:
+        """True if a page load goes on despite its token. Raises what refuses it for another reason."""
+        try:
+            return await self._page_loads.admit(app_state, request_state, view, policy, error)
+        except JWTExtendedException as other:
+            raise await self._refusal(app_state, request_state, view, policy, other) from other
+
+    async def _refusal(
+        self,
+        app_state: AppState,
+        request_state: RequestState,
+        view: RequestView,
+        policy: Policy,
+        error: JWTExtendedException,
+    ) -> JWTExtendedException:
+        """The error to raise for a refused request; it carries the response."""
+        if isinstance(error, TokenReusedError):
+            await send_reused(app_state, error)
+        request_state.reset()  # error handlers, sockets and streams keep running
+        may_delete = request_state.location == "cookies" and not view.is_websocket
+        dead = dead_cookies(error, policy, app_state.engine()) if may_delete else ()
+        return await self.responder.refuse(app_state, request_state, error, dead)
 
     async def jwks_view(self) -> Any:
         """View that serves the JWKS document (RFC 7517 §5) to services that verify our tokens.
@@ -404,6 +469,23 @@ class PublicAPI:
         if user is None:
             raise RuntimeError("There is no current user: the request is anonymous")
         return user
+
+    def safe_next(self, target: str | None = None, *, default: str = "/") -> str:
+        """Return where to send a client after a login: a path of this site, never another site's address.
+
+        Args:
+            target: the path to check, such as a form field; None takes the query parameter `next`
+                of this request, which `JWT_LOGIN_VIEW` sets.
+            default: what to return if there is none, or if it is no local path: one that begins with exactly
+                one slash, without backslashes, control characters or `//`, of at most 2,000 bytes.
+
+        Raises:
+            RuntimeError: `target` is None and there is no request.
+        """
+        if target is None:
+            view = self._framework.view(self._served()[1])
+            target = next(iter(view.query("next")), None)
+        return target if isinstance(target, str) and is_local(target) else default
 
     def get_unverified_jwt_headers(self, encoded_token: str) -> dict[str, Any]:
         """Return the header of a token without verifying it. Trust nothing in it.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from async_jwt.adapters.current import CurrentContext
 from async_jwt.adapters.errors import Responder
 from async_jwt.adapters.framework import Framework
+from async_jwt.adapters.page_loads import REFRESH_COOKIE
 from async_jwt.app_state import AppState
 from async_jwt.core.authenticate import Authentication, CheckResult, RequestState, authenticate
 from async_jwt.core.checks import check_origin, check_origin_of_any_method, is_insecure
@@ -20,7 +21,7 @@ from async_jwt.core.cookies import cookies_to_set, cookies_to_unset
 from async_jwt.core.engine import Engine
 from async_jwt.core.issue import TokenPair
 from async_jwt.core.locations import Found, find_all
-from async_jwt.core.policy import ACCESS, Policy
+from async_jwt.core.policy import ACCESS
 from async_jwt.core.proxies import unproxied
 from async_jwt.core.request import RequestView
 from async_jwt.core.rotation import PairSpec, rotate
@@ -33,8 +34,6 @@ from async_jwt.stores.contract import TokenRef
 __all__ = ["TokenCookies"]
 
 log: logging.Logger = logging.getLogger("async_jwt")
-
-_REFRESH_COOKIE: Final = Policy.of(refresh=True, locations="cookies")
 
 
 class TokenCookies:
@@ -161,7 +160,7 @@ class TokenCookies:
         """Return new tokens for a request with a refresh cookie; None if that is another session's."""
         engine, own = app_state.engine(), RequestState()
         view = self._framework.view(self._context.served()[1])
-        await authenticate(engine, view, _REFRESH_COOKIE, own, came_along=True)
+        await authenticate(engine, view, REFRESH_COOKIE, own, came_along=True)
         refresh = own.result
         if refresh is None or not _are_one_session(result.ref, refresh.ref):
             return None

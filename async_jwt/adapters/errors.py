@@ -13,6 +13,7 @@ from async_jwt.core.concurrency import notify
 from async_jwt.core.cookies import cookies_to_unset
 from async_jwt.core.engine import Engine
 from async_jwt.core.error_responses import error_response, loader_for
+from async_jwt.core.navigation import is_local, is_navigation
 from async_jwt.core.policy import Policy
 from async_jwt.core.request import RequestView
 from async_jwt.core.settings import Settings
@@ -101,6 +102,8 @@ class Responder:
             except JWTExtendedException as broken:
                 error = broken
         if response is None:
+            response = self._login(app, error, settings)
+        if response is None:
             answer = error_response(error, settings)
             response = self._framework.json_response(app, answer.body, answer.status, answer.headers)
         response = self._without(response, dead, settings)
@@ -114,6 +117,18 @@ class Responder:
             jti=held.get("jti"),
         )
         return self._framework.as_http_exception(app, error, response, is_compat=settings.is_compat)
+
+    def _login(self, app: Any, error: JWTExtendedException, settings: Settings) -> Any | None:
+        """Return a redirect to the login page, if there is one and a browser loads a page for its user."""
+        request = self._framework.current()[1]
+        if settings.login_view is None or request is None or error.status != 401:
+            return None
+        view = self._framework.view(request)
+        if not is_navigation(view):
+            return None
+        return self._framework.redirect_to(
+            app, settings.login_view, view.path if is_local(view.path) else None
+        )
 
     async def _loaded_response(self, app_state: AppState, error: JWTExtendedException) -> Any | None:
         engine = app_state.engine()

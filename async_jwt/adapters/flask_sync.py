@@ -107,6 +107,7 @@ revoke_session: Final = _exposed(_operations.revoke_session)
 revoke_token: Final = _exposed(_operations.revoke_token)
 revoke_user: Final = _exposed(_operations.revoke_user)
 rotate_refresh_token: Final = _exposed(_operations.rotate_refresh_token)
+safe_next: Final = _api.safe_next
 set_access_cookies: Final = _cookies.set_access_cookies
 set_refresh_cookies: Final = _cookies.set_refresh_cookies
 set_token_cookies: Final = _cookies.set_token_cookies

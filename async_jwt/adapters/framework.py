@@ -67,6 +67,24 @@ class Framework(FrameworkContext, Protocol):
         """
         ...
 
+    def status(self, response: Any, /) -> int:
+        """Return a response's status."""
+        ...
+
+    def finish(self, app: Any, function: Callable[[Any], Any]) -> None:
+        """Pass each response from now on through a function, after all of the application's own functions."""
+        ...
+
+    def redirect_to(self, app: Any, target: str, path: str | None) -> Any:
+        """Return a redirect (302) to a view, which no cache may store.
+
+        Args:
+            app: the application.
+            target: the view's endpoint, or its path if it begins with a slash.
+            path: where the view may send the client back, as its query parameter `next`; None for nowhere.
+        """
+        ...
+
     def has_handler(self, app: Any, error: JWTExtendedException, *, is_compat: bool) -> bool:
         """True if the application or an extension handles an error before loaders do."""
         ...

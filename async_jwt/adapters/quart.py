@@ -19,6 +19,7 @@ from quart import (
     has_websocket_context,
     request,
     stream_with_context,
+    url_for,
     websocket,
 )
 from quart.json.provider import DefaultJSONProvider
@@ -242,6 +243,15 @@ class _Quart(WerkzeugFramework):
         response.headers.update(headers)
         return response
 
+    def url_for(self, endpoint: str, query: dict[str, Any]) -> str:
+        return url_for(endpoint, **query)
+
+    def finish(self, app: Quart, function: Callable[[Any], Any]) -> None:
+        async def finish(response: Any) -> Any:  # Quart would run a plain function in a thread
+            return function(response)
+
+        app.after_request_funcs.setdefault(None, []).insert(0, finish)  # Quart calls the first one last
+
     def has_handler(self, app: Quart, error: JWTExtendedException, *, is_compat: bool) -> bool:
         _, served = self.current()
         blueprints = () if served is None else served.blueprints
@@ -414,6 +424,7 @@ revoke_session: Final = _operations.revoke_session
 revoke_token: Final = _operations.revoke_token
 revoke_user: Final = _operations.revoke_user
 rotate_refresh_token: Final = _operations.rotate_refresh_token
+safe_next: Final = _api.safe_next
 set_access_cookies: Final = _cookies.set_access_cookies
 set_refresh_cookies: Final = _cookies.set_refresh_cookies
 set_token_cookies: Final = _cookies.set_token_cookies

@@ -14,6 +14,7 @@ from typing import Any
 
 from async_jwt.core import checks
 from async_jwt.core.codec import Decoded, Verified, copy_of
+from async_jwt.core.cookies import Cookie
 from async_jwt.core.engine import Engine
 from async_jwt.core.locations import csrf_value, find, find_in_body, has_short_body, twin_cookies
 from async_jwt.core.policy import REFRESH, Policy
@@ -156,6 +157,7 @@ class RequestState:
         refusal: why the last check failed; None if it passed.
         location: where the last check found a token; None if it found none.
         consumed: the token that a check of this request used up; further checks of it pass.
+        pending: the cookies that the response will set or delete.
         known: the last check of each token seen, by its text.
     """
 
@@ -169,6 +171,7 @@ class RequestState:
     refusal: JWTExtendedException | None = None
     location: str | None = None
     consumed: str | None = None
+    pending: tuple[Cookie, ...] = ()
 
     def __init__(self) -> None:
         self.known: dict[str, CheckResult] = {}
@@ -267,7 +270,7 @@ async def authenticate(
     try:
         token, location = find(view, policy, settings) or await find_in_body(view, policy, settings)
     except NoAuthorizationError:
-        if not policy.optional:
+        if not policy.optional or policy.refresh_cookie:
             raise
         request_state.mark_anonymous()
         return False
@@ -275,7 +278,8 @@ async def authenticate(
         texts = twin_cookies(view, policy, settings)
         if not texts:
             raise
-        token, location = await choose(engine, texts, policy), "cookies"
+        request_state.location = location = "cookies"
+        token = await choose(engine, texts, policy)
     request_state.location = location
     needs_csrf = location == "cookies" and not came_along
     if needs_csrf and settings.is_compat:
@@ -299,8 +303,16 @@ async def authenticate(
     return loads
 
 
-async def authenticate_text(engine: Engine, token: Any, policy: Policy) -> tuple[CheckResult, bool]:
+async def authenticate_text(
+    engine: Engine, token: Any, policy: Policy, *, location: str = "text"
+) -> tuple[CheckResult, bool]:
     """Check a token that came elsewhere than in a request. Checks no CSRF value; a replay revokes nothing.
+
+    Args:
+        engine: the application's engine.
+        token: the token's text.
+        policy: what it must satisfy.
+        location: where to say that it was.
 
     Returns:
         The result, and whether this check loaded a user.
@@ -312,7 +324,7 @@ async def authenticate_text(engine: Engine, token: Any, policy: Policy) -> tuple
     if not isinstance(token, str):
         engine.codec.inspect(token)  # always raises: says what it is instead
     verified, now = await engine.verify(token), engine.clock()
-    result = CheckResult(token, verified, now, "text", policy, engine.settings.identity_claim)
+    result = CheckResult(token, verified, now, location, policy, engine.settings.identity_claim)
     engine.codec.check_times(verified, now)
     return result, await _admit(engine, result, now, came_along=True)
 

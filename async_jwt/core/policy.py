@@ -35,6 +35,8 @@ class Policy:
         skip_revocation_check: whether to skip the revocation check.
         at_once: the types accepted without further checks of type or freshness.
         once: whether the view uses the token up.
+        lenient: whether a cookie with an unusable token counts as none.
+        refresh_cookie: whether a page load may go on with its refresh token's cookie.
     """
 
     optional: bool
@@ -45,6 +47,8 @@ class Policy:
     skip_revocation_check: bool
     at_once: frozenset[str]
     once: Once
+    lenient: bool
+    refresh_cookie: bool
 
     @classmethod
     def of(
@@ -58,6 +62,8 @@ class Policy:
         *,
         type: str | Collection[str] | None = None,
         once: Once = False,
+        lenient: bool = False,
+        refresh_cookie: bool = False,
     ) -> Policy:
         """Check the arguments of `jwt_required` and make a policy from them.
 
@@ -71,6 +77,8 @@ class Policy:
             "refresh": refresh,
             "verify_type": verify_type,
             "skip_revocation_check": skip_revocation_check,
+            "lenient": lenient,
+            "refresh_cookie": refresh_cookie,
         }
         for name, flag in flags.items():
             if not isinstance(flag, bool):
@@ -89,8 +97,45 @@ class Policy:
         refresh = refresh or types == frozenset((REFRESH,))
         _check_once(once, types, skip_revocation_check=skip_revocation_check)
         at_once = frozenset[str]() if fresh or types is None else types
+        places = _locations(locations)
+        _check_cookies(
+            places, types, optional=optional, fresh=fresh, lenient=lenient, refresh_cookie=refresh_cookie
+        )
         return cls(
-            optional, fresh, refresh, _locations(locations), types, skip_revocation_check, at_once, once
+            optional,
+            fresh,
+            refresh,
+            places,
+            types,
+            skip_revocation_check,
+            at_once,
+            once,
+            lenient,
+            refresh_cookie,
+        )
+
+
+def _check_cookies(
+    places: tuple[str, ...] | None,
+    types: frozenset[str] | None,
+    *,
+    optional: bool,
+    fresh: bool,
+    lenient: bool,
+    refresh_cookie: bool,
+) -> None:
+    if lenient and not optional:
+        raise ConfigurationError(
+            "jwt_required(lenient=True) needs optional=True: it lets anonymous requests in"
+        )
+    for name, is_on in (("lenient", lenient), ("refresh_cookie", refresh_cookie)):
+        if is_on and types != frozenset((ACCESS,)):
+            raise ConfigurationError(f"jwt_required({name}=True) is for access tokens")
+        if is_on and places is not None and "cookies" not in places:
+            raise ConfigurationError(f'jwt_required({name}=True) needs "cookies" among its locations')
+    if refresh_cookie and fresh:
+        raise ConfigurationError(
+            "jwt_required(refresh_cookie=True) cannot be combined with fresh: refreshed tokens are not fresh"
         )
 
 

@@ -35,6 +35,11 @@ class RequestView(Protocol):
         ...
 
     @property
+    def path(self) -> str:
+        """The path and query as the client asked for them, from the root of the host on."""
+        ...
+
+    @property
     def is_json(self) -> bool:
         """True if the content type is JSON."""
         ...

@@ -472,6 +472,14 @@ class Settings:
         "Whether undecorated views demand an access token; `@public` exempts a view.",
         new=True,
     )
+    login_view: str | None = _setting(
+        "JWT_LOGIN_VIEW",
+        None,
+        parsers.never_empty(parsers.text),
+        "The endpoint or the path of the login page: page loads that would be refused with 401 are sent "
+        "to it, with the path to come back to as `next`. None answers them with 401.",
+        new=True,
+    )
     error_message_key: str = _setting(
         "JWT_ERROR_MESSAGE_KEY",
         "msg",

@@ -236,13 +236,13 @@ async def login_with_form() -> ResponseReturnValue:
 
 
 @pages.get("/account")
-@jwt_required(locations="cookies")
+@jwt_required(locations="cookies", refresh_cookie=True)
 async def account() -> ResponseReturnValue:
     return await render_template_string(ACCOUNT_PAGE), 200, NO_STORE
 
 
 @pages.get("/live")
-@jwt_required(locations="cookies")
+@jwt_required(locations="cookies", refresh_cookie=True)
 async def live_page() -> ResponseReturnValue:
     return await render_template_string(LIVE_PAGE, max_length=MAX_NOTICE_LENGTH), 200, NO_STORE
 

@@ -42,17 +42,22 @@ class App:
         self.config: dict[str, Any] = config
         self.extensions: dict[str, Any] = {}
         self.views: dict[str, Any] = {}
+        self.last: list[Any] = []
 
     async def handle(self, request: Request) -> Response:
         token = _current.set((self, request))
         try:
             answer = self.views[request.path]()
             answer = await answer if inspect.isawaitable(answer) else answer
-            return answer if isinstance(answer, Response) else Response(answer)
+            response = answer if isinstance(answer, Response) else Response(answer)
         except JWTExtendedException as error:
-            return response_of(error)
+            response = response_of(error)
+        else:
+            for function in self.last:
+                response = function(response)
         finally:
             _current.reset(token)
+        return response
 
 
 class View:
@@ -60,7 +65,7 @@ class View:
     origin = "https://toy.example"
 
     def __init__(self, request: Request) -> None:
-        self.method = request.method
+        self.method, self.path = request.method, request.path
         self._request = request
 
     def headers(self, name: str) -> list[str]:
@@ -132,6 +137,15 @@ class Toy(SimpleNamespace):
 
     def json_response(self, app: App, body: Any, status: int, headers: Any) -> Response:
         return Response(dict(body), status, list(headers.items()))
+
+    def status(self, response: Response) -> int:
+        return response.status
+
+    def finish(self, app: App, function: Any) -> None:
+        app.last.append(function)
+
+    def redirect_to(self, app: App, target: str, path: str | None) -> Response:
+        return Response("", 302, [("Location", f"{target}?next={path}")])
 
     def copy_response(self, response: Response) -> Response:
         return Response(response.body, response.status, list(response.headers))

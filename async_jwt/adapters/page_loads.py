@@ -1,0 +1,198 @@
+"""Lets page loads go on whose access token no longer counts: with new tokens, or as anonymous."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import Any, Final
+
+from async_jwt.adapters.current import CurrentContext
+from async_jwt.adapters.errors import dead_cookies
+from async_jwt.adapters.framework import Framework
+from async_jwt.app_state import AppState
+from async_jwt.core.authenticate import CheckResult, RequestState, authenticate, authenticate_text
+from async_jwt.core.concurrency import notify
+from async_jwt.core.cookies import Cookie, cookies_to_set, cookies_to_unset
+from async_jwt.core.engine import Engine
+from async_jwt.core.issue import Issued, TokenSpec, issue
+from async_jwt.core.locations import cookie_name
+from async_jwt.core.navigation import is_conditional, is_from_here, is_page_load
+from async_jwt.core.policy import ACCESS, Policy
+from async_jwt.core.request import RequestView
+from async_jwt.core.rotation import PairSpec, rotate
+from async_jwt.errors import (
+    ConfigurationError,
+    ExpiredTokenError,
+    JWTDecodeError,
+    JWTExtendedException,
+    NoAuthorizationError,
+    RevokedTokenError,
+    UserLookupError,
+    WrongTokenError,
+)
+from async_jwt.operations import hand_out, known_as, send_issued, send_repeated
+from async_jwt.signals import user_loaded
+
+__all__ = ["REFRESH_COOKIE", "PageLoads"]
+
+log: logging.Logger = logging.getLogger("async_jwt")
+
+REFRESH_COOKIE: Final = Policy.of(refresh=True, locations="cookies")
+"""The policy of a refresh token that comes along in its cookie."""
+
+# With these a refresh token may take over; the session of a revoked token is left to end.
+_RENEWABLE = (NoAuthorizationError, JWTDecodeError)
+_UNUSABLE = (JWTDecodeError, RevokedTokenError, WrongTokenError, UserLookupError)
+
+
+class PageLoads:
+    """What `jwt_required(refresh_cookie=True)` and `lenient=True` do with a refused token.
+
+    Args:
+        framework: the framework.
+        context: finds the application and the request that a call is about.
+    """
+
+    def __init__(self, framework: Framework, context: CurrentContext) -> None:
+        self._framework = framework
+        self._context = context
+
+    async def admit(
+        self,
+        app_state: AppState,
+        request_state: RequestState,
+        view: RequestView,
+        policy: Policy,
+        error: JWTExtendedException,
+    ) -> bool:
+        """Decide whether a refused request goes on: with new tokens, or as anonymous.
+
+        Args:
+            app_state: the application's state.
+            request_state: the request's state; updated if it goes on.
+            view: the request.
+            policy: what the view demands.
+            error: why the request was refused.
+
+        Returns:
+            True if the request goes on.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+            HookError: a hook returned something that it may not.
+            ConfigurationError: `JWT_REFRESH_GRACE` is 0, or the store does not support sessions.
+        """
+        request_state.reset()
+        engine, location = app_state.engine(), request_state.location
+        may_renew = policy.refresh_cookie and isinstance(error, _RENEWABLE) and location in (None, "cookies")
+        if may_renew and is_page_load(view) and await self._renew(app_state, request_state, view, policy):
+            return True
+        if policy.optional and isinstance(error, NoAuthorizationError):
+            request_state.mark_anonymous()
+            return True
+        reads = view.method in ("GET", "HEAD")
+        if not (policy.lenient and reads and location == "cookies" and isinstance(error, _UNUSABLE)):
+            return False
+        request_state.mark_anonymous()
+        if not view.is_websocket and not engine.settings.is_compat:
+            self._leave(app_state, request_state, _deletions(error, policy, engine, view))
+        return True
+
+    async def _renew(
+        self, app_state: AppState, request_state: RequestState, view: RequestView, policy: Policy
+    ) -> bool:
+        """Authenticate a page load by its refresh cookie. False if that does not count either."""
+        engine, own = app_state.engine(), RequestState()
+        if engine.settings.refresh_grace == 0:
+            raise ConfigurationError(
+                "jwt_required(refresh_cookie=True) needs a JWT_REFRESH_GRACE other than 0"
+            )
+        try:
+            await authenticate(engine, view, REFRESH_COOKIE, own, came_along=True)
+            if own.result is None:
+                return False
+            token = await self._new_tokens(app_state, request_state, view, own.result)
+        except JWTExtendedException as refusal:
+            if refusal.status >= 500:
+                raise
+            return False
+        except ValueError as problem:  # such as a cookie that would be too large
+            event = {"event": "cookies_not_refreshed"}
+            log.error("Token cookies were not refreshed: %r", str(problem), extra=event)
+            return False
+        result, loads = await authenticate_text(engine, token, policy, location="cookies")
+        request_state.location = "cookies"
+        request_state.known[token] = result
+        request_state.mark_passed(result)
+        if loads:
+            found = result.authentication
+            await notify(user_loaded, app_state.app, user=found.user, identity=found.identity)
+        return True
+
+    async def _new_tokens(
+        self, app_state: AppState, request_state: RequestState, view: RequestView, refresh: CheckResult
+    ) -> str:
+        """Return a new access token, whose cookies the response will set.
+
+        The refresh token is replaced only where its successor is sure to arrive and the user meant it: not
+        if another site caused the request, nor if the response may be a 304. Nothing here is a replay.
+        """
+        engine, held = app_state.engine(), refresh.authentication
+        identity = await known_as(engine, held, None)
+        if is_from_here(view) and not is_conditional(view):
+            spec = PairSpec(identity=identity)
+            pair = await rotate(engine, held, refresh.ref, spec, began_at=refresh.found_at, came_along=True)
+            await send_repeated(app_state, held, refresh.ref, pair.late_streak)
+            await hand_out(app_state, request_state, pair)
+            made = {False: pair.access, True: pair.refresh}
+        else:
+            access = TokenSpec(identity=identity, type=ACCESS, subject=held.identity)
+            made = {False: await issue(engine, access, refresh)}
+            await send_issued(app_state, engine, made[False])
+        self._leave(app_state, request_state, _cookies_of(made, engine))
+        return made[False].token
+
+    def _leave(self, app_state: AppState, request_state: RequestState, cookies: list[Cookie]) -> None:
+        """Leave cookies for the response."""
+        request_state.pending = tuple(cookies)
+        if cookies and not app_state.finishes:
+            app_state.finishes = True
+            self._framework.finish(app_state.app, partial(self._finish, app_state))
+
+    def _finish(self, app_state: AppState, response: Any) -> Any:
+        """Set what was left for a response, after all of the application's own functions.
+
+        A response that sets or deletes these cookies itself is left alone, and so is that of a request which
+        revoked something. A 304 never carries cookies: caches would keep them.
+        """
+        request_state = app_state.state_of(app_state.current_request())
+        cookies, request_state.pending = request_state.pending, ()
+        if not cookies or request_state.has_revoked or self._framework.status(response) == 304:
+            return response
+        if not self._framework.sets_cookie(response, {cookie.name for cookie in cookies}):
+            self._framework.set_cookies(response, cookies, uncached=True)
+        return response
+
+
+def _cookies_of(made: dict[bool, Issued], engine: Engine) -> list[Cookie]:
+    now, settings = engine.clock(), engine.settings
+    return [
+        cookie
+        for refresh, issued in made.items()
+        for cookie in cookies_to_set(issued.token, issued.claims, settings, now, refresh=refresh)
+    ]
+
+
+def _deletions(
+    error: JWTExtendedException, policy: Policy, engine: Engine, view: RequestView
+) -> list[Cookie]:
+    """The deletions of cookies that a lenient view found unusable.
+
+    That of an expired token stays if a refresh token may still replace it.
+    """
+    dead = dead_cookies(error, policy, engine)
+    if isinstance(error, ExpiredTokenError):
+        dead = () if any(view.cookies(cookie_name(True, engine.settings))) else (False,)
+    elif isinstance(error, WrongTokenError) and engine.settings.cookie_domain is None:
+        dead = (False,)
+    return [cookie for refresh in dead for cookie in cookies_to_unset(engine.settings, refresh=refresh)]
