@@ -239,3 +239,34 @@ def test_contexts_are_handed_to_timers_and_tasks():
         return seen
 
     assert asyncio.run(main()) == ["none"]
+
+
+@pytest.mark.parametrize("kind", ["flask", pytest.param("quart", marks=NEEDS_QUART)])
+async def test_the_first_function_after_requests_is_called_last(kind):
+    framework = flask if kind == "flask" else quart
+    app, order = framework.Flask("inside") if kind == "flask" else framework.Quart("inside"), []
+
+    def noting(name: str) -> Any:
+        def note(response: Any) -> Any:
+            order.append(name)
+            return response
+
+        return note
+
+    app.after_request(noting("theirs"))
+    app.after_request_funcs.setdefault(None, []).insert(0, noting("ours"))
+    part = framework.Blueprint("part", "part")
+    part.after_request(noting("their blueprint's"))
+
+    @part.get("/view")
+    def view():
+        framework.after_this_request(noting("this request's"))
+        app.after_request_funcs[None].insert(0, noting("ours, added while it was served"))
+        return "ok"
+
+    app.register_blueprint(part)
+    answer = app.test_client().get("/view")
+    if kind == "quart":
+        await answer
+    assert order[-2:] == ["ours", "ours, added while it was served"]
+    assert len(order) == 5
