@@ -241,6 +241,7 @@ def test_contexts_are_handed_to_timers_and_tasks():
     assert asyncio.run(main()) == ["none"]
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("kind", ["flask", pytest.param("quart", marks=NEEDS_QUART)])
 async def test_the_first_function_after_requests_is_called_last(kind):
     framework = flask if kind == "flask" else quart
