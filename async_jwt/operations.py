@@ -23,11 +23,10 @@ from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.proxies import unproxied
 from async_jwt.core.rotation import NewPair, PairSpec, open_session, rotate, session_store
 from async_jwt.core.sessions import SessionPage, latest_expiry, session_info
-from async_jwt.core.single_use import refuse_unfit
+from async_jwt.core.single_use import refusal, refuse_unfit
 from async_jwt.errors import (
     InvalidPageError,
     JWTExtendedException,
-    RevokedTokenError,
     StoreUnavailableError,
     TokenReusedError,
 )
@@ -552,6 +551,38 @@ class Operations:
         request_state.mark_revoked(ends_itself=ends_itself)
         await _send_revoked(app_state, "user", text)
 
+    async def expire_access_tokens(self, identity: Any = None) -> None:
+        """End a user's access tokens that were created until now, as after a change of roles.
+
+        Refresh tokens and sessions go on: a client gets 401 with the code `token_stale`, refreshes, and has a
+        token with the new claims. Unlike `revoke_user(keep_current=True)`, this ends the access tokens of
+        every session.
+
+        Args:
+            identity: the user; passed through `user_identity_loader`. None means this request's user.
+
+        Raises:
+            RuntimeError: `identity` is None and this request is not authenticated.
+            ValueError: no token can have this identity.
+            ConfigurationError: the store does not support it.
+        """
+        app_state, request_state = self._here()
+        engine = app_state.engine()
+        store = engine.access_expiry
+        if identity is None:
+            text = _own_ref(request_state, "expire_access_tokens").identity
+        else:
+            text = await _name_of(engine, identity)
+        held = request_state.rests_on
+        ends_itself = await _check_before_revoking(
+            engine, request_state, lambda own: own.identity == text and own.type == ACCESS
+        )
+        await store.expire_access_tokens(text)
+        request_state.mark_revoked(ends_itself=False)
+        if held is not None and ends_itself:
+            request_state.mark_expired(held)
+        await _send_revoked(app_state, "access", text)
+
     async def revoke_everything(self) -> None:
         """Revoke all tokens of all users created until now."""
         app_state, request_state = self._here()
@@ -701,7 +732,7 @@ async def _check_before_revoking(
         return False
     valid, own = await engine.store.check(held.verified.ref) is True, is_own(held.ref)
     if not valid and (and_others or not own):
-        raise RevokedTokenError(held.authentication.header, held.authentication.claims)
+        raise await refusal(engine, held.verified)
     return valid and own
 
 
@@ -714,10 +745,9 @@ async def _refuse_lost_authority(engine: Engine, request_state: RequestState, is
     held = request_state.rests_on
     if held is None:
         return
-    current = held.authentication
     its_own = holder_of(engine, issued.claims) == held.ref.identity
     if its_own and await engine.store.check(held.verified.ref) is not True:
-        raise RevokedTokenError(current.header, current.claims)
+        raise await refusal(engine, held.verified)
 
 
 async def _holder(engine: Engine, sid: Any, own: TokenRef | None) -> tuple[str | None, float | None]:
