@@ -208,11 +208,14 @@ class Operations:
         additional_headers: Mapping[str, Any] | None = None,
         access_expires_delta: Expires = None,
         refresh_expires_delta: Expires = None,
+        counts: bool = True,
     ) -> TokenPair:
         """Start a session, as a login does: create its access token and refresh token.
 
         If the user then has more than `JWT_MAX_SESSIONS` sessions, the least recently used ones are
-        revoked.
+        revoked. A session of somebody else who acts as the user (impersonation) is not counted, nor
+        revoked for this: pass `counts=False`, or an `act` claim (RFC 8693 §4.1) in `additional_claims`, which
+        `list_sessions` shows.
 
         Args:
             identity: the user that the tokens are for; passed through `user_identity_loader`.
@@ -224,15 +227,19 @@ class Operations:
             additional_headers: additional header parameters, likewise.
             access_expires_delta: the access token's lifetime.
             refresh_expires_delta: the refresh token's lifetime.
+            counts: False leaves the session out of `JWT_MAX_SESSIONS`, for as long as it lasts.
 
         Returns:
             The tokens and their session's id, which both carry as `sid`.
 
         Raises:
-            ValueError: a token would not be accepted later.
+            ValueError: a token would not be accepted later, or `counts` is not a bool.
             TypeError: a value cannot be serialized as JSON.
         """
+        if not isinstance(counts, bool):
+            raise ValueError("create_token_pair(counts=...) must be True or False")  # noqa: TRY004  # as others
         spec = PairSpec(
+            counts=counts,
             identity=unproxied(identity),
             fresh=fresh,
             device=device,

@@ -28,6 +28,7 @@ from async_jwt.core.issue import (
 )
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.sessions import (
+    ACTOR,
     RefreshOutcome,
     device_label,
     extras_of,
@@ -66,6 +67,7 @@ class PairSpec:
         headers: header parameters likewise.
         access_expires: the access token's lifetime.
         refresh_expires: the refresh token's lifetime.
+        counts: whether a new session counts toward `JWT_MAX_SESSIONS`.
     """
 
     identity: Any
@@ -75,6 +77,7 @@ class PairSpec:
     headers: Mapping[str, Any] | None = None
     access_expires: Expires = None
     refresh_expires: Expires = None
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -145,6 +148,8 @@ async def open_session(
             return done
         now = engine.clock()
         session = Session(sid, identity, device_label(spec.device), now, now, None, None, seen.stamp, "")
+        if not spec.counts or ACTOR in (spec.claims or {}):
+            session = replace(session, counts=False)
         pair = await builder.put(engine.sessions, unsigned, session, seen, approve)
         if pair is not None:
             return pair

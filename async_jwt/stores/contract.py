@@ -330,6 +330,8 @@ class Session:
         extras: claims and headers that all of its tokens carry, as JSON.
         late_streak: how many of its latest rotations in a row were each repeated late.
         repeated_late: whether its last rotation was.
+        counts: whether it counts toward the limit of `replace_session`. A session that was stored
+            without this field counts.
     """
 
     sid: str
@@ -345,6 +347,7 @@ class Session:
     extras: str = field(default="", repr=False)
     late_streak: int = 0
     repeated_late: bool = False
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -431,7 +434,8 @@ class SessionStore(Store, Protocol):
             keep_for: for how many seconds; None for as long as the session is remembered.
             limit: how many sessions one user may have: the least recently used ones beyond it are
                 revoked, never the one being stored. If very many are beyond it, later calls revoke
-                the rest.
+                the rest. Sessions that do not count are neither counted nor revoked for this, and
+                storing one revokes none.
 
         Returns:
             The IDs of sessions that the limit ended. None, with nothing changed, if the session

@@ -271,11 +271,16 @@ class MemoryStore:
             insort(used, (session.last_used_at, session.sid))
             if before is None or before.session.ends_at is None:
                 self._expire(f"live:{session.sid}", _FOREVER if session.ends_at is None else session.ends_at)
-            beyond = 0 if limit is None else max(0, len(used) - limit)
-            ended = tuple(islice((sid for _, sid in used if sid != session.sid), beyond))
+            ended = () if limit is None or not session.counts else self._beyond(session, limit)
             for sid in ended:
                 self._end(sid, 0.0)
             return ended
+
+    def _beyond(self, session: Session, limit: int) -> tuple[str, ...]:
+        """Return the least recently used sessions beyond a limit, without the one being stored."""
+        counted = [sid for _, sid in self._used[session.identity] if self._sessions[sid].session.counts]
+        beyond = max(0, len(counted) - limit)
+        return tuple(islice((sid for sid in counted if sid != session.sid), beyond))
 
     async def list_sessions(
         self, identity: str, limit: int, cursor: str | None

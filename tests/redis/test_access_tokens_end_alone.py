@@ -142,6 +142,10 @@ async def test_sessions_of_former_code_go_on(redis_url):
     assert await store.replace_session(step, seen) == ()
     page, _ = await store.list_sessions("alice", 10, None)
     assert list(page) == [step]
+    assert step.counts, "sessions of former code count"
+    new = Session(new_sid("alice"), "alice", None, now, now + 1, None, None, seen.stamp, "another")
+    seen = await store.load_session(TokenRef("alice", None, new.sid, None, 0.0, None))
+    assert await store.replace_session(new, seen, limit=1) == (SID,)
     await client.aclose()
     await store.close()
 

@@ -343,12 +343,34 @@ class Uprooting(MemoryStore):
             self._forget(sid)
 
 
+class Counting(MemoryStore):
+    async def replace_session(self, session, seen, **more):
+        return await super().replace_session(replace(session, counts=True), seen, **more)
+
+
+class Unsparing(MemoryStore):
+    """Leaves them out of the count, and ends them all the same."""
+
+    def _beyond(self, session, limit):
+        beyond = len(super()._beyond(session, limit))
+        return tuple(sid for _, sid in self._used[session.identity] if sid != session.sid)[:beyond]
+
+
+class Hiding(MemoryStore):
+    async def list_sessions(self, identity, limit, cursor):
+        page, following = await super().list_sessions(identity, limit, cursor)
+        return [session for session in page if session.counts], following
+
+
 class Mumbling(MemoryStore):
     async def refusal_of(self, ref):
         return "revoked"
 
 
 MISTAKES = {
+    Counting: "a_session_that_does_not_count_is_spared",
+    Unsparing: "a_session_that_does_not_count_is_spared",
+    Hiding: "a_session_that_does_not_count_is_spared",
     Forgiving: "access_tokens_end_and_nothing_else_does",
     Thorough: "access_tokens_end_and_nothing_else_does",
     Absolving: "ending_access_tokens_revives_nothing",
