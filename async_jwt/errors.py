@@ -21,6 +21,7 @@
   * RevokedTokenError                  401  token_revoked
     * TokenReusedError                 401  token_reused
     * TokenUsedError                   401  token_used
+    * StaleTokenError                  401  token_stale
     * SessionUnknownError              401  session_unknown
   * FreshTokenRequired                 401  fresh_token_required
   * UserLookupError                    401  user_not_found
@@ -69,6 +70,7 @@ __all__ = [
     "RevokedTokenError",
     "SessionUnknownError",
     "SignatureError",
+    "StaleTokenError",
     "StoreUnavailableError",
     "SubjectError",
     "TokenReusedError",
@@ -307,6 +309,13 @@ class TokenUsedError(RevokedTokenError):
 
     error_code = "token_used"
     default_message = "Token has already been used"
+
+
+class StaleTokenError(RevokedTokenError):
+    """The user's access tokens were ended, and the session goes on: the client should refresh its token."""
+
+    error_code = "token_stale"
+    default_message = "Token is out of date"
 
 
 class SessionUnknownError(RevokedTokenError):

@@ -347,6 +347,7 @@ class AsyncManager(Manager):
     create_token: Final = Operation(Operations.create_token)
     create_token_pair: Final = Operation(Operations.create_token_pair)
     decode_token: Final = Operation(Operations.decode_token)
+    expire_access_tokens: Final = Operation(Operations.expire_access_tokens)
     get_csrf_token: Final = Operation(Operations.get_csrf_token)
     get_jti: Final = Operation(Operations.get_jti)
     list_sessions: Final = Operation(Operations.list_sessions)

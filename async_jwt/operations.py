@@ -25,11 +25,10 @@ from async_jwt.core.policy import ACCESS, REFRESH, Policy
 from async_jwt.core.proxies import unproxied
 from async_jwt.core.rotation import NewPair, PairSpec, open_session, rotate, session_store
 from async_jwt.core.sessions import SessionPage, latest_expiry, session_info
-from async_jwt.core.single_use import refuse_unfit
+from async_jwt.core.single_use import refusal, refuse_unfit
 from async_jwt.errors import (
     InvalidPageError,
     JWTExtendedException,
-    RevokedTokenError,
     StoreUnavailableError,
     TokenReusedError,
 )
@@ -216,11 +215,14 @@ class Operations:
         access_expires_delta: Expires = None,
         refresh_expires_delta: Expires = None,
         persistent: bool | None = None,
+        counts: bool = True,
     ) -> TokenPair:
         """Start a session, as a login does: create its access token and refresh token.
 
         If the user then has more than `JWT_MAX_SESSIONS` sessions, the least recently used ones are
-        revoked.
+        revoked. A session of somebody else who acts as the user (impersonation) is not counted, nor
+        revoked for this: pass `counts=False`, or an `act` claim (RFC 8693 §4.1) in `additional_claims`, which
+        `list_sessions` shows.
 
         Args:
             identity: the user that the tokens are for; passed through `user_identity_loader`.
@@ -236,6 +238,7 @@ class Operations:
                 `JWT_REFRESH_TOKEN_EXPIRES`; `JWT_SESSION_MAX_AGE` still ends the session.
             persistent: True keeps the session's cookies beyond the end of the browser session
                 ("remember me"), False does not; None follows `JWT_SESSION_COOKIE`.
+            counts: False leaves the session out of `JWT_MAX_SESSIONS`, for as long as it lasts.
 
         Returns:
             The tokens and their session's id, which both carry as `sid`.
@@ -244,7 +247,10 @@ class Operations:
             ValueError: a token would not be accepted later, or an argument is invalid.
             TypeError: a value cannot be serialized as JSON.
         """
+        if not isinstance(counts, bool):
+            raise ValueError("create_token_pair(counts=...) must be True or False")  # noqa: TRY004  # as others
         spec = PairSpec(
+            counts=counts,
             identity=unproxied(identity),
             fresh=fresh,
             device=device,
@@ -609,6 +615,36 @@ class Operations:
         request_state.mark_revoked(ends_itself=ends_itself)
         await send_revoked(app_state, "user", text)
 
+    async def expire_access_tokens(self, identity: Any = None) -> None:
+        """End a user's access tokens that were created until now, as after a change of roles.
+
+        Refresh tokens and sessions go on: a client gets 401 with the code `token_stale`, refreshes, and has a
+        token with the new claims. Unlike `revoke_user(keep_current=True)`, this ends the access tokens of
+        every session.
+
+        Args:
+            identity: the user; passed through `user_identity_loader`. None means this request's user.
+
+        Raises:
+            RuntimeError: `identity` is None and this request is not authenticated.
+            ValueError: no token can have this identity.
+            ConfigurationError: the store does not support it.
+        """
+        app_state, request_state = self._here()
+        engine = app_state.engine()
+        store = engine.access_expiry
+        if identity is None:
+            text = _own_ref(request_state, "expire_access_tokens").identity
+        else:
+            text = await _name_of(engine, identity)
+        held = request_state.rests_on
+        ends_itself = await check_before_revoking(
+            engine, request_state, lambda own: own.identity == text and own.type == ACCESS
+        )
+        await store.expire_access_tokens(text)
+        request_state.mark_expired(held if ends_itself else None)
+        await send_revoked(app_state, "access", text)
+
     async def revoke_everything(self) -> None:
         """Revoke all tokens of all users created until now."""
         app_state, request_state = self._here()
@@ -760,7 +796,7 @@ async def check_before_revoking(
         return False
     valid, own = await engine.store.check(held.verified.ref) is True, is_own(held.ref)
     if not valid and (and_others or not own):
-        raise RevokedTokenError(held.authentication.header, held.authentication.claims)
+        raise await refusal(engine, held.verified)
     return valid and own
 
 
@@ -773,10 +809,9 @@ async def _refuse_lost_authority(engine: Engine, request_state: RequestState, is
     held = request_state.rests_on
     if held is None:
         return
-    current = held.authentication
     its_own = holder_of(engine, issued.claims) == held.ref.identity
     if its_own and await engine.store.check(held.verified.ref) is not True:
-        raise RevokedTokenError(current.header, current.claims)
+        raise await refusal(engine, held.verified)
 
 
 async def _holder(engine: Engine, sid: Any, own: TokenRef | None) -> tuple[str | None, float | None]:

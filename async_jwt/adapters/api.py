@@ -52,6 +52,7 @@ PUBLIC: Final = (
     "current_user",
     "current_user_as",
     "decode_token",
+    "expire_access_tokens",
     "get_csrf_token",
     "get_current_user",
     "get_jti",

@@ -100,11 +100,12 @@ class TokenCookies:
     async def refresh_expiring_cookies(
         self, response: Any, *, within: dt.timedelta | float | None = None, identity: Any = None
     ) -> Any:
-        """Rotate the tokens of a request whose access cookie expires soon. For `after_request`.
+        """Rotate the tokens of a request whose access cookie expires soon, or just did. For `after_request`.
 
         The request must also carry the refresh token's cookie (`JWT_REFRESH_COOKIE_PATH`). That token
         must belong to the same session and pass all checks; the user is looked up again. The new
-        access token stays fresh for as long as the old one would have.
+        access token stays fresh for as long as the old one would have. `expire_access_tokens()` counts
+        as an expiry: the request that calls it for its own user gets new tokens.
 
         Nothing happens if the view itself set or deleted a token cookie, if the request revoked
         anything, or if the refresh token is refused. It never revokes: a faster request of the same
@@ -129,7 +130,7 @@ class TokenCookies:
         engine, result = app_state.engine(), request_state.result
         if engine.settings.refresh_grace == 0:
             raise ConfigurationError("refresh_expiring_cookies() needs a JWT_REFRESH_GRACE other than 0")
-        if result is None or not self._is_due(engine, result.authentication, within):
+        if result is None or not self._is_due(engine, request_state, result.authentication, within):
             return response
         names = {
             cookie.name
@@ -174,11 +175,18 @@ class TokenCookies:
         return await hand_out(app_state, request_state, pair)
 
     @staticmethod
-    def _is_due(engine: Engine, held: Authentication, within: dt.timedelta | float | None) -> bool:
+    def _is_due(
+        engine: Engine,
+        request_state: RequestState,
+        held: Authentication,
+        within: dt.timedelta | float | None,
+    ) -> bool:
         claims = held.claims
         end, now = claims.get("exp"), engine.clock()
         if held.location != "cookies" or claims["type"] != ACCESS or not isinstance(end, int | float):
             return False
+        if request_state.is_stale:
+            return True
         if within is None:
             start = claims.get("iat")
             within = (end - start) / 2 if isinstance(start, int | float) else 0

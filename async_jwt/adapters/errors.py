@@ -27,6 +27,7 @@ from async_jwt.errors import (
     NoAuthorizationError,
     RevokedTokenError,
     SignatureError,
+    StaleTokenError,
     TokenReusedError,
     UserLookupError,
 )
@@ -184,6 +185,8 @@ def dead_cookies(error: JWTExtendedException, policy: Policy, engine: Engine) ->
 
 
 def _is_dead(error: JWTExtendedException, engine: Engine) -> bool:
+    if isinstance(error, StaleTokenError):
+        return False  # as an expired one
     if isinstance(error, RevokedTokenError | MalformedTokenError):
         return True
     if engine.settings.cookie_domain is not None:

@@ -63,6 +63,7 @@ class JWTManager(Manager):
     create_token: Final = _Blocking(Operations.create_token)
     create_token_pair: Final = _Blocking(Operations.create_token_pair)
     decode_token: Final = _Blocking(Operations.decode_token)
+    expire_access_tokens: Final = _Blocking(Operations.expire_access_tokens)
     get_csrf_token: Final = _Blocking(Operations.get_csrf_token)
     get_jti: Final = _Blocking(Operations.get_jti)
     list_sessions: Final = _Blocking(Operations.list_sessions)
@@ -90,6 +91,7 @@ create_token_pair: Final = _exposed(_operations.create_token_pair)
 current_auth: Final = _api.current_auth
 current_user_as: Final = _api.current_user_as
 decode_token: Final = _exposed(_operations.decode_token)
+expire_access_tokens: Final = _exposed(_operations.expire_access_tokens)
 get_csrf_token: Final = _exposed(_operations.get_csrf_token)
 get_current_user: Final = _api.get_current_user
 get_jti: Final = _exposed(_operations.get_jti)

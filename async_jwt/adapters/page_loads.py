@@ -27,6 +27,7 @@ from async_jwt.errors import (
     JWTExtendedException,
     NoAuthorizationError,
     RevokedTokenError,
+    StaleTokenError,
     UserLookupError,
     WrongTokenError,
 )
@@ -41,7 +42,7 @@ REFRESH_COOKIE: Final = Policy.of(refresh=True, locations="cookies")
 """The policy of a refresh token that comes along in its cookie."""
 
 # With these a refresh token may take over; the session of a revoked token is left to end.
-_RENEWABLE = (NoAuthorizationError, JWTDecodeError)
+_RENEWABLE = (NoAuthorizationError, JWTDecodeError, StaleTokenError)
 _UNUSABLE = (JWTDecodeError, RevokedTokenError, WrongTokenError, UserLookupError)
 
 
@@ -191,7 +192,7 @@ def _deletions(
     That of an expired token stays if a refresh token may still replace it.
     """
     dead = dead_cookies(error, policy, engine)
-    if isinstance(error, ExpiredTokenError):
+    if isinstance(error, ExpiredTokenError | StaleTokenError):
         dead = () if any(view.cookies(cookie_name(True, engine.settings))) else (False,)
     elif isinstance(error, WrongTokenError) and engine.settings.cookie_domain is None:
         dead = (False,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import sys
 
 import click
@@ -98,12 +99,13 @@ def sessions(identity: str, as_json: bool) -> None:
                     "created_at": session.created_at.isoformat(),
                     "last_used_at": session.last_used_at.isoformat(),
                     "expires_at": None if session.expires_at is None else session.expires_at.isoformat(),
+                    "actor": session.actor,
                 }
                 for session in found
             ]
         )
         return
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             plain(session.sid),
             plain(session.device or ""),
@@ -113,7 +115,11 @@ def sessions(identity: str, as_json: bool) -> None:
         )
         for session in found
     ]
-    click.echo(table(("Session", "Device", "Signed in", "Last used", "Expires"), rows))
+    head: tuple[str, ...] = ("Session", "Device", "Signed in", "Last used", "Expires")
+    if any(session.actor is not None for session in found):
+        head = (*head, "Actor")
+        rows = [(*row, _actor(session)) for row, session in zip(rows, found, strict=True)]
+    click.echo(table(head, rows))
 
 
 async def _all_sessions(bound: AppState, identity: str) -> list[SessionInfo]:
@@ -127,6 +133,10 @@ async def _all_sessions(bound: AppState, identity: str) -> list[SessionInfo]:
         page = await operations.list_sessions(whose, limit=_PAGE, cursor=page.cursor)
         found += page.sessions
     return found
+
+
+def _actor(session: SessionInfo) -> str:
+    return "" if session.actor is None else plain(json.dumps(session.actor))
 
 
 def _shared() -> AppState:

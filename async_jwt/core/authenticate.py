@@ -94,7 +94,7 @@ class CheckResult:
         revocation_checked: True if the store and the application's blocklist checked the token.
         user: what `user_lookup_loader` returned.
         own: the copies of header and claims that hooks received, which the application then sees.
-        whole: the token as stores know it, where `verified` leaves out that the request used it up.
+        whole: the token as stores know it, where `verified` leaves out what the request itself ended.
     """
 
     token: str
@@ -116,10 +116,10 @@ class CheckResult:
         result.revocation_checked, result.user, result.whole = self.revocation_checked, self.user, self.whole
         return result
 
-    def leave_out_mark(self) -> None:
-        """Leave out of `verified`, as the store is asked about it, that the request used its token up."""
+    def ask_as(self, ref: TokenRef) -> None:
+        """Ask the store about another form of the token, which leaves out what the request itself ended."""
         self.whole = self.ref
-        self.verified = self.verified._replace(ref=without_own_mark(self.verified.ref))
+        self.verified = self.verified._replace(ref=ref)
 
     @property
     def authentication(self) -> Authentication:
@@ -157,6 +157,7 @@ class RequestState:
         refusal: why the last check failed; None if it passed.
         location: where the last check found a token; None if it found none.
         consumed: the token that a check of this request used up; further checks of it pass.
+        is_stale: True if the request ended its user's access tokens, its own among them.
         pending: the cookies that the response will set or delete.
         known: the last check of each token seen, by its text.
     """
@@ -171,6 +172,7 @@ class RequestState:
     refusal: JWTExtendedException | None = None
     location: str | None = None
     consumed: str | None = None
+    is_stale: bool = False
     pending: tuple[Cookie, ...] = ()
 
     def __init__(self) -> None:
@@ -204,7 +206,7 @@ class RequestState:
     def unmarked(self, result: CheckResult) -> Verified:
         """A check's token. The request's own mark on it is left out: it ends nothing here."""
         if result.token == self.consumed:
-            result.leave_out_mark()
+            result.ask_as(without_own_mark(result.ref))
         return result.verified
 
     def mark_used(self, result: CheckResult) -> None:
@@ -216,7 +218,19 @@ class RequestState:
             result: the check of that token.
         """
         self.rests_on = copy.copy(result)
-        self.rests_on.leave_out_mark()
+        self.rests_on.ask_as(without_own_mark(result.ref))
+
+    def mark_expired(self, result: CheckResult | None) -> None:
+        """Record that the request ended a user's access tokens.
+
+        Args:
+            result: the check of the request's own token, if that ended, too; then like `mark_used`.
+        """
+        self.known.clear()
+        if result is not None:
+            self.is_stale = True
+            self.rests_on = copy.copy(result)
+            self.rests_on.ask_as(result.verified.ref._replace(type=""))
 
     def mark_anonymous(self) -> None:
         """Record a check that let through a request without a token."""

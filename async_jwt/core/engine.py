@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 from async_jwt.clock import Clock
 from async_jwt.core.codec import Codec, Decoded, Verified, encoder_of
@@ -19,7 +19,13 @@ from async_jwt.core.settings import Settings
 from async_jwt.errors import AlgorithmError, ConfigurationError, HookError, SignatureError
 from async_jwt.keys.key import ALGORITHMS, Key
 from async_jwt.keys.ring import ActiveKeys, KeyRing
-from async_jwt.stores.contract import RefusalStore, SessionStore, SingleUseStore, Store
+from async_jwt.stores.contract import (
+    AccessExpiryStore,
+    RefusalStore,
+    SessionStore,
+    SingleUseStore,
+    Store,
+)
 
 __all__ = ["Engine"]
 
@@ -96,16 +102,22 @@ class Engine:
 
     @property
     def single_use(self) -> SingleUseStore:
-        """The store, which must use tokens once.
+        """The store, which must use tokens once. Raises ConfigurationError if it does not."""
+        store = self._capable(SingleUseStore, "consume_token", "to use tokens once")
+        return cast("SingleUseStore", store)
 
-        Raises:
-            ConfigurationError: it does not.
-        """
+    @property
+    def access_expiry(self) -> AccessExpiryStore:
+        """The store, which must end access tokens only. Raises ConfigurationError if it does not."""
+        store = self._capable(AccessExpiryStore, "expire_access_tokens", "to end access tokens only")
+        return cast("AccessExpiryStore", store)
+
+    def _capable(self, protocol: Any, method: str, purpose: str) -> Any:
         store: Any = self.store
-        if not isinstance(store, SingleUseStore):
+        if not isinstance(store, protocol):
             raise ConfigurationError(
-                f"{type(store).__name__} has no consume_token(): to use tokens once, use a store that has "
-                "the method of async_jwt.stores.SingleUseStore"
+                f"{type(store).__name__} has no {method}(): {purpose}, use a store that has the method of "
+                f"async_jwt.stores.{protocol.__name__}"
             )
         return store
 

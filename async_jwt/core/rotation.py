@@ -31,6 +31,7 @@ from async_jwt.core.login import LOGIN, kept_lifetime, login_terms
 from async_jwt.core.parsers import Expires
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.sessions import (
+    ACTOR,
     RefreshOutcome,
     device_label,
     extras_of,
@@ -70,6 +71,7 @@ class PairSpec:
         access_expires: the access token's lifetime.
         refresh_expires: the refresh token's lifetime.
         persistent: for a login, whether cookies outlive the browser session; None follows the settings.
+        counts: whether a new session counts toward `JWT_MAX_SESSIONS`.
     """
 
     identity: Any
@@ -80,6 +82,7 @@ class PairSpec:
     access_expires: Expires = None
     refresh_expires: Expires = None
     persistent: bool | None = None
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -150,6 +153,8 @@ async def open_session(
             return done
         now = engine.clock()
         session = Session(sid, identity, device_label(spec.device), now, now, None, None, seen.stamp, "")
+        if not spec.counts or ACTOR in (spec.claims or {}):
+            session = replace(session, counts=False)
         pair = await builder.put(engine.sessions, unsigned, session, seen, approve)
         if pair is not None:
             return pair

@@ -24,6 +24,7 @@ from async_jwt.errors import RevokedTokenError, TokenReusedError
 from async_jwt.stores.contract import Session, SessionSnapshot, TokenRef, adopted_sid, latest
 
 __all__ = [
+    "ACTOR",
     "DEVICE_LENGTH",
     "RefreshOutcome",
     "SessionInfo",
@@ -40,6 +41,9 @@ __all__ = [
     "time_limit",
     "was_overtaken",
 ]
+
+ACTOR = "act"
+"""The claim that names who acts in the user's name (RFC 8693 §4.1)."""
 
 DEVICE_LENGTH = 200
 """The maximum length of a stored device label, in characters."""
@@ -62,6 +66,8 @@ class SessionInfo:
         last_used_at: when it was last refreshed, in whole minutes; `created_at` before the first refresh.
         expires_at: when it ends unless it is refreshed, in whole minutes; None for never.
         current: whether it is the session of the current request.
+        actor: who acts in the user's name: the `act` claim given to `create_token_pair` (RFC 8693 §4.1);
+            None for the user's own session.
     """
 
     sid: str
@@ -70,6 +76,7 @@ class SessionInfo:
     last_used_at: dt.datetime
     expires_at: dt.datetime | None
     current: bool
+    actor: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +245,7 @@ def session_info(session: Session, current: str | None) -> SessionInfo:
         _moment(max(session.created_at, _minute(session.last_used_at))),
         None if expires is None or expires > _LATEST else _moment(-_minute(-expires)),
         session.sid == current,
+        read_extras(session.extras)[0].get(ACTOR),
     )
 
 

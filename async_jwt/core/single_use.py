@@ -10,6 +10,7 @@ from async_jwt.errors import (
     ExpiredTokenError,
     MissingClaimError,
     RevokedTokenError,
+    StaleTokenError,
     StoreUnavailableError,
     TokenUsedError,
 )
@@ -20,7 +21,11 @@ __all__ = ["SAFE_METHODS", "refusal", "refuse_unfit", "use_once", "without_own_m
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 """Methods that change nothing (RFC 9110 §9.2.1)."""
 
-_ERRORS: dict[Refusal, type[RevokedTokenError]] = {"revoked": RevokedTokenError, "used": TokenUsedError}
+_ERRORS: dict[Refusal, type[RevokedTokenError]] = {
+    "revoked": RevokedTokenError,
+    "stale": StaleTokenError,
+    "used": TokenUsedError,
+}
 
 
 async def refusal(engine: Engine, verified: Verified) -> RevokedTokenError:
@@ -78,7 +83,9 @@ def refuse_unfit(engine: Engine, ref: TokenRef, *, others: bool) -> None:
     if ref.type == REFRESH:
         raise ValueError("rotate_refresh_token() uses refresh tokens once, and keeps their session")
     if others and ref.type == ACCESS:
-        raise ValueError("consume_token(others=True) is for purpose tokens: revoke_user() ends access tokens")
+        raise ValueError(
+            "consume_token(others=True) is for purpose tokens: expire_access_tokens() ends access tokens"
+        )
     if ref.expires_at <= engine.clock():
         raise ExpiredTokenError
 

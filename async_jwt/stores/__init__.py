@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from async_jwt.stores.contract import (
+    AccessExpiryStore,
     Refusal,
     RefusalStore,
     Session,
@@ -16,6 +17,7 @@ from async_jwt.stores.contract import (
 from async_jwt.stores.memory import MemoryStore
 
 __all__ = [
+    "AccessExpiryStore",
     "MemoryStore",
     "Refusal",
     "RefusalStore",

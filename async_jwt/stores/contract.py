@@ -25,6 +25,7 @@ __all__ = [
     "BUCKETS",
     "LONGEST_ID",
     "MOST_PURPOSES",
+    "AccessExpiryStore",
     "Refusal",
     "RefusalStore",
     "Session",
@@ -265,8 +266,8 @@ class SingleUseStore(Protocol):
 
         Args:
             ref: the token; it has a `jti` and an expiry.
-            others: True also revokes the user's other tokens of the same type that were issued until now.
-                This is a generation of the user and the type, like those that `Store` keeps: the stamps
+            others: True also revokes the user's other tokens of the same purpose that were issued until
+                now. This is a generation of the user and the type, like those that `Store` keeps: the stamps
                 of later tokens are not below it. It revokes no token of another type.
 
         Returns:
@@ -275,13 +276,30 @@ class SingleUseStore(Protocol):
         ...
 
 
-Refusal = Literal["revoked", "used"]
-"""Why a token is not valid: it was used already (`SingleUseStore`), or revoked otherwise."""
+@runtime_checkable
+class AccessExpiryStore(Protocol):
+    """What a store does beside `Store` to end access tokens only. `expire_access_tokens()` needs it."""
+
+    async def expire_access_tokens(self, identity: str) -> None:
+        """Revoke the access tokens issued to an identity until now, and nothing else.
+
+        This is one more generation of the user, in the same order as those that `Store` keeps: the stamps of
+        later tokens are not below it. Only tokens of the type "access" are judged by it, and no `keep` of
+        `revoke_user` exempts them, before or after. Those without a stamp go by their `issued_at`.
+        Sessions go on; if one is being replaced meanwhile, that is declined, or its access token is revoked
+        too.
+        """
+        ...
+
+
+Refusal = Literal["revoked", "stale", "used"]
+"""Why a token is not valid: only its user's access tokens ended (`AccessExpiryStore`), it was used
+(`SingleUseStore`), or it was revoked otherwise, which comes first."""
 
 
 @runtime_checkable
 class RefusalStore(Protocol):
-    """What a store does beside `Store` to tell used tokens from revoked ones.
+    """What a store does beside `Store` to tell stale and used tokens from revoked ones.
 
     `check` alone decides, and stays a plain bool. The reason is a question of its own, asked only after
     `check` returned False: a subclass that overrides `check`, or a store without this method, stays as
@@ -312,6 +330,8 @@ class Session:
         extras: claims and headers that all of its tokens carry, as JSON.
         late_streak: how many of its latest rotations in a row were each repeated late.
         repeated_late: whether its last rotation was.
+        counts: whether it counts toward the limit of `replace_session`. A session that was stored
+            without this field counts.
     """
 
     sid: str
@@ -327,6 +347,7 @@ class Session:
     extras: str = field(default="", repr=False)
     late_streak: int = 0
     repeated_late: bool = False
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,7 +434,8 @@ class SessionStore(Store, Protocol):
             keep_for: for how many seconds; None for as long as the session is remembered.
             limit: how many sessions one user may have: the least recently used ones beyond it are
                 revoked, never the one being stored. If very many are beyond it, later calls revoke
-                the rest.
+                the rest. Sessions that do not count are neither counted nor revoked for this, and
+                storing one revokes none.
 
         Returns:
             The IDs of sessions that the limit ended. None, with nothing changed, if the session

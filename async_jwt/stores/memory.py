@@ -48,21 +48,30 @@ class _Cutoff:
 
 @dataclass(slots=True)
 class _Partial:
-    """Generations of some of a user's tokens: by the digest of its type, of each purpose that was ended."""
+    """Generations of some of a user's tokens.
 
+    Attributes:
+        access: that of access tokens.
+        purposes: by the digest of its type, that of each purpose that was ended; "*" is for all purposes.
+    """
+
+    access: _Cutoff = field(default_factory=_Cutoff)
     purposes: dict[str, _Cutoff] = field(default_factory=dict)
 
     @property
     def latest(self) -> int:
         """The highest of them."""
-        return max((cutoff.generation for cutoff in self.purposes.values()), default=0)
+        return max(cutoff.generation for cutoff in (self.access, *self.purposes.values()))
 
-    def refuses(self, ref: TokenRef, made_under: int | None) -> bool:
-        """Return True if one of them ended a token."""
+    def refusal(self, ref: TokenRef, made_under: int | None) -> Refusal | None:
+        """Return how one of them ended a token; None if none did."""
+        if ref.type == "access":
+            return None if _outlives(ref, self.access, made_under) else "stale"
         if not is_purpose(ref.type):
-            return False
+            return None
         cutoffs = (self.purposes.get(type_digest(ref.type)), self.purposes.get("*"))
-        return any(cutoff is not None and not _outlives(ref, cutoff, made_under) for cutoff in cutoffs)
+        alive = all(cutoff is None or _outlives(ref, cutoff, made_under) for cutoff in cutoffs)
+        return None if alive else "used"
 
     def end_purpose(self, kind: str, cutoff: _Cutoff) -> None:
         """End a purpose's tokens. Of too many purposes, the oldest generation holds for all of them."""
@@ -148,7 +157,7 @@ class MemoryStore:
             return "revoked"
         if user is not None and not _outlives(ref, user, made_for_user):
             return "revoked"
-        return "used" if partial is not None and partial.refuses(ref, made_for_user) else None
+        return None if partial is None else partial.refusal(ref, made_for_user)
 
     async def revoke_token(self, ref: TokenRef) -> None:
         if ref.jti is None:
@@ -168,6 +177,12 @@ class MemoryStore:
                 cutoff = self._raised(self._latest_of(ref.identity), None)
                 self._partial_of(ref.identity).end_purpose(ref.type, cutoff)
             return True
+
+    async def expire_access_tokens(self, identity: str) -> None:
+        identity = text_of(identity, "The identity")
+        with self._lock:
+            cutoff = self._raised(self._latest_of(identity), None)
+            self._partial_of(identity).access = cutoff
 
     async def refusal_of(self, ref: TokenRef) -> Refusal:
         if f"j:{ref.jti}" in self._consumed:
@@ -256,11 +271,16 @@ class MemoryStore:
             insort(used, (session.last_used_at, session.sid))
             if before is None or before.session.ends_at is None:
                 self._expire(f"live:{session.sid}", _FOREVER if session.ends_at is None else session.ends_at)
-            beyond = 0 if limit is None else max(0, len(used) - limit)
-            ended = tuple(islice((sid for _, sid in used if sid != session.sid), beyond))
+            ended = () if limit is None or not session.counts else self._beyond(session, limit)
             for sid in ended:
                 self._end(sid, 0.0)
             return ended
+
+    def _beyond(self, session: Session, limit: int) -> tuple[str, ...]:
+        """Return the least recently used sessions beyond a limit, without the one being stored."""
+        counted = [sid for _, sid in self._used[session.identity] if self._sessions[sid].session.counts]
+        beyond = max(0, len(counted) - limit)
+        return tuple(islice((sid for sid in counted if sid != session.sid), beyond))
 
     async def list_sessions(
         self, identity: str, limit: int, cursor: str | None

@@ -14,7 +14,7 @@ CONNECTIONS = frozenset(("start", "close"))
 
 _CALLS = (
     *("check", "stamp", "revoke_token", "revoke_session", "revoke_user", "revoke_everything"),
-    *("consume_token", "refusal_of"),
+    *("consume_token", "expire_access_tokens", "refusal_of"),
     *("load_session", "get_session", "replace_session", "list_sessions"),
     *CONNECTIONS,
 )

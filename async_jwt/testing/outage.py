@@ -32,7 +32,7 @@ class _Silent:
         raise StoreUnavailableError("Simulated outage")
 
     stamp = check = revoke_token = revoke_session = revoke_user = revoke_everything = _nothing
-    consume_token = refusal_of = _nothing
+    consume_token = expire_access_tokens = refusal_of = _nothing
     load_session = get_session = replace_session = list_sessions = start = _nothing
 
     async def close(self) -> None:

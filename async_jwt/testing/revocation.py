@@ -9,6 +9,7 @@ import time
 from typing import Any, Final
 
 from async_jwt.stores.contract import Store, TokenRef, new_sid
+from async_jwt.testing.access import access_contract
 from async_jwt.testing.contract import (
     HOUR,
     ContractViolation,
@@ -338,4 +339,5 @@ store_contract: Final[tuple[Promise, ...]] = (
     a_cancelled_call_spoils_no_other,
     a_store_opens_and_closes_again,
     *single_use_contract,
+    *access_contract,
 )

@@ -313,6 +313,48 @@ async def a_kept_session_does_not_go_before_dead_ones(store: SessionStore) -> No
     await expect_alive(store, _ref(kept), "the kept session")
 
 
+async def a_session_that_does_not_count_is_spared(store: SessionStore) -> None:
+    """The limit neither counts nor ends it; all else is as with any session, for as long as it lasts."""
+    identity, now = any_name(), time.time()
+    own = [await _signed_in(store, identity, used=now + 2 * number) for number in range(2)]
+    apart = await _signed_in(store, identity, used=now - 100, counts=False)
+    expect(await store.get_session(apart.sid) == apart, "it is found as it was stored")
+    seen = await store.load_session(_ref(apart))
+    step = replace(_next(apart), last_used_at=now + 1)
+    expect(await store.replace_session(step, seen, limit=1) == (), "storing it again ends no session")
+    late = await _new(store, identity, used=now + 3, counts=False)
+    put = await store.replace_session(late, await _nothing_of(store, late), limit=1)
+    expect(put == (), "storing a new one ends no session")
+    new = await _new(store, identity, used=now + 4)
+    put = await store.replace_session(new, await _nothing_of(store, new), limit=3)
+    expect(put == (), "it is not counted")
+    put = await store.replace_session(_next(new), await store.load_session(_ref(new)), limit=1)
+    expect(put is not None and {*put} == {each.sid for each in own}, "it is not ended, whenever it was used")
+    for size in (1, 2, 10):
+        found: list[Session] = []
+        cursor = None
+        for _ in range(5):
+            page, cursor = await store.list_sessions(identity, size, cursor)
+            found += page
+            if cursor is None:
+                break
+        listed = [session.sid for session in found]
+        expect(listed == [new.sid, late.sid, apart.sid], "it is listed among the others, last used first")
+    expect(not found[2].counts and found[2] == step, "it does not count after a rotation either")
+    await store.revoke_user(identity, keep=_ref(step))
+    page, _ = await store.list_sessions(identity, 10, None)
+    expect(list(page) == [step], "it is kept as any other")
+    await store.revoke_session(apart.sid, None)
+    page, _ = await store.list_sessions(identity, 10, None)
+    expect(not page, "it is revoked as any other")
+    await expect_dead(store, _ref(step), "a token of a revoked session")
+    other = await _signed_in(store, identity, counts=False)
+    await store.revoke_user(identity)
+    page, _ = await store.list_sessions(identity, 10, None)
+    expect(not page, "it ends with its user's sign-out")
+    await expect_dead(store, _ref(other), "a token of a user who was signed out")
+
+
 session_contract: Final[tuple[Promise, ...]] = (
     a_session_is_found_as_it_was_put,
     a_step_is_done_once,
@@ -328,6 +370,7 @@ session_contract: Final[tuple[Promise, ...]] = (
     a_cursor_of_nobody_is_refused,
     a_limit_ends_the_least_recently_used,
     a_kept_session_does_not_go_before_dead_ones,
+    a_session_that_does_not_count_is_spared,
 )
 
 

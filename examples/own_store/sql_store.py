@@ -1,7 +1,7 @@
 """A revocation store of one's own: on any database that SQLAlchemy's asyncio reaches.
 
 It keeps every promise of `async_jwt.testing.store_contract`, on SQLite and on PostgreSQL. Each user has
-one counter, from which all generations come: that of all tokens, and those of single purposes.
+one counter, from which all generations come: that of all tokens, of access tokens, and of purposes.
 
     engine = create_async_engine("postgresql+asyncpg://...")
     jwt = JWTManager(app, store=SQLStore(engine))
@@ -99,6 +99,9 @@ class SQLStore:
     async def consume_token(self, ref: TokenRef, *, others: bool = False) -> bool:
         return await self._do(lambda db: self._consume(db, ref, others=others))
 
+    async def expire_access_tokens(self, identity: str) -> None:
+        await self._do(lambda db: self._raise(db, identity, _type_name(identity, "access"), None))
+
     async def revoke_token(self, ref: TokenRef) -> None:
         if ref.jti is None:
             raise ValueError("A token without a jti cannot be revoked by itself: revoke its session or user")
@@ -135,7 +138,8 @@ class SQLStore:
             len(parts) == 3 and parts[0] == epoch and all(map(_is_number, parts[1:]))
         ):
             return "revoked" if found else None  # a stamp that is none, or of another store or database
-        for name, cutoff in found.items():
+        kind = _type_name(ref.identity, ref.type)
+        for name, cutoff in sorted(found.items(), key=lambda item: item[0] == kind):  # what ended more first
             if name == _name("counter", ref.identity):
                 continue  # it ends nothing itself
             is_kept = cutoff.keep and cutoff.keep in kept
@@ -145,7 +149,7 @@ class SQLStore:
                 made = int(parts[1 if name == EVERYBODY else 2])
                 is_over = made < (cutoff.kept_from if is_kept else cutoff.generation)
             if is_over:
-                return "used" if name == _type_name(ref.identity, ref.type) else "revoked"
+                return "revoked" if name != kind else "stale" if ref.type == "access" else "used"
         return None
 
     async def _cutoffs(self, db: AsyncConnection, identity: str, kind: str = "") -> dict[str, sa.Row]:

@@ -187,6 +187,30 @@ async def test_what_the_view_does_with_the_cookies_counts(make, clock):
     assert browser.cookies == {}
 
 
+async def test_a_request_that_makes_its_own_token_stale_gets_new_ones(make):
+    """As one that changes its user's own roles."""
+    app = make()
+
+    @app.api.jwt_required()
+    async def roles():
+        await app.api.expire_access_tokens()
+        return {}
+
+    @app.api.jwt_required()
+    async def of_another():
+        await app.api.expire_access_tokens("bob")
+        return {}
+
+    app.view("/roles", roles, methods=["POST"])
+    app.view("/of_another", of_another, methods=["POST"])
+    browser = await signed_in(app)
+    old = dict(browser.cookies)
+    assert (await browser.go("/of_another", "POST")).cookies == {}
+    assert "access_token_cookie" in (await browser.go("/roles", "POST")).cookies
+    assert (await browser.go()).status == 200
+    assert (await app.call(cookies=old)).code == "token_stale"
+
+
 async def test_nothing_that_was_signed_out_is_revived(make, clock):
     app = make()
     for revoke in (

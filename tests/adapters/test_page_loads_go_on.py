@@ -125,7 +125,7 @@ def is_not_stored(answer):
 # -- refresh_cookie ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("access", ["missing", "expired", "junk"])
+@pytest.mark.parametrize("access", ["missing", "expired", "junk", "stale"])
 @pytest.mark.parametrize("site", ["same-origin", "none"])
 @pytest.mark.parametrize("path", ["/page", "/optional_page", "/either"])
 async def test_a_returning_user_is_let_in(app, clock, access, site, path):
@@ -137,7 +137,10 @@ async def test_a_returning_user_is_let_in(app, clock, access, site, path):
         return data["sub"]
 
     tab = await tab_of(app)
-    clock.now += LIVES + 1
+    if access == "stale":
+        await app.jwt.expire_access_tokens("alice")
+    else:
+        clock.now += LIVES + 1
     if access == "junk":
         tab.cookies[ACCESS] = "junk"
     elif access == "missing":
@@ -476,9 +479,14 @@ async def test_on_a_public_page_an_unusable_cookie_is_none(app, clock):
         assert (await app.call("/home", token=text)).status == 401, kind
 
 
-async def test_an_expired_cookie_stays_for_its_refresh_token(app, clock):
+@pytest.mark.parametrize("is_stale", [True, False])
+async def test_an_expired_cookie_stays_for_its_refresh_token(app, clock, is_stale):
     tab = await tab_of(app)
-    clock.now += LIVES + 1
+    if is_stale:
+        await app.jwt.expire_access_tokens("alice")
+    else:
+        clock.now += LIVES + 1
+    assert (await tab.load("/me")).cookies == {}
     answer = await tab.load("/home")
     assert (answer.json["identity"], answer.cookies) == (None, {})
     del tab.cookies[REFRESH]

@@ -120,6 +120,16 @@ async def test_an_expired_token_still_names_its_session(make_app, clock, kind):
     assert await lives(app, pair) == [False, False]
 
 
+async def test_an_access_token_that_ended_alone_still_names_its_session(app):
+    revoked, stale = await pair_of(app), await pair_of(app, "bob")
+    await app.jwt.revoke_token(revoked.access_token)
+    await app.jwt.expire_access_tokens("bob")
+    for pair in (revoked, stale):
+        for path in ("/out", "/out/everywhere"):
+            assert (await out(app, path, token=pair.access_token))[1] == str(path == "/out")
+        assert await lives(app, pair) == [False, False]
+
+
 async def test_tokens_without_a_session(app):
     access, refresh = await app.mint(), await app.mint_refresh()
     assert (await out(app, token=access))[1] == "True"

@@ -90,7 +90,7 @@ def test_sessions(shared):
     assert "(in 30 days)" in rows[1]
     found = shared.json("sessions", "alice")
     assert [session["sid"] for session in found] == [second["sid"], first["sid"]]
-    assert list(found[0]) == ["sid", "device", "created_at", "last_used_at", "expires_at"]
+    assert list(found[0]) == ["sid", "device", "created_at", "last_used_at", "expires_at", "actor"]
     assert shared.json("sessions", "nobody") == []
 
 
@@ -99,6 +99,24 @@ def test_sessions_that_never_expire(shared):
     pair(shared)
     assert shared("sessions", "alice").output.rstrip().endswith("never")
     assert shared.json("sessions", "alice")[0]["expires_at"] is None
+
+
+def test_who_acts_as_a_user_is_named(shared):
+    operations = operations_at(shared.jwt._current()[0])
+
+    async def sign_in():
+        await operations.create_token_pair("alice")
+        shared.clock.now += 60
+        await operations.create_token_pair("alice", additional_claims={"act": {"sub": "\x1bsupport"}})
+        await shared.jwt.store.close()
+
+    asyncio.run(sign_in())
+    head, *rows = shared("sessions", "alice").output.splitlines()
+    assert head.split()[-1] == "Actor"
+    assert rows[0].endswith('{"sub": "\\u001bsupport"}')
+    assert not rows[1].rstrip().endswith("}")
+    actors = [session["actor"] for session in shared.json("sessions", "alice")]
+    assert actors == [{"sub": "\x1bsupport"}, None]
 
 
 def test_many_sessions_are_counted_on_a_terminal(shared, monkeypatch):

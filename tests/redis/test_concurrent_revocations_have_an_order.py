@@ -31,6 +31,8 @@ class Alive:
             return Alive(self.tokens | {event.token})
         if event.what == "sign out":
             return Alive(frozenset())
+        if event.what == "expire":
+            return Alive(frozenset(token for token in self.tokens if not token.startswith("access ")))
         if event.outcome != str(event.token in self.tokens):
             return None
         if event.what == "check" or event.outcome == "False":
@@ -67,9 +69,9 @@ class History:
         self.events.append(Event(began, time.perf_counter(), "make", name, "done"))
 
     async def call(self, actions):
-        ways = ["check", "use", "use, and end the others", "sign out", "make"]
+        ways = ["check", "use", "use, and end the others", "sign out", "make", "expire"]
         for _ in range(actions):
-            store, what = self.chance.choice(self.stores), self.chance.choices(ways, [6, 4, 2, 1, 3])[0]
+            store, what = self.chance.choice(self.stores), self.chance.choices(ways, [6, 4, 2, 1, 3, 2])[0]
             if what == "make":
                 await self.make(store, self.chance.choice(KINDS))
                 continue
@@ -86,6 +88,8 @@ class History:
             return await store.check(ref)
         if what == "sign out":
             return await store.revoke_user("alice")
+        if what == "expire":
+            return await store.expire_access_tokens("alice")
         return await store.consume_token(ref, others=what != "use")
 
 
@@ -106,7 +110,7 @@ async def test_concurrent_histories_have_an_order(kind, request, is_long):
 
 
 async def test_the_judge_of_histories_finds_what_has_no_order():
-    begin = Alive(frozenset({"reset 0", "reset 1", "invite 2"}))
+    begin = Alive(frozenset({"reset 0", "reset 1", "invite 2", "access 3"}))
     good = [
         Event(0, 3, "use", "reset 0", "True"),
         Event(1, 2, "use, and end the others", "reset 1", "True"),
@@ -120,5 +124,7 @@ async def test_the_judge_of_histories_finds_what_has_no_order():
         [Event(0, 1, both, "reset 0", "True"), Event(2, 3, "check", "reset 1", "True")],
         [Event(0, 1, "sign out", "reset 0", "None"), Event(2, 3, "use", "reset 0", "True")],
         [Event(0, 1, both, "reset 0", "True"), Event(2, 3, "check", "invite 2", "False")],
+        [Event(0, 1, "expire", "reset 0", "None"), Event(2, 3, "check", "access 3", "True")],
+        [Event(0, 1, "expire", "reset 0", "None"), Event(2, 3, "check", "reset 0", "False")],
     ):
         assert not is_linearizable(wrong, begin, has_grace=False)

@@ -289,6 +289,44 @@ async def test_what_has_ended_takes_no_place(redis_server):
     await store.close()
 
 
+async def test_lists_of_what_does_not_count_live_as_long_as_it(redis_server):
+    store = RedisStore(redis_server.url, deadline=5, poll=60)
+    app = rotating(store, JWT_MAX_SESSIONS=5)
+    own = [await app.jwt.create_token_pair("alice") for _ in range(5)]
+    for _ in range(30):
+        await app.jwt.create_token_pair("alice", counts=False)
+    (key,) = keys_of(redis_server, b":uncounted:")
+    month = 30 * 86400
+    assert month - 60 < redis_server.does("TTL", key) <= month + 60
+    apart = redis_server.does("ZRANGE", key, 0, -1)
+    redis_server.does("DEL", *[k for k in keys_of(redis_server, b":session:") if k.split(b":")[-1] in apart])
+    for _ in range(30):
+        await app.jwt.create_token_pair("alice", counts=False)
+    assert redis_server.does("ZCARD", key) < 45
+    assert len((await app.jwt.list_sessions("alice")).sessions) == 35
+    assert redis_server.does("ZCARD", key) == 30
+    assert all([(await app.call(token=pair.access_token)).status == 200 for pair in own])
+    await store.close()
+
+
+async def test_a_session_that_former_code_moved_is_listed_once(redis_server):
+    """It knows one list only, and forgets that a session does not count."""
+    store = RedisStore(redis_server.url, deadline=5, poll=60)
+    app = rotating(store)
+    first = await app.jwt.create_token_pair("alice")
+    pair = await app.jwt.create_token_pair("alice", counts=False)
+    (key,) = keys_of(redis_server, b":sessions:")
+    (used,) = redis_server.does("ZRANGE", keys_of(redis_server, b":uncounted:")[0], 0, -1, "WITHSCORES")[0][
+        1:
+    ]
+    redis_server.does("ZADD", key, used, pair.sid)
+    assert [each.sid for each in (await app.jwt.list_sessions("alice")).sessions] == [pair.sid, first.sid]
+    await app.call("/rotate", token=pair.refresh_token)
+    assert redis_server.does("ZSCORE", key, pair.sid) is None
+    assert [each.sid for each in (await app.jwt.list_sessions("alice")).sessions] == [pair.sid, first.sid]
+    await store.close()
+
+
 async def test_many_beyond_a_limit_hold_nobody_up(redis_server):
     """A limit that is set later ends a hundred at each login, and a page skips a thousand dead at once."""
     store = RedisStore(redis_server.url, deadline=5, poll=60)

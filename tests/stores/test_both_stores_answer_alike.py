@@ -41,8 +41,10 @@ class Side:
                 return {"done": await api.revoke_user(keep_current=True)}
             if what == "token":
                 return {"done": await api.revoke_token()}
+            if what == "stale":
+                return {"done": await api.expire_access_tokens()}
             page = await api.list_sessions()
-            return {"found": [[self.name(each.sid), each.current] for each in page.sessions]}
+            return {"found": [[self.name(each.sid), each.current, each.actor] for each in page.sessions]}
 
         self.app.view("/act/<what>", act, methods=["POST"])
         self.app.view("/act/<what>/<sid>", act, methods=["POST"])
@@ -58,6 +60,10 @@ class Side:
 
     async def sign_in(self, identity: str, _: random.Random) -> Any:
         pair = await self.app.jwt.create_token_pair(identity)
+        return self.took(pair.access_token, pair.refresh_token, pair.sid)
+
+    async def act_as(self, identity: str, _: random.Random) -> Any:
+        pair = await self.app.jwt.create_token_pair(identity, additional_claims={"act": {"sub": "support"}})
         return self.took(pair.access_token, pair.refresh_token, pair.sid)
 
     async def sign_in_apart(self, identity: str, _: random.Random) -> Any:
@@ -80,7 +86,7 @@ class Side:
         return answer.status, answer.json.get("code")
 
     async def act(self, identity: str, chance: random.Random) -> Any:
-        what = chance.choice(["out", "out", "everywhere", "elsewhere", "token", "list"])
+        what = chance.choice(["out", "out", "everywhere", "elsewhere", "token", "stale", "list"])
         if not self.tokens:
             return None
         token = chance.choice(chance.choice(self.tokens))
@@ -93,7 +99,10 @@ class Side:
         self, identity: str, chance: random.Random
     ) -> Any:
         """What an operator does, outside of a request."""
-        jwt, what = self.app.jwt, chance.choice(["out", "out", "whose", "user", "token", "all", "pages"])
+        jwt, what = (
+            self.app.jwt,
+            chance.choice(["out", "out", "whose", "user", "token", "used", "all", "pages"]),
+        )
         try:
             if what == "user":
                 return await jwt.revoke_user(identity)
@@ -109,6 +118,9 @@ class Side:
                         return found
             if what == "token" and self.tokens:
                 return await jwt.revoke_token(chance.choice(chance.choice(self.tokens)))
+            if what == "used":
+                reset = [await jwt.create_token(identity, type="reset") for _ in range(3)]
+                return [await jwt.consume_token(each, others=each is reset[1]) for each in (*reset, reset[0])]
             sid = chance.choice(self.sids) if self.sids else "none"
             if what == "out":
                 return await jwt.revoke_session(sid)
@@ -117,7 +129,19 @@ class Side:
             return error.error_code
 
 
-ACTS = ["sign_in", "sign_in_apart", "rotate", "rotate", "rotate", "use", "use", "act", "act", "operate"]
+ACTS = [
+    "sign_in",
+    "sign_in_apart",
+    "act_as",
+    "rotate",
+    "rotate",
+    "rotate",
+    "use",
+    "use",
+    "act",
+    "act",
+    "operate",
+]
 
 
 async def run(side: Side, seed: int) -> list[Any]:

@@ -29,6 +29,7 @@ class Session:
     used: int
     previous: str | None = None
     is_dead: bool = False
+    counts: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Machine(RuleBasedStateMachine):
         self.store = make()
         self.sessions: dict[str, Session] = {}
         self.events = itertools.count()
+        self.made: list[tuple[str, str]] = []
+        self.stale: set[str] = set()
 
     @initialize(grace=st.sampled_from([0, "until_used"]))
     def begin(self, grace):
@@ -85,11 +88,16 @@ class Machine(RuleBasedStateMachine):
     def held(self, sid, refresh, access):
         claims = self.runner.run(self.app.jwt.decode_token(refresh))
         assert claims["sid"] == sid
+        self.made.append((claims["sub"], access))
         return Held(sid, refresh, access, claims["jti"])
 
     def make_room(self, identity):
         """The limit of a user's sessions ends the least recently used."""
-        alive = [each for each in self.sessions.values() if each.identity == identity and not each.is_dead]
+        alive = [
+            each
+            for each in self.sessions.values()
+            if each.identity == identity and not each.is_dead and each.counts
+        ]
         for session in sorted(alive, key=lambda each: each.used)[: max(0, len(alive) - LIMIT)]:
             session.is_dead = True
 
@@ -107,8 +115,14 @@ class Machine(RuleBasedStateMachine):
         ]
         assert [each.sid for each in page.sessions] == [sid for _, sid in sorted(alive, reverse=True)]
 
-    @rule(target=tokens, identity=st.sampled_from(IDENTITIES), apart=st.booleans())
-    def sign_in(self, identity, apart):
+    @rule(
+        target=tokens,
+        identity=st.sampled_from(IDENTITIES),
+        apart=st.booleans(),
+        counts=st.sampled_from([1, 1, 0]),
+    )
+    def sign_in(self, identity, apart, counts):
+        counts = apart or counts == 1
         if apart:  # as Flask-JWT-Extended's users do; its first rotation makes a session of it
             refresh = self.runner.run(self.app.mint_refresh(identity))
             answer = self.call("/rotate", refresh)
@@ -116,9 +130,9 @@ class Machine(RuleBasedStateMachine):
             held = self.held(answer.json["sid"], answer.json["refresh"], answer.json["access"])
             previous = self.runner.run(self.app.jwt.get_jti(refresh))
         else:
-            pair = self.runner.run(self.app.jwt.create_token_pair(identity))
+            pair = self.runner.run(self.app.jwt.create_token_pair(identity, counts=counts))
             held, previous = self.held(pair.sid, pair.refresh_token, pair.access_token), None
-        self.sessions[held.sid] = Session(identity, held.jti, next(self.events), previous)
+        self.sessions[held.sid] = Session(identity, held.jti, next(self.events), previous, counts=counts)
         self.make_room(identity)
         return held
 
@@ -147,8 +161,19 @@ class Machine(RuleBasedStateMachine):
 
     @rule(token=tokens)
     def use(self, token):
-        status = 401 if self.sessions[token.sid].is_dead else 200
-        assert self.call("/me", token.access).status == status
+        answer = self.call("/me", token.access)
+        if self.sessions[token.sid].is_dead:
+            assert (answer.status, answer.code) == (401, "token_revoked")
+        elif token.access in self.stale:
+            assert (answer.status, answer.code) == (401, "token_stale")
+        else:
+            assert answer.status == 200
+
+    @rule(identity=st.sampled_from(IDENTITIES))
+    def end_access_tokens(self, identity):
+        """Sessions go on."""
+        self.runner.run(self.app.jwt.expire_access_tokens(identity))
+        self.stale |= {access for who, access in self.made if who == identity}
 
     @rule(token=tokens)
     def show_the_refresh_token_elsewhere(self, token):
@@ -167,8 +192,9 @@ class Machine(RuleBasedStateMachine):
     def sign_out_everywhere_else(self, token):
         session = self.sessions[token.sid]
         answer = self.call("/elsewhere", token.access)
-        assert answer.status == (401 if session.is_dead else 200)
-        if not session.is_dead:
+        is_stale = token.access in self.stale
+        assert answer.status == (401 if session.is_dead or is_stale else 200)
+        if answer.status == 200:
             self.end(session.identity, but=token.sid)
 
     @rule(identity=st.sampled_from(IDENTITIES))

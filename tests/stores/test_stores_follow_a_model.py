@@ -94,6 +94,20 @@ class Machine(RuleBasedStateMachine):
         ref = TokenRef(identity, uuid.uuid4().hex, None, None, issued, time.time() + 60, type=kind)
         return self.add(Token(ref, age))
 
+    @rule(identity=st.sampled_from(IDENTITIES))
+    def expire_access_tokens(self, identity):
+        self.runner.run(self.store.expire_access_tokens(identity))
+        self.purposes[identity, "access"] = next(self.events)
+
+    @rule(token=tokens)
+    def refuse(self, token):
+        """Only what nothing else ended is stale."""
+        if not self.valid(token):
+            ends = self.purposes.pop((token.ref.identity, "access"), float("-inf"))
+            reason = self.runner.run(self.store.refusal_of(token.ref))
+            assert (reason == "stale") is self.valid(token), token
+            self.purposes[token.ref.identity, "access"] = ends
+
     @rule(token=tokens, others=st.booleans())
     def consume_token(self, token, others):
         ref, others = token.ref, others and token.ref.type in ("reset", "invite")

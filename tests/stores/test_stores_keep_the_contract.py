@@ -15,6 +15,7 @@ from async_jwt.app_state import open_store
 from async_jwt.errors import ConfigurationError
 from async_jwt.stores import MemoryStore, Session, TokenRef
 from async_jwt.stores.contract import BUCKETS, bucket_of, bucket_of_sid, new_sid
+from async_jwt.stores.memory import _Cutoff
 from async_jwt.stores.redis import RedisStore
 from async_jwt.stores.redis.options import Options, read_options
 from async_jwt.testing import ContractViolation, promises_of, session_contract, store_contract
@@ -289,12 +290,95 @@ class Stampbound(MemoryStore):
         return None if reason == "used" and ref.gen is None else reason
 
 
+class Forgiving(MemoryStore):
+    async def expire_access_tokens(self, identity):
+        pass
+
+
+class Thorough(MemoryStore):
+    async def expire_access_tokens(self, identity):
+        await self.revoke_user(identity)
+
+
+class Absolving(MemoryStore):
+    async def expire_access_tokens(self, identity):
+        await super().expire_access_tokens(identity)
+        self._users[identity] = _Cutoff()
+
+
+class Favouring(MemoryStore):
+    """Whoever keeps a session keeps its access tokens."""
+
+    async def revoke_user(self, identity, keep=None):
+        await super().revoke_user(identity, keep)
+        self._partial.pop(identity, None)
+
+
+class Undated(MemoryStore):
+    def _refusal_by_generation(self, ref):
+        reason = super()._refusal_by_generation(ref)
+        return None if reason == "stale" and ref.gen is None else reason
+
+
+class Unguarded(MemoryStore):
+    """Reads, and writes what it read with its change: no lock, no comparison."""
+
+    async def expire_access_tokens(self, identity):
+        partial, before = self._partial_of(identity), self._users.get(identity)
+        await asyncio.sleep(0)
+        partial.access = self._raised(self._latest_of(identity), None)
+        self._partial[identity], self._users[identity] = partial, before
+
+
+class Unsubtle(MemoryStore):
+    async def refusal_of(self, ref):
+        reason = await super().refusal_of(ref)
+        return "revoked" if reason == "stale" else reason
+
+
+class Uprooting(MemoryStore):
+    async def expire_access_tokens(self, identity):
+        await super().expire_access_tokens(identity)
+        for _, sid in self._used.get(identity, [])[:]:
+            self._forget(sid)
+
+
+class Counting(MemoryStore):
+    async def replace_session(self, session, seen, **more):
+        return await super().replace_session(replace(session, counts=True), seen, **more)
+
+
+class Unsparing(MemoryStore):
+    """Leaves them out of the count, and ends them all the same."""
+
+    def _beyond(self, session, limit):
+        beyond = len(super()._beyond(session, limit))
+        return tuple(sid for _, sid in self._used[session.identity] if sid != session.sid)[:beyond]
+
+
+class Hiding(MemoryStore):
+    async def list_sessions(self, identity, limit, cursor):
+        page, following = await super().list_sessions(identity, limit, cursor)
+        return [session for session in page if session.counts], following
+
+
 class Mumbling(MemoryStore):
     async def refusal_of(self, ref):
         return "revoked"
 
 
 MISTAKES = {
+    Counting: "a_session_that_does_not_count_is_spared",
+    Unsparing: "a_session_that_does_not_count_is_spared",
+    Hiding: "a_session_that_does_not_count_is_spared",
+    Forgiving: "access_tokens_end_and_nothing_else_does",
+    Thorough: "access_tokens_end_and_nothing_else_does",
+    Absolving: "ending_access_tokens_revives_nothing",
+    Favouring: "no_keep_exempts_access_tokens",
+    Undated: "access_tokens_without_a_stamp_go_by_their_time",
+    Unguarded: "none_of_several_at_once_is_lost",
+    Unsubtle: "a_stale_token_is_told_from_a_revoked_one",
+    Uprooting: "sessions_go_on_without_their_access_tokens",
     Unlocked: "a_token_is_used_once",
     Pardoning: "a_used_token_stays_used",
     Credulous: "a_revoked_token_is_not_used",
@@ -371,6 +455,7 @@ async def test_a_store_promises_what_it_has_methods_for():
     assert whole == store_contract
     left = {promise.__name__ for promise in store_contract} - {promise.__name__ for promise in least}
     assert {"a_token_is_used_once", "a_used_token_is_told_from_a_revoked_one"} <= left
+    assert {"no_keep_exempts_access_tokens", "sessions_go_on_without_their_access_tokens"} <= left
     assert "a_new_token_counts" not in left
     for promise in store_contract:
         await promise(Least())

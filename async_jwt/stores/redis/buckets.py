@@ -145,7 +145,7 @@ class BucketStore:
             identity: the user.
             keep: a token that stays valid, with its session, if it is valid now.
         """
-        bucket, keys = bucket_of(identity), [self.layout.user(identity), self.layout.sessions(identity)]
+        bucket, keys = bucket_of(identity), [self.layout.user(identity), *self.layout.lists(identity)]
         if keep is None:
             await self.revoke(bucket, REVOKE_USER, keys, ["*", "0", "0", "", identity])
             return

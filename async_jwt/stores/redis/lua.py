@@ -10,6 +10,7 @@ __all__ = [
     "CLOCK",
     "CONSUME_TOKEN",
     "DROP_SESSIONS",
+    "EXPIRE_ACCESS",
     "INIT_BUCKETS",
     "LIST_SESSIONS",
     "NEW_EPOCH",
@@ -40,6 +41,7 @@ def _load(name: str) -> Script:
 CLOCK = _load("clock")
 CONSUME_TOKEN = _load("consume_token")
 DROP_SESSIONS = _load("drop_sessions")
+EXPIRE_ACCESS = _load("expire_access")
 INIT_BUCKETS = _load("init_buckets")
 LIST_SESSIONS = _load("list_sessions")
 NEW_EPOCH = _load("new_epoch")

@@ -12,6 +12,7 @@ that a check needs are strings, so that one MGET reads them.
 | `async_jwt:{ab}:session:<sid>`   | a session, see `sessions`               | a minute past its end |
 | `async_jwt:{ab}:next:<sid>`      | claims and headers of its refresh token | the grace             |
 | `async_jwt:{ab}:sessions:<user>` | a sorted set: sids by their last use    | as its longest sid    |
+| `async_jwt:{ab}:uncounted:<user>`| the same of sessions that do not count  | as its longest sid    |
 | `async_jwt:{ab}:feed`            | a stream of recent revocations, if a    | an hour after the     |
 |                                  | process mirrors them                    | last mirror           |
 | `async_jwt:{ab}:evicted`         | run id and evicted keys of the server   | forever               |
@@ -278,9 +279,10 @@ class Layout:
         base = self._bases[bucket_of_sid(sid)]
         return f"{base}session:{sid}", f"{base}next:{sid}"
 
-    def sessions(self, identity: str) -> str:
-        """Key of a user's list of sessions."""
-        return f"{self._bases[bucket_of(identity)]}sessions:{digest_of(identity)}"
+    def lists(self, identity: str) -> list[str]:
+        """Keys of a user's lists: of sessions that count toward a limit, and of those that do not."""
+        base, digest = self._bases[bucket_of(identity)], digest_of(identity)
+        return [f"{base}sessions:{digest}", f"{base}uncounted:{digest}"]
 
     def of(self, ref: TokenRef) -> tuple[str, list[str], tuple[str, list[str]] | None]:
         """The keys that a check reads.

@@ -115,7 +115,7 @@ class Sessions:
             layout.token(identity, followed),
             layout.session(sid),
             *layout.live_session(sid),
-            layout.sessions(identity),
+            *layout.lists(identity),
         ]
         remembered = ttl_ms(session.ends_at)
         head, body = _write(session)
@@ -134,6 +134,7 @@ class Sessions:
             sid,
             "" if limit is None else str(limit),
             layout.base(name),
+            "1" if session.counts else "",
         ]
         ended = await self._buckets.write(name, REPLACE_SESSION, keys, arguments)
         return None if ended is None else tuple(str(sid, "utf-8") for sid in ended)
@@ -147,7 +148,7 @@ class Sessions:
             moment, sid = read_cursor(cursor)
             used = repr(moment)
         name, layout = bucket_of(identity), self._layout
-        keys = [layout.user(identity), layout.sessions(identity)]
+        keys = [layout.user(identity), *layout.lists(identity)]
         page: list[Session] = []
         size = limit + 1
         while True:

@@ -28,7 +28,7 @@ from async_jwt.stores.redis.cluster import Cluster
 from async_jwt.stores.redis.data_loss import DataLossHandler
 from async_jwt.stores.redis.errors import OutageError
 from async_jwt.stores.redis.health import Health
-from async_jwt.stores.redis.lua import REVOKE_ONE, REVOKE_SESSION
+from async_jwt.stores.redis.lua import EXPIRE_ACCESS, REVOKE_ONE, REVOKE_SESSION
 from async_jwt.stores.redis.mirror import open_mirror
 from async_jwt.stores.redis.monitor import Monitor
 from async_jwt.stores.redis.options import OnDataLoss, OnOutage, read_options
@@ -41,6 +41,8 @@ from async_jwt.stores.redis.versions import LastSeen
 __all__ = ["RedisStore"]
 
 T = TypeVar("T")
+
+_REASONS: dict[TokenStatus, Refusal] = {TokenStatus.STALE: "stale", TokenStatus.USED: "used"}
 
 
 class RedisStore:
@@ -171,10 +173,15 @@ class RedisStore:
         refuse_odd_texts(ref)
         return await self._to_the_end(consume(self._buckets, ref, others=others))
 
+    async def expire_access_tokens(self, identity: str) -> None:
+        identity = text_of(identity, "The identity")
+        bucket, key = bucket_of(identity), self._layout.user(identity)
+        await self._to_the_end(self._buckets.revoke(bucket, EXPIRE_ACCESS, [key], [identity]))
+
     async def refusal_of(self, ref: TokenRef) -> Refusal:
         refuse_odd_texts(ref)
         status, _ = await self._counted(self._buckets.judge(ref))
-        return "used" if status is TokenStatus.USED else "revoked"
+        return _REASONS.get(status, "revoked")
 
     async def revoke_everything(self) -> None:
         await self._to_the_end(self._buckets.revoke_everything())

@@ -146,6 +146,7 @@ local function revoke_session(base, sid, ttl)
     if ttl ~= '' then ttl = math.max(left, tonumber(ttl)) end
     redis.call('UNLINK', key, base .. 'next:' .. sid)
     redis.pcall('ZREM', base .. 'sessions:' .. owner, sid)
+    redis.pcall('ZREM', base .. 'uncounted:' .. owner, sid)
   end
   return remember(base .. 'sid:' .. sid, digests or '1', ttl)
 end

@@ -1,12 +1,12 @@
 -- Replaces a session, if nothing changed since it was read.
 -- KEYS: its bucket, its user, the refresh token being replaced, its revocation, the session, what is kept of
---       its refresh token, the user's sessions, the bucket's feed
+--       its refresh token, the user's sessions, those that do not count, the bucket's feed
 -- ARGV: as read: 1 the bucket's epoch, 2 its generation, 3 the user, 4 the session;
 --       5 and 6 the new session: its digests and its JSON; 7 its TTL in milliseconds, '' forever;
 --       8 what to keep of its refresh token, '' for nothing; 9 the TTL of that, in milliseconds, '' forever;
 --       10 '' if the refresh token is the one that was read: all that is kept of it then stays as it is;
 --       11 when it was used; 12 its id; 13 how many sessions a user may have, '' for any number;
---       14 the prefix of the bucket's keys
+--       14 the prefix of the bucket's keys; 15 '' if the session does not count toward the limit
 -- Returns the bucket's value, how many sessions were beyond the limit, and their ids. Changes nothing and
 -- returns '' if the bucket is gone, 0 if something changed since it was read
 local values = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5])
@@ -17,7 +17,9 @@ if bucket.epoch ~= ARGV[1] or string.format('%.0f', bucket.gen) ~= ARGV[2] or (v
   return 0
 end
 
-local all, sid, base = KEYS[7], ARGV[12], ARGV[14]
+local sid, base, counts = ARGV[12], ARGV[14], ARGV[15] ~= ''
+local all = counts and KEYS[7] or KEYS[8]
+redis.pcall('ZREM', counts and KEYS[8] or KEYS[7], sid)
 local _, stepped_at = now()
 stepped_at = string.format('%.0f', stepped_at)
 if ARGV[10] == '' then
@@ -49,12 +51,12 @@ drop_ended(redis.call('ZRANDMEMBER', all, 3))
 -- Bounded, so that other commands do not have to wait.
 local reply = { values[1], 0 }
 local limit = tonumber(ARGV[13])
-if limit and redis.call('ZCARD', all) > limit then
+if limit and counts and redis.call('ZCARD', all) > limit then
   drop_ended(redis.call('ZRANGE', all, 0, 999))
   local beyond = math.max(math.min(redis.call('ZCARD', all) - limit, 100), 0)
   for _, other in ipairs(redis.call('ZRANGE', all, 0, beyond)) do
     if other ~= sid and reply[2] < beyond then
-      reply[1] = count(bucket, KEYS[1], KEYS[8], 's', other, revoke_session(base, other, 1), '')
+      reply[1] = count(bucket, KEYS[1], KEYS[9], 's', other, revoke_session(base, other, 1), '')
       reply[2] = reply[2] + 1
       table.insert(reply, other)
     end

@@ -1,5 +1,5 @@
 -- Raises a user's generation.
--- KEYS: the user's bucket, the user, the user's sessions, the bucket's feed
+-- KEYS: the user's bucket, the user, the user's sessions, those that do not count, the bucket's feed
 -- ARGV: the user's value when the token to keep was checked, or '*' for any; the lowest generation and the
 --       time from which kept tokens stay valid, or 0 and 0; the id of the kept session or token, or ''; the
 --       user
@@ -17,12 +17,15 @@ user.kept_from, user.kept_since, user.keep = ARGV[2], ARGV[3], ARGV[4]
 if user.keep == '' then user.access, user.purposes = 0, {} end
 local value = write_user(KEYS[2], user)
 
--- The sessions are dead and expire by themselves, however many there are; only their list is deleted now.
-clear_for_list(KEYS[3])
-local used, left = redis.call('ZSCORE', KEYS[3], ARGV[4]), redis.call('PTTL', KEYS[3])
-redis.call('UNLINK', KEYS[3])
-if used then
-  redis.call('ZADD', KEYS[3], used, ARGV[4])
-  if left > 0 then redis.call('PEXPIRE', KEYS[3], left) end
+-- The sessions are dead and expire by themselves, however many there are; only their lists are deleted now.
+for place = 3, 4 do
+  local key = KEYS[place]
+  clear_for_list(key)
+  local used, left = redis.call('ZSCORE', key, ARGV[4]), redis.call('PTTL', key)
+  redis.call('UNLINK', key)
+  if used then
+    redis.call('ZADD', key, used, ARGV[4])
+    if left > 0 then redis.call('PEXPIRE', key, left) end
+  end
 end
-return { count(bucket, KEYS[1], KEYS[4], 'u', ARGV[5], '', value), 1 }
+return { count(bucket, KEYS[1], KEYS[5], 'u', ARGV[5], '', value), 1 }
