@@ -14,13 +14,14 @@ import anyio
 
 from async_jwt.clock import Clock
 from async_jwt.core.authenticate import RequestState
+from async_jwt.core.cookie_scope import NONE, CookieScope, problem_with, scoped
 from async_jwt.core.engine import Engine
-from async_jwt.core.hooks import Hooks
+from async_jwt.core.hooks import Hook, Hooks, checked
 from async_jwt.core.observer import Observer
 from async_jwt.core.policy import Policy
 from async_jwt.core.settings import KEYS, Settings, preset_of
 from async_jwt.core.spelling import Unknown, unknown_settings
-from async_jwt.errors import ConfigurationError, StoreUnavailableError
+from async_jwt.errors import ConfigurationError, HookError, StoreUnavailableError
 from async_jwt.keys.ring import KeyRing
 from async_jwt.stores.contract import Store
 from async_jwt.stores.memory import MemoryStore
@@ -33,6 +34,8 @@ EXTENSION = "async_jwt"
 
 log: logging.Logger = logging.getLogger("async_jwt")
 
+# Clients may make up tenants, and each has an engine of its own.
+_MOST_SCOPES = 1000
 
 Current = Callable[[], "tuple[AppState, Any | None]"]
 """Returns the application's state and the request that a call is about; None outside of a request."""
@@ -227,6 +230,8 @@ class AppState:
     ) -> None:
         self.app = app
         self.slot: str = f"{slot}_{id(self)}"
+        self._engine_slot = f"{self.slot}_engine"
+        self._scoped: dict[CookieScope | None, Engine] = {}
         self._framework = framework
         self._hooks = hooks
         self._ring = ring
@@ -252,18 +257,64 @@ class AppState:
         config = self._framework.config(self.app)
         if self._live.has_changed(config):
             self._reload(config)
+        return self._scoped_engine() if "cookie_scope" in self._hooks else self._engine
+
+    def base_engine(self) -> Engine:
+        """Return the engine of the application as a whole, whatever the cookie scope of the request.
+
+        Raises:
+            ConfigurationError: a setting was changed to an invalid value.
+        """
+        config = self._framework.config(self.app)
+        if self._live.has_changed(config):
+            self._reload(config)
         return self._engine
+
+    def _scoped_engine(self) -> Engine:
+        """Return the engine for the cookie scope of the request being served.
+
+        Raises:
+            HookError: `cookie_scope_loader` returned something that it may not. The request then accepts no
+                token.
+        """
+        request = self.current_request()
+        if request is None:
+            return self._engine
+        known: Engine | None = getattr(request, self._engine_slot, None)
+        if known is None:
+            # Until the loader has answered, and if it fails.
+            setattr(request, self._engine_slot, self._engine.in_scope(NONE, self._engine.settings))
+            known = self._engine_for(self._hooks["cookie_scope"], request)
+            setattr(request, self._engine_slot, known)
+        return known
+
+    def _engine_for(self, hook: Hook, request: Any) -> Engine:
+        scope: CookieScope | None = checked(hook, hook.function(request), truth_counts=False)
+        known = self._scoped.get(scope)
+        if known is None:
+            settings = self._engine.settings
+            if scope is not None:
+                problem = problem_with(scope, settings)
+                if problem is not None:
+                    text = f"cookie_scope_loader returned {scope!r}: {problem}"
+                    log.error("%s", text, extra={"event": "hook_error", "hook": hook.name})
+                    raise HookError(text)
+                settings = scoped(settings, scope)
+            if len(self._scoped) >= _MOST_SCOPES:
+                self._scoped.clear()
+            known = self._scoped[scope] = self._engine.in_scope(scope and scope.name, settings)
+        return known
 
     @property
     def unknown_settings(self) -> tuple[Unknown, ...]:
         """Settings that look like ours but that nothing reads."""
-        self.engine()
+        self.base_engine()
         return self._live.unknown
 
     @property
     def store(self) -> Store:
         """The revocation store in use: as given or opened, unless `override` replaced it."""
-        self.engine()
+        self.base_engine()
         return self._opened if self._overridden is None else self._overridden
 
     def request_state(self, request: Any) -> RequestState:
@@ -304,7 +355,7 @@ class AppState:
         Raises:
             ConfigurationError: a key is missing, or `JWT_HOOK_TIMEOUT` cannot be enforced on a hook.
         """
-        engine = self.engine()
+        engine = self.base_engine()
         if "decode_key" not in self._hooks:
             await engine.active_keys()
         try:
@@ -317,7 +368,7 @@ class AppState:
 
     async def close(self) -> None:
         """Release the store's connections."""
-        await self.engine().store.close()
+        await self.base_engine().store.close()
 
     def refuse_untimed_hooks(self) -> None:
         """Refuse hooks on which `JWT_HOOK_TIMEOUT` cannot be enforced.
@@ -325,7 +376,7 @@ class AppState:
         Raises:
             ConfigurationError: there is such a hook.
         """
-        if self.engine().settings.hook_timeout is not None:
+        if self.base_engine().settings.hook_timeout is not None:
             self._hooks.refuse_untimed()
 
     def warn_once(self, event: str, text: str, *args: Any, about: str = "") -> None:
@@ -423,6 +474,7 @@ class AppState:
             self._json_default,
             self.observer,
         )
+        self._scoped.clear()
         self._live = live
 
     def _json_default(self, value: Any) -> Any:

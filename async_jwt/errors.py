@@ -18,6 +18,7 @@
       * AudienceError                  401  audience_invalid   (jwt.InvalidAudienceError)
       * IssuerError                    401  issuer_invalid     (jwt.InvalidIssuerError)
   * WrongTokenError                    401  token_type_wrong
+    * CookieScopeError                 401  cookie_scope_wrong
   * RevokedTokenError                  401  token_revoked
     * TokenReusedError                 401  token_reused
     * TokenUsedError                   401  token_used
@@ -53,6 +54,7 @@ __all__ = [
     "CSRFError",
     "ClaimError",
     "ConfigurationError",
+    "CookieScopeError",
     "ExpiredTokenError",
     "FreshTokenRequired",
     "HookError",
@@ -260,6 +262,13 @@ class WrongTokenError(JWTExtendedException):
     error_code = "token_type_wrong"
     public_detail = True
     default_message = "A token of this type is not accepted here"
+
+
+class CookieScopeError(WrongTokenError):
+    """The token was made in another cookie scope than the request's (`cookie_scope_loader`)."""
+
+    error_code = "cookie_scope_wrong"
+    default_message = "This token belongs to another part of this site"
 
 
 class RevokedTokenError(_TokenContextError):

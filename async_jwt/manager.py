@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Concatenate, Final, Generic, ParamSpec, Protoc
 
 from async_jwt.app_state import EXTENSION, AppState, FrameworkContext
 from async_jwt.clock import Clock, system_clock
+from async_jwt.core.cookie_scope import CookieScope
 from async_jwt.core.hooks import Hooks
 from async_jwt.core.proxies import unproxied
 from async_jwt.errors import ConfigurationError
@@ -78,6 +79,7 @@ class Loader:
 
 _Claims = dict[str, Any]
 _IdentityHook = TypeVar("_IdentityHook", bound=Callable[[Any], Any])
+_RequestHook = TypeVar("_RequestHook", bound=Callable[[Any], CookieScope | None])
 _TokenHook = TypeVar("_TokenHook", bound=Callable[[_Claims, _Claims], Any])
 _AnswerHook = TypeVar(
     "_AnswerHook", bound=Callable[[_Claims, _Claims], Any] | Callable[[_Claims, _Claims, Any], Any]
@@ -105,6 +107,16 @@ class _TokenLoader(Protocol):
     def __call__(self, /, *, inline: bool = False) -> Callable[[_TokenHook], _TokenHook]: ...
 
 
+class _RequestLoader(Protocol):
+    """Registers a hook that receives the request or WebSocket being served."""
+
+    @overload
+    def __call__(self, callback: _RequestHook, /) -> _RequestHook: ...
+
+    @overload
+    def __call__(self, /, *, inline: bool = False) -> Callable[[_RequestHook], _RequestHook]: ...
+
+
 class _AnswerLoader(Protocol):
     """Registers a hook that answers an error, given header, claims and optionally the error."""
 
@@ -125,7 +137,7 @@ class _MessageLoader(Protocol):
     def __call__(self, /, *, inline: bool = False) -> Callable[[_MessageHook], _MessageHook]: ...
 
 
-L = TypeVar("L", _IdentityLoader, _TokenLoader, _AnswerLoader, _MessageLoader)
+L = TypeVar("L", _IdentityLoader, _RequestLoader, _TokenLoader, _AnswerLoader, _MessageLoader)
 
 
 class _LoaderOf(Generic[L]):
@@ -163,6 +175,10 @@ class Manager:
     )
     additional_headers_loader: _LoaderOf[_IdentityLoader] = _LoaderOf(
         "`(identity) -> dict`: additional header parameters for a new token."
+    )
+    cookie_scope_loader: _LoaderOf[_RequestLoader] = _LoaderOf(
+        "`(request) -> CookieScope | None`: the tenant whose cookies a request has. A plain function that "
+        "never waits; it is called once in each request."
     )
     decode_key_loader: _LoaderOf[_TokenLoader] = _LoaderOf(
         "`(unverified_header, unverified_claims) -> key`: the key that verifies a token."

@@ -110,7 +110,7 @@ def share_store_loop(app: Flask, app_state: AppState) -> None:
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
             on_server = _runs_on_server()
-            settings = app_state.engine().settings
+            settings = app_state.base_engine().settings
             if settings.shared_loop and not on_server:
                 return _background(watch=settings.debug).run(function(*args, **kwargs))
             token = _on_server.set(on_server)

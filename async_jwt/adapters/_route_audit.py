@@ -115,14 +115,15 @@ def refuse_unreached_cookies(app_state: AppState) -> None:
     for route in routes_of(app_state):
         if not any(policy.refresh_cookie for policy in route.policies):
             continue
-        engine = app_state.engine()
+        engine = app_state.base_engine()
         if engine.settings.refresh_grace == 0:
             raise ConfigurationError(
                 "jwt_required(refresh_cookie=True) needs a JWT_REFRESH_GRACE other than 0"
             )
         session_store(engine)
         path = engine.settings.refresh_cookie_path
-        if not f"{route.rule}/".startswith(f"{path.rstrip('/')}/"):
+        reaches = f"{route.rule}/".startswith(f"{path.rstrip('/')}/")
+        if not reaches and "cookie_scope" not in engine.hooks:  # which has paths of its own
             raise ConfigurationError(
                 f"The view {route.endpoint!r} with refresh_cookie=True has the path {route.rule!r}, to which "
                 f"browsers do not send the refresh cookie: set JWT_REFRESH_COOKIE_PATH, which is {path!r}"
@@ -135,7 +136,7 @@ def refuse_login_view(app_state: AppState) -> None:
     Raises:
         ConfigurationError: so it is.
     """
-    target = app_state.engine().settings.login_view
+    target = app_state.base_engine().settings.login_view
     if target is None:
         return
     routes = [route for route in routes_of(app_state) if target in (route.endpoint, route.rule)]
@@ -153,7 +154,7 @@ def refuse_login_view(app_state: AppState) -> None:
 def _refuse_store(app_state: AppState, policy: Policy) -> None:
     """Raise ConfigurationError if a view needs a store that uses tokens once, and this one does not."""
     if policy.once:
-        _ = app_state.engine().single_use
+        _ = app_state.base_engine().single_use
 
 
 def is_unchecked(app_state: AppState, request: Any) -> bool:
@@ -246,7 +247,7 @@ def protected_by_default(app_state: AppState, request: Any) -> bool:
         return False
     if app.extensions[EXTENSION] is not app_state or _is_static(app, rule.endpoint, view):
         return False  # only the manager initialized last decides
-    default_deny = app_state.engine().settings.default_deny
+    default_deny = app_state.base_engine().settings.default_deny
     return _said_around(app, rule.endpoint, default_deny=default_deny)[0] == PROTECTED
 
 
@@ -257,7 +258,7 @@ def answers_options(request: Any) -> bool:
 
 def routes_of(app_state: AppState) -> list[Route]:
     """Return what all routes of an application demand, sorted by path."""
-    app, default_deny = app_state.app, app_state.engine().settings.default_deny
+    app, default_deny = app_state.app, app_state.base_engine().settings.default_deny
     found: list[Route] = []
     for rule, view, websocket in _rules(app):
         grouped: dict[tuple[State, tuple[Policy, ...], str], list[str]] = {}
@@ -273,7 +274,7 @@ def routes_of(app_state: AppState) -> list[Route]:
 
 def warn_open_views(app_state: AppState) -> None:
     """Log an application's open views, in debug mode."""
-    if not app_state.engine().settings.debug:
+    if not app_state.base_engine().settings.debug:
         return
     names = {
         f"{route.endpoint} ({' '.join((*route.methods, route.rule))})"

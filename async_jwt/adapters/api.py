@@ -39,6 +39,7 @@ __all__ = ["PUBLIC", "PublicAPI", "template_names"]
 
 PUBLIC: Final = (
     "Authentication",
+    "CookieScope",
     "SessionInfo",
     "SessionPage",
     "TokenPair",

@@ -51,6 +51,7 @@ from async_jwt.adapters.protect import protect as protect
 from async_jwt.adapters.protect import public as public
 from async_jwt.app_state import AppState, Current, FrameworkContext
 from async_jwt.core.authenticate import Authentication as Authentication
+from async_jwt.core.cookie_scope import CookieScope as CookieScope
 from async_jwt.core.error_responses import name_of
 from async_jwt.core.hooks import looks_async
 from async_jwt.core.issue import TokenPair as TokenPair

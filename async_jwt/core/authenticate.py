@@ -14,6 +14,7 @@ from typing import Any
 
 from async_jwt.core import checks
 from async_jwt.core.codec import Decoded, Verified, copy_of
+from async_jwt.core.cookie_scope import ANY, check_scope
 from async_jwt.core.cookies import Cookie
 from async_jwt.core.engine import Engine
 from async_jwt.core.locations import csrf_value, find, find_in_body, has_short_body, twin_cookies
@@ -346,6 +347,8 @@ async def authenticate_text(
 async def _admit(engine: Engine, result: CheckResult, now: float, *, came_along: bool) -> bool:
     """The checks of a verified token: type, freshness, revocation, hooks. True if they loaded a user."""
     verified, policy = result.verified, result.policy
+    if engine.scope is not ANY:
+        check_scope(verified.claims, engine.scope)
     if verified.type not in policy.at_once:
         checks.check_demands(verified, policy, engine.settings, now)
     if policy.skip_revocation_check or (result.revocation_checked and not engine.settings.is_compat):

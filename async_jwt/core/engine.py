@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from copy import deepcopy
+from copy import copy, deepcopy
 from typing import Any, cast
 
 from async_jwt.clock import Clock
 from async_jwt.core.codec import Codec, Decoded, Verified, encoder_of
 from async_jwt.core.compact import object_in
 from async_jwt.core.concurrency import run_hook
+from async_jwt.core.cookie_scope import ANY
 from async_jwt.core.hooks import Hook, Hooks, checked
 from async_jwt.core.key_loading import refresh, ring_of
 from async_jwt.core.observer import Observer
@@ -50,6 +51,7 @@ class Engine:
         refusals: the store, if it also says why it refuses a token; else None.
         has_keys_of_settings: whether the keys come from single key settings, not a ring or a folder.
         loads_keys: whether the ring has a loader.
+        scope: the cookie scope that tokens must have been made in: its name, None for none, or `ANY`.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Engine:
         json_default: Callable[[Any], Any],
         observer: Observer | None = None,
     ) -> None:
+        self.scope: object = ANY
         store = store if observer is None else observer.store(store)
         self.observer = observer
         self.settings = settings
@@ -82,6 +85,17 @@ class Engine:
         self._waits: bool = waits or self.loads_keys
         # Keyed by digest, so as not to keep the loaders' secrets here.
         self._loaded: dict[tuple[str, bytes], Key] = {}
+
+    def in_scope(self, scope: object, settings: Settings) -> Engine:
+        """Return this engine for requests of one cookie scope.
+
+        Args:
+            scope: the scope's name; None for none, `NONE` to accept no token.
+            settings: the settings with the scope's cookie names and paths.
+        """
+        other = copy(self)
+        other.scope, other.settings = scope, settings
+        return other
 
     @property
     def ring(self) -> KeyRing:

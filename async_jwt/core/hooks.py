@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Final
 
+from async_jwt.core.cookie_scope import CookieScope
 from async_jwt.errors import ConfigurationError, HookError
 
 __all__ = ["HOOKS", "Hook", "Hooks", "checked", "looks_async"]
@@ -47,10 +48,12 @@ _CLAIMS = _Kind(_is_mapping, "a dict")
 # `keys.Key` decides what a key may be; None refuses the token.
 _KEY = _Kind(lambda value: not isinstance(value, bool | int | float), "a key")
 _ANY = _Kind(_anything, "anything")
+_SCOPE = _Kind(lambda value: value is None or isinstance(value, CookieScope), "a CookieScope or None")
 
 HOOKS: Final[Mapping[str, _Kind]] = {
     "additional_claims": _CLAIMS,
     "additional_headers": _CLAIMS,
+    "cookie_scope": _SCOPE,
     "decode_key": _KEY,
     "encode_key": _KEY,
     "expired_token": _ANY,
@@ -73,6 +76,7 @@ _ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(HOOKS, _TOKEN),
     **dict.fromkeys(("additional_claims", "additional_headers", "encode_key", "user_identity"), _IDENTITY),
     **dict.fromkeys(("invalid_token", "unauthorized"), _MESSAGE),
+    "cookie_scope": ("request",),
 }
 """The arguments of each hook."""
 
@@ -83,6 +87,7 @@ _DECIDING = frozenset(
     {
         "additional_claims",
         "additional_headers",
+        "cookie_scope",
         "decode_key",
         "encode_key",
         "token_in_blocklist",
@@ -154,6 +159,10 @@ class Hooks(dict[str, Hook]):
             raise ConfigurationError(f"{name}_loader needs a callable, not {type(function).__name__}")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigurationError(f"{name}_loader cannot take a generator function: return, do not yield")
+        if name == "cookie_scope" and looks_async(function):
+            raise ConfigurationError(
+                "cookie_scope_loader needs a plain function: what sets cookies calls it, and cannot wait"
+            )
         signature = _signature_of(function)
         takes_error = signature is not None and _takes_error(name, signature)
         _refuse_unfit(name, function, None if takes_error else signature)
@@ -175,7 +184,7 @@ class Hooks(dict[str, Hook]):
             ConfigurationError: a plain hook was registered with inline=True.
         """
         for hook in self.values():
-            if hook.inline and not hook.is_async:
+            if hook.inline and not hook.is_async and hook.name != "cookie_scope":
                 raise ConfigurationError(
                     f"JWT_HOOK_TIMEOUT cannot interrupt {hook.name}_loader(inline=True): "
                     "make the hook async, or drop inline=True"

@@ -13,6 +13,7 @@ from async_jwt.core.authenticate import CheckResult
 from async_jwt.core.codec import encode
 from async_jwt.core.compact import object_in
 from async_jwt.core.concurrency import refuse_coroutine
+from async_jwt.core.cookie_scope import SCOPE
 from async_jwt.core.engine import Engine
 from async_jwt.core.login import LOGIN, kept_lifetime, lifetime_of
 from async_jwt.core.parsers import Expires, Lifetime
@@ -227,6 +228,8 @@ async def prepare_token(engine: Engine, spec: TokenSpec) -> UnsignedToken:
     claim_set.merge(claims, spec.claims or {})
     if spec.subject is not _NONE:
         claims[settings.identity_claim] = subject
+    if isinstance(engine.scope, str):
+        claims[SCOPE] = engine.scope
     headers = dict(await engine.call_hook("additional_headers", spec.identity) or {})
     headers.update(spec.headers or {})
     return UnsignedToken(spec.type, claims, headers, await engine.signing_key(spec.identity))
