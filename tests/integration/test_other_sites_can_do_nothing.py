@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import socket
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
-from hypercorn.asyncio import serve
-from hypercorn.config import Config
-from hypercorn.middleware import ProxyFixMiddleware
-from playwright.async_api import Browser, BrowserContext, Page
+from playwright.async_api import Browser, Page
 from quart import Quart, jsonify, make_response, request, websocket
 
 from async_jwt.adapters.quart import (
@@ -25,11 +15,11 @@ from async_jwt.adapters.quart import (
     jwt_required,
     rotate_refresh_token,
     set_token_cookies,
-    unset_jwt_cookies,
+    sign_out,
 )
 from async_jwt.signals import token_refused
 from tests.harness import SECRET
-from tests.harness.browser import PATIENCE, launched, tls_proxy
+from tests.harness.sites import SIBLING, UNKNOWN, Site, browsing, new_context, served, submit
 
 pytestmark = [
     pytest.mark.asyncio,
@@ -38,24 +28,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*TCPServer._idle_timeout:pytest.PytestUnraisableExceptionWarning"),
 ]
 
-OURS, SIBLING, UNKNOWN_EPOCH = "app.site.test", "evil.site.test", "evil.test"
 UNPROTECTED = {
     "JWT_COOKIE_CSRF_PROTECT": False,
     "JWT_COOKIE_SAMESITE": "None",
     "JWT_CSRF_CHECK_ORIGIN": False,
 }
 
-FORM = """([url, fields]) => {
-  const form = document.createElement("form");
-  Object.assign(form, {method: "POST", action: url});
-  for (const [name, value] of Object.entries(fields)) {
-    const input = document.createElement("input");
-    Object.assign(input, {name, value});
-    form.append(input);
-  }
-  document.body.append(form);
-  form.submit();
-}"""
 # All that a script may try; what it is not allowed to read still reaches the server.
 FETCHES = """async (url) => {
   const bodies = {"text/plain": '{"amount": 5}', "application/x-www-form-urlencoded": "amount=5"};
@@ -79,19 +57,6 @@ OWN = """async ([path, csrf]) => {
   const answer = await fetch(path, {method: "POST", headers: {"X-CSRF-TOKEN": value}});
   return [answer.status, await answer.json()];
 }"""
-
-
-@dataclass
-class Site:
-    """An application with something to lose, and what was done to it."""
-
-    app: Quart
-    port: int = 0
-    transfers: list[str] = field(default_factory=list)
-    codes: list[str] = field(default_factory=list)
-
-    def url(self, path: str, host: str = OURS, scheme: str = "https") -> str:
-        return f"{scheme}://{host}:{self.port}{path}"
 
 
 def make_site(**config: Any) -> Site:
@@ -143,10 +108,9 @@ def make_site(**config: Any) -> Site:
         return response
 
     @app.post("/logout")
-    @jwt_required()
     async def logout() -> Any:
         response = await make_response({"out": True})
-        unset_jwt_cookies(response)
+        await sign_out(response)
         return response
 
     @app.websocket("/socket")
@@ -157,62 +121,12 @@ def make_site(**config: Any) -> Site:
     return site
 
 
-@contextlib.asynccontextmanager
-async def served(site: Site, folder: Path, *, proxied: bool = False) -> AsyncIterator[Site]:
-    """The site under Hypercorn with TLS, or behind a proxy that ends it."""
-    certificate = folder / "server.pem"
-    issued = trustme.CA().issue_cert(OURS, SIBLING, UNKNOWN_EPOCH)
-    issued.private_key_and_cert_chain_pem.write_to_path(certificate)
-    listening = socket.create_server(("127.0.0.1", 0))
-    site.port = listening.getsockname()[1]
-    config = Config()
-    config.bind = [f"fd://{listening.detach()}"]
-    config.loglevel = "WARNING"
-    if not proxied:
-        config.certfile = config.keyfile = str(certificate)
-    app: Any = ProxyFixMiddleware(site.app, mode="legacy", trusted_hops=1) if proxied else site.app
-    stop = asyncio.Event()
-
-    async def run() -> None:
-        with contextlib.suppress(OSError):  # a browser that goes while TLS is spoken
-            await serve(app, config, shutdown_trigger=stop.wait)
-
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _loop, _context: None)  # connections that a browser cut
-    async with asyncio.TaskGroup() as group, contextlib.AsyncExitStack() as stack:
-        group.create_task(run())
-        if proxied:
-            site.port = await stack.enter_async_context(tls_proxy(site.port, certificate))
-        try:
-            yield site
-        finally:
-            stop.set()
-
-
-@contextlib.asynccontextmanager
-async def browsing(chromium: str) -> AsyncIterator[Browser]:
-    async with launched(chromium, "--host-resolver-rules=MAP *.test 127.0.0.1") as browser:
-        yield browser
-
-
-async def new_context(browser: Browser) -> BrowserContext:
-    context = await browser.new_context(ignore_https_errors=True)
-    context.set_default_timeout(PATIENCE)
-    return context
-
-
 async def signed_in(browser: Browser, site: Site, name: str = "alice") -> Page:
     page = await (await new_context(browser)).new_page()
     await page.goto(site.url("/"))
     await submit(page, site.url("/login"), name=name)
     assert await who(page, site) == name
     return page
-
-
-async def submit(page: Page, url: str, **fields: str) -> None:
-    """Send a form from wherever the page is, and wait until its answer is there."""
-    async with page.expect_navigation(timeout=PATIENCE):
-        await page.evaluate(FORM, [url, fields])
 
 
 async def who(page: Page, site: Site) -> Any:
@@ -239,7 +153,7 @@ async def test_other_sites_get_nothing_done_and_the_own_one_all(chromium, tmp_pa
     made = make_site(JWT_COOKIE_SAMESITE=samesite)
     async with served(made, tmp_path, proxied=proxied) as site, browsing(chromium) as browser:
         page = await signed_in(browser, site)
-        for host in (UNKNOWN_EPOCH, SIBLING):
+        for host in (UNKNOWN, SIBLING):
             assert await attack(page, site, host) == [[True, False], 1006]
             # Nor is a visitor signed in as somebody else, or signed out.
             await page.goto(site.url("/", host))
@@ -271,9 +185,9 @@ async def test_the_attacks_are_real(chromium, tmp_path):
     """Without the walls the same pages get it all done: else the tests above prove nothing."""
     async with served(make_site(**UNPROTECTED), tmp_path) as site, browsing(chromium) as browser:
         page = await signed_in(browser, site)
-        await attack(page, site, UNKNOWN_EPOCH)
+        await attack(page, site, UNKNOWN)
         assert "alice" in site.transfers
-        await page.goto(site.url("/", UNKNOWN_EPOCH))
+        await page.goto(site.url("/", UNKNOWN))
         await submit(page, site.url("/login"), name="mallory")
         assert await who(page, site) == "mallory"
 
