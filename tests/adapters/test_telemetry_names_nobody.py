@@ -275,6 +275,7 @@ async def test_a_store_is_all_that_it_was(harness, telemetry, redis_url):
         "get_session",
         "list_sessions",
         "load_session",
+        "refusal_of",
         "replace_session",
         "revoke_session",
     }

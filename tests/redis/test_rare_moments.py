@@ -136,14 +136,14 @@ async def test_many_keep_their_own_session_of_one_user(redis_server):
 async def test_too_many_who_revoke_one_user_are_refused(redis_server, monkeypatch):
     store, other = RedisStore(redis_server.url, deadline=5), RedisStore(redis_server.url, deadline=5)
     ref = await token(store)
-    check = buckets_of(store).check
+    judge = buckets_of(store).judge
 
     async def interfered(ref):
-        found = await check(ref)
+        found = await judge(ref)
         await other.revoke_user("alice")
         return found
 
-    monkeypatch.setattr(buckets_of(store), "check", interfered)
+    monkeypatch.setattr(buckets_of(store), "judge", interfered)
     with pytest.raises(StoreUnavailableError, match="Too many"):
         await store.revoke_user("alice", keep=ref)
     await store.close()

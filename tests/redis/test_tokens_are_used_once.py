@@ -189,6 +189,31 @@ async def test_a_reply_that_is_neither_yes_nor_no(redis_server):
         await store.close()
 
 
+async def test_many_refusals_that_nobody_asks_about_are_not_kept(redis_url):
+    store = RedisStore(redis_url, prefix=f"test-{uuid.uuid4().hex}:", deadline=5)
+    await store.revoke_user("alice")
+    dead = [TokenRef("alice", str(number), None, None, 1.0, None) for number in range(250)]
+    for ref in dead:
+        assert not await store.check(ref)
+    assert len(store._refusals._reasons) <= 100
+    assert await store.refusal_of(dead[0]) == "revoked"
+    await store.close()
+
+
+async def test_claims_of_another_service_are_no_sign_of_a_loss(redis_url):
+    """A claim set may be anybody's: its stamp says nothing about this store, and signs nobody out."""
+    store = RedisStore(redis_url, prefix=f"test-{uuid.uuid4().hex}:", deadline=5)
+    app = QuartHarness(store=store)
+    mine = await app.mint()
+    claims = await app.jwt.decode_token(await app.jwt.create_token("alice", type="reset"))
+    for gen in ("elsewhere.0.0", "m.9.9", f"{claims['gen'].partition('.')[0]}.0.9999999999999999"):
+        assert await app.jwt.consume_token({**claims, "gen": gen}) is False
+    assert await app.jwt.consume_token(claims) is True
+    assert (await app.call(token=mine)).status == 200
+    assert store.status().data_losses == 0
+    await store.close()
+
+
 async def test_too_many_that_sign_the_user_out_meanwhile(redis_server):
     async with Wire(redis_server.port).open() as wire:
         store = RedisStore(wire.url, deadline=5, poll=60)
@@ -219,7 +244,17 @@ async def test_what_a_store_is_asked(shared_server):
         assert await asked(store.consume_token(ref)) == {b"MGET": 1, b"EVALSHA": 1}
         assert await asked(store.consume_token(other, others=True)) == {b"MGET": 1, b"EVALSHA": 1}
         assert await asked(store.consume_token(other)) == {b"MGET": 1}
+
+        async def refused():
+            assert not await store.check(other)
+            assert await store.refusal_of(other) == "used"
+
+        for _ in range(2):
+            assert await asked(refused()) == {b"MGET": 1}, "the reason is known from the check"
         assert await asked(store.refusal_of(other)) == {b"MGET": 1}
+        await store.check(other)
+        await store.revoke_user("alice")
+        assert await asked(store.refusal_of(other)) == {b"MGET": 1}, "something else may have happened since"
         await store.close()
 
 
