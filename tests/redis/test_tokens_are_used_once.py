@@ -18,7 +18,6 @@ from async_jwt.stores.redis import RedisStore
 from tests.harness.applications import QuartHarness
 from tests.harness.crowd import answered, comes
 from tests.harness.wire import WRITES, Wire
-from tests.redis.conftest import world_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -287,19 +286,6 @@ async def test_a_mirror_elsewhere_hears_of_it(redis_url, others):
     assert await there.consume_token(ref) is False
     for store in (here, there):
         await store.close()
-
-
-async def test_a_cluster_and_a_sentinel(lone_node, shared_server):
-    for server, wants in ((lone_node, False), (shared_server, True)):
-        server.does("FLUSHALL")
-        server.wants_sentinel = wants
-        async with world_of(server) as world:
-            ref, other = await ticket(world.store), await ticket(world.store)
-            results = await asyncio.gather(*(world.store.consume_token(ref, others=True) for _ in range(30)))
-            assert sum(results) == 1
-            assert not await world.store.check(other)
-            assert await world.store.refusal_of(other) == "used"
-        server.wants_sentinel = False
 
 
 async def test_connections_that_break_lose_no_use_and_revive_none(shared_server):
