@@ -492,8 +492,10 @@ class Operations:
         store = engine.single_use
         if token is None:
             ref = _own_ref(request_state, "consume_token")
+        elif isinstance(token, Mapping):
+            ref = ref_of(engine, token)
         else:
-            ref = ref_of(engine, token if isinstance(token, Mapping) else await self.decode_token(token))
+            ref = await engine.ref_of(token)
         refuse_unfit(engine, ref, others=others)
         held = request_state.rests_on
         if held is not None and (held.ref.identity, held.ref.jti) != (ref.identity, ref.jti):

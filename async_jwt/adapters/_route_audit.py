@@ -86,6 +86,8 @@ def refuse_once_in_vain(app_state: AppState) -> None:
     Raises:
         ConfigurationError: there are such views, or the store cannot use tokens once.
     """
+    if app_state.app.extensions[EXTENSION] is not app_state:
+        return  # only the manager initialized last decides
     methods: dict[tuple[int, Policy], set[str]] = {}
     names: dict[tuple[int, Policy], str] = {}
     for rule, view, websocket in _rules(app_state.app):

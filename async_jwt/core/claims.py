@@ -178,9 +178,17 @@ def _ref(claims: Mapping[str, Any], issued: float, end: float, settings: Setting
     issued_at = issued - skew if issued > skew else 0.0
     expires_at = None if end == _INFINITY else end + settings.expiry_leeway
     may_fail_open = kind == "access" and claims["fresh"] is False
-    if settings.is_compat and kind != "refresh" and claims.get(PURPOSE) is not True:
-        kind = "access"  # as views take it
+    if settings.is_compat:
+        kind = _compat_type(claims)
     return fast_tuple(TokenRef, (whose, jti, sid, gen, issued_at, expires_at, may_fail_open, kind))
+
+
+def _compat_type(claims: Mapping[str, Any]) -> str:
+    """A token's type as views take it under the compat preset, where it may be any value."""
+    kind = claims["type"]
+    if kind != "refresh" and claims.get(PURPOSE) is not True:
+        return "access"
+    return kind if isinstance(kind, str) else ""
 
 
 def _is_lenient(name: str, settings: Settings) -> bool:

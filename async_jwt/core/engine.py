@@ -26,6 +26,7 @@ from async_jwt.stores.contract import (
     SessionStore,
     SingleUseStore,
     Store,
+    TokenRef,
 )
 
 __all__ = ["Engine"]
@@ -157,9 +158,19 @@ class Engine:
 
     async def decode(self, token: Any, *, allow_expired: bool = False) -> Decoded:
         """Verify and read a token. Raises what `verify` and `Codec.read` raise."""
+        verified = await self._verify_text(token)
+        return self.codec.read(verified, self.clock(), allow_expired=allow_expired)
+
+    async def ref_of(self, token: Any) -> TokenRef:
+        """Verify a token that is valid now; return it as stores know it. Raises what `decode` raises."""
+        verified = await self._verify_text(token)
+        self.codec.check_times(verified, self.clock())
+        return verified.ref
+
+    async def _verify_text(self, token: Any) -> Verified:
         if not isinstance(token, str):
             self.codec.inspect(token)  # always raises: says what it is instead
-        return self.codec.read(await self.verify(token), self.clock(), allow_expired=allow_expired)
+        return await self.verify(token)
 
     def verify_at_once(self, token: str, now: float) -> Verified | None:
         """Check a token without waiting; None if a loader must supply its key first.

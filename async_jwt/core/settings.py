@@ -563,7 +563,7 @@ class Settings:
         None,
         parsers.optional(parsers.positive_count),
         "How many sessions a user may have; one more login signs out the least recently used one. "
-        "None is any number.",
+        "Those in which somebody else acts as the user do not count. None is any number.",
         new=True,
     )
 

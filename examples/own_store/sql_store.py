@@ -57,8 +57,12 @@ cutoffs = sa.Table(
 )
 
 
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()  # a type may be any text
+
+
 def _name(kind: str, text: str | None) -> str:
-    return "" if text is None else hashlib.sha256(f"{kind}:{text}".encode()).hexdigest()
+    return "" if text is None else _digest(f"{kind}:{text}")
 
 
 _NOTHING = {"raised_at": 0.0, "keep": "", "kept_from": 0, "kept_since": -1.0}

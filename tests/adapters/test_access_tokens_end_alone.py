@@ -140,6 +140,10 @@ async def test_under_the_preset_what_views_take_for_an_access_token_ends(harness
     app = harness({"JWT_COMPAT": "flask-jwt-extended"})
     tokens = [await app.mint(), await app.mint(additional_claims={"type": "anything"})]
     reset = await app.jwt.create_token("alice", type="reset")
+    odd = await app.jwt.create_token("alice", type="reset", additional_claims={"type": ["reset"]})
+    assert await app.jwt.consume_token(odd) is True
+    assert await app.jwt.consume_token(reset, others=True) is True
+    reset = await app.jwt.create_token("alice", type="reset")
     await app.jwt.expire_access_tokens("alice")
     for token in tokens:
         assert (await app.call(token=token)).status == 401

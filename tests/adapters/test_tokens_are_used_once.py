@@ -595,6 +595,18 @@ async def test_a_store_that_cannot_is_refused_by_name(harness, where):
     assert "Plain has no consume_token()" in await starts(app)
 
 
+@on_each_loop
+async def test_of_two_managers_the_last_ones_store_counts(harness):
+    app = harness(store=Plain())
+    app.ran = []
+    once(app, "/reset", methods=["POST"])
+    app.jwt = app.api.JWTManager(app.app, store=MemoryStore())
+    assert await starts(app) is None
+    token = await reset(app)
+    assert (await app.call("/reset", method="POST", token=token)).status == 200
+    assert (await app.call("/reset", method="POST", token=token)).code == "token_used"
+
+
 # -- WebSockets -----------------------------------------------------------------------------------
 
 

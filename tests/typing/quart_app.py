@@ -10,11 +10,13 @@ from async_jwt import KeyRing, MemoryStore, Store, TokenPair
 from async_jwt.adapters.quart import (
     Authentication,
     JWTManager,
+    consume_token,
     create_access_token,
     create_token_pair,
     current_auth,
     current_user_as,
     decode_token,
+    expire_access_tokens,
     get_jti,
     get_jwt,
     jwt_required,
@@ -63,7 +65,7 @@ async def with_arguments(number: int) -> str:
     return str(number)
 
 
-@jwt_required(type={"reset"})
+@jwt_required(type={"reset"}, once="get")
 def plain() -> dict[str, str]:
     return {}
 
@@ -74,6 +76,7 @@ class User:
 
 # The only places there are.
 jwt_required(locations="cookie")  # type: ignore[arg-type]
+jwt_required(once="post")  # type: ignore[call-overload]
 jwt_required(locations=["headers", "cookies"])
 
 
@@ -83,7 +86,10 @@ async def use() -> None:
     assert_type(await with_arguments(number=1), str)
     assert_type(plain(), dict[str, str])
     assert_type(await create_access_token("alice", fresh=True), str)
-    assert_type(await create_token_pair("alice"), TokenPair)
+    assert_type(await create_token_pair("alice", counts=False), TokenPair)
+    assert_type(await consume_token("t", others=True), bool)
+    await expire_access_tokens("alice")
+    assert_type(await jwt.consume_token(), bool)
     assert_type(await decode_token("t"), dict[str, Any])
     assert_type(await get_jti("t"), str | None)
     assert_type(get_jwt(), dict[str, Any])

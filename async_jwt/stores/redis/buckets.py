@@ -108,12 +108,15 @@ class BucketStore:
         self._health = health
         self._mirror = mirror
 
-    async def judge(self, ref: TokenRef, more: Sequence[str] = ()) -> tuple[TokenStatus, BucketRead]:
+    async def judge(
+        self, ref: TokenRef, more: Sequence[str] = (), *, reports: bool = True
+    ) -> tuple[TokenStatus, BucketRead]:
         """Return a token's status, and what was read. Handles any data loss that the token reveals.
 
         Args:
             ref: the token.
             more: extra keys of its bucket to read.
+            reports: False takes a token that reveals data loss as revoked, and handles nothing.
 
         Returns:
             A status of `DECIDED`, and what was read.
@@ -133,7 +136,7 @@ class BucketStore:
                 if status in _SIGNS:
                     self._data_loss.log_once(_SIGNS[status], epoch)
                 return evaluate(ref._replace(gen=None), read.bucket, read.user), read
-            if status is TokenStatus.PREVIOUS_EPOCH:
+            if status is TokenStatus.PREVIOUS_EPOCH or not reports:
                 return TokenStatus.REVOKED, read
             await self._report_loss(bucket_of(ref.identity), read.bucket.epoch, epoch, _SIGNS[status])
         raise StoreUnavailableError("The revocation store changes faster than it can be read")

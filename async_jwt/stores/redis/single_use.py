@@ -25,7 +25,8 @@ async def consume(buckets: BucketStore, ref: TokenRef, *, others: bool) -> bool:
     """
     mark = USED.decode() + secrets.token_hex(16)
     for _ in range(CONTENDERS):
-        status, read = await buckets.judge(ref)
+        # An application may pass any claims: they are no evidence of data loss, as a request's token is.
+        status, read = await buckets.judge(ref, reports=False)
         if status is not TokenStatus.VALID:
             return False
         done = await _mark(buckets, ref, read, mark, type_digest(ref.type) if others else "")

@@ -32,7 +32,7 @@ from async_jwt.stores.redis.lua import EXPIRE_ACCESS, REVOKE_ONE, REVOKE_SESSION
 from async_jwt.stores.redis.mirror import open_mirror
 from async_jwt.stores.redis.monitor import Monitor
 from async_jwt.stores.redis.options import OnDataLoss, OnOutage, read_options
-from async_jwt.stores.redis.schema import Layout, TokenStatus, ttl_ms
+from async_jwt.stores.redis.schema import Bucket, Layout, TokenStatus, ttl_ms
 from async_jwt.stores.redis.sessions import Sessions
 from async_jwt.stores.redis.single_use import consume
 from async_jwt.stores.redis.topology import PerLoop, Standalone
@@ -42,7 +42,31 @@ __all__ = ["RedisStore"]
 
 T = TypeVar("T")
 
+# Refusals whose reason nobody asked for: most checks of refused tokens are followed by the question.
+_MOST_REFUSALS = 100
+
 _REASONS: dict[TokenStatus, Refusal] = {TokenStatus.STALE: "stale", TokenStatus.USED: "used"}
+
+
+class _Refusals:
+    """Why the last checks refused their tokens, so that the question after a check sends no command.
+
+    An answer holds for as long as this process sees the bucket in the same state.
+    """
+
+    def __init__(self) -> None:
+        self._reasons: dict[TokenRef, tuple[Bucket, Refusal]] = {}
+
+    def put(self, ref: TokenRef, bucket: Bucket, reason: Refusal) -> None:
+        """Keep the reason of a refusal."""
+        if len(self._reasons) >= _MOST_REFUSALS:
+            self._reasons.clear()
+        self._reasons[ref] = bucket, reason
+
+    def take(self, ref: TokenRef, bucket: Bucket | None) -> Refusal | None:
+        """Return the reason once; None if it is unknown, or the bucket has changed."""
+        at, reason = self._reasons.pop(ref, (None, None))
+        return reason if at is bucket else None
 
 
 class RedisStore:
@@ -111,6 +135,7 @@ class RedisStore:
         )
         self._passes_outages = options.on_outage == "allow"
         layout, last_seen = Layout(options.prefix), LastSeen()
+        self._last_seen, self._refusals = last_seen, _Refusals()
         self._health = Health(self, options.on_outage)
         data_loss = DataLossHandler(last_seen, layout, options, self._health)
         monitor = Monitor(last_seen, layout, data_loss, options, self._health)
@@ -144,13 +169,17 @@ class RedisStore:
             if answer is not None:
                 return answer
         try:
-            return (await self._buckets.judge(ref))[0] is TokenStatus.VALID
+            status, read = await self._buckets.judge(ref)
         except StoreUnavailableError as problem:
             if not (self._passes_outages and ref.may_fail_open and isinstance(problem, OutageError)):
                 self._health.refuse()
                 raise
-        self._health.let_through()
-        return True
+            self._health.let_through()
+            return True
+        if status is TokenStatus.VALID:
+            return True
+        self._refusals.put(ref, read.bucket, _REASONS.get(status, "revoked"))
+        return False
 
     async def revoke_token(self, ref: TokenRef) -> None:
         if ref.jti is None:
@@ -180,6 +209,9 @@ class RedisStore:
 
     async def refusal_of(self, ref: TokenRef) -> Refusal:
         refuse_odd_texts(ref)
+        known = self._refusals.take(ref, self._last_seen.before(bucket_of(ref.identity)))
+        if known is not None:
+            return known
         status, _ = await self._counted(self._buckets.judge(ref))
         return _REASONS.get(status, "revoked")
 
