@@ -17,6 +17,7 @@ from hypercorn.middleware import ProxyFixMiddleware
 from playwright.async_api import Browser, BrowserContext, Page
 from quart import Quart
 
+from async_jwt.adapters.quart import JWTManager
 from tests.harness.browser import PATIENCE, launched, tls_proxy
 
 OURS, SIBLING, UNKNOWN = "app.site.test", "evil.site.test", "evil.test"
@@ -39,6 +40,7 @@ class Site:
     """An application with something to lose, and what was done to it."""
 
     app: Quart
+    jwt: JWTManager
     port: int = 0
     transfers: list[str] = field(default_factory=list)
     codes: list[str] = field(default_factory=list)

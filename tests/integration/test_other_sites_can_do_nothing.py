@@ -69,8 +69,7 @@ def make_site(**config: Any) -> Site:
             **config,
         }
     )
-    JWTManager(app)
-    site = Site(app)
+    site = Site(app, JWTManager(app))
 
     async def note(_: Quart, code: str, **_more: object) -> None:
         site.codes.append(code)
