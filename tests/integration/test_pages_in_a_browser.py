@@ -215,7 +215,7 @@ async def test_a_lost_answer_ends_no_session(context, site):
         assert any(line.startswith(REFRESH) for line in answer.headers.get_list("set-cookie"))
         await route.abort()
 
-    await page.route("**/account?lost", lose)
+    await page.route("**/account?lost", lose, times=1)
     with pytest.raises(Exception, match="ERR_FAILED"):
         await page.goto(site.url("/account?lost"))
     assert await held(context, REFRESH) == before
