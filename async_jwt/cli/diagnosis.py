@@ -14,7 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
-from async_jwt.adapters._route_audit import refuse_once_in_vain, routes_of
+from async_jwt.adapters._route_audit import (
+    refuse_login_view,
+    refuse_once_in_vain,
+    refuse_unreached_cookies,
+    routes_of,
+)
 from async_jwt.app_state import AppState
 from async_jwt.cli.application import Failure
 from async_jwt.cli.explain import presented
@@ -455,7 +460,7 @@ def _of_status(store: Any, settings: Settings) -> Iterator[Finding]:
 
 
 def of_views(bound: AppState) -> Iterator[Finding]:
-    """Find views that are neither protected nor marked public, and those that never use a token up."""
+    """Find views that are neither protected nor marked public, and those that keep it from starting."""
     names = sorted({route.endpoint for route in routes_of(bound) if route.state == "open"})
     if names:
         yield Finding(
@@ -464,10 +469,11 @@ def of_views(bound: AppState) -> Iterator[Finding]:
             f"unprotected and not marked @public: {', '.join(names)}",
             "protect them, mark them with @public, or set JWT_DEFAULT_DENY = True",
         )
-    try:
-        refuse_once_in_vain(bound)
-    except ConfigurationError as problem:
-        yield Finding("error", "views", str(problem), "correct it: the application does not start")
+    for refuse in (refuse_once_in_vain, refuse_unreached_cookies, refuse_login_view):
+        try:
+            refuse(bound)
+        except ConfigurationError as problem:
+            yield Finding("error", "views", str(problem), "correct it: the application does not start")
 
 
 def of_hook_timeout(bound: AppState) -> Iterator[Finding]:

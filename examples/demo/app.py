@@ -230,7 +230,8 @@ async def login_with_form() -> ResponseReturnValue:
         problem = "This name and password do not go together."
         return await render_template_string(LOGIN_PAGE, problem=problem), 401, CHALLENGE
     response = redirect("/account", 303)
-    pair = await create_token_pair(user, fresh=True, device=device_name())
+    keeps = form.get("remember") == "on"
+    pair = await create_token_pair(user, fresh=True, device=device_name(), persistent=keeps)
     set_token_cookies(response, pair)
     return response
 

@@ -43,6 +43,7 @@ LOGIN_PAGE = f"""{_HEAD}
 <form method="post" action="/login">
   <label>Name <input name="name" autocomplete="username" required autofocus></label>
   <label>Password <input name="password" type="password" autocomplete="current-password" required></label>
+  <label><input name="remember" type="checkbox"> Stay signed in when the browser closes</label>
   <button>Log in</button>
 </form>
 {_FOOT}"""
@@ -54,12 +55,7 @@ _SCRIPT = """
   const post = (path, csrf) =>
     fetch(path, {method: "POST", headers: {"X-CSRF-TOKEN": cookie(csrf)}});
 
-  // Another tab may have replaced the cookies after the CSRF value was read: then it is read again.
-  async function refresh() {
-    const csrf = "__Host-csrf_refresh_token";
-    const before = cookie(csrf), answer = await post("/refresh", csrf);
-    return answer.status === 401 && cookie(csrf) !== before ? post("/refresh", csrf) : answer;
-  }
+  const refresh = () => post("/refresh", "__Host-csrf_refresh_token");
 
   // An access token lives for minutes: when it has ended, the refresh token fetches a new one.
   async function send(path) {

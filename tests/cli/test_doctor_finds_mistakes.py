@@ -257,6 +257,16 @@ def test_a_view_that_never_uses_its_token_up_is_an_error(sound):
     assert "serve GET alone: reset" in finding["what"]
 
 
+def test_pages_that_keep_the_application_from_starting_are_errors(sound):
+    app = sound.sound(JWT_LOGIN_VIEW="nowhere", JWT_REFRESH_COOKIE_PATH="/auth")
+    app.add_url_rule("/page", "page", sound.api.jwt_required(refresh_cookie=True)(lambda: ""))
+    app.add_url_rule("/auth/refresh", "refresh", sound.api.jwt_required(refresh=True)(lambda: ""))
+    findings = [finding["what"] for finding in found(sound) if finding["level"] == "error"]
+    assert len(findings) == 2
+    assert "set JWT_REFRESH_COOKIE_PATH" in findings[0]
+    assert "JWT_LOGIN_VIEW = 'nowhere' is no endpoint" in findings[1]
+
+
 def test_nothing_is_wrong_with_memory_while_one_develops(line, monkeypatch):
     line.make(secret=GOOD, **COOKIES, JWT_COOKIE_SECURE=False)
     for name in ("QUART_DEBUG", "FLASK_DEBUG"):
