@@ -16,7 +16,7 @@ from async_jwt.clock import Clock
 from async_jwt.core.authenticate import RequestState
 from async_jwt.core.cookie_scope import NONE, CookieScope, problem_with, scoped
 from async_jwt.core.engine import Engine
-from async_jwt.core.hooks import Hook, Hooks, checked
+from async_jwt.core.hooks import Hooks, checked
 from async_jwt.core.observer import Observer
 from async_jwt.core.policy import Policy
 from async_jwt.core.settings import KEYS, Settings, preset_of
@@ -212,7 +212,7 @@ class AppState:
             application's checks of the same request stay separate.
         observer: measures checks, hooks and store calls; None measures nothing.
         demands: by endpoint and method, the view it was read from and what that view demands.
-        finishes: True once responses are finished with what checks left for them.
+        finishes: True once responses pass through the function that sets what checks left for them.
 
     Raises:
         ConfigurationError: a setting is invalid.
@@ -231,7 +231,6 @@ class AppState:
         self.app = app
         self.slot: str = f"{slot}_{id(self)}"
         self._engine_slot = f"{self.slot}_engine"
-        self._scoped: dict[CookieScope | None, Engine] = {}
         self._framework = framework
         self._hooks = hooks
         self._ring = ring
@@ -277,32 +276,16 @@ class AppState:
             HookError: `cookie_scope_loader` returned something that it may not. The request then accepts no
                 token.
         """
-        request = self.current_request()
+        request, base = self.current_request(), self._engine
         if request is None:
-            return self._engine
+            return base
         known: Engine | None = getattr(request, self._engine_slot, None)
         if known is None:
             # Until the loader has answered, and if it fails.
-            setattr(request, self._engine_slot, self._engine.in_scope(NONE, self._engine.settings))
-            known = self._engine_for(self._hooks["cookie_scope"], request)
+            setattr(request, self._engine_slot, base.in_scope(NONE, base.settings))
+            hook = self._hooks["cookie_scope"]
+            known = _engine_for(base, checked(hook, hook.function(request), truth_counts=False))
             setattr(request, self._engine_slot, known)
-        return known
-
-    def _engine_for(self, hook: Hook, request: Any) -> Engine:
-        scope: CookieScope | None = checked(hook, hook.function(request), truth_counts=False)
-        known = self._scoped.get(scope)
-        if known is None:
-            settings = self._engine.settings
-            if scope is not None:
-                problem = problem_with(scope, settings)
-                if problem is not None:
-                    text = f"cookie_scope_loader returned {scope!r}: {problem}"
-                    log.error("%s", text, extra={"event": "hook_error", "hook": hook.name})
-                    raise HookError(text)
-                settings = scoped(settings, scope)
-            if len(self._scoped) >= _MOST_SCOPES:
-                self._scoped.clear()
-            known = self._scoped[scope] = self._engine.in_scope(scope and scope.name, settings)
         return known
 
     @property
@@ -474,11 +457,32 @@ class AppState:
             self._json_default,
             self.observer,
         )
-        self._scoped.clear()
         self._live = live
 
     def _json_default(self, value: Any) -> Any:
         return self._framework.json_default(self.app)(value)  # at call time: the provider may be set later
+
+
+def _engine_for(base: Engine, scope: CookieScope | None) -> Engine:
+    """Return an engine for one cookie scope.
+
+    Raises:
+        HookError: the scope is none.
+    """
+    known = base.scoped.get(scope)
+    if known is None:
+        settings = base.settings
+        if scope is not None:
+            problem = problem_with(scope, settings)
+            if problem is not None:
+                text = f"cookie_scope_loader returned {scope!r}: {problem}"
+                log.error("%s", text, extra={"event": "hook_error", "hook": "cookie_scope"})
+                raise HookError(text)
+            settings = scoped(settings, scope)
+        if len(base.scoped) >= _MOST_SCOPES:
+            base.scoped.clear()
+        known = base.scoped[scope] = base.in_scope(None if scope is None else scope.name, settings)
+    return known
 
 
 def _bounded(store: Store, limit: float | None) -> Store:

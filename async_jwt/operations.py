@@ -7,6 +7,7 @@ job or a shell.
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from async_jwt.core.authenticate import Authentication, RequestState, authentica
 from async_jwt.core.checks import check_csrf
 from async_jwt.core.claims import Fresh
 from async_jwt.core.concurrency import notify, refuse_coroutine
+from async_jwt.core.cookie_scope import check_scope
 from async_jwt.core.engine import Engine
 from async_jwt.core.issue import Issued, TokenPair, TokenSpec, holder_of, issue, subject_of
 from async_jwt.core.observer import kind_of
@@ -31,6 +33,7 @@ from async_jwt.errors import (
     JWTExtendedException,
     StoreUnavailableError,
     TokenReusedError,
+    WrongTokenError,
 )
 from async_jwt.signals import token_issued, token_repeated, token_reused, token_revoked, user_loaded
 from async_jwt.stores.contract import LONGEST_ID, TokenRef, latest, refuse_odd_texts
@@ -41,7 +44,6 @@ __all__ = [
     "hand_out",
     "known_as",
     "operations_at",
-    "ref_of",
     "send_issued",
     "send_repeated",
     "send_reused",
@@ -443,7 +445,7 @@ class Operations:
                 claims = token
             else:
                 claims = await self.decode_token(token, allow_expired=True)
-            ref, kind = ref_of(engine, claims), claims.get("type")
+            ref, kind = _ref_of(engine, claims), claims.get("type")
         is_session = kind == REFRESH and ref.sid is not None
         ends_itself = await check_before_revoking(
             engine,
@@ -461,27 +463,37 @@ class Operations:
         await send_revoked(app_state, scope, ref.identity, ref.jti, ref.sid)
 
     async def consume_token(
-        self, token: str | Mapping[str, Any] | None = None, *, others: bool = False
+        self,
+        token: str | Mapping[str, Any] | None = None,
+        *,
+        type: str | None = None,
+        others: bool = False,
     ) -> bool:
         """Use a token once: of all callers, in all processes, the first one gets True.
 
         The token is revoked from then on, and nothing revives it. For purpose tokens: password resets,
         invitations, sign-in links, WebSocket tickets. `jwt_required(once=True)` does this for a view.
 
-        Any outage raises `StoreUnavailableError`, whatever `on_outage` is; the token may then be used.
+        Of a given token, this checks the signature, the times, the type and the store's own revocations, as
+        `decode_token` and the store do. Call `authenticate_token` first where the user, your own
+        verification or a blocklist of yours matter. Any outage raises `StoreUnavailableError`, whatever
+        `on_outage` is; the token may then be used.
 
         Args:
             token: an encoded token, or a decoded claim set; None uses this request's token.
+            type: the type that a given token must have, such as "reset". None accepts any but "refresh".
             others: True also ends this user's other tokens of the same type that were made until now.
                 A counter of the user and the type is raised, and each token carries the counter that it was
                 made under: it does not depend on clocks, nor on how many tokens there are. They are refused
-                with the code `token_used`.
+                with the code `token_used`. In a view with `once=True`, whose token is used already, this ends
+                the others and returns True.
 
         Returns:
             True if this call used the token. False if it was used or revoked before; then nothing changes.
 
         Raises:
             JWTDecodeError: the token is not one of this application's, or has expired.
+            WrongTokenError: the token is of another type.
             RuntimeError: `token` is None and this request has no token.
             ValueError: the token has no `jti` or never expires, it is a refresh token, or `others` is True
                 for an access token.
@@ -493,12 +505,18 @@ class Operations:
         if token is None:
             ref = _own_ref(request_state, "consume_token")
         elif isinstance(token, Mapping):
-            ref = ref_of(engine, token)
+            check_scope(token, engine.scope)
+            ref = _ref_of(engine, token)
         else:
             ref = await engine.ref_of(token)
+        if type is not None and ref.type != type:
+            raise WrongTokenError
         refuse_unfit(engine, ref, others=others)
         held = request_state.rests_on
-        if held is not None and (held.ref.identity, held.ref.jti) != (ref.identity, ref.jti):
+        if held is not None and others and held.token in request_state.consumed and held.ref.jti == ref.jti:
+            # The view's guard has used it: a mark of the same user and type, for no token, ends the others.
+            ref, held = ref._replace(jti=str(uuid.uuid4())), None
+        elif held is not None and (held.ref.identity, held.ref.jti) != (ref.identity, ref.jti):
             await check_before_revoking(engine, request_state, lambda _: False)
             held = None
         if await store.consume_token(ref, others=others) is not True:
@@ -610,6 +628,8 @@ class Operations:
         keep = own if keep_current else None
         if keep is not None and ((keep.sid or keep.jti) is None or keep.identity != text):
             raise ValueError("keep_current needs a session or token of the same user to keep")
+        if keep is not None and keep.sid is not None:
+            keep = keep._replace(jti=None, type="")  # the session goes on, even if its access token ended
         ends_itself = await check_before_revoking(
             engine, request_state, lambda own: own.identity == text and keep is None
         )
@@ -850,8 +870,7 @@ def _type_of(request_state: RequestState) -> str | None:
     return None if request_state.result is None else request_state.result.type
 
 
-def ref_of(engine: Engine, claims: Mapping[str, Any]) -> TokenRef:
-    """Return a token as stores know it. Raises ValueError for claims that no token of ours has."""
+def _ref_of(engine: Engine, claims: Mapping[str, Any]) -> TokenRef:
     # A token without `jti` decodes to `jti` None, which no token may contain.
     held = {name: value for name, value in claims.items() if (name, value) != ("jti", None)}
     ref = claim_set.check_shape(held, engine.settings)[-1]

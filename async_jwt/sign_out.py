@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from async_jwt.app_state import AppState
 from async_jwt.core.authenticate import RequestState, authenticate_text
-from async_jwt.core.claims import PURPOSE
+from async_jwt.core.claims import PURPOSE, end_of
+from async_jwt.core.codec import Verified
+from async_jwt.core.cookie_scope import check_scope
 from async_jwt.core.engine import Engine
 from async_jwt.core.locations import Found
+from async_jwt.core.login import kept_lifetime, lifetime_of
 from async_jwt.core.policy import ACCESS, REFRESH, Policy
 from async_jwt.core.sessions import latest_expiry
-from async_jwt.errors import JWTDecodeError, JWTExtendedException
-from async_jwt.operations import check_before_revoking, ref_of, send_revoked
+from async_jwt.errors import CookieScopeError, ExpiredTokenError, JWTDecodeError, JWTExtendedException
+from async_jwt.operations import check_before_revoking, send_revoked
 from async_jwt.stores.contract import TokenRef, latest
 
 __all__ = ["end_sessions"]
@@ -39,32 +43,39 @@ async def end_sessions(
 
     Raises:
         StoreUnavailableError: the store did not answer.
-        HookError: a hook returned something that it may not.
+        Exception: with `everywhere`, a hook failed; the sessions of these tokens have ended all the same.
     """
-    engine, ended = app_state.engine(), False
+    engine, ended, problem = app_state.engine(), False, None
     ends_itself = await check_before_revoking(engine, request_state, lambda _: True)
-    for text, _ in found:
-        ref = await _read(engine, text)
-        if ref is None or await engine.store.check(_of_session(ref)) is not True:
-            continue
-        if everywhere and await _counts(engine, text):
-            await engine.store.revoke_user(ref.identity)
-            await send_revoked(app_state, "user", ref.identity)
+    held = [(text, verified) for text, _ in found if (verified := await _read(engine, text)) is not None]
+    for text, verified in held if everywhere else ():
+        try:
+            counts = await _counts(engine, text)
+        except Exception as failed:  # noqa: BLE001  # its session still ends, and then this is raised
+            counts, problem = False, failed
+        if counts:
+            await engine.store.revoke_user(verified.ref.identity)
+            await send_revoked(app_state, "user", verified.ref.identity)
             ended = True
-        else:
-            ended = await _end(app_state, engine, ref) or ended
+    for _, verified in held:
+        ended = await _end(app_state, engine, verified) or ended
     if ended:
         request_state.mark_revoked(ends_itself=ends_itself)
+    if problem is not None:
+        raise problem
     return ended
 
 
-async def _read(engine: Engine, text: str) -> TokenRef | None:
-    """A token as stores know it, if we signed it as an access or refresh token."""
+async def _read(engine: Engine, text: str) -> Verified | None:
+    """A token, if we signed it as an access or refresh token, expired or not."""
     try:
-        _, claims = await engine.decode(text, allow_expired=True)
-    except JWTDecodeError:
+        verified = await engine.verify(text)
+        with suppress(ExpiredTokenError):
+            engine.codec.check_times(verified, engine.clock())
+        check_scope(verified.claims, engine.scope)
+    except (JWTDecodeError, CookieScopeError):
         return None
-    return ref_of(engine, claims) if _is_of_session(engine, claims) else None
+    return verified if _is_of_session(engine, verified.claims) else None
 
 
 def _of_session(ref: TokenRef) -> TokenRef:
@@ -88,9 +99,12 @@ async def _counts(engine: Engine, text: str) -> bool:
     return True
 
 
-async def _end(app_state: AppState, engine: Engine, ref: TokenRef) -> bool:
+async def _end(app_state: AppState, engine: Engine, verified: Verified) -> bool:
     """End a token's session, or the token itself if it has none. False if neither can be used any more."""
-    now, sid = engine.clock(), ref.sid
+    ref, now = verified.ref, engine.clock()
+    if await engine.store.check(_of_session(ref)) is not True:
+        return False
+    sid = ref.sid
     is_expired = ref.expires_at is not None and ref.expires_at <= now
     if sid is None:
         if is_expired or ref.jti is None:
@@ -101,14 +115,23 @@ async def _end(app_state: AppState, engine: Engine, ref: TokenRef) -> bool:
     session = None if engine.sessions is None else await engine.sessions.get_session(sid)
     if session is not None:
         until = session.ends_at
-    elif engine.sessions is None:
-        until = None  # such a store does not know how long the session's tokens live
     else:
-        # Not recorded: it has ended, or its refresh token was never rotated and has its usual lifetime.
+        # Not recorded: it has ended, or its refresh token was never rotated and has the login's lifetime.
         since = ref.issued_at + engine.settings.clock_skew if is_expired else now
-        until = latest((latest_expiry(engine.settings, since), ref.expires_at))
+        until = latest((_latest_expiry(engine, verified.claims, since), ref.expires_at))
     if until is not None and until <= now:
         return False
     await engine.store.revoke_session(sid, until)
     await send_revoked(app_state, "session", ref.identity, sid=sid)
     return True
+
+
+def _latest_expiry(engine: Engine, claims: Mapping[str, Any], since: float) -> float | None:
+    """When the tokens of a login expire that are made by now, leeway included; None for never."""
+    settings = engine.settings
+    ends = [latest_expiry(settings, since)]
+    for chosen in (kept_lifetime(claims, ACCESS), kept_lifetime(claims, REFRESH)):
+        if chosen is not None:
+            life = lifetime_of(chosen, settings)
+            ends.append(None if life is None else end_of(since, life) + settings.expiry_leeway)
+    return latest(ends)

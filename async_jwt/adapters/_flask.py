@@ -46,7 +46,7 @@ from async_jwt.adapters._werkzeug import (
     handler_before_ours,
     register_error_handler,
 )
-from async_jwt.adapters.api import PublicAPI, template_names
+from async_jwt.adapters.api import PublicAPI
 from async_jwt.adapters.errors import response_of
 from async_jwt.adapters.framework import Check, Served
 from async_jwt.adapters.protect import PROTECTING
@@ -204,7 +204,8 @@ class FlaskFramework(WerkzeugFramework):
         return str(url_for(endpoint, **query))
 
     def finish(self, app: Flask, function: Callable[[Any], Any]) -> None:
-        app.after_request_funcs.setdefault(None, []).insert(0, function)  # Flask calls the first one last
+        # Flask calls the first one last. A new list: requests that are being served go through the old one.
+        app.after_request_funcs[None] = [function, *app.after_request_funcs.get(None, ())]
 
     def has_handler(self, app: Flask, error: JWTExtendedException, *, is_compat: bool) -> bool:
         found = handler_before_ours(app, request.blueprints, error, is_compat=is_compat)
@@ -318,7 +319,7 @@ def install(app: Flask, app_state: AppState, api: PublicAPI) -> None:
         return run_in_view(api.responder.response_to(app, error), engine)
 
     register_error_handler(app, answer)
-    app.context_processor(partial(template_names, app, api))
+    app.jinja_env.globals.setdefault("jwt_csrf_token", api.jwt_csrf_token)
     share_store_loop(app, app_state)
     _around_views(app, app_state, api)
 

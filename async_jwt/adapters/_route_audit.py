@@ -26,6 +26,7 @@ from async_jwt.adapters.protect import (
 from async_jwt.app_state import EXTENSION, AppState
 from async_jwt.core.policy import Policy
 from async_jwt.core.rotation import session_store
+from async_jwt.core.settings import Settings
 from async_jwt.core.single_use import SAFE_METHODS
 from async_jwt.errors import ConfigurationError
 
@@ -86,7 +87,7 @@ def refuse_once_in_vain(app_state: AppState) -> None:
     Raises:
         ConfigurationError: there are such views, or the store cannot use tokens once.
     """
-    if app_state.app.extensions[EXTENSION] is not app_state:
+    if app_state.app.extensions.get(EXTENSION) is not app_state:
         return  # only the manager initialized last decides
     methods: dict[tuple[int, Policy], set[str]] = {}
     names: dict[tuple[int, Policy], str] = {}
@@ -123,13 +124,25 @@ def refuse_unreached_cookies(app_state: AppState) -> None:
                 "jwt_required(refresh_cookie=True) needs a JWT_REFRESH_GRACE other than 0"
             )
         session_store(engine)
+        if not any(
+            _reads_cookies(policy, engine.settings) for policy in route.policies if policy.refresh_cookie
+        ):
+            raise ConfigurationError(
+                f"The view {route.endpoint!r} with refresh_cookie=True reads no cookies: name them in "
+                "JWT_TOKEN_LOCATION, or in its locations"
+            )
         path = engine.settings.refresh_cookie_path
-        reaches = f"{route.rule}/".startswith(f"{path.rstrip('/')}/")
+        root = str(app_state.app.config.get("APPLICATION_ROOT") or "/").rstrip("/")
+        reaches = f"{root}{route.rule}/".startswith(f"{path.rstrip('/')}/")
         if not reaches and "cookie_scope" not in engine.hooks:  # which has paths of its own
             raise ConfigurationError(
                 f"The view {route.endpoint!r} with refresh_cookie=True has the path {route.rule!r}, to which "
                 f"browsers do not send the refresh cookie: set JWT_REFRESH_COOKIE_PATH, which is {path!r}"
             )
+
+
+def _reads_cookies(policy: Policy, settings: Settings) -> bool:
+    return "cookies" in (policy.locations or settings.token_location)
 
 
 def refuse_login_view(app_state: AppState) -> None:
@@ -141,7 +154,8 @@ def refuse_login_view(app_state: AppState) -> None:
     target = app_state.base_engine().settings.login_view
     if target is None:
         return
-    routes = [route for route in routes_of(app_state) if target in (route.endpoint, route.rule)]
+    endpoint = _endpoint_of(app_state.app, target)
+    routes = [route for route in routes_of(app_state) if route.endpoint == endpoint]
     if not routes and not target.startswith("/"):
         raise ConfigurationError(
             f"JWT_LOGIN_VIEW = {target!r} is no endpoint of this application: name one, or a path that "
@@ -151,6 +165,17 @@ def refuse_login_view(app_state: AppState) -> None:
         raise ConfigurationError(
             f"JWT_LOGIN_VIEW = {target!r} demands a token, and would redirect to itself: mark it @public"
         )
+
+
+def _endpoint_of(app: Any, target: str) -> str | None:
+    """Return the endpoint that a path leads to, None if to none; an endpoint as it is."""
+    if not target.startswith("/"):
+        return target
+    try:
+        found: str = app.url_map.bind("localhost").match(target.partition("?")[0], "GET")[0]
+    except Exception:  # noqa: BLE001  # Werkzeug's own: there is no such path, or it redirects
+        return None
+    return found
 
 
 def _refuse_store(app_state: AppState, policy: Policy) -> None:
@@ -186,7 +211,7 @@ def is_unchecked(app_state: AppState, request: Any) -> bool:
     policies = known[1]
     if not policies or method == "OPTIONS":
         return False
-    if app_state.app.extensions[EXTENSION] is not app_state:
+    if app_state.app.extensions.get(EXTENSION) is not app_state:
         return False  # only the manager initialized last decides
     if all(policy.optional for policy in policies):
         if request_state is None or not request_state.passed:

@@ -11,12 +11,12 @@ from enum import Enum
 from functools import cache
 from operator import attrgetter
 from typing import Any, ClassVar, cast
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from werkzeug import wrappers
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import BuildError
 from werkzeug.sansio.response import Response
-from werkzeug.urls import iri_to_uri
 from werkzeug.utils import redirect
 
 from async_jwt import errors
@@ -59,7 +59,9 @@ class WerkzeugView:
     def path(self) -> str:
         """The path and query, from the root of the host on."""
         request = self._request
-        return iri_to_uri(request.script_root + request.full_path.removesuffix("?"))
+        path = quote((request.script_root + request.path).encode("utf-8", "replace"), safe="/:@!$&'()*+,;=~")
+        query = quote(request.query_string, safe="%/:?@!$&'()*+,;=~")
+        return f"{path}?{query}" if query else path
 
     @property
     def is_json(self) -> bool:
@@ -108,12 +110,26 @@ class WerkzeugFramework:
         return response.status_code
 
     def redirect_to(self, app: Any, target: str, path: str | None) -> Any:
-        """Return a redirect to a view."""
+        """Return a redirect to a view; None to itself, or if it needs arguments that the request lacks."""
+        request: Any = self.current()[1]
+        if target in (request.endpoint, request.path):
+            return None
         query = {} if path is None else {"next": path}
         if target.startswith("/"):
-            target += "?" + urlencode(query) if query else ""
+            mark = "&" if "?" in target else "?"
+            target = request.script_root + target + (mark + urlencode(query) if query else "")
         else:
-            target = self.url_for(target, query)
+            names = {
+                name
+                for rule in app.url_map.iter_rules()
+                if rule.endpoint == target
+                for name in rule.arguments
+            }
+            given = {name: value for name, value in (request.view_args or {}).items() if name in names}
+            try:
+                target = self.url_for(target, {**given, **query})
+            except BuildError:
+                return None
         response = redirect(target, 302, app.response_class)
         response.headers["Cache-Control"] = "no-store"
         return response
@@ -121,6 +137,10 @@ class WerkzeugFramework:
     @abstractmethod
     def url_for(self, endpoint: str, query: dict[str, Any]) -> str:
         """Return the path of a view."""
+
+    @abstractmethod
+    def current(self) -> tuple[Any, Any]:
+        """Return the current application and request."""
 
     def sets_cookie(self, response: Response, names: Collection[str]) -> bool:
         """True if a response sets or deletes one of these cookies."""
@@ -154,6 +174,8 @@ class WerkzeugFramework:
                 *others, line = response.headers.getlist("Set-Cookie")
                 response.headers.setlist("Set-Cookie", [*others, f"{line}; Partitioned"])
         if uncached:
+            for name in ("CDN-Cache-Control", "Surrogate-Control"):  # caches that know them obey them first
+                response.headers.pop(name, None)
             response.headers["Cache-Control"] = "no-store"
             response.vary.add("Cookie")
 

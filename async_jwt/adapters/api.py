@@ -35,7 +35,7 @@ from async_jwt.errors import ConfigurationError, JWTExtendedException, TokenReus
 from async_jwt.operations import Operations, send_reused, send_used
 from async_jwt.signals import user_loaded
 
-__all__ = ["PUBLIC", "PublicAPI", "template_names"]
+__all__ = ["PUBLIC", "PublicAPI"]
 
 PUBLIC: Final = (
     "Authentication",
@@ -114,7 +114,7 @@ class PublicAPI:
         self.operations: Operations = Operations(self.current, any_session=False)
         self.responder: Responder = Responder(framework)
         self._page_loads = PageLoads(framework, self._context)
-        self.cookies: TokenCookies = TokenCookies(framework, self._context, self.responder)
+        self.cookies: TokenCookies = TokenCookies(framework, self._context, self.responder, self._page_loads)
 
     # -- protecting views -----------------------------------------------------------------
 
@@ -513,9 +513,3 @@ async def _checked(engine: Engine, view: RequestView, policy: Policy, request_st
         if found is not None:
             measurement.details = {"location": found.location, "type": kind_of(found.type)}
         return loads
-
-
-def template_names(app: Any, api: PublicAPI) -> dict[str, Any]:
-    """Return what templates of a Flask or Quart application may call, except names that they know."""
-    name = "jwt_csrf_token"
-    return {} if name in app.jinja_env.globals else {name: api.jwt_csrf_token}

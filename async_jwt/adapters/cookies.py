@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from async_jwt.adapters.current import CurrentContext
 from async_jwt.adapters.errors import Responder
 from async_jwt.adapters.framework import Framework
-from async_jwt.adapters.page_loads import REFRESH_COOKIE
+from async_jwt.adapters.page_loads import REFRESH_COOKIE, PageLoads
 from async_jwt.app_state import AppState
 from async_jwt.core.authenticate import Authentication, CheckResult, RequestState, authenticate
 from async_jwt.core.checks import check_origin, check_origin_of_any_method, is_insecure
 from async_jwt.core.claims import Fresh
 from async_jwt.core.codec import read_unverified
 from async_jwt.core.concurrency import refuse_coroutine
-from async_jwt.core.cookies import cookies_to_set, cookies_to_unset
+from async_jwt.core.cookies import Cookie, cookies_to_set, cookies_to_unset
 from async_jwt.core.engine import Engine
 from async_jwt.core.issue import TokenPair
-from async_jwt.core.locations import Found, find_all
+from async_jwt.core.locations import find_all
 from async_jwt.core.policy import ACCESS
 from async_jwt.core.proxies import unproxied
-from async_jwt.core.request import RequestView
 from async_jwt.core.rotation import PairSpec, rotate
 from async_jwt.core.settings import Settings
 from async_jwt.errors import ConfigurationError, JWTExtendedException
@@ -43,12 +42,16 @@ class TokenCookies:
         framework: the framework.
         context: finds the application and the request that a call is about.
         responder: builds the responses to errors.
+        page_loads: sets cookies of responses that the application does not hand us.
     """
 
-    def __init__(self, framework: Framework, context: CurrentContext, responder: Responder) -> None:
+    def __init__(
+        self, framework: Framework, context: CurrentContext, responder: Responder, page_loads: PageLoads
+    ) -> None:
         self._framework = framework
         self._context = context
         self._responder = responder
+        self._page_loads = page_loads
 
     def set_access_cookies(
         self,
@@ -132,11 +135,7 @@ class TokenCookies:
             raise ConfigurationError("refresh_expiring_cookies() needs a JWT_REFRESH_GRACE other than 0")
         if result is None or not self._is_due(engine, request_state, result.authentication, within):
             return response
-        names = {
-            cookie.name
-            for refresh in (False, True)
-            for cookie in cookies_to_unset(engine.settings, refresh=refresh)
-        }
+        names = {cookie.name for cookie in _deletions(engine.settings)}
         if not request_state.may_refresh or self._framework.sets_cookie(response, names):
             return response
         try:
@@ -152,6 +151,7 @@ class TokenCookies:
             )  # no traceback needed
             return response
         if pair is not None:
+            response = self._framework.copy_response(response)  # a view may return the same object each time
             self.set_token_cookies(response, pair)
         return response
 
@@ -225,23 +225,22 @@ class TokenCookies:
         request_state, view = app_state.state_of(request), self._framework.view(request)
         settings = app_state.engine().settings
         found = await find_all(view, settings)
-        self._check_sign_out(view, found, settings)
+        places = {location for _, location in found}
+        # Browsers accept a deletion of cookies even where they sent none.
+        by_cookie = "cookies" in places or (response is not None and "headers" not in places)
+        if by_cookie and settings.cookie_csrf_protect and settings.csrf_check_origin:
+            check_origin_of_any_method(view, settings)
         try:
             ended = await end_sessions(app_state, request_state, found, everywhere=everywhere)
-        except JWTExtendedException as error:
-            both = (False, True) if "cookies" in settings.token_location else ()
-            raise await self._responder.refuse(app_state, request_state, error, both) from error
+        except Exception as problem:
+            if by_cookie and not view.is_websocket and not settings.is_compat:
+                self._page_loads.leave(app_state, app_state.request_state(request), _deletions(settings))
+            if isinstance(problem, JWTExtendedException):
+                raise await self._responder.refuse(app_state, request_state, problem) from problem
+            raise
         if response is not None:
             self.unset_jwt_cookies(response)
         return ended
-
-    @staticmethod
-    def _check_sign_out(view: RequestView, found: Sequence[Found], settings: Settings) -> None:
-        places = {location for _, location in found}
-        # Browsers accept a deletion of cookies even where they sent none.
-        by_cookie = "cookies" in places or ("cookies" in settings.token_location and "headers" not in places)
-        if by_cookie and settings.cookie_csrf_protect and settings.csrf_check_origin:
-            check_origin_of_any_method(view, settings)
 
     def unset_jwt_cookies(self, response: Any, domain: str | None = None) -> None:
         """Delete all of a client's token cookies.
@@ -299,6 +298,11 @@ class TokenCookies:
         settings = self._context.current()[0].engine().settings
         cookies = cookies_to_unset(settings, refresh=refresh, domain=domain)
         self._framework.set_cookies(unproxied(response), cookies, uncached=not settings.is_compat)
+
+
+def _deletions(settings: Settings) -> list[Cookie]:
+    """The deletions of all token cookies."""
+    return [cookie for refresh in (False, True) for cookie in cookies_to_unset(settings, refresh=refresh)]
 
 
 def _are_one_session(access: TokenRef, refresh: TokenRef) -> bool:

@@ -76,11 +76,13 @@ class Framework(FrameworkContext, Protocol):
         ...
 
     def redirect_to(self, app: Any, target: str, path: str | None) -> Any:
-        """Return a redirect (302) to a view, which no cache may store.
+        """Return a redirect (302) to a view, which no cache may store; None if there can be none.
+
+        There is none from the view to itself, and to a view whose path has parts that the request lacks.
 
         Args:
             app: the application.
-            target: the view's endpoint, or its path if it begins with a slash.
+            target: the view's endpoint, or its path within the application if it begins with a slash.
             path: where the view may send the client back, as its query parameter `next`; None for nowhere.
         """
         ...

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from async_jwt.adapters.current import CurrentContext
 from async_jwt.adapters.errors import dead_cookies
@@ -12,14 +13,14 @@ from async_jwt.adapters.framework import Framework
 from async_jwt.app_state import AppState
 from async_jwt.core.authenticate import CheckResult, RequestState, authenticate, authenticate_text
 from async_jwt.core.concurrency import notify
-from async_jwt.core.cookies import Cookie, cookies_to_set, cookies_to_unset
+from async_jwt.core.cookies import Cookie, CookieTooLargeError, cookies_to_set, cookies_to_unset
 from async_jwt.core.engine import Engine
-from async_jwt.core.issue import Issued, TokenSpec, issue
+from async_jwt.core.issue import Issued
 from async_jwt.core.locations import cookie_name
 from async_jwt.core.navigation import is_conditional, is_from_here, is_page_load
-from async_jwt.core.policy import ACCESS, Policy
+from async_jwt.core.policy import Policy
 from async_jwt.core.request import RequestView
-from async_jwt.core.rotation import PairSpec, rotate
+from async_jwt.core.rotation import PairSpec, renew_access, rotate
 from async_jwt.errors import (
     ConfigurationError,
     ExpiredTokenError,
@@ -86,7 +87,11 @@ class PageLoads:
         request_state.reset()
         engine, location = app_state.engine(), request_state.location
         may_renew = policy.refresh_cookie and isinstance(error, _RENEWABLE) and location in (None, "cookies")
-        if may_renew and is_page_load(view) and await self._renew(app_state, request_state, view, policy):
+        if (
+            may_renew
+            and is_page_load(view)
+            and await self._renew(app_state, request_state, view, policy, error)
+        ):
             return True
         if policy.optional and isinstance(error, NoAuthorizationError):
             request_state.mark_anonymous()
@@ -96,11 +101,16 @@ class PageLoads:
             return False
         request_state.mark_anonymous()
         if not view.is_websocket and not engine.settings.is_compat:
-            self._leave(app_state, request_state, _deletions(error, policy, engine, view))
+            self.leave(app_state, request_state, _deletions(error, policy, engine, view))
         return True
 
     async def _renew(
-        self, app_state: AppState, request_state: RequestState, view: RequestView, policy: Policy
+        self,
+        app_state: AppState,
+        request_state: RequestState,
+        view: RequestView,
+        policy: Policy,
+        error: JWTExtendedException,
     ) -> bool:
         """Authenticate a page load by its refresh cookie. False if that does not count either."""
         engine, own = app_state.engine(), RequestState()
@@ -110,19 +120,22 @@ class PageLoads:
             )
         try:
             await authenticate(engine, view, REFRESH_COOKIE, own, came_along=True)
-            if own.result is None:
+            refresh = cast("CheckResult", own.result)  # it is not optional
+            if not _is_same_user(error, refresh, engine):
                 return False
-            token = await self._new_tokens(app_state, request_state, view, own.result)
+            token = await self._new_tokens(app_state, request_state, view, refresh)
+            result, loads = await authenticate_text(engine, token, policy, location="cookies")
         except JWTExtendedException as refusal:
             if refusal.status >= 500:
                 raise
+            if not any(cookie.name == cookie_name(True, engine.settings) for cookie in request_state.pending):
+                request_state.pending = ()  # a token that does not count; a successor has to arrive
             return False
-        except ValueError as problem:  # such as a cookie that would be too large
+        except CookieTooLargeError as problem:
             event = {"event": "cookies_not_refreshed"}
             log.error("Token cookies were not refreshed: %r", str(problem), extra=event)
             return False
-        result, loads = await authenticate_text(engine, token, policy, location="cookies")
-        request_state.location = "cookies"
+        request_state.location, request_state.renewed = "cookies", token
         request_state.known[token] = result
         request_state.mark_passed(result)
         if loads:
@@ -140,22 +153,22 @@ class PageLoads:
         """
         engine, held = app_state.engine(), refresh.authentication
         identity = await known_as(engine, held, None)
+        spec = PairSpec(identity=identity)
         if is_from_here(view) and not is_conditional(view):
-            spec = PairSpec(identity=identity)
             pair = await rotate(engine, held, refresh.ref, spec, began_at=refresh.found_at, came_along=True)
             await send_repeated(app_state, held, refresh.ref, pair.late_streak)
             await hand_out(app_state, request_state, pair)
             made = {False: pair.access, True: pair.refresh}
         else:
-            access = TokenSpec(identity=identity, type=ACCESS, subject=held.identity)
-            made = {False: await issue(engine, access, refresh)}
+            made = {False: await renew_access(engine, held, refresh.ref, spec)}
             await send_issued(app_state, engine, made[False])
-        self._leave(app_state, request_state, _cookies_of(made, engine))
+        self.leave(app_state, request_state, _cookies_of(made, engine))
         return made[False].token
 
-    def _leave(self, app_state: AppState, request_state: RequestState, cookies: list[Cookie]) -> None:
-        """Leave cookies for the response."""
-        request_state.pending = tuple(cookies)
+    def leave(self, app_state: AppState, request_state: RequestState, cookies: list[Cookie]) -> None:
+        """Leave cookies for the response. What was left before, such as new tokens, comes first."""
+        names = {cookie.name for cookie in request_state.pending}
+        request_state.pending += tuple(cookie for cookie in cookies if cookie.name not in names)
         if cookies and not app_state.finishes:
             app_state.finishes = True
             self._framework.finish(app_state.app, partial(self._finish, app_state))
@@ -163,16 +176,29 @@ class PageLoads:
     def _finish(self, app_state: AppState, response: Any) -> Any:
         """Set what was left for a response, after all of the application's own functions.
 
-        A response that sets or deletes these cookies itself is left alone, and so is that of a request which
-        revoked something. A 304 never carries cookies: caches would keep them.
+        A cookie that the response sets or deletes itself is left alone. A request that ended its own session
+        gets no new tokens. A 304 never carries cookies: caches would keep them.
         """
         request_state = app_state.state_of(app_state.current_request())
-        cookies, request_state.pending = request_state.pending, ()
-        if not cookies or request_state.has_revoked or self._framework.status(response) == 304:
+        left, request_state.pending = request_state.pending, ()
+        cookies = [
+            cookie
+            for cookie in left
+            if not (cookie.value and request_state.has_ended)
+            and not self._framework.sets_cookie(response, (cookie.name,))
+        ]
+        if not cookies or self._framework.status(response) == 304:
             return response
-        if not self._framework.sets_cookie(response, {cookie.name for cookie in cookies}):
-            self._framework.set_cookies(response, cookies, uncached=True)
+        response = self._framework.copy_response(response)  # a view may return the same object each time
+        self._framework.set_cookies(response, cookies, uncached=True)
         return response
+
+
+def _is_same_user(error: JWTExtendedException, refresh: CheckResult, engine: Engine) -> bool:
+    """True unless the refused access token is known to be another user's than the refresh token."""
+    claim = engine.settings.identity_claim
+    claims: Mapping[str, Any] = getattr(error, "jwt_data", {})
+    return claim not in claims or claims[claim] == refresh.verified.claims[claim]
 
 
 def _cookies_of(made: dict[bool, Issued], engine: Engine) -> list[Cookie]:

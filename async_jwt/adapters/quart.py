@@ -43,7 +43,7 @@ from async_jwt.adapters._werkzeug import (
     handler_before_ours,
     register_error_handler,
 )
-from async_jwt.adapters.api import PUBLIC, PublicAPI, template_names
+from async_jwt.adapters.api import PUBLIC, PublicAPI
 from async_jwt.adapters.errors import response_of
 from async_jwt.adapters.framework import Check, Served
 from async_jwt.adapters.protect import PROTECTING
@@ -251,7 +251,8 @@ class _Quart(WerkzeugFramework):
         async def finish(response: Any) -> Any:  # Quart would run a plain function in a thread
             return function(response)
 
-        app.after_request_funcs.setdefault(None, []).insert(0, finish)  # Quart calls the first one last
+        # Quart calls the first one last. A new list: requests that are being served go through the old one.
+        app.after_request_funcs[None] = [finish, *app.after_request_funcs.get(None, ())]
 
     def has_handler(self, app: Quart, error: JWTExtendedException, *, is_compat: bool) -> bool:
         _, served = self.current()
@@ -383,11 +384,8 @@ class JWTManager(AsyncManager):
             refuse_views(app_state)
             warn_open_views(app_state)
 
-        async def names() -> dict[str, Any]:  # Quart would run a plain function in a thread
-            return template_names(app, _api)
-
         mix_in(app)
-        app.context_processor(names)
+        app.jinja_env.globals.setdefault("jwt_csrf_token", _api.jwt_csrf_token)
         _mark_inner_requests(app)
         begin = cache(partial(refuse_views, app_state))
         _around_requests(app, app_state, begin)

@@ -17,7 +17,7 @@ from async_jwt.core.codec import Decoded, Verified, copy_of
 from async_jwt.core.cookie_scope import ANY, check_scope
 from async_jwt.core.cookies import Cookie
 from async_jwt.core.engine import Engine
-from async_jwt.core.locations import csrf_value, find, find_in_body, has_short_body, twin_cookies
+from async_jwt.core.locations import Found, csrf_value, find, find_in_body, has_short_body, twin_cookies
 from async_jwt.core.policy import REFRESH, Policy
 from async_jwt.core.request import RequestView
 from async_jwt.core.sessions import RefreshOutcome, decide
@@ -157,9 +157,11 @@ class RequestState:
         has_revoked: True if the request revoked anything.
         refusal: why the last check failed; None if it passed.
         location: where the last check found a token; None if it found none.
-        consumed: the token that a check of this request used up; further checks of it pass.
+        consumed: the tokens that this request used up; further checks of them pass.
         is_stale: True if the request ended its user's access tokens, its own among them.
         pending: the cookies that the response will set or delete.
+        renewed: the access token that took the place of the request's access cookie.
+        has_ended: True if the request ended its own session or token.
         known: the last check of each token seen, by its text.
     """
 
@@ -172,9 +174,11 @@ class RequestState:
     has_revoked: bool = False
     refusal: JWTExtendedException | None = None
     location: str | None = None
-    consumed: str | None = None
+    consumed: tuple[str, ...] = ()
     is_stale: bool = False
     pending: tuple[Cookie, ...] = ()
+    renewed: str | None = None
+    has_ended: bool = False
 
     def __init__(self) -> None:
         self.known: dict[str, CheckResult] = {}
@@ -206,7 +210,7 @@ class RequestState:
 
     def unmarked(self, result: CheckResult) -> Verified:
         """A check's token. The request's own mark on it is left out: it ends nothing here."""
-        if result.token == self.consumed:
+        if result.token in self.consumed:
             result.ask_as(without_own_mark(result.ref))
         return result.verified
 
@@ -218,6 +222,7 @@ class RequestState:
         Args:
             result: the check of that token.
         """
+        self.consumed += (result.token,)
         self.rests_on = copy.copy(result)
         self.rests_on.ask_as(without_own_mark(result.ref))
 
@@ -247,7 +252,7 @@ class RequestState:
         self.has_revoked = True
         self.known.clear()  # the next check queries the store again
         if ends_itself:
-            self.rests_on = None
+            self.rests_on, self.has_ended = None, True
 
     def reset(self) -> None:
         """Record a check that failed: the request is no longer authenticated."""
@@ -284,18 +289,15 @@ async def authenticate(
     request_state.location = None
     try:
         token, location = find(view, policy, settings) or await find_in_body(view, policy, settings)
-    except NoAuthorizationError:
-        if not policy.optional or policy.refresh_cookie:
-            raise
-        request_state.mark_anonymous()
-        return False
-    except AmbiguousTokenError:
-        texts = twin_cookies(view, policy, settings)
-        if not texts:
-            raise
-        request_state.location = location = "cookies"
-        token = await choose(engine, texts, policy)
+    except (NoAuthorizationError, AmbiguousTokenError) as problem:
+        found = await _instead(engine, view, policy, request_state, problem)
+        if found is None:
+            request_state.mark_anonymous()
+            return False
+        token, location = found
     request_state.location = location
+    if request_state.renewed and location == "cookies" and not policy.refresh:
+        token = request_state.renewed
     needs_csrf = location == "cookies" and not came_along
     if needs_csrf and settings.is_compat:
         await _check_csrf_is_sent(view, policy, settings)
@@ -309,13 +311,42 @@ async def authenticate(
     else:
         result = result.again(location, policy)
     request_state.known[token] = result
-    verified = request_state.unmarked(result) if request_state.consumed is not None else result.verified
+    verified = request_state.unmarked(result) if request_state.consumed else result.verified
     engine.codec.check_times(verified, now)
     if needs_csrf:
         await _check_csrf(verified.claims, view, policy, settings)
     loads = await _admit(engine, result, now, came_along=came_along)
     request_state.mark_passed(result)
     return loads
+
+
+async def _instead(
+    engine: Engine,
+    view: RequestView,
+    policy: Policy,
+    request_state: RequestState,
+    problem: NoAuthorizationError | AmbiguousTokenError,
+) -> Found | None:
+    """The token that counts where none or several were found; None for an anonymous request.
+
+    Raises:
+        NoAuthorizationError: none does, and the view demands one.
+        AmbiguousTokenError: they do not come from cookies of one name, or more than one counts.
+        JWTExtendedException: of several cookies, none counts.
+    """
+    settings = engine.settings
+    if isinstance(problem, AmbiguousTokenError):
+        texts = twin_cookies(view, policy, settings)
+        if not texts:
+            raise problem
+        request_state.location = "cookies"
+        return await choose(engine, texts, policy), "cookies"
+    reads_cookies = not policy.refresh and "cookies" in (policy.locations or settings.token_location)
+    if request_state.renewed and reads_cookies:
+        return request_state.renewed, "cookies"
+    if not policy.optional or policy.refresh_cookie:
+        raise problem
+    return None
 
 
 async def authenticate_text(
@@ -415,7 +446,7 @@ async def authenticate_once(
     request_state.known.clear()  # the token may have been used since an earlier check
     loads = await authenticate(engine, view, policy, request_state)
     result = request_state.result
-    if result is None or result.token == request_state.consumed:
+    if result is None or result.token in request_state.consumed:
         return loads
     try:
         used = await use_once(engine, view, policy, result.verified)
@@ -423,7 +454,6 @@ async def authenticate_once(
         request_state.demanded = demanded
         raise
     if used:
-        request_state.consumed = result.token
         request_state.mark_used(result)
     return loads
 

@@ -64,10 +64,10 @@ def check_scope(claims: Mapping[str, Any], expected: object) -> None:
 
     Args:
         claims: the token's claims.
-        expected: the name of the request's scope; None if it has none.
+        expected: the name of the request's scope; None if it has none; `ANY` for every scope.
 
     Raises:
         CookieScopeError: it was.
     """
-    if claims.get(SCOPE) != expected:
+    if expected is not ANY and claims.get(SCOPE) != expected:
         raise CookieScopeError

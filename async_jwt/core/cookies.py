@@ -12,10 +12,14 @@ from async_jwt.core.locations import cookie_name, csrf_names
 from async_jwt.core.login import is_persistent
 from async_jwt.core.settings import Settings
 
-__all__ = ["MAX_COOKIE_BYTES", "Cookie", "cookies_to_set", "cookies_to_unset"]
+__all__ = ["MAX_COOKIE_BYTES", "Cookie", "CookieTooLargeError", "cookies_to_set", "cookies_to_unset"]
 
 MAX_COOKIE_BYTES = 4093
 """The largest cookie that browsers keep, in bytes: name, value and attributes (RFC 6265 §6.1)."""
+
+
+class CookieTooLargeError(ValueError):
+    """A cookie would be larger than browsers keep."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -90,7 +94,7 @@ def cookies_to_set(
             cookies.append(_csrf_cookie(settings, refresh, value, max_age, domain))
     for cookie in cookies:
         if cookie.size > MAX_COOKIE_BYTES and not settings.is_compat:
-            raise ValueError(
+            raise CookieTooLargeError(
                 f"The cookie {cookie.name!r} would have {cookie.size} bytes; browsers drop cookies "
                 f"over {MAX_COOKIE_BYTES}: put fewer claims into the token"
             )

@@ -12,7 +12,7 @@ from async_jwt.clock import Clock
 from async_jwt.core.codec import Codec, Decoded, Verified, encoder_of
 from async_jwt.core.compact import object_in
 from async_jwt.core.concurrency import run_hook
-from async_jwt.core.cookie_scope import ANY
+from async_jwt.core.cookie_scope import ANY, check_scope
 from async_jwt.core.hooks import Hook, Hooks, checked
 from async_jwt.core.key_loading import refresh, ring_of
 from async_jwt.core.observer import Observer
@@ -53,6 +53,7 @@ class Engine:
         has_keys_of_settings: whether the keys come from single key settings, not a ring or a folder.
         loads_keys: whether the ring has a loader.
         scope: the cookie scope that tokens must have been made in: its name, None for none, or `ANY`.
+        scoped: this engine for each cookie scope that was seen.
     """
 
     def __init__(
@@ -66,6 +67,8 @@ class Engine:
         observer: Observer | None = None,
     ) -> None:
         self.scope: object = ANY
+        self.scoped: dict[object, Engine] = {}
+        self._base: Engine | None = None
         store = store if observer is None else observer.store(store)
         self.observer = observer
         self.settings = settings
@@ -95,7 +98,7 @@ class Engine:
             settings: the settings with the scope's cookie names and paths.
         """
         other = copy(self)
-        other.scope, other.settings = scope, settings
+        other.scope, other.settings, other._base = scope, settings, self  # noqa: SLF001  # of this class
         return other
 
     @property
@@ -105,7 +108,9 @@ class Engine:
         Raises:
             ConfigurationError: a setting that names a key is missing or wrong.
         """
-        if self._ring is None:
+        if self._ring is None and self._base is not None:
+            self._ring = self._base.ring  # all scopes share it
+        elif self._ring is None:
             elsewhere = self.settings.is_compat or "decode_key" in self.hooks
             self._ring = ring_of(self.settings, all_verify=not elsewhere)
         return self._ring
@@ -165,6 +170,7 @@ class Engine:
         """Verify a token that is valid now; return it as stores know it. Raises what `decode` raises."""
         verified = await self._verify_text(token)
         self.codec.check_times(verified, self.clock())
+        check_scope(verified.claims, self.scope)
         return verified.ref
 
     async def _verify_text(self, token: Any) -> Verified:

@@ -130,11 +130,13 @@ _EACH = (Policy.of(), Policy.of(refresh=True))
 async def find_all(view: RequestView, settings: Settings) -> list[Found]:
     """All tokens of a request, access and refresh tokens, for a sign-out: what is malformed is left out.
 
-    The header counts even if `JWT_TOKEN_LOCATION` does not name it, and so does the body of a POST: JSON or a
-    form with the keys `JWT_JSON_KEY` and `JWT_REFRESH_JSON_KEY`.
+    Header and cookies count even if `JWT_TOKEN_LOCATION` does not name them, and so does the body of a POST:
+    JSON or a form with the keys `JWT_JSON_KEY` and `JWT_REFRESH_JSON_KEY`.
     """
     found: dict[str, str] = {}
-    places = [name for name in dict.fromkeys(("headers", *settings.token_location)) if name in _LOOK]
+    places = [
+        name for name in dict.fromkeys(("headers", "cookies", *settings.token_location)) if name in _LOOK
+    ]
     for location, policy in product(places, _EACH):
         with suppress(InvalidHeaderError, InvalidQueryParamError):
             found.update(dict.fromkeys(_LOOK[location](view, policy, settings), location))

@@ -52,5 +52,8 @@ def is_conditional(view: RequestView) -> bool:
 
 def is_local(target: str) -> bool:
     """True if a text is a path of this site that a browser takes nowhere else."""
-    encoded = target.encode("utf-8", "surrogatepass")
+    try:
+        encoded = target.encode("utf-8")
+    except UnicodeEncodeError:
+        return False  # no address holds it
     return len(encoded) <= _LONGEST and _LOCAL.fullmatch(target) is not None

@@ -52,7 +52,7 @@ from async_jwt.errors import (
 )
 from async_jwt.stores.contract import Session, SessionSnapshot, SessionStore, TokenRef, latest, new_sid
 
-__all__ = ["NewPair", "PairSpec", "open_session", "rotate", "session_store"]
+__all__ = ["NewPair", "PairSpec", "open_session", "renew_access", "rotate", "session_store"]
 
 _TRIES = 32
 """How often a step is tried while other requests change the session first."""
@@ -153,7 +153,7 @@ async def open_session(
             return done
         now = engine.clock()
         session = Session(sid, identity, device_label(spec.device), now, now, None, None, seen.stamp, "")
-        if not spec.counts or ACTOR in (spec.claims or {}):
+        if not spec.counts or ACTOR in unsigned.access.claims:
             session = replace(session, counts=False)
         pair = await builder.put(engine.sessions, unsigned, session, seen, approve)
         if pair is not None:
@@ -201,9 +201,7 @@ async def rotate(
             raise SessionUnknownError(held.header, held.claims)
         now = engine.clock()
         before = seen.session or _adopted(held, ref, now)
-        limit = time_limit(before, settings)
-        if limit is not None and int(limit) <= now:
-            raise ExpiredTokenError(None, held.header, held.claims)
+        _refuse_overage(before, held, engine)
         if outcome is RefreshOutcome.REISSUE:
             pair = await builder.reissue(store, before, seen)
             if not was_overtaken(seen, now - began_at, settings):
@@ -227,6 +225,28 @@ async def rotate(
         if pair is not None:
             return pair
     raise _overrun()
+
+
+async def renew_access(engine: Engine, held: Authentication, ref: TokenRef, spec: PairSpec) -> Issued:
+    """Make an access token beside a refresh token that stays as it is and came along with a request.
+
+    Its stamp is as old as the look at the refresh token: what revokes that later revokes it too.
+
+    Raises what `rotate` raises for a token that came along.
+    """
+    seen = await session_store(engine).load_session(ref)
+    outcome = await refuse_replay(engine, seen, ref, held.header, held.claims, came_along=True)
+    if outcome is RefreshOutcome.UNKNOWN:
+        raise SessionUnknownError(held.header, held.claims)
+    session = seen.session or _adopted(held, ref, engine.clock())
+    _refuse_overage(session, held, engine)
+    return await PairBuilder(engine, spec, held).access(session, seen.stamp)
+
+
+def _refuse_overage(session: Session, held: Authentication, engine: Engine) -> None:
+    limit = time_limit(session, engine.settings)
+    if limit is not None and int(limit) <= engine.clock():
+        raise ExpiredTokenError(None, held.header, held.claims)
 
 
 class PairBuilder:
@@ -337,16 +357,20 @@ class PairBuilder:
             return None
         return replace(pair, ended=ended)
 
+    async def access(self, session: Session, stamp: str) -> Issued:
+        """A new access token of a session, which does not outlive it."""
+        unsigned, settings = (await self.prepare(session)).access, self._engine.settings
+        if session.ends_at is not None:
+            end_by(unsigned.claims, session.ends_at - settings.expiry_leeway)
+        return self.signed(unsigned, session.sid, stamp, time_limit(session, settings))
+
     async def reissue(self, store: SessionStore, session: Session, seen: SessionSnapshot) -> NewPair:
         """The refresh token that already exists, and a new access token."""
         engine, settings = self._engine, self._engine.settings
         claims, headers = json.loads(seen.successor or "")
         if not await store.check(claim_set.check_shape(dict(claims), settings, new=True)[-1]):
             raise RevokedTokenError({}, claims)
-        unsigned = (await self.prepare(session)).access
-        if session.ends_at is not None:
-            end_by(unsigned.claims, session.ends_at - settings.expiry_leeway)
-        access = self.signed(unsigned, session.sid, seen.stamp, time_limit(session, settings))
+        access = await self.access(session, seen.stamp)
         key = await engine.signing_key(self._wish.identity)
         refresh = sign(engine, UnsignedToken(REFRESH, claims, headers, key), seen.stamp)
         return NewPair(session.sid, access, refresh, is_new=False)

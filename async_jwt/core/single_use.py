@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from async_jwt.core.codec import Verified, copy_of
 from async_jwt.core.engine import Engine
 from async_jwt.core.policy import ACCESS, REFRESH, Policy
@@ -17,6 +19,8 @@ from async_jwt.errors import (
 from async_jwt.stores.contract import Refusal, TokenRef
 
 __all__ = ["SAFE_METHODS", "refusal", "refuse_unfit", "use_once", "without_own_mark"]
+
+log: logging.Logger = logging.getLogger("async_jwt")
 
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 """Methods that change nothing (RFC 9110 §9.2.1)."""
@@ -36,7 +40,10 @@ async def refusal(engine: Engine, verified: Verified) -> RevokedTokenError:
             reason = await engine.refusals.refusal_of(verified.ref)
         except StoreUnavailableError:  # the refusal itself is certain
             reason = "revoked"
-    return _ERRORS.get(reason, RevokedTokenError)(*copy_of(verified))
+        except Exception:  # as above, whatever an application's own store does
+            log.exception("refusal_of() of the store failed", extra={"event": "store_error"})
+    known = next((error for name, error in _ERRORS.items() if name == reason), RevokedTokenError)
+    return known(*copy_of(verified))
 
 
 async def use_once(engine: Engine, view: RequestView, policy: Policy, verified: Verified) -> bool:
@@ -91,5 +98,8 @@ def refuse_unfit(engine: Engine, ref: TokenRef, *, others: bool) -> None:
 
 
 def without_own_mark(ref: TokenRef) -> TokenRef:
-    """A token as the request that used it sees it: only a sign-out of its session or user ends it."""
-    return ref._replace(jti=None, type="", may_fail_open=False)
+    """A token as the request that used it sees it.
+
+    A sign-out of its session or user still ends it, and so does what ends its user's access tokens.
+    """
+    return ref._replace(jti=None, type=ACCESS if ref.type == ACCESS else "", may_fail_open=False)

@@ -280,3 +280,64 @@ async def test_whose_and_which_store(harness):
         await app.jwt.expire_access_tokens({"id": 7})
     with pytest.raises(ConfigurationError, match=r"Plain has no expire_access_tokens\(\)"):
         await harness(store=Plain()).jwt.expire_access_tokens("alice")
+
+
+@on_each_loop
+@pytest.mark.parametrize("first", ["expire", "keep", "once", "meanwhile"])
+async def test_a_kept_session_refreshes_whatever_ended_its_access_token(make_app, first):
+    """In one request, and while another process ends the access tokens."""
+    store = MemoryStore()
+    app = rotating(make_app(store=store))
+    revoke = store.revoke_user
+
+    async def late(identity, keep=None):
+        await store.expire_access_tokens(identity)
+        await revoke(identity, keep)
+
+    @app.api.jwt_required(fresh=True, once=first == "once")
+    async def change():
+        if first == "expire":
+            await app.api.expire_access_tokens()
+        elif first == "meanwhile":
+            store.revoke_user = late
+        await app.api.revoke_user(keep_current=True)
+        if first == "keep":
+            await app.api.expire_access_tokens()
+        return {}
+
+    app.view("/change", change, methods=["POST"])
+    pair, other = [await app.jwt.create_token_pair("alice", fresh=True) for _ in range(2)]
+    assert (await app.call("/change", method="POST", token=pair.access_token)).status == 200
+    assert (await app.call("/refresh", token=other.refresh_token)).status == 401
+    assert (await rotate(app, pair.refresh_token)).status == 200
+
+
+@on_each_loop
+async def test_a_request_that_used_its_own_access_token_ends_with_the_others(make_app):
+    store = MemoryStore()
+    app = make_app(store=store)
+
+    @app.api.jwt_required(once=True)
+    async def change():
+        await store.expire_access_tokens("alice")  # as another process does
+        return {"token": await app.api.create_access_token("alice")}
+
+    app.view("/change", change, methods=["POST"])
+    answer = await app.call("/change", method="POST", token=await app.mint())
+    assert answer.status == 401
+
+
+@on_each_loop
+@pytest.mark.parametrize("answer", [OSError("no database"), ["used"], None])
+async def test_a_store_that_cannot_say_why_has_revoked_it(make_app, caplog, answer):
+    class Odd(MemoryStore):
+        async def refusal_of(self, ref):
+            if isinstance(answer, OSError):
+                raise answer
+            return answer
+
+    app = make_app(store=Odd())
+    token = await app.mint()
+    await app.jwt.revoke_token(token)
+    assert (await app.call(token=token)).code == "token_revoked"
+    assert ("refusal_of() of the store failed" in caplog.text) is isinstance(answer, OSError)

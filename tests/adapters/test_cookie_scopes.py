@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from async_jwt.core.cookie_scope import SCOPE
-from async_jwt.errors import ConfigurationError
+from async_jwt.errors import ConfigurationError, CookieScopeError
 from tests.harness.applications import FlaskAsyncHarness, however_it_runs
 
 pytestmark = [pytest.mark.asyncio, however_it_runs]
@@ -274,7 +274,37 @@ async def test_many_tenants_need_no_more_memory(app, monkeypatch):
         assert (
             f"t{number}_access_token_cookie" in (await app.call(f"/t/t{number}/login", method="POST")).cookies
         )
-    assert len(app.app.extensions["async_jwt"]._scoped) <= 3
+    assert len(app.app.extensions["async_jwt"].base_engine().scoped) <= 3
+
+
+async def test_all_tenants_share_the_keys(app):
+    engine = app.app.extensions["async_jwt"].base_engine()
+    for number in range(3):
+        await app.call(f"/t/t{number}/login", method="POST")
+    assert len(engine.scoped) == 3
+    assert {id(each.ring) for each in engine.scoped.values()} == {id(engine.ring)}
+
+
+async def test_what_a_sign_out_and_a_single_use_see(app):
+    token = await app.mint(additional_claims={SCOPE: "acme"})
+    used = await app.jwt.create_token("alice", type="reset", additional_claims={SCOPE: "acme"})
+
+    async def consume(tenant):
+        claims = await app.api.decode_token(used)
+        for given in (used, claims):
+            try:
+                await app.api.consume_token(given)
+            except CookieScopeError:
+                continue
+            return {"used": True}
+        return {"used": False}
+
+    app.app.add_url_rule("/t/<tenant>/use", "use", app.colour(consume), methods=["POST"])
+    for tenant in ("globex", "acme"):
+        own = tenant == "acme"
+        answer = await app.call(f"/t/{tenant}/out", method="POST", token=token)
+        assert answer.headers["X-Ended"] == str(own)
+        assert (await app.call(f"/t/{tenant}/use", method="POST")).json == {"used": own}
 
 
 async def test_a_time_limit_for_hooks_does_not_forbid_it(make_app):

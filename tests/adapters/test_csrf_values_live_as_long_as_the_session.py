@@ -147,6 +147,17 @@ async def test_a_form_holds_it_masked_anew(app):
     assert claims["csrf"] == plain
 
 
+async def test_a_macro_of_another_template_has_it(app):
+    from jinja2 import DictLoader
+
+    app.app.jinja_loader = DictLoader(
+        {"forms.html": "{% macro field() %}<i value='{{ jwt_csrf_token() }}'>{% endmacro %}"}
+    )
+    with_form(app, "{% import 'forms.html' as forms %}{{ forms.field() }}")
+    answer = await app.call("/form", cookies=cookies_of(await app.mint()))
+    assert len(value_in(answer)) == 96
+
+
 async def test_what_is_no_mask_of_it_is_refused(app):
     with_form(app)
     pair, other = [await app.jwt.create_token_pair("alice") for _ in range(2)]

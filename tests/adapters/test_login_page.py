@@ -120,13 +120,88 @@ async def test_an_endpoint_without_a_path_to_come_back_to(make_app):
     assert target(await app.call("/me?" + "x" * 3000, headers=LOAD)) == ("/login", None)
 
 
+async def test_any_path_comes_back_as_it_was(make_app):
+    app = make_app({**COOKIES, "JWT_LOGIN_VIEW": "/login"})
+
+    @app.api.jwt_required()
+    async def wiki(name):
+        return {}
+
+    async def login():
+        return {}
+
+    app.app.add_url_rule("/wiki/<path:name>", "wiki", wiki)
+    app.app.add_url_rule("/login", "login", app.colour(login))
+    for path in (
+        "/wiki/100%2525",
+        "/wiki/a%3Fb",
+        "/wiki/a%23b?c=%26",
+        "/wiki/%E2%84%80",
+        "/wiki/a%09b",
+        "/wiki/a:b",
+    ):
+        assert target(await app.call(path, headers=LOAD)) == ("/login", path)
+
+
+async def test_odd_paths_are_no_500(make_app):
+    app = make_app({**COOKIES, "JWT_LOGIN_VIEW": "/log/in"})
+
+    @app.api.jwt_required()
+    async def wiki(name):
+        return {}
+
+    async def login():
+        return {}
+
+    app.app.add_url_rule("/<path:name>", "wiki", wiki)
+    app.app.add_url_rule("/log/in", "login", app.colour(login))
+    for path in ("/a/%09/%5Bx", "/a/%09//a..b", "/%5C%5Cevil", "/a/%09/%E2%84%80x", "/a%00b", "/%ff%fe"):
+        assert target(await app.call(path, headers=LOAD))[0] == "/log/in"
+
+
+async def test_a_login_page_whose_path_names_the_tenant(make_app):
+    app = make_app({**COOKIES, "JWT_LOGIN_VIEW": "sign_in"})
+
+    async def login(tenant):
+        return {}
+
+    @app.api.jwt_required()
+    async def page(tenant=None):
+        return {}
+
+    app.app.add_url_rule("/<tenant>/login", "sign_in", app.colour(login))
+    app.app.add_url_rule("/<tenant>/page", "page", page)
+    app.app.add_url_rule("/page", "no_tenant", page)
+    assert target(await app.call("/acme/page", headers=LOAD)) == ("/acme/login", "/acme/page")
+    assert (await app.call("/page", headers=LOAD)).status == 401
+
+
+async def test_a_path_with_a_query(make_app):
+    app = with_login(make_app({**COOKIES, "JWT_LOGIN_VIEW": "/login?by=mail"}))
+    location = (await app.call(headers=LOAD)).headers["Location"]
+    assert location.endswith("/login?by=mail&next=%2Fme")
+
+
+async def test_it_is_never_redirected_to_itself(make_app):
+    """A check by hand is one that nobody sees at start."""
+    app = make_app({**COOKIES, "JWT_LOGIN_VIEW": "/login"})
+
+    async def login():
+        await app.api.verify_jwt_in_request()
+        return {}
+
+    app.view("/login", app.colour(login))
+    assert (await app.call("/login", headers=LOAD)).status == 401
+
+
 async def test_under_another_root(app):
     client = app.app.test_client(use_cookies=False)
     if isinstance(app, FlaskAsyncHarness):
         answer = await asyncio.to_thread(client.get, "/me", base_url="http://localhost/root", headers=LOAD)
     else:
         answer = await client.get("/root/me", root_path="/root", headers=LOAD)
-    assert parse_qs(urlsplit(answer.headers["Location"]).query)["next"] == ["/root/me"]
+    location = urlsplit(answer.headers["Location"])
+    assert (location.path, parse_qs(location.query)["next"]) == ("/root/login", ["/root/me"])
 
 
 LOCAL = ["/", "/a", "/a/b?c=d#e", "/a?u=https://example.com//x", "/\u00e9", "/a:b", "/.", "/@a"]
@@ -160,7 +235,7 @@ async def test_what_is_a_local_path(app):
     async with app.context():
         for path in LOCAL:
             assert app.api.safe_next(path) == path
-        for text in [*FOREIGN, 7, b"/a"]:
+        for text in [*FOREIGN, 7, b"/a", "/\ud800"]:
             assert app.api.safe_next(text) == "/", text
             assert app.api.safe_next(text, default="/start") == "/start"
 
@@ -197,6 +272,17 @@ async def test_a_login_page_that_cannot_be_is_refused(make_app, caplog, name, sa
 
     app.app.add_url_rule("/me_too", "me_too", me_too)
     await refused(app, caplog, says)
+
+
+async def test_a_path_that_a_rule_with_variables_takes(make_app, caplog):
+    app = make_app({**COOKIES, "JWT_LOGIN_VIEW": "/en/login?a=b"})
+
+    @app.api.jwt_required()
+    async def login(language):
+        return {}
+
+    app.app.add_url_rule("/<language>/login", "login", login)
+    await refused(app, caplog, "demands a token")
 
 
 async def test_one_that_is_protected_by_default_too(make_app, caplog):

@@ -265,7 +265,7 @@ async def test_a_user_who_goes_meanwhile_keeps_the_session_in_step(app):
 
     tab = (await tab_of(app)).drop_access()
     answer = await tab.load()
-    assert (answer.status, answer.code) == (401, "user_not_found")
+    assert (answer.status, answer.code) == (401, "authorization_required")
     assert tab.cookies[REFRESH] != tab.pair.refresh_token
 
 
@@ -381,6 +381,7 @@ async def test_in_the_view_itself(app):
         ({"JWT_REFRESH_GRACE": 0}, "needs a JWT_REFRESH_GRACE other than 0"),
         ({"JWT_REFRESH_COOKIE_PATH": "/auth"}, "set JWT_REFRESH_COOKIE_PATH, which is '/auth'"),
         ({"JWT_REFRESH_COOKIE_PATH": "/pag"}, "set JWT_REFRESH_COOKIE_PATH, which is '/pag'"),
+        ({"JWT_TOKEN_LOCATION": ["headers"]}, "reads no cookies"),
     ],
 )
 async def test_an_application_that_cannot_do_it_does_not_start(make_app, caplog, config, says):
@@ -439,6 +440,181 @@ async def test_a_store_without_sessions_is_refused(make_app, caplog):
 async def test_demands_that_contradict_each_other(make_app, given, says):
     with pytest.raises(ConfigurationError, match=says):
         make_app().api.jwt_required(**given)
+
+
+# -- what a hostile reading found --------------------------------------------------------
+
+
+async def test_a_response_that_is_shared_carries_nobodys_tokens(app):
+    shared = []
+
+    @app.api.jwt_required(optional=True, refresh_cookie=True)
+    async def view():
+        shared.append(app.app.response_class("{}"))
+        return shared[0]
+
+    app.view("/page/shared", view)
+    tab = (await tab_of(app)).drop_access()
+    assert REFRESH in (await tab.load("/page/shared")).cookies
+    assert (await app.call("/page/shared")).cookies == {}
+    assert REFRESH in (await (await tab_of(app)).drop_access().load("/page/shared")).cookies
+
+
+@pytest.mark.parametrize("site", ["none", "cross-site"])
+async def test_a_ban_while_tokens_are_made_ends_them(make_app, clock, site):
+    store = MemoryStore(clock=clock)
+    app = with_pages(make_app(COOKIES, store=store, clock=clock))
+    tab = (await tab_of(app)).drop_access()
+
+    @app.jwt.additional_claims_loader
+    async def more(identity):
+        await store.revoke_user("alice")
+        return {}
+
+    answer = await tab.load(Sec_Fetch_Site=site)
+    assert answer.status == 401
+    assert not any("access_token_cookie=e" in line for line in answer.headers.getlist("Set-Cookie"))
+
+
+@pytest.mark.parametrize("site", ["none", "cross-site"])
+async def test_the_sessions_claims_and_headers_go_on(app, site):
+    """Above all `act`: whoever acts as a user does so after a link in a mail, too."""
+    tab = await tab_of(
+        app, additional_claims={"act": {"sub": "support"}}, additional_headers={"kind": "session"}
+    )
+    await tab.drop_access().load(Sec_Fetch_Site=site)
+    assert (await app.jwt.decode_token(tab.cookies[ACCESS]))["act"] == {"sub": "support"}
+    answer = await app.call("/me", cookies=tab.cookies)
+    assert answer.json["header"]["kind"] == "session"
+
+
+async def test_what_the_view_does_loses_no_successor(app):
+    """Else the browser would come with a replaced token, and look like a thief."""
+    api = app.api
+
+    async def step_up():
+        response = app.app.response_class("{}")
+        api.set_access_cookies(response, await api.create_access_token("alice", fresh=True))
+        return response
+
+    async def ends_another():
+        await api.revoke_session(other.sid)
+        return {}
+
+    async def makes_stale():
+        await api.expire_access_tokens("bob")
+        return {}
+
+    guard = api.jwt_required(refresh_cookie=True)
+    for name, view in {"step_up": step_up, "ends": ends_another, "stale": makes_stale}.items():
+        app.view(f"/page/{name}", guard(view))
+    for name in ("step_up", "ends", "stale"):
+        other = await app.jwt.create_token_pair("alice")
+        tab = (await tab_of(app)).drop_access()
+        assert (await tab.load(f"/page/{name}")).status == 200
+        assert tab.cookies[REFRESH] != tab.pair.refresh_token, name
+        assert (await tab.load("/me")).json["claims"]["fresh"] is (name == "step_up")
+
+
+async def test_sessions_beyond_the_most_end_without_this_one(make_app, clock):
+    app = with_pages(make_app(COOKIES, clock=clock))
+    tabs = [await tab_of(app) for _ in range(3)]
+    app.app.config["JWT_MAX_SESSIONS"] = 1
+    assert (await tabs[2].drop_access().load()).status == 200
+    assert tabs[2].cookies[REFRESH] != tabs[2].pair.refresh_token
+    assert (await tabs[0].load()).code == "token_revoked"
+
+
+@pytest.mark.parametrize("expired", [True, False])
+@pytest.mark.parametrize("demands", [{}, {"optional": True}, {"optional": True, "lenient": True}])
+async def test_a_function_before_the_request_renews_for_the_view_too(app, clock, demands, expired):
+    api = app.api
+
+    async def before():
+        await api.verify_jwt_in_request(optional=True, refresh_cookie=True)
+
+    @api.jwt_required(**demands)
+    async def view():
+        return {"identity": api.get_jwt_identity()}
+
+    app.app.before_request(app.colour(before))
+    app.view("/page/after", view)
+    tab = await tab_of(app)
+    if expired:
+        clock.now += LIVES + 1
+    else:
+        tab.drop_access()
+    answer = await tab.load("/page/after")
+    assert answer.json == {"identity": "alice"}
+    assert tab.cookies[REFRESH] != tab.pair.refresh_token
+    assert (await tab.load("/page/after")).cookies == {}
+
+
+async def test_a_failing_hook_is_never_anonymous(app):
+    tab = (await tab_of(app)).drop_access()
+
+    @app.jwt.additional_claims_loader
+    async def more(identity):
+        raise ValueError("of the database")
+
+    for site in ("none", "cross-site"):
+        assert (await tab.load("/either", Sec_Fetch_Site=site)).status == 500
+
+
+@pytest.mark.parametrize("site", ["none", "cross-site"])
+async def test_a_session_past_its_age_is_anonymous_on_a_public_page(make_app, clock, site):
+    app = with_pages(make_app(COOKIES, clock=clock))
+    tab = (await tab_of(app)).drop_access()
+    clock.now += 100
+    app.app.config["JWT_SESSION_MAX_AGE"] = 50
+    answer = await tab.load("/either", Sec_Fetch_Site=site)
+    assert (answer.status, answer.json["identity"], answer.cookies) == (200, None, {})
+
+
+async def test_cookies_of_two_users_are_not_mixed(app, clock):
+    alice, bob = await tab_of(app), await app.jwt.create_token_pair("bob")
+    alice.cookies[REFRESH] = bob.refresh_token
+    clock.now += LIVES + 1
+    assert (await alice.load()).code == "token_expired"
+
+
+async def test_a_session_that_the_store_forgot(make_app, clock):
+    store = MemoryStore(clock=clock)
+    app = with_pages(make_app(COOKIES, store=store, clock=clock))
+    tab = (await tab_of(app)).drop_access()
+    store._forget(tab.pair.sid)
+    for site in ("none", "cross-site"):
+        assert (await tab.load(Sec_Fetch_Site=site)).code == "authorization_required"
+
+
+@pytest.mark.parametrize("site", ["none", "cross-site"])
+async def test_a_refresh_token_made_without_a_session(app, site):
+    tab = Tab(app, await app.jwt.create_token_pair("alice"), {REFRESH: await app.mint_refresh()})
+    assert (await tab.load(Sec_Fetch_Site=site)).status == 200
+    assert (await tab.load()).status == 200
+
+
+async def test_caches_of_a_cdn_are_told_too(app):
+    @app.api.jwt_required(refresh_cookie=True)
+    async def view():
+        headers = {"CDN-Cache-Control": "max-age=60", "Surrogate-Control": "max-age=60"}
+        return app.app.response_class("{}", headers=headers)
+
+    app.view("/page/cdn", view)
+    answer = await (await tab_of(app)).drop_access().load("/page/cdn")
+    assert is_not_stored(answer)
+    assert not {"CDN-Cache-Control", "Surrogate-Control"} & set(answer.headers.keys())
+
+
+async def test_a_response_that_is_under_way_keeps_all_functions_after_it(app):
+    """The first page load of a process adds one to their list."""
+    before = app.app.after_request_funcs[None]
+    assert (await (await tab_of(app)).drop_access().load()).status == 200
+    after = app.app.after_request_funcs[None]
+    assert after is not before
+    assert after[1:] == before
+    assert (await (await tab_of(app)).drop_access().load()).status == 200
+    assert app.app.after_request_funcs[None] is after
 
 
 # -- lenient -----------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import jwt as pyjwt
 import pytest
 
+from async_jwt.keys import Key, KeyRing
 from async_jwt.signals import token_revoked
 from async_jwt.stores import MemoryStore
 from async_jwt.testing import outage
@@ -165,6 +167,71 @@ async def test_everywhere_needs_a_token_that_counts(app):
     for pair in (mine, elsewhere):
         assert await lives(app, pair) == [False, False]
     assert await lives(app, bobs) == [True, True]
+
+
+@pytest.mark.parametrize("access", ["expired", "stale", "missing"])
+async def test_everywhere_by_a_refresh_token_beside_a_dead_access_token(make_app, clock, access):
+    app = signing_out(make_app(COOKIES, clock=clock))
+    mine, elsewhere = await pair_of(app), await pair_of(app)
+    if access == "expired":
+        clock.now += 1000
+    elif access == "stale":
+        await app.jwt.expire_access_tokens("alice")
+    sent = cookies_of(mine, *(("refresh",) if access == "missing" else ()))
+    assert (await out(app, "/out/everywhere", cookies=sent))[1] == "True"
+    for pair in (mine, elsewhere):
+        assert await lives(app, pair) == [False, False]
+
+
+@pytest.mark.parametrize("problem", [OSError, ValueError])
+async def test_everywhere_where_a_hook_fails_ends_this_session_and_says_so(app, problem):
+    fails = True
+
+    @app.jwt.user_lookup_loader
+    async def load(header, data):
+        if fails:
+            raise problem("no database")
+        return data["sub"]
+
+    mine, elsewhere = await pair_of(app), await pair_of(app)
+    answer, _ = await out(app, "/out/everywhere", cookies=cookies_of(mine))
+    assert (answer.status, set(answer.cookies)) == (500, NAMES)
+    fails = False
+    assert await lives(app, mine) == [False, False]
+    assert await lives(app, elsewhere) == [True, True]
+
+
+async def test_cookies_that_one_view_alone_reads_count_too(make_app):
+    app = signing_out(make_app({"JWT_COOKIE_SECURE": False}))
+    pair = await pair_of(app)
+    answer = await app.call(
+        "/out", method="POST", cookies=cookies_of(pair), headers={"Origin": "https://evil.example"}
+    )
+    assert (answer.status, answer.cookies) == (401, {})
+    assert (await out(app, cookies=cookies_of(pair)))[1] == "True"
+    assert await lives(app, pair) == [False, False]
+
+
+async def test_a_token_of_another_issuer_whose_user_was_revoked_before(make_app, clock):
+    """It goes by its `iat`; a claim of its own that is named like our stamp says nothing."""
+    secrets = {kid: kid * 20 for kid in ("own", "idp")}
+    keys = KeyRing(
+        [
+            Key(secrets["own"] * 2, "HS256", kid="own"),
+            Key(secrets["idp"] * 2, "HS256", kid="idp", issuer="https://idp"),
+        ]
+    )
+    app = signing_out(make_app(COOKIES, keys=keys, clock=clock))
+    await app.jwt.revoke_user("alice")
+    clock.now += 60
+    now = int(clock.now)
+    claims = {"iss": "https://idp", "sub": "alice", "type": "access", "iat": now, "exp": now + 900}
+    token = pyjwt.encode(
+        {**claims, "jti": "one", "gen": "theirs"}, secrets["idp"] * 2, "HS256", headers={"kid": "idp"}
+    )
+    assert (await app.call(token=token)).status == 200
+    assert (await out(app, token=token))[1] == "True"
+    assert (await app.call(token=token)).code == "token_revoked"
 
 
 async def test_everywhere_with_less_ends_this_session_alone(app):
@@ -356,9 +423,16 @@ class KeepsNoSessions:
 async def test_a_store_that_keeps_no_sessions(make_app, clock):
     app = signing_out(make_app(COOKIES, store=KeepsNoSessions(MemoryStore(clock=clock)), clock=clock))
     pair = await app.jwt.create_token_pair("alice")
+    kept = await app.jwt.create_token_pair("alice", refresh_expires_delta=400 * 86400)
     clock.now += 901
     assert (await out(app, token=pair.access_token))[1] == "True"
     assert (await app.call("/refresh", token=pair.refresh_token)).status == 401
+    other, for_ever = [
+        await app.jwt.create_token_pair("alice", refresh_expires_delta=delta) for delta in (None, False)
+    ]
+    clock.now += 31 * 86400
+    for each, ended in ((other, "False"), (kept, "True"), (for_ever, "True")):
+        assert (await out(app, token=each.access_token))[1] == ended
 
 
 async def test_under_the_compat_preset_cookies_stay_in_an_outage_alone(make_app):

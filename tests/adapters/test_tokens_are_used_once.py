@@ -14,8 +14,10 @@ from async_jwt.errors import (
     RevokedTokenError,
     StoreUnavailableError,
     TokenUsedError,
+    WrongTokenError,
 )
 from async_jwt.signals import token_revoked
+from async_jwt.stores import TokenRef
 from async_jwt.testing import outage
 from tests.harness import SECRET
 from tests.harness.applications import (
@@ -335,31 +337,66 @@ async def test_a_look_does_not_pass_an_outage_unchecked(harness):
 
 
 @on_each_loop
-async def test_what_a_view_used_up_by_hand_is_refused_there_too(app):
+async def test_what_a_request_used_up_by_hand_passes_its_later_checks(app):
     @app.api.jwt_required(type="reset")
     async def view():
         assert await app.api.consume_token()
         await app.api.verify_jwt_in_request(type="reset")
+        await app.api.verify_jwt_in_request(type="reset", once=True)
         return {}
 
     app.view("/used", view, methods=["POST"])
-    assert (await app.call("/used", method="POST", token=await reset(app))).code == "token_used"
+    token = await reset(app)
+    assert (await app.call("/used", method="POST", token=token)).status == 200
+    assert (await app.call("/used", method="POST", token=token)).code == "token_used"
+
+
+@on_each_loop
+async def test_a_view_whose_guard_used_the_token_ends_the_others(app):
+    @app.api.jwt_required(type="reset", once=True)
+    async def view():
+        return {"again": await app.api.consume_token(), "others": await app.api.consume_token(others=True)}
+
+    app.view("/used", view, methods=["POST"])
+    mine, other, invite = (
+        await reset(app),
+        await reset(app),
+        await app.jwt.create_token("alice", type="invite"),
+    )
+    answer = await app.call("/used", method="POST", token=mine)
+    assert answer.json == {"again": False, "others": True}
+    assert (await app.call("/reset", token=other)).code == "token_used"
+    assert (await app.jwt.authenticate_token(invite, type="invite")).identity == "alice"
+    new = await reset(app)
+    assert (await app.call("/reset", token=new)).status == 200
+
+
+@on_each_loop
+async def test_a_token_of_another_type_is_not_used(app):
+    access, token = await app.mint(), await reset(app)
+    for given in (access, await app.jwt.decode_token(access)):
+        with pytest.raises(WrongTokenError):
+            await app.jwt.consume_token(given, type="reset")
+    assert (await app.call(token=access)).status == 200
+    assert await app.jwt.consume_token(token, type="reset")
 
 
 @on_each_loop
 async def test_a_guard_that_looks_spares_no_other_one_the_store(make_app):
     """A token may have been used between two checks of one request."""
-    app = make_app()
+    store = MemoryStore()
+    app = make_app(store=store)
 
     @app.api.jwt_required(type="reset")
     async def view():
-        await app.jwt.consume_token(app.token)
+        claims = app.api.get_jwt()
+        other = TokenRef("alice", claims["jti"], None, claims["gen"], 0.0, claims["exp"], type="reset")
+        assert await store.consume_token(other)
         await app.api.verify_jwt_in_request(type="reset", once=True)
         return {}
 
     app.view("/late", view)
-    app.token = await reset(app)
-    assert (await app.call("/late", token=app.token)).code == "token_used"
+    assert (await app.call("/late", token=await reset(app))).code == "token_used"
 
 
 @on_each_loop
