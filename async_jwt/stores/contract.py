@@ -23,6 +23,7 @@ from async_jwt.errors import InvalidPageError
 
 __all__ = [
     "BUCKETS",
+    "CLOCK_MARGIN",
     "LONGEST_ID",
     "MOST_PURPOSES",
     "AccessExpiryStore",
@@ -57,7 +58,11 @@ LONGEST_TEXT = 65_536
 BUCKETS = 256
 """Number of buckets that identities are spread over; all keys of one identity share one."""
 
-MOST_PURPOSES = 16
+CLOCK_MARGIN = 60
+"""Seconds that a revocation outlives its token, for processes whose clocks are behind and clocks that step
+back."""
+
+MOST_PURPOSES = 64
 """Number of purposes per user whose outstanding tokens were ended that a store keeps one by one. Beyond it,
 the oldest of them is kept for all purposes: tokens of any purpose that are older still end with it."""
 
@@ -268,7 +273,9 @@ class SingleUseStore(Protocol):
             ref: the token; it has a `jti` and an expiry.
             others: True also revokes the user's other tokens of the same purpose that were issued until
                 now. This is a generation of the user and the type, like those that `Store` keeps: the stamps
-                of later tokens are not below it. It revokes no token of another type.
+                of later tokens are not below it. It revokes no token of another type, for up to
+                `MOST_PURPOSES` types of one user. Beyond that, a store may let the oldest of these
+                generations hold for all purposes, and so end older tokens of other purposes.
 
         Returns:
             True if this call used the token. False, with nothing revoked, if it was not valid any more.
@@ -293,8 +300,13 @@ class AccessExpiryStore(Protocol):
 
 
 Refusal = Literal["revoked", "stale", "used"]
-"""Why a token is not valid: only its user's access tokens ended (`AccessExpiryStore`), it was used
-(`SingleUseStore`), or it was revoked otherwise, which comes first."""
+"""Why a token is not valid.
+
+- "used": it was used itself (`SingleUseStore`), even if something else has ended it since.
+- "revoked": otherwise, it, its session, its user or everything was revoked.
+- "stale": otherwise, for an access token: its user's access tokens ended (`AccessExpiryStore`).
+- "used": otherwise, the tokens of its purpose ended when another one was used.
+"""
 
 
 @runtime_checkable

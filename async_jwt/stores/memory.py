@@ -14,6 +14,7 @@ from itertools import islice
 
 from async_jwt.clock import Clock, system_clock
 from async_jwt.stores.contract import (
+    CLOCK_MARGIN,
     MOST_PURPOSES,
     Refusal,
     Session,
@@ -79,7 +80,8 @@ class _Partial:
         held = self.purposes.keys() - {"*"}
         if len(held) > MOST_PURPOSES:
             oldest = min(held, key=lambda name: self.purposes[name].generation)
-            self.purposes["*"] = self.purposes.pop(oldest)
+            self.purposes["*"] = self.purposes[oldest]  # first: checks in other threads do not wait
+            self.purposes.pop(oldest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +147,11 @@ class MemoryStore:
 
     def _refusal_by_generation(self, ref: TokenRef) -> Refusal | None:
         """Return what ended a token since it was issued, other than its own or its session's revocation."""
+        # In this order: signing a user out elsewhere sets the user, then drops the partial generations.
+        partial = self._partial.get(ref.identity)
         user, everybody = self._users.get(ref.identity), self._everybody
         if user is None and everybody.generation == 0:
             return None
-        partial = self._partial.get(ref.identity)
         stamp = _parse(ref.gen) if ref.gen is not None else None
         if stamp is None and ref.gen is not None:
             return "revoked"
@@ -171,8 +174,8 @@ class MemoryStore:
         with self._lock:
             if not self._is_valid(ref):
                 return False
-            self._revoke(f"j:{ref.jti}", ref.expires_at)
             self._consumed.add(f"j:{ref.jti}")
+            self._revoke(f"j:{ref.jti}", ref.expires_at)
             if others:
                 cutoff = self._raised(self._latest_of(ref.identity), None)
                 self._partial_of(ref.identity).end_purpose(ref.type, cutoff)
@@ -200,10 +203,11 @@ class MemoryStore:
         with self._lock:
             kept = keep.sid or keep.jti if keep is not None and self._is_valid(keep) else None
             before = self._users.get(identity, _Cutoff())
-            raised = self._users[identity] = self._raised(self._latest_of(identity), kept)
+            raised = self._raised(self._latest_of(identity), kept)
             goes_on = kept is not None and before.keep == kept
             raised.kept_from = before.kept_from if goes_on else before.generation
             raised.kept_since = before.kept_since if goes_on else before.raised_at
+            self._users[identity] = raised  # complete: checks in other threads do not wait
             if kept is None:
                 self._partial.pop(identity, None)  # it matters for what is kept
             for _, sid in self._used.get(identity, [])[:]:
@@ -366,8 +370,8 @@ class MemoryStore:
             heapq.heappush(self._expiries, (until, entry))
 
     def _sweep(self) -> None:
-        """Drop expired revocations and sessions."""
-        now = self.clock()
+        """Drop revocations and sessions that have long expired."""
+        now = self.clock() - CLOCK_MARGIN
         while self._expiries and self._expiries[0][0] < now:
             _, stale = heapq.heappop(self._expiries)
             kind, _, name = stale.partition(":")

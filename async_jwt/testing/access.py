@@ -21,6 +21,7 @@ from async_jwt.testing.contract import (
     expect,
     expect_alive,
     expect_dead,
+    expect_no_survivor,
     new_token,
     promised_by,
 )
@@ -122,6 +123,14 @@ async def none_of_several_at_once_is_lost(store: Any) -> None:
         await expect_dead(store, other, "a refresh token that was not kept")
 
 
+@promised_by(AccessExpiryStore)
+async def access_tokens_end_at_one_moment(store: Any) -> None:
+    """An access token issued while an older one was still valid ends with it."""
+    for _ in range(5):
+        old = await _access(store, sid="own")
+        await expect_no_survivor(store, old, store.expire_access_tokens(old.identity))
+
+
 @promised_by(AccessExpiryStore, RefusalStore)
 async def a_stale_token_is_told_from_a_revoked_one(store: Any) -> None:
     """`refusal_of` returns "stale" if only access tokens ended, and "revoked" if more did."""
@@ -174,6 +183,7 @@ access_contract = (
     no_keep_exempts_access_tokens,
     access_tokens_without_a_stamp_go_by_their_time,
     none_of_several_at_once_is_lost,
+    access_tokens_end_at_one_moment,
     a_stale_token_is_told_from_a_revoked_one,
     sessions_go_on_without_their_access_tokens,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
@@ -18,6 +19,7 @@ __all__ = [
     "expect",
     "expect_alive",
     "expect_dead",
+    "expect_no_survivor",
     "new_token",
     "promised_by",
     "promises_of",
@@ -89,6 +91,35 @@ async def expect_alive(store: Store, token: TokenRef, what: str) -> None:
 async def expect_dead(store: Store, token: TokenRef, what: str) -> None:
     """Expect a token to be invalid."""
     expect(not await store.check(token), f"must be invalid: {what}")
+
+
+async def expect_no_survivor(store: Store, old: TokenRef, revocation: Awaitable[Any]) -> None:
+    """Expect that what is issued during a revocation, while `old` is still valid, is dead after it.
+
+    Args:
+        store: the store.
+        old: a token that the revocation ends.
+        revocation: the call, not yet started.
+    """
+    made: list[TokenRef] = []
+    is_over = asyncio.Event()
+
+    async def issue() -> None:
+        while not is_over.is_set():
+            stamp = await store.stamp(old.identity)
+            if await store.check(old):  # in this order, as a request makes sure before it hands out a token
+                made.append(old._replace(jti=any_name(), gen=stamp))
+            await asyncio.sleep(0)
+
+    async def revoke() -> None:
+        try:
+            await revocation
+        finally:
+            is_over.set()
+
+    await asyncio.gather(*(issue() for _ in range(8)), revoke())
+    for token in made:
+        await expect_dead(store, token, "a token issued before a revocation, while an older one was valid")
 
 
 def expect(holds: bool, what: str) -> None:

@@ -18,6 +18,7 @@ from async_jwt.testing.contract import (
     expect,
     expect_alive,
     expect_dead,
+    expect_no_survivor,
     new_token,
 )
 from async_jwt.testing.single_use import single_use_contract
@@ -91,6 +92,20 @@ async def signing_out_and_in_at_once_works(store: Store) -> None:
         await expect_alive(store, await new_token(store, name), "a token made right after a revocation")
         for token in old:
             await expect_dead(store, token, "a token made right before a revocation")
+
+
+async def a_revocation_happens_at_one_moment(store: Store) -> None:
+    """A token issued while an older one was still valid does not outlive the revocation of the older one.
+
+    A stamp with the new generation must not be issued before `check` knows of the revocation.
+    """
+    for _ in range(10):
+        old = await new_token(store, sid="own")
+        keep = await new_token(store, old.identity, sid="own")
+        await expect_no_survivor(store, old, store.revoke_user(old.identity, keep=keep))
+        await expect_no_survivor(store, keep, store.revoke_user(old.identity))
+        last = await new_token(store)
+        await expect_no_survivor(store, last, store.revoke_everything())
 
 
 async def all_combinations_of_revocations_are_right(store: Store) -> None:
@@ -326,6 +341,7 @@ store_contract: Final[tuple[Promise, ...]] = (
     a_revoked_session_takes_all_its_tokens,
     a_revoked_user_is_signed_out_everywhere,
     signing_out_and_in_at_once_works,
+    a_revocation_happens_at_one_moment,
     all_combinations_of_revocations_are_right,
     what_is_kept_outlives_its_user,
     nothing_dead_is_kept_alive,

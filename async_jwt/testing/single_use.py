@@ -13,6 +13,7 @@ from async_jwt.testing.contract import (
     expect,
     expect_alive,
     expect_dead,
+    expect_no_survivor,
     new_token,
     promised_by,
 )
@@ -105,6 +106,15 @@ async def two_that_end_the_others_do_not_both_succeed(store: Any) -> None:
 
 
 @promised_by(SingleUseStore)
+async def a_purpose_ends_at_one_moment(store: Any) -> None:
+    """A token of the purpose issued while another one was still valid ends with it."""
+    for _ in range(5):
+        token = await _ticket(store)
+        other = await _ticket(store, token.identity)
+        await expect_no_survivor(store, other, store.consume_token(token, others=True))
+
+
+@promised_by(SingleUseStore)
 async def a_kept_token_does_not_outlive_its_purpose(store: Any) -> None:
     """`revoke_user(keep=...)` does not exempt a token from the end of its purpose, in either order."""
     name = any_name()
@@ -128,17 +138,23 @@ async def a_kept_token_does_not_outlive_its_purpose(store: Any) -> None:
 
 @promised_by(SingleUseStore)
 async def purposes_are_any_text_and_any_number(store: Any) -> None:
-    """Whatever purposes are called and however many were ended, none that ended revives."""
+    """Whatever purposes are called and however many were ended, none that ended revives.
+
+    Up to `MOST_PURPOSES`, a token of another purpose stays valid.
+    """
     name = any_name()
     kinds = ["*", ":", " ", "\n", "0 1", "\N{GRINNING FACE}", "a" * 2000]
-    kinds += [f"purpose {number}" for number in range(3 * MOST_PURPOSES)]
+    kinds += [f"purpose {number}" for number in range(MOST_PURPOSES)]
     ended: list[TokenRef] = []
-    for kind in kinds:
+    spared = await _ticket(store, name)
+    for place, kind in enumerate(kinds, start=1):
         token, other = await _ticket(store, name, kind=kind), await _ticket(store, name, kind=kind)
         expect(await store.consume_token(token, others=True) is True, "a valid token is used")
         ended += [token, other]
         await expect_alive(store, await _ticket(store, name, kind=kind), "a later token of the purpose")
         await expect_alive(store, await _ticket(store, name, kind="access"), "an access token")
+        if place == MOST_PURPOSES:
+            await expect_alive(store, spared, "a token of a purpose that was not ended")
     for dead in ended:
         await expect_dead(store, dead, f"a token of the ended purpose {dead.type[:20]!r}")
 
@@ -171,6 +187,10 @@ async def a_used_token_is_told_from_a_revoked_one(store: Any) -> None:
     expect(await store.consume_token(used, others=True) is True, "a valid token is used")
     for token, reason in ((used, "used"), (other, "used"), (revoked, "revoked")):
         expect(await store.refusal_of(token) == reason, f"the reason is {reason!r}")
+    await store.revoke_token(used)
+    await store.revoke_user(name)
+    for token, reason in ((used, "used"), (other, "revoked")):
+        expect(await store.refusal_of(token) == reason, f"the reason after a sign-out is {reason!r}")
     gone = await _ticket(store)
     await store.revoke_user(gone.identity)
     expect(await store.refusal_of(gone) == "revoked", "a signed-out token is revoked, not used")
@@ -182,6 +202,7 @@ single_use_contract = (
     a_revoked_token_is_not_used,
     using_one_may_end_the_others,
     two_that_end_the_others_do_not_both_succeed,
+    a_purpose_ends_at_one_moment,
     a_kept_token_does_not_outlive_its_purpose,
     purposes_are_any_text_and_any_number,
     purposes_without_a_stamp_go_by_their_time,

@@ -6,8 +6,10 @@ one counter, from which all generations come: that of all tokens, of access toke
     engine = create_async_engine("postgresql+asyncpg://...")
     jwt = JWTManager(app, store=SQLStore(engine))
 
-Each method is one or two statements in a transaction of its own. What cannot be answered
-raises `StoreUnavailableError`, and the request gets a 503.
+What changes a user's generations is one transaction, so that a reader sees all of it or nothing. All else
+is single statements. What cannot be answered raises `StoreUnavailableError`, and the request gets a 503.
+
+SQLite must be a file: its `:memory:` has one connection, which transactions cannot share.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -76,10 +78,13 @@ class SQLStore:
     """Revocations in two tables, which `start` makes where they are missing."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        # Statements that are each a transaction need no locks, and SQLite no retries.
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._insert, level = {
+            "sqlite": (sqlite.insert, "SERIALIZABLE"),
+            "postgresql": (postgresql.insert, "READ COMMITTED"),  # reads after a wait see what was waited for
+        }[engine.dialect.name]
+        self._transactions = engine.execution_options(isolation_level=level)
         self._tasks: set[asyncio.Future[Any]] = set()
-        self._insert = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[engine.dialect.name]
 
     async def start(self) -> None:
         await self._do(self._begin)
@@ -101,10 +106,11 @@ class SQLStore:
         return await self._do(lambda db: self._refusal(db, ref)) or "revoked"
 
     async def consume_token(self, ref: TokenRef, *, others: bool = False) -> bool:
-        return await self._do(lambda db: self._consume(db, ref, others=others))
+        await self._do(self._sweep)  # first: if it fails, the token is not used
+        return await self._change(lambda db: self._consume(db, ref, others=others))
 
     async def expire_access_tokens(self, identity: str) -> None:
-        await self._do(lambda db: self._raise(db, identity, _type_name(identity, "access"), None))
+        await self._change(lambda db: self._raise(db, identity, _type_name(identity, "access"), None))
 
     async def revoke_token(self, ref: TokenRef) -> None:
         if ref.jti is None:
@@ -115,10 +121,10 @@ class SQLStore:
         await self._do(lambda db: self._revoke(db, _name("sid", sid), expires_at))
 
     async def revoke_user(self, identity: str, keep: TokenRef | None = None) -> None:
-        await self._do(lambda db: self._raise(db, identity, _name("user", identity), keep))
+        await self._change(lambda db: self._raise(db, identity, _name("user", identity), keep))
 
     async def revoke_everything(self) -> None:
-        await self._do(lambda db: self._raise(db, None, EVERYBODY, None))
+        await self._do(self._raise_all)
 
     async def _begin(self, db: AsyncConnection) -> None:
         """Make the tables, and name this database's time: generations of another one say nothing here."""
@@ -126,10 +132,10 @@ class SQLStore:
         values = {**_NOTHING, "generation": 0, "keep": secrets.token_urlsafe(9)}
         await db.execute(self._insert(cutoffs).values(name=EPOCH, **values).on_conflict_do_nothing())
 
-    async def _refusal(self, db: AsyncConnection, ref: TokenRef, *, own_mark: bool = True) -> Refusal | None:
-        """Why a token is over; None if it is not. `own_mark` says if that it was revoked itself counts."""
+    async def _refusal(self, db: AsyncConnection, ref: TokenRef) -> Refusal | None:
+        """Why a token is over; None if it is not."""
         kept = {_name("jti", ref.jti), _name("sid", ref.sid)} - {""}
-        own = kept | {_name("used", ref.jti)} - {""} if own_mark else {_name("sid", ref.sid)} - {""}
+        own = kept | {_name("used", ref.jti)} - {""}
         dead = {
             row.name for row in await db.execute(sa.select(revoked.c.name).where(revoked.c.name.in_(own)))
         }
@@ -161,71 +167,54 @@ class SQLStore:
         rows = await db.execute(sa.select(cutoffs).where(cutoffs.c.name.in_(names)))
         return {row.name: row for row in rows}
 
-    async def _next(self, db: AsyncConnection, identity: str) -> int:
-        """A generation that no stamp of this user has yet; later ones are not below it."""
-        own = (await self._cutoffs(db, identity)).get(_name("user", identity))
-        first = 1 if own is None else own.generation + 1
-        new = self._insert(cutoffs).values(name=_name("counter", identity), generation=first, **_NOTHING)
+    async def _lock(self, db: AsyncConnection, identity: str, step: int) -> int:
+        """Raise a user's counter by `step`; no stamp has the result yet if that is 1. Returns it.
+
+        A transaction that changes the user begins with this: until it ends the others wait, and whoever reads
+        sees all of it or nothing. A stamp that counts already while the old tokens still pass would outlive
+        the sign-out.
+        """
+        user = sa.select(sa.func.coalesce(sa.func.max(cutoffs.c.generation), 0) + step)
+        first = user.where(cutoffs.c.name == _name("user", identity)).scalar_subquery()
+        return await self._count(db, _name("counter", identity), first, step, _NOTHING)
+
+    async def _count(
+        self, db: AsyncConnection, name: str, first: Any, step: int, values: dict[str, Any]
+    ) -> int:
+        new = self._insert(cutoffs).values(name=name, generation=first, **values)
         higher = new.on_conflict_do_update(
-            index_elements=["name"], set_={"generation": cutoffs.c.generation + 1}
+            index_elements=["name"], set_={"generation": cutoffs.c.generation + step, **values}
         )
         return int((await db.execute(higher.returning(cutoffs.c.generation))).scalar_one())
 
-    async def _raise(
-        self, db: AsyncConnection, identity: str | None, name: str, keep: TokenRef | None
-    ) -> None:
-        while True:  # until nobody else has raised it since it was looked at
-            generation = None if identity is None else await self._next(db, identity)
-            before = await self._cutoff(db, name)
-            values: dict[str, Any] = {**_NOTHING, "raised_at": time.time()}
-            if keep is not None and await self._refusal(db, keep) is None:  # nothing dead is kept alive
-                values["keep"] = _name("sid", keep.sid) or _name("jti", keep.jti)
-                if before is not None:
-                    goes_on = before.keep == values["keep"]
-                    values["kept_from"] = before.kept_from if goes_on else before.generation
-                    values["kept_since"] = before.kept_since if goes_on else before.raised_at
-            if await self._put(db, name, before, generation, values):
-                return
+    async def _raise(self, db: AsyncConnection, identity: str, name: str, keep: TokenRef | None) -> None:
+        values: dict[str, Any] = {**_NOTHING, "generation": await self._lock(db, identity, 1)}
+        values["raised_at"] = time.time()
+        if keep is not None and await self._refusal(db, keep) is None:  # nothing dead is kept alive
+            values["keep"] = _name("sid", keep.sid) or _name("jti", keep.jti)
+            before = (await db.execute(sa.select(cutoffs).where(cutoffs.c.name == name))).first()
+            if before is not None:
+                goes_on = before.keep == values["keep"]
+                values["kept_from"] = before.kept_from if goes_on else before.generation
+                values["kept_since"] = before.kept_since if goes_on else before.raised_at
+        await self._put(db, name, values)
 
-    async def _cutoff(self, db: AsyncConnection, name: str) -> sa.Row | None:
-        return (await db.execute(sa.select(cutoffs).where(cutoffs.c.name == name))).first()
+    async def _put(self, db: AsyncConnection, name: str, values: dict[str, Any]) -> None:
+        new = self._insert(cutoffs).values(name=name, **values)
+        await db.execute(new.on_conflict_do_update(index_elements=["name"], set_=values))
 
-    async def _put(
-        self,
-        db: AsyncConnection,
-        name: str,
-        before: sa.Row | None,
-        generation: int | None,
-        values: dict[str, Any],
-    ) -> bool:
-        """Raise a cutoff, unless somebody else did. `generation` None is one more than before."""
-        least = 1 if before is None else before.generation + 1
-        values["generation"] = least if generation is None else generation
-        if before is None:
-            new = self._insert(cutoffs).values(name=name, **values)
-            result = await db.execute(new.on_conflict_do_nothing())
-        elif values["generation"] < least:
-            return False  # somebody else was faster
-        else:
-            same = (cutoffs.c.name == name) & (cutoffs.c.generation == before.generation)
-            result = await db.execute(sa.update(cutoffs).where(same).values(**values))
-        return bool(result.rowcount == 1)
+    async def _raise_all(self, db: AsyncConnection) -> None:
+        await self._count(db, EVERYBODY, 1, 1, {**_NOTHING, "raised_at": time.time()})
 
     async def _consume(self, db: AsyncConnection, ref: TokenRef, *, others: bool) -> bool:
-        """Mark it first: of all that try, one does. Then look at what else may have ended it."""
+        generation = await self._lock(db, ref.identity, 1 if others else 0)
         if await self._refusal(db, ref) is not None:
             return False
-        mark = self._insert(revoked).values(name=_name("used", ref.jti), expires_at=ref.expires_at)
-        if (await db.execute(mark.on_conflict_do_nothing())).rowcount != 1:
-            return False
-        name = _type_name(ref.identity, ref.type)
-        while True:
-            before = await self._cutoff(db, name)
-            if await self._refusal(db, ref, own_mark=False) is not None:
-                return False
-            values = {**_NOTHING, "raised_at": time.time()}
-            if not others or await self._put(db, name, before, await self._next(db, ref.identity), values):
-                return True
+        await db.execute(sa.insert(revoked).values(name=_name("used", ref.jti), expires_at=ref.expires_at))
+        if others:
+            values = {**_NOTHING, "generation": generation, "raised_at": time.time()}
+            await self._put(db, _type_name(ref.identity, ref.type), values)
+        return True
 
     async def _revoke(self, db: AsyncConnection, name: str, expires_at: float | None) -> None:
         new = self._insert(revoked).values(name=name, expires_at=NEVER if expires_at is None else expires_at)
@@ -235,16 +224,32 @@ class SQLStore:
             where=new.excluded.expires_at > revoked.c.expires_at,
         )
         await db.execute(longer)
+        await self._sweep(db)
+
+    async def _sweep(self, db: AsyncConnection) -> None:
         await db.execute(sa.delete(revoked).where(revoked.c.expires_at < time.time() - 60))
 
     async def _do(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """Do something with a connection, to its end, even if whoever asked is cancelled meanwhile."""
+        """Do something with a connection, each statement by itself."""
 
         async def do() -> T:
             async with self._engine.connect() as db:
                 return await work(db)
 
-        task = asyncio.ensure_future(do())
+        return await self._to_the_end(do())
+
+    async def _change(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Do something in one transaction. Its first statement writes: in SQLite that locks the database."""
+
+        async def do() -> T:
+            async with self._transactions.begin() as db:
+                return await work(db)
+
+        return await self._to_the_end(do())
+
+    async def _to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """Finish something even if its caller is cancelled meanwhile."""
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         try:

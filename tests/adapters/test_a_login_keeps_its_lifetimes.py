@@ -9,7 +9,7 @@ from dateutil.relativedelta import relativedelta
 
 from async_jwt.core.login import LOGIN
 from async_jwt.stores import MemoryStore
-from tests.harness.applications import however_it_runs
+from tests.harness.applications import however_it_runs, in_memory
 
 pytestmark = [pytest.mark.asyncio, however_it_runs]
 
@@ -118,6 +118,7 @@ async def test_successors_live_as_long(sign_in, clock, given, lives, step):
         assert await browser.lives() == lives
 
 
+@in_memory
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("persistent", [True, False, None])
 @pytest.mark.parametrize("is_usual", [True, False])
@@ -186,6 +187,7 @@ async def test_an_explicit_max_age_wins(app):
     assert "Max-Age=7;" in (await app.call("/max_age")).cookies["access_token_cookie"]
 
 
+@in_memory
 @pytest.mark.parametrize(
     "odd",
     [7, "x", {"access": "60"}, {"access": True}, {"access": -1}, {"access": 1e300}, {"persistent": 1}, []],

@@ -6,7 +6,7 @@ import pytest
 
 from async_jwt.core.cookie_scope import SCOPE
 from async_jwt.errors import ConfigurationError, CookieScopeError
-from tests.harness.applications import FlaskAsyncHarness, however_it_runs
+from tests.harness.applications import FlaskAsyncHarness, however_it_runs, in_memory
 
 pytestmark = [pytest.mark.asyncio, however_it_runs]
 
@@ -193,6 +193,7 @@ async def test_it_is_asked_once_in_a_request(make_app):
     assert (await app.call("/nowhere")).status == 404
 
 
+@in_memory
 @pytest.mark.parametrize(
     "returned",
     [

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from async_jwt.testing import outage
-from tests.harness.applications import FlaskAsyncHarness, however_it_runs
+from tests.harness.applications import FlaskAsyncHarness, however_it_runs, in_memory
 
 pytestmark = [pytest.mark.asyncio, however_it_runs]
 
@@ -120,6 +120,7 @@ async def test_an_endpoint_without_a_path_to_come_back_to(make_app):
     assert target(await app.call("/me?" + "x" * 3000, headers=LOAD)) == ("/login", None)
 
 
+@in_memory
 async def test_any_path_comes_back_as_it_was(make_app):
     app = make_app({**COOKIES, "JWT_LOGIN_VIEW": "/login"})
 
@@ -143,6 +144,7 @@ async def test_any_path_comes_back_as_it_was(make_app):
         assert target(await app.call(path, headers=LOAD)) == ("/login", path)
 
 
+@in_memory
 async def test_odd_paths_are_no_500(make_app):
     app = make_app({**COOKIES, "JWT_LOGIN_VIEW": "/log/in"})
 
@@ -231,6 +233,7 @@ FOREIGN = [
 ]
 
 
+@in_memory
 async def test_what_is_a_local_path(app):
     async with app.context():
         for path in LOCAL:
@@ -240,6 +243,7 @@ async def test_what_is_a_local_path(app):
             assert app.api.safe_next(text, default="/start") == "/start"
 
 
+@in_memory
 async def test_of_the_query(app):
     for query, path in (
         ("?next=/a%3Fb", "/a?b"),
@@ -259,6 +263,7 @@ async def test_outside_a_request(app):
             app.api.safe_next()
 
 
+@in_memory
 @pytest.mark.parametrize(
     ("name", "says"),
     [("nowhere", "is no endpoint"), ("me_too", "demands a token"), ("/me_too", "demands a token")],

@@ -9,7 +9,7 @@ from async_jwt.keys import Key, KeyRing
 from async_jwt.signals import token_revoked
 from async_jwt.stores import MemoryStore
 from async_jwt.testing import outage
-from tests.harness.applications import however_it_runs
+from tests.harness.applications import however_it_runs, in_memory
 
 pytestmark = [pytest.mark.asyncio, however_it_runs]
 
@@ -274,6 +274,7 @@ FOREIGN = [
 ]
 
 
+@in_memory
 @pytest.mark.parametrize(("method", "headers"), FOREIGN)
 async def test_another_site_signs_nobody_out(app, method, headers):
     pair = await pair_of(app)
@@ -284,6 +285,7 @@ async def test_another_site_signs_nobody_out(app, method, headers):
     assert await lives(app, pair) == [True, True]
 
 
+@in_memory
 @pytest.mark.parametrize(
     ("method", "headers"),
     [
@@ -313,6 +315,7 @@ async def test_a_body_counts_in_a_post_alone(app):
         assert answer.headers["X-Ended"] == "False"
 
 
+@in_memory
 @pytest.mark.parametrize(
     "sent",
     [

@@ -445,5 +445,8 @@ however_it_runs = pytest.mark.parametrize(
 on_each_loop = pytest.mark.parametrize("harness", ["quart", "flask_sync", "flask_async"], indirect=True)
 """For large tables about what stores decide: a server's loop, none, the process's own."""
 
+in_memory = pytest.mark.parametrize("make_app", ["memory"], indirect=True)
+"""For large tables about what no store has a say in."""
+
 on_a_servers_loop = pytest.mark.parametrize("harness", ["quart"], indirect=True)
 """For what only makes sense where requests are served on an event loop."""

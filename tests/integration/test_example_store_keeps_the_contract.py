@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
+import uuid
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from async_jwt.errors import StoreUnavailableError
+from async_jwt.stores import TokenRef
 from async_jwt.testing import store_contract
 from examples.own_store import sql_store
-from examples.own_store.sql_store import SQLStore, metadata
+from examples.own_store.sql_store import SQLStore, metadata, revoked
 from tests.harness.applications import QuartHarness
 from tests.harness.servers import free_port
 
@@ -39,6 +43,49 @@ async def test_it_keeps_every_promise(kind, request, tmp_path):
         await store.start()
         await promise(store)
         await store.close()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("what", ["user", "access", "others"])
+async def test_a_revocation_shows_as_a_whole_or_not_at_all(kind, what, request, tmp_path):
+    """In the middle of it another process issues a token, while the old one is still valid."""
+    url = database(kind, request, tmp_path)
+    store, other = [SQLStore(create_async_engine(url)) for _ in range(2)]
+    await store.start()
+    name, put, made = uuid.uuid4().hex, store._put, []
+    values = {"issued_at": time.time(), "expires_at": time.time() + 60, "sid": None}
+    values["type"] = "access" if what == "access" else "reset"
+    old, used = [TokenRef(name, jti + name, gen=await store.stamp(name), **values) for jti in "ab"]
+
+    async def between(*args):
+        stamp = await other.stamp(name)
+        assert await other.check(old)
+        made.append(old._replace(jti=uuid.uuid4().hex, gen=stamp))
+        return await put(*args)
+
+    store._put = between
+    if what == "user":
+        await store.revoke_user(name)
+    elif what == "access":
+        await store.expire_access_tokens(name)
+    else:
+        assert await store.consume_token(used, others=True)
+    assert len(made) == 1
+    for dead in (old, *made):
+        assert not await other.check(dead)
+    for each in (store, other):
+        await each.close()
+
+
+async def test_used_marks_go_with_their_tokens(tmp_path):
+    store = SQLStore(create_async_engine(database("sqlite", None, tmp_path)))
+    await store.start()
+    for number in range(3):
+        ref = TokenRef("alice", str(number), None, await store.stamp("alice"), 0.0, time.time() - 3600)
+        assert await store.consume_token(ref)
+    async with store._engine.connect() as db:
+        assert len((await db.execute(sa.select(revoked))).all()) == 1
+    await store.close()
 
 
 async def test_many_processes_share_it(tmp_path):

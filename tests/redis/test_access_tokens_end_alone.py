@@ -17,7 +17,7 @@ from async_jwt.stores import Session, TokenRef
 from async_jwt.stores.contract import bucket_of, new_sid
 from async_jwt.stores.redis import RedisStore
 from async_jwt.stores.redis.mirror.snapshot import Snapshot
-from async_jwt.stores.redis.schema import Bucket, User, digest_of
+from async_jwt.stores.redis.schema import Bucket, TokenStatus, User, digest_of
 from tests.harness.crowd import answered, comes
 from tests.harness.wire import Wire
 
@@ -182,13 +182,13 @@ async def test_a_snapshot_knows_the_later_of_two_values_of_a_user():
     bucket = Bucket("epoch", 0, -1.0, 1, "1", ())
     ref = TokenRef("alice", "j", None, "epoch.0.5", 0.0, None, type="access")
     snapshot.add("ualice", "5 1.0 0 0 ", 0.0)
-    assert snapshot.answer(ref, "ab", bucket) is True
-    snapshot.add("ualice", "9 2.0 0 0 \n5 1.0 9 2.0 ab:7:1.5", 0.0)
+    assert snapshot.status(ref, "ab", bucket) is TokenStatus.VALID
+    snapshot.add("ualice", "9 +2.0 0 0 \n5 1.0 9 2.0 ab:7:1.5", 0.0)
     snapshot.add("ualice", "5 1.0 0 0 ", 0.0)
-    assert snapshot.answer(ref, "ab", bucket) is False
-    assert snapshot.answer(ref._replace(type="refresh"), "ab", bucket) is True
-    assert snapshot.answer(ref._replace(gen="epoch.0.10"), "ab", bucket) is None, "the server must be asked"
-    assert User.read("9 2.0 0 0 \n5 1.0 9 2.0 ab:7:1.5").partial.purposes == {"ab": (7, 1.5)}
+    assert snapshot.status(ref, "ab", bucket) is TokenStatus.STALE
+    assert snapshot.status(ref._replace(type="refresh"), "ab", bucket) is TokenStatus.VALID
+    assert snapshot.status(ref._replace(gen="epoch.0.10"), "ab", bucket) is None, "the server must be asked"
+    assert User.read("9 +2.0 0 0 \n5 1.0 9 2.0 ab:7:1.5").partial.purposes == {"ab": (7, 1.5)}
 
 
 # -- faults -----------------------------------------------------------------------------------------

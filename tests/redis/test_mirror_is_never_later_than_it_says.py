@@ -85,6 +85,42 @@ async def comes(store, ref, answer, seconds=5.0):
         await asyncio.sleep(0.002)
 
 
+async def test_a_refusal_says_why_without_asking(redis_server):
+    """It neither waits nor counts an outage, whether it heard of the revocation or read it at its start."""
+    async with Wire(redis_server.port).open() as wire:
+        server = RedisStore(redis_server.url, deadline=5)
+        refs = {reason: await token(server, reason) for reason in ("used", "revoked", "signed out", "stale")}
+        refs = {reason: ref._replace(type="access") for reason, ref in refs.items()}
+        refs["ended"] = (await token(server, "used"))._replace(type="access")
+        refs["session"] = (await token(server, "session"))._replace(sid=new_sid("session"))
+
+        async def revoke():
+            assert await server.consume_token(refs["used"])
+            await server.revoke_token(refs["revoked"])
+            await server.revoke_user("signed out")
+            await server.expire_access_tokens("stale")
+            await server.expire_access_tokens("used")
+            await server.revoke_session(refs["session"].sid, None)
+
+        async def reasons(store):
+            for ref in refs.values():
+                await comes(store, ref, False)
+            wire.swallows = True
+            said = {name: await asyncio.wait_for(store.refusal_of(ref), 2) for name, ref in refs.items()}
+            assert store.status().refused == 0
+            wire.heal()
+            return said
+
+        expected = dict.fromkeys(refs, "revoked") | {"used": "used", "stale": "stale", "ended": "stale"}
+        async with mirrored(wire.url, deadline=30, mirror_lag=20) as heard:
+            await revoke()
+            assert await reasons(heard) == expected
+        async with mirrored(wire.url, deadline=30, mirror_lag=20) as read:
+            assert await reasons(read) == expected
+            await read.check(await token(server))
+        await server.close()
+
+
 async def test_forged_messages_let_nobody_in(redis_server):
     """Who may publish on the channel names a later generation, and a session that is kept."""
     async with mirrored(redis_server.url, deadline=5) as store:
@@ -462,7 +498,7 @@ async def test_what_no_node_holds_is_not_looked_at(shared_server, monkeypatch):
         monkeypatch.setattr(node, "fetch_each", with_a_hole)
         await asyncio.sleep(0.3)
         assert without_asking(store, kept) is True
-        assert mirror_of(store).answer(lost) is None
+        assert mirror_of(store).status(lost) is None
         monkeypatch.undo()
 
 

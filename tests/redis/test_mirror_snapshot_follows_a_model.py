@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from async_jwt.stores import TokenRef
 from async_jwt.stores.contract import bucket_of, bucket_of_sid
 from async_jwt.stores.redis.mirror.snapshot import Entry, Snapshot
-from async_jwt.stores.redis.schema import Bucket
+from async_jwt.stores.redis.schema import Bucket, TokenStatus
 
 EPOCH = "epoch"
 NAMES = st.text(max_size=3)
@@ -31,7 +31,8 @@ def told(identity: str, kind: str, name: str, state: Bucket, user: str = "", fol
 
 
 def says(snapshot: Snapshot, token: TokenRef) -> bool | None:
-    return snapshot.answer(token, bucket_of(token.identity), bucket(0))
+    status = snapshot.status(token, bucket_of(token.identity), bucket(0))
+    return None if status is None else status is TokenStatus.VALID
 
 
 def drawn(most: int, expected: int = 0) -> Snapshot:

@@ -10,13 +10,16 @@ import uuid
 from collections import Counter
 
 import pytest
+import redis.asyncio
 
 from async_jwt.errors import StoreUnavailableError
 from async_jwt.stores import TokenRef
-from async_jwt.stores.contract import bucket_of, new_sid
+from async_jwt.stores.contract import MOST_PURPOSES, bucket_of, new_sid
 from async_jwt.stores.redis import RedisStore
+from async_jwt.stores.redis.schema import User
 from tests.harness.applications import QuartHarness
 from tests.harness.crowd import answered, comes
+from tests.harness.insides import buckets_of, layout_of
 from tests.harness.wire import WRITES, Wire
 
 pytestmark = pytest.mark.asyncio
@@ -188,6 +191,35 @@ async def test_a_reply_that_is_neither_yes_nor_no(redis_server):
         await store.close()
 
 
+async def test_a_loss_that_only_the_reply_shows_lets_nobody_be_second(redis_url):
+    """A replica that lacks the first caller's mark takes over between another one's look and its command."""
+    url = f"{redis_url}?prefix=test-{uuid.uuid4().hex}:&deadline=5"
+    first, second = RedisStore(url), RedisStore(url)
+    client = redis.asyncio.Redis.from_url(redis_url)
+    for store in (first, second):
+        await store.revoke_user("alice")
+    ref, answers = await ticket(second), []
+    keys, write = layout_of(second).base(bucket_of("alice")) + "*", buckets_of(second).write
+
+    async def failing_over(*args, **options):
+        if not answers:
+            before = {key: await client.get(key) for key in await client.keys(keys)}
+            answers.append(await first.consume_token(ref))
+            await second.stamp("alice")  # the process has seen the state that is lost
+            await client.delete(*await client.keys(keys))
+            await client.mset(before)
+        return await write(*args, **options)
+
+    buckets_of(second).write = failing_over
+    answers.append(await second.consume_token(ref))
+    assert answers == [True, False]
+    assert second.status().data_losses == 1
+    assert not await second.check(ref._replace(jti="another"))
+    await client.aclose()
+    for store in (first, second):
+        await store.close()
+
+
 async def test_many_refusals_that_nobody_asks_about_are_not_kept(redis_url):
     store = RedisStore(redis_url, prefix=f"test-{uuid.uuid4().hex}:", deadline=5)
     await store.revoke_user("alice")
@@ -331,11 +363,9 @@ async def test_connections_that_break_lose_no_use_and_revive_none(shared_server)
 async def test_what_another_program_wrote_at_a_user_ends_all_of_it(redis_url):
     prefix = f"test-{uuid.uuid4().hex}:"
     store = RedisStore(redis_url, prefix=prefix, deadline=5)
-    import redis.asyncio
-
     ref = await ticket(store)
     client = redis.asyncio.Redis.from_url(redis_url)
-    for junk in ("junk", "7 junk", "1 1.0 0 0 kept\n1 1.0 0 0 ab:1", "1 1.0 0 0 kept\n1 1.0 0 0 ab:1:."):
+    for junk in ("junk", "7 junk", "1 +1.0 0 0 kept\n1 1.0 0 0 ab:1", "1 +1.0 0 0 kept\n1 1.0 0 0 ab:1:."):
         await client.set(f"{prefix}{{{bucket_of('alice')}}}:user:alice", junk)
         for call in (store.check(ref), store.consume_token(ref)):
             with pytest.raises(StoreUnavailableError):
@@ -346,8 +376,73 @@ async def test_what_another_program_wrote_at_a_user_ends_all_of_it(redis_url):
     await store.close()
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda value: value[: value.rindex(":")],
+        lambda value: value.replace("+", "", 1).replace(" ", " +", 1) + ":",
+        lambda value: value + " zz:1:1.0",
+        lambda value: value.replace(value[:16], str(int(value[:16]) + 1), 1),
+        lambda value: value.rpartition("\n")[0],
+        lambda value: value + ".5.5",
+    ],
+    ids=["cut short", "something at its end", "an odd name", "a higher head", "no last line", "an odd time"],
+)
+async def test_what_cannot_be_read_comes_back_as_nothing(redis_url, spoil):
+    """The next change of the user ends everything; it drops no entry that it does not understand."""
+    prefix = f"test-{uuid.uuid4().hex}:"
+    store = RedisStore(redis_url, prefix=prefix, deadline=5)
+    client = redis.asyncio.Redis.from_url(redis_url, decode_responses=True)
+    dead, used = await ticket(store), await ticket(store)
+    assert await store.consume_token(used, others=True)
+    key = f"{prefix}{{{bucket_of('alice')}}}:user:alice"
+    await client.set(key, spoil(await client.get(key)))
+    with pytest.raises(StoreUnavailableError):
+        await store.check(dead)
+    await store.expire_access_tokens("alice")
+    assert not await store.check(dead)
+    assert await store.check(await ticket(store))
+    await client.aclose()
+    await store.close()
+
+
+async def test_a_generation_that_lua_cannot_count_on_is_refused(redis_url):
+    prefix = f"test-{uuid.uuid4().hex}:"
+    store = RedisStore(redis_url, prefix=prefix, deadline=5)
+    client = redis.asyncio.Redis.from_url(redis_url)
+    ref = await ticket(store)
+    for generation in (2**53 - 1, 2**53, 10**20):
+        await client.set(f"{prefix}{{{bucket_of('alice')}}}:user:alice", f"{generation} 1.0 0 0 ")
+        for call in (store.expire_access_tokens("alice"), store.revoke_user("alice")):
+            with pytest.raises(StoreUnavailableError):
+                await call
+        if generation >= 2**53:
+            for call in (store.stamp("alice"), store.check(ref), store.consume_token(ref, others=True)):
+                with pytest.raises(StoreUnavailableError):
+                    await call
+    last = TokenRef("bob", "j", None, await store.stamp("bob"), 0.0, time.time() + 60, type="reset")
+    state = f"epoch {2**53} 1.0 1 1 "
+    await client.set(f"{prefix}{{{bucket_of('bob')}}}:all", state)
+    assert not await store.check(last), "it counts as lost data"
+    assert store.status().data_losses == 1
+    await client.aclose()
+    await store.close()
+
+
+async def test_a_user_has_as_many_purposes_one_by_one_as_the_contract_says(redis_url):
+    prefix = f"test-{uuid.uuid4().hex}:"
+    store = RedisStore(redis_url, prefix=prefix, deadline=5)
+    spared = await ticket(store)
+    for number in range(MOST_PURPOSES + 1):
+        assert await store.check(spared)
+        assert await store.consume_token(await ticket(store, type=f"purpose {number}"), others=True)
+    assert not await store.check(spared)
+    await store.close()
+
+
 async def test_what_is_kept_may_be_any_text(redis_url):
     """Also one that looks like the line with which a user's value ends."""
+    assert User.read("5 1.0 0 0 x\n0 0 0 0").generation == 5, "as former code wrote it"
     store = RedisStore(redis_url, prefix=f"test-{uuid.uuid4().hex}:", deadline=5)
     for number, jti in enumerate(["a\n1 1.0 9 9", "\n", "x\n0 -1 0 -1 *:9:9", "a b\n\nc"]):
         name = f"user {number}"

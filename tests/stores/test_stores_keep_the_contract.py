@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 import uuid
 from dataclasses import asdict, replace
@@ -14,8 +15,8 @@ import pytest_asyncio
 from async_jwt.app_state import open_store
 from async_jwt.errors import ConfigurationError
 from async_jwt.stores import MemoryStore, Session, TokenRef
-from async_jwt.stores.contract import BUCKETS, bucket_of, bucket_of_sid, new_sid
-from async_jwt.stores.memory import _Cutoff
+from async_jwt.stores.contract import BUCKETS, MOST_PURPOSES, bucket_of, bucket_of_sid, new_sid
+from async_jwt.stores.memory import _Cutoff, _Partial
 from async_jwt.stores.redis import RedisStore
 from async_jwt.stores.redis.options import Options, read_options
 from async_jwt.testing import ContractViolation, promises_of, session_contract, store_contract
@@ -362,12 +363,65 @@ class Hiding(MemoryStore):
         return [session for session in page if session.counts], following
 
 
+async def begin(store, identity):
+    """The first of two steps: stamps have the new generation, and nothing has ended yet."""
+    cutoff = store._raised(store._latest_of(identity), None)
+    store._partial_of(identity).purposes["-"] = cutoff
+    await asyncio.sleep(0)
+    return cutoff
+
+
+class HalfSignedOut(MemoryStore):
+    async def revoke_user(self, identity, keep=None):
+        if keep is None:
+            self._users[identity] = await begin(self, identity)
+        else:
+            await super().revoke_user(identity, keep)
+
+
+class HalfExpired(MemoryStore):
+    async def expire_access_tokens(self, identity):
+        self._partial_of(identity).access = await begin(self, identity)
+
+
+class HalfUsed(MemoryStore):
+    async def consume_token(self, ref, *, others=False):
+        done = await super().consume_token(ref)
+        if done and others:
+            self._partial_of(ref.identity).end_purpose(ref.type, await begin(self, ref.identity))
+        return done
+
+
+class Narrow(MemoryStore):
+    """Ends all purposes instead of remembering which."""
+
+    async def consume_token(self, ref, *, others=False):
+        done = await super().consume_token(ref, others=others)
+        partial = self._partial.get(ref.identity, _Partial())
+        if len(partial.purposes) > 16:
+            partial.purposes["*"] = min(partial.purposes.values(), key=lambda each: each.generation)
+        return done
+
+
+class Retelling(MemoryStore):
+    """Names what ended a used token last."""
+
+    async def refusal_of(self, ref):
+        reason = self._refusal_by_generation(ref)
+        return "revoked" if reason == "revoked" else await super().refusal_of(ref)
+
+
 class Mumbling(MemoryStore):
     async def refusal_of(self, ref):
         return "revoked"
 
 
 MISTAKES = {
+    HalfSignedOut: "a_revocation_happens_at_one_moment",
+    HalfExpired: "access_tokens_end_at_one_moment",
+    HalfUsed: "a_purpose_ends_at_one_moment",
+    Narrow: "purposes_are_any_text_and_any_number",
+    Retelling: "a_used_token_is_told_from_a_revoked_one",
     Counting: "a_session_that_does_not_count_is_spared",
     Unsparing: "a_session_that_does_not_count_is_spared",
     Hiding: "a_session_that_does_not_count_is_spared",
@@ -464,13 +518,13 @@ async def test_a_store_promises_what_it_has_methods_for():
 # -- memory ------------------------------------------------------------------------------
 
 
-async def test_memory_forgets_what_has_expired(clock):
+async def test_memory_forgets_what_has_long_expired(clock):
     store = MemoryStore(clock=clock)
     for number in range(10):
         await store.revoke_token(ref(None, jti=str(number), expires_at=clock.now + number))
     await store.revoke_session("for ever", None)
     await store.revoke_token(ref(None, jti="5", expires_at=clock.now + 100))
-    clock.now += 50
+    clock.now += 100
     await store.revoke_token(ref(None, jti="last", expires_at=clock.now + 1))
     assert len(store) == 3
     assert not await store.check(ref(None, jti="5"))
@@ -481,10 +535,79 @@ async def test_memory_forgets_used_tokens_that_have_expired(clock):
     used = ref(None, jti="used", expires_at=clock.now + 10, type="reset")
     assert await store.consume_token(used)
     assert await store.refusal_of(used) == "used"
-    clock.now += 50
+    clock.now += 100
     await store.revoke_token(ref(None, jti="last", expires_at=clock.now + 1))
     assert len(store) == 1
     assert not store._consumed
+
+
+async def test_memory_revives_nothing_when_its_clock_steps_back(clock):
+    store = MemoryStore(clock=clock)
+    used, revoked = [ref(None, jti=jti, expires_at=clock.now + 10, type="reset") for jti in ("used", "gone")]
+    assert await store.consume_token(used)
+    await store.revoke_token(revoked)
+    clock.now += 40
+    await store.revoke_token(ref(None, jti="other", expires_at=clock.now + 1))
+    clock.now -= 35
+    for dead in (used, revoked):
+        assert not await store.check(dead)
+        assert await store.consume_token(dead) is False
+
+
+@pytest.mark.parametrize("read", ["_users", "_partial"])
+async def test_memory_checks_in_other_threads_see_no_half_of_a_sign_out(read):
+    """Another thread signs the user out right after a check has read one of the user's generations."""
+    store = MemoryStore()
+    stale = ref(await store.stamp("alice"), type="access")
+    await store.expire_access_tokens("alice")
+
+    class Generations(dict):
+        def get(self, *key):
+            found = super().get(*key)
+            setattr(store, read, dict(self))
+            sign_out = threading.Thread(target=lambda: asyncio.run(store.revoke_user("alice")))
+            sign_out.start()
+            sign_out.join()
+            return found
+
+    setattr(store, read, Generations(getattr(store, read)))
+    assert not await store.check(stale)
+
+
+async def test_memory_checks_in_other_threads_see_no_half_of_a_purpose():
+    store, seen = MemoryStore(), []
+    dead = ref(await store.stamp("alice"), type="purpose 0")
+    for number in range(MOST_PURPOSES):
+        used = ref(await store.stamp("alice"), jti=str(number), type=f"purpose {number}")
+        assert await store.consume_token(used, others=True)
+
+    class Purposes(dict):
+        def pop(self, *key):
+            found = super().pop(*key)
+            seen.append(store._is_valid(dead))
+            return found
+
+    store._partial["alice"].purposes = Purposes(store._partial["alice"].purposes)
+    last = ref(await store.stamp("alice"), jti="last", type="one more")
+    assert await store.consume_token(last, others=True)
+    assert seen == [False]
+
+
+async def test_memory_checks_in_other_threads_see_no_half_of_what_is_kept():
+    """An earlier token of the kept session is dead before, and must not be valid for a moment."""
+    store, seen = MemoryStore(), []
+    former = ref(await store.stamp("alice"), jti="former", sid="kept")
+    await store.revoke_user("alice")
+    keep = ref(await store.stamp("alice"), sid="kept")
+
+    class Users(dict):
+        def __setitem__(self, *entry):
+            super().__setitem__(*entry)
+            seen.append(store._is_valid(former))
+
+    store._users = Users(store._users)
+    await store.revoke_user("alice", keep=keep)
+    assert seen == [False]
 
 
 async def test_memory_forgets_sessions_that_have_ended(clock):
@@ -501,7 +624,7 @@ async def test_memory_forgets_sessions_that_have_ended(clock):
     await put("session 3", clock.now + 100, "second")
     await put("session 4", None, "second")
     await store.revoke_session("session 5", None)
-    clock.now += 50
+    clock.now += 99
     await put("last", clock.now + 1)
     assert len(store) == 5, "three that go on, the last one, and that one was revoked"
     page, _ = await store.list_sessions("alice", 100, None)

@@ -212,7 +212,13 @@ class BucketStore:
         raise StoreUnavailableError(LOSES)
 
     async def write(
-        self, name: str, script: Script, keys: Sequence[str], arguments: Sequence[str]
+        self,
+        name: str,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[str],
+        *,
+        despite_loss: bool = True,
     ) -> list[Any] | None:
         """Run a script that changes a bucket.
 
@@ -221,6 +227,8 @@ class BucketStore:
             script: the script.
             keys: the keys it changes besides the bucket's own.
             arguments: the script's arguments.
+            despite_loss: True takes a change as made even if the reply shows data loss, since it is stored.
+                False takes it as declined: what the script found may lack what was lost.
 
         Returns:
             The rest of the script's reply; None if it declined.
@@ -247,7 +255,7 @@ class BucketStore:
             if isinstance(seen, Loss):
                 await self._data_loss.handle(topology, seen)
             if not isinstance(seen, Loss) or seen.found:  # otherwise the outcome is unknown: try again
-                return rest
+                return rest if despite_loss or not isinstance(seen, Loss) else None
         raise StoreUnavailableError(LOSES)
 
     async def query(

@@ -25,7 +25,10 @@ that a new one is above one that was lost. `revocations` grows with each revocat
 `revision` is the time of the last one, so that two states with the same count differ.
 
 A user's value begins with the highest of its generations, which stamps take. If some of the user's tokens
-ended and others did not, a last line has the generation of each kind; otherwise that one holds for all.
+ended and others did not, a last line has the generation of each kind, and a plus sign before the time says
+so: what is kept may be any text. Otherwise that one generation holds for all.
+
+Generations are below 2^53, as far as Lua's numbers count. A higher one is a value that another program wrote.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ from typing import NamedTuple
 from async_jwt.clock import system_clock
 from async_jwt.stores.contract import (
     BUCKETS,
+    CLOCK_MARGIN,
     TokenRef,
     bucket_of,
     bucket_of_sid,
@@ -49,7 +53,6 @@ from async_jwt.stores.contract import (
 
 __all__ = [
     "BUCKET_NAMES",
-    "CLOCK_MARGIN",
     "DECIDED",
     "MAX_PREVIOUS_EPOCHS",
     "MEMORY_EPOCH",
@@ -66,9 +69,6 @@ __all__ = [
     "read_stamp",
     "ttl_ms",
 ]
-
-CLOCK_MARGIN = 60
-"""Seconds that a revocation outlives its token, for processes whose clocks are behind ours."""
 
 # Seconds beyond which a lifetime is unlimited: Redis could not count it.
 _AGES = 1e10
@@ -95,7 +95,17 @@ class Bucket(NamedTuple):
         """Parse a value. Raises ValueError if it is malformed."""
         epoch, generation, raised_at, revocations, revision, previous_epochs = raw.decode("ascii").split(" ")
         left = tuple(previous_epochs.split(",")) if previous_epochs else ()
-        return cls(epoch, int(generation), float(raised_at), int(revocations), revision, left)
+        return cls(epoch, _generation(generation), float(raised_at), int(revocations), revision, left)
+
+
+_GENERATIONS = 1 << 53
+
+
+def _generation(text: str) -> int:
+    generation = int(text)
+    if generation >= _GENERATIONS:
+        raise ValueError("A generation is out of range")
+    return generation
 
 
 USED = b"used "
@@ -153,18 +163,23 @@ class User(NamedTuple):
     def read(cls, text: str) -> User:
         """Parse a value. Raises ValueError if it is malformed."""
         generation, raised_at, kept_from, kept_since, keep = text.split(" ", 4)
-        latest = int(generation)
+        latest = _generation(generation)
         user = cls(latest, float(raised_at), int(kept_from), float(kept_since), keep, latest)
-        found = _PARTIAL.fullmatch(keep) if "\n" in keep else None
-        return user if found is None else user._with(found)
+        return user._with_partial() if raised_at.startswith("+") else user
 
-    def _with(self, found: re.Match[str]) -> User:
+    def _with_partial(self) -> User:
+        """Parse the last line of a value that has one."""
+        found = _PARTIAL.fullmatch(self.keep)
+        if found is None:
+            raise ValueError("A user's last line is invalid")
         keep, generation, raised_at, access, access_at, more = found.groups()
         purposes = dict[str, tuple[int, float]]()
         for entry in more.split():
             name, cutoff, at = entry.split(":")
             purposes[name] = int(cutoff), float(at)
         partial = Partial(int(access), float(access_at), purposes)
+        if max(int(generation), partial.access, *(cutoff for cutoff, _ in purposes.values())) != self.latest:
+            raise ValueError("A user's highest generation is none of its generations")
         return self._replace(
             keep=keep, generation=int(generation), raised_at=float(raised_at), partial=partial
         )

@@ -165,9 +165,9 @@ class RedisStore:
     async def check(self, ref: TokenRef) -> bool:
         refuse_odd_texts(ref)
         if self._mirror is not None:
-            answer = self._mirror.answer(ref)
-            if answer is not None:
-                return answer
+            mirrored = self._mirror.status(ref)
+            if mirrored is not None:
+                return mirrored is TokenStatus.VALID
         try:
             status, read = await self._buckets.judge(ref)
         except StoreUnavailableError as problem:
@@ -212,7 +212,9 @@ class RedisStore:
         known = self._refusals.take(ref, self._last_seen.before(bucket_of(ref.identity)))
         if known is not None:
             return known
-        status, _ = await self._counted(self._buckets.judge(ref))
+        status = None if self._mirror is None else self._mirror.status(ref)
+        if status is None:
+            status, _ = await self._buckets.judge(ref)  # not counted: the check was answered
         return _REASONS.get(status, "revoked")
 
     async def revoke_everything(self) -> None:

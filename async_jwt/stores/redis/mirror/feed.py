@@ -31,7 +31,7 @@ from async_jwt.stores.redis.lua import OPEN_FEEDS, SCAN_REVOKED
 from async_jwt.stores.redis.mirror.snapshot import Entry, Snapshot
 from async_jwt.stores.redis.options import Options
 from async_jwt.stores.redis.pool import DedicatedConnection
-from async_jwt.stores.redis.schema import BUCKET_NAMES, Bucket, Layout
+from async_jwt.stores.redis.schema import BUCKET_NAMES, Bucket, Layout, TokenStatus
 from async_jwt.stores.redis.topology import Part, Topology
 from async_jwt.stores.redis.versions import LastSeen, Loss
 
@@ -94,8 +94,8 @@ class Mirror:
         self._listens_after = float("-inf")
         self._said = ""
 
-    def answer(self, ref: TokenRef) -> bool | None:
-        """True if a token was valid at most `mirror_lag` seconds ago; None if the server must be asked."""
+    def status(self, ref: TokenRef) -> TokenStatus | None:
+        """A token's status at most `mirror_lag` seconds ago; None if the server must be asked."""
         snapshot = self._snapshot
         if snapshot is None:
             return None
@@ -107,7 +107,7 @@ class Mirror:
             other = bucket_of_sid(ref.sid)
             if other != name and self._current(snapshot, other) is None:
                 return None
-        return snapshot.answer(ref, name, bucket)
+        return snapshot.status(ref, name, bucket)
 
     def ensure_fed(self, topology: Topology) -> None:
         """Start feeding on the event loop of a topology, unless a loop already does."""

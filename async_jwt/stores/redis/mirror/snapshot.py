@@ -43,7 +43,7 @@ class Entry(NamedTuple):
         kind: "j" for a token, "s" for a session, "u" for a user, "a" for all users.
         id: the id of the token, session or user.
         ttl_ms: milliseconds that it is remembered; -1 forever.
-        user: the value at the user's key.
+        value: for a user, the value at its key; for a token, "used" if it was used.
         follows: the revision of the bucket's previous state, which tells histories apart.
         state: the bucket's state after it.
     """
@@ -52,7 +52,7 @@ class Entry(NamedTuple):
     kind: str
     id: str
     ttl_ms: float
-    user: str
+    value: str
     follows: str
     state: Bucket
 
@@ -69,11 +69,11 @@ class Entry(NamedTuple):
             or not all(isinstance(each, str) for each in fields)
         ):
             raise ValueError("Invalid feed entry")
-        bucket, kind, name, ttl_ms, user, follows, state = fields
+        bucket, kind, name, ttl_ms, value, follows, state = fields
         lasts = float(ttl_ms or -1)
         if bucket not in _BUCKETS or kind not in ("j", "s", "u", "a") or not lasts >= -1:
             raise ValueError("Invalid feed entry")
-        return cls(bucket, kind, name, lasts, user, follows, Bucket.read(state.encode("ascii")))
+        return cls(bucket, kind, name, lasts, value, follows, Bucket.read(state.encode("ascii")))
 
 
 class Snapshot:
@@ -97,6 +97,8 @@ class Snapshot:
         # Revoked tokens and sessions: the minute in which each expires, and which ones expire in each minute.
         self._ends: dict[str, int] = {}
         self._minutes: dict[int, list[str]] = {}
+        # Those of the tokens that were used.
+        self._used: set[str] = set()
         self._users: dict[str, User | None] = {}
         # By bucket: users that only the channel reported as revoked, and when it did.
         self._doubted: dict[str, dict[str, float]] = {}
@@ -135,11 +137,13 @@ class Snapshot:
         """Add an entry read from a server.
 
         Args:
-            name: "j" or "s", the bucket and the id; or "u" and the user.
+            name: "j", "c" for one that was used, or "s", the bucket and the id; or "u" and the user.
             value: for a user, the value at its key; otherwise milliseconds that it is
                 remembered, -1 forever, less for one that has just expired.
             now: seconds, by a monotonic clock.
         """
+        if is_used := name[0] == "c":
+            name = f"j{name[1:]}"
         if self._filters:
             self._add_to_filter(name)
             return
@@ -147,6 +151,8 @@ class Snapshot:
             self._users[name[1:]] = _later(self._users.get(name[1:]), str(value))
         elif (ttl_ms := float(value)) >= -1:
             until = _FOR_EVER if ttl_ms < 0 else int((now + ttl_ms / 1000) // _MINUTE) + 1
+            if is_used:
+                self._used.add(name)  # before the entry itself, which checks look for
             if until > self._ends.get(name, -1):
                 self._ends[name] = until
                 if until != _FOR_EVER:
@@ -171,9 +177,10 @@ class Snapshot:
             if entry.follows != heard.revision:
                 return False
             if entry.kind == "u":
-                self.add(f"u{entry.id}", entry.user, now)
+                self.add(f"u{entry.id}", entry.value, now)
             elif entry.kind != "a":
-                self.add(f"{entry.kind}{entry.bucket}{entry.id}", entry.ttl_ms, now)
+                kind = "c" if entry.kind == "j" and entry.value == "used" else entry.kind
+                self.add(f"{kind}{entry.bucket}{entry.id}", entry.ttl_ms, now)
             revisions = self._revisions[entry.bucket]
             revisions[state.revocations] = state.revision
             if len(revisions) > _HISTORY:
@@ -216,8 +223,8 @@ class Snapshot:
         if doubted:
             self._doubted[name] = {who: at for who, at in doubted.items() if at >= began}
 
-    def answer(self, ref: TokenRef, name: str, bucket: Bucket) -> bool | None:
-        """Return True if a token is valid; None if the server must be asked.
+    def status(self, ref: TokenRef, name: str, bucket: Bucket) -> TokenStatus | None:
+        """Return a token's status, one of `DECIDED`; None if the server must be asked.
 
         Args:
             ref: the token.
@@ -236,12 +243,14 @@ class Snapshot:
             for each in filters:
                 if holder in each or token in each or session in each:
                     return None
-        elif token in ends or session in ends:
-            return False
+        elif token in ends:
+            return TokenStatus.USED if token in self._used else TokenStatus.REVOKED
+        elif session in ends:
+            return TokenStatus.REVOKED
         else:
             user = users.get(ref.identity, NOT_REVOKED)
         status = TokenStatus.FUTURE_GENERATION if user is None else evaluate(ref, bucket, user)
-        return status is TokenStatus.VALID if status in DECIDED else None
+        return status if status in DECIDED else None
 
     def sweep(self, now: float) -> None:
         """Drop some of the expired entries."""
@@ -253,6 +262,7 @@ class Snapshot:
                 name = names.pop()
                 if self._ends[name] == minute:  # otherwise it was revoked again, for longer
                     del self._ends[name]
+                    self._used.discard(name)
             if names:
                 return
             del self._minutes[minute]
@@ -263,7 +273,7 @@ class Snapshot:
         made.update(f"u{identity}" for identity in self._users)
         self._filtered = self._in_last = len(self)
         self._filters = (made,)
-        self._ends, self._minutes, self._users = {}, {}, {}
+        self._ends, self._minutes, self._users, self._used = {}, {}, {}, set()
 
     def _add_to_filter(self, name: str) -> None:
         if self._in_last >= self._room:

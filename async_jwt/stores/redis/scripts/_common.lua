@@ -1,10 +1,13 @@
 -- Prepended to every script: reads and writes a bucket's value.
 
+-- Generations are below 2^53: Lua's numbers cannot count on from there.
+local GENERATIONS = 9007199254740992
+
 -- Parses a bucket; nil, as if it were gone, for a value that another program wrote.
 local function read(value)
   local epoch, gen, at, count, revision, previous =
     string.match(value or '', '^(%S+) (%d+) (%-?[%d.]+) (%d+) (%d+) (%S*)$')
-  if not epoch then return nil end
+  if not epoch or tonumber(gen) >= GENERATIONS then return nil end
   return {
     epoch = epoch, gen = tonumber(gen), at = at, count = tonumber(count),
     revision = revision, previous = previous,
@@ -25,7 +28,7 @@ local function now()
 end
 
 -- Counts a revocation in a bucket and, if a mirror has opened the feed, publishes it: its kind and id, its
--- TTL in milliseconds, the user's value, and the revision of the state that it follows. If publishing is not
+-- TTL in milliseconds, the user's value or that a token was used, and the revision of the state that it follows. If publishing is not
 -- permitted, it is counted all the same: mirrors see that an entry is missing. Returns the bucket's value.
 local function count(bucket, key, feed, kind, id, ttl, user)
   local follows, _, micros = bucket.revision, now()
@@ -44,31 +47,49 @@ local function count(bucket, key, feed, kind, id, ttl, user)
   return value
 end
 
+local function no_user()
+  return {
+    latest = 0, gen = 0, gen_at = '-1', kept_from = '0', kept_since = '0', keep = '', access = 0,
+    access_at = '-1', purposes = {},
+  }
+end
+
+-- Parses the generations of a user's purposes. Returns them and the highest; nil unless all of it is understood.
+local function read_purposes(text)
+  local purposes, highest, length = {}, 0, 0
+  for entry, name, gen, at in string.gmatch(text, '( ([%x*]+):(%d+):(%-?[%d.]+))') do
+    if not tonumber(at) then return nil end
+    purposes[name] = { gen = tonumber(gen), at = at }
+    highest, length = math.max(highest, tonumber(gen)), length + #entry
+  end
+  if length == #text then return purposes, highest end
+end
+
+-- Parses a user's value that is not empty; nil if another program wrote it.
+local function parse_user(text)
+  local user, latest, mark = no_user(), nil, nil
+  latest, mark, user.gen_at, user.kept_from, user.kept_since, user.keep =
+    string.match(text, '^(%d+) (%+?)(%-?[%d.]+) (%d+) (%-?[%d.]+) (.*)$')
+  if not latest or not tonumber(user.gen_at) or not tonumber(user.kept_since) then return nil end
+  user.latest, user.gen = tonumber(latest), tonumber(latest)
+  if mark == '' then return user end
+  local gen, access, purposes, highest
+  user.keep, gen, user.gen_at, access, user.access_at, purposes =
+    string.match(user.keep, '^(.*)\n(%d+) (%-?[%d.]+) (%d+) (%-?[%d.]+)([ %x:.*%-]*)$')
+  if not gen or not tonumber(user.gen_at) or not tonumber(user.access_at) then return nil end
+  user.gen, user.access = tonumber(gen), tonumber(access)
+  user.purposes, highest = read_purposes(purposes)
+  if user.purposes and math.max(user.gen, user.access, highest) == user.latest then return user end
+end
+
 -- Parses a user's value, '' for none. `latest` is the highest generation, which stamps take; `gen` that of all
 -- of the user's tokens, `access` that of access tokens, `purposes` those of purposes, by digest. For a value
 -- that another program wrote, everything of the user counts as revoked from the next generation on.
 local function read_user(text)
-  local user = {
-    latest = 0, gen = 0, gen_at = '-1', kept_from = '0', kept_since = '0', keep = '', access = 0,
-    access_at = '-1', purposes = {},
-  }
-  if text == '' then return user end
-  local latest, at, kept_from, kept_since, keep =
-    string.match(text, '^(%d+) (%-?[%d.]+) (%d+) (%-?[%d.]+) (.*)$')
-  if not latest then
+  local user = text == '' and no_user() or parse_user(text)
+  if not user then
+    user = no_user()
     user.corrupt, user.latest = true, tonumber(string.match(text, '^%d+') or 0)
-    return user
-  end
-  user.latest, user.gen, user.gen_at = tonumber(latest), tonumber(latest), at
-  user.kept_from, user.kept_since, user.keep = kept_from, kept_since, keep
-  local kept, gen, gen_at, access, access_at, purposes =
-    string.match(keep, '^(.*)\n(%d+) (%-?[%d.]+) (%d+) (%-?[%d.]+)([ %x:.*%-]*)$')
-  if kept then
-    user.keep, user.gen, user.gen_at = kept, tonumber(gen), gen_at
-    user.access, user.access_at = tonumber(access), access_at
-    for name, cutoff, cutoff_at in string.gmatch(purposes, ' ([%x*]+):(%d+):(%-?[%d.]+)') do
-      user.purposes[name] = { gen = tonumber(cutoff), at = cutoff_at }
-    end
   end
   return user
 end
@@ -77,12 +98,13 @@ end
 local function raise_user(user)
   local at, stamp = now()
   user.latest, user.at = math.max(user.latest + 1, stamp), at
+  if user.latest >= GENERATIONS then error('GENERATION out of range') end
   if user.corrupt then user.gen, user.gen_at = user.latest, at end
 end
 
--- Ends a purpose's tokens below the generation that was just raised. Of too many purposes, the oldest
+-- Ends a purpose's tokens below the generation that was just raised. Of more purposes than `most`, the oldest
 -- generation holds for all of them.
-local function end_purpose(user, name)
+local function end_purpose(user, name, most)
   local purposes, held, oldest = user.purposes, 0, nil
   purposes[name] = { gen = user.latest, at = user.at }
   for other, cutoff in pairs(purposes) do
@@ -91,21 +113,22 @@ local function end_purpose(user, name)
       if not oldest or cutoff.gen < purposes[oldest].gen then oldest = other end
     end
   end
-  if held > 16 then purposes['*'], purposes[oldest] = purposes[oldest], nil end
+  if held > most then purposes['*'], purposes[oldest] = purposes[oldest], nil end
 end
 
 -- Stores a user whose generation was raised. Returns the value.
 local function write_user(key, user)
-  local value = string.format('%.0f', user.latest) .. ' ' .. user.at .. ' ' .. user.kept_from .. ' '
-    .. user.kept_since .. ' ' .. user.keep
-  local purposes = ''
+  local purposes, mark, more = '', '', ''
   for name, cutoff in pairs(user.purposes) do
     purposes = purposes .. ' ' .. name .. ':' .. string.format('%.0f', cutoff.gen) .. ':' .. cutoff.at
   end
-  if user.gen ~= user.latest or user.access ~= 0 or purposes ~= '' or string.find(user.keep, '\n', 1, true) then
-    value = value .. '\n' .. string.format('%.0f', user.gen) .. ' ' .. user.gen_at .. ' '
+  if user.gen ~= user.latest or user.access ~= 0 or purposes ~= '' then
+    mark = '+'
+    more = '\n' .. string.format('%.0f', user.gen) .. ' ' .. user.gen_at .. ' '
       .. string.format('%.0f', user.access) .. ' ' .. user.access_at .. purposes
   end
+  local value = string.format('%.0f', user.latest) .. ' ' .. mark .. user.at .. ' ' .. user.kept_from .. ' '
+    .. user.kept_since .. ' ' .. user.keep .. more
   redis.call('SET', key, value)
   return value
 end

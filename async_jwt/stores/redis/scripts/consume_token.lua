@@ -3,7 +3,7 @@
 --       bucket's feed
 -- ARGV: as read: 1 the bucket's epoch, 2 its generation, 3 the user; 4 the TTL in milliseconds; 5 the token's
 --       id; 6 the mark of this call; 7 the digest of the type whose other tokens to end, '' for none; 8 the
---       user's id
+--       user's id; 9 how many ended purposes to keep one by one
 -- Returns the bucket's value, how many revocations it added, and '1' if this call used the token, '0' if it
 -- had been revoked. Changes nothing and returns '' if the bucket is gone, 0 if something else changed
 local values = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
@@ -16,10 +16,10 @@ if bucket.epoch ~= ARGV[1] or string.format('%.0f', bucket.gen) ~= ARGV[2] or (v
   return 0
 end
 
-put(KEYS[3], ARGV[6], ARGV[4])
-local value = count(bucket, KEYS[1], KEYS[5], 'j', ARGV[5], ARGV[4], '')
-if ARGV[7] == '' then return { value, 1, '1' } end
 local user = read_user(values[2] or '')
-raise_user(user)
-end_purpose(user, ARGV[7])
+if ARGV[7] ~= '' then raise_user(user) end -- first: it may fail
+put(KEYS[3], ARGV[6], ARGV[4])
+local value = count(bucket, KEYS[1], KEYS[5], 'j', ARGV[5], ARGV[4], 'used')
+if ARGV[7] == '' then return { value, 1, '1' } end
+end_purpose(user, ARGV[7], tonumber(ARGV[9]))
 return { count(bucket, KEYS[1], KEYS[5], 'u', ARGV[8], '', write_user(KEYS[2], user)), 2, '1' }
