@@ -258,7 +258,11 @@ def test_a_view_that_never_uses_its_token_up_is_an_error(sound):
 
 
 def test_pages_that_keep_the_application_from_starting_are_errors(sound):
-    app = sound.sound(JWT_LOGIN_VIEW="nowhere", JWT_REFRESH_COOKIE_PATH="/auth")
+    app = sound.sound(
+        JWT_LOGIN_VIEW="nowhere",
+        JWT_REFRESH_COOKIE_PATH="/auth",
+        JWT_TOKEN_LOCATION=["headers", "cookies"],
+    )
     app.add_url_rule("/page", "page", sound.api.jwt_required(refresh_cookie=True)(lambda: ""))
     app.add_url_rule("/auth/refresh", "refresh", sound.api.jwt_required(refresh=True)(lambda: ""))
     findings = [finding["what"] for finding in found(sound) if finding["level"] == "error"]
