@@ -99,7 +99,7 @@ async def a_revocation_happens_at_one_moment(store: Store) -> None:
 
     A stamp with the new generation must not be issued before `check` knows of the revocation.
     """
-    for _ in range(10):
+    for _ in range(5):
         old = await new_token(store, sid="own")
         keep = await new_token(store, old.identity, sid="own")
         await expect_no_survivor(store, old, store.revoke_user(old.identity, keep=keep))

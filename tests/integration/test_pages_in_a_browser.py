@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import BrowserContext, Page, Route
+from playwright.async_api import Browser, BrowserContext, Page, Route
 from quart import Quart, redirect, render_template_string, request
 
 from async_jwt.adapters.quart import (
@@ -30,7 +30,7 @@ from tests.harness.browser import PATIENCE
 from tests.harness.sites import OURS, UNKNOWN, Site, browsing, new_context, served, submit
 
 pytestmark = [
-    pytest.mark.asyncio,
+    pytest.mark.asyncio(loop_scope="module"),
     # Of Hypercorn, where a browser cuts a connection as it ends.
     pytest.mark.filterwarnings("ignore:.*TCPServer._idle_timeout:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:.*TCPServer._idle_timeout:pytest.PytestUnraisableExceptionWarning"),
@@ -113,16 +113,23 @@ def make_site(**config: Any) -> Site:
     return site
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser(chromium: str) -> AsyncIterator[Browser]:
+    async with browsing(chromium) as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def site(chromium: str, tmp_path: Path) -> AsyncIterator[Site]:
     async with served(make_site(), tmp_path) as site:
         yield site
 
 
-@pytest_asyncio.fixture
-async def context(chromium: str, site: Site) -> AsyncIterator[BrowserContext]:
-    async with browsing(chromium) as browser:
-        yield await new_context(browser)
+@pytest_asyncio.fixture(loop_scope="module")
+async def context(browser: Browser, site: Site) -> AsyncIterator[BrowserContext]:  # outlives it
+    context = await new_context(browser)
+    yield context
+    await context.close()
 
 
 async def signed_in(context: BrowserContext, site: Site, query: str = "") -> Page:
@@ -186,7 +193,6 @@ async def test_a_returning_user_is_let_in_in_two_tabs_at_once(context, site):
             await asyncio.gather(who(page, site, "/account"), who(other, site, "/account")) == ["alice"] * 2
         )
         assert await held(context, REFRESH) != before
-        await asyncio.sleep(GRACE + 0.1)
     assert (await sessions(site), site.codes) == (1, [])
 
 
@@ -245,10 +251,9 @@ async def test_a_form_in_another_tab_outlives_a_rotation(context, site):
     page = await signed_in(context, site)
     await page.goto(site.url("/note"))
     other = await context.new_page()
-    for _ in range(3):
+    for _ in range(2):
         await drop_access(context)
         assert await who(other, site, "/account") == "alice"
-        await asyncio.sleep(GRACE + 0.1)
     await press(page)
     assert (await page.title(), site.transfers) == ("Saved", ["alice"])
     await page.goto(site.url("/", UNKNOWN))
@@ -297,9 +302,9 @@ def cookie(name: str, value: str, **more: Any) -> Any:
     return {**held, **more}
 
 
-async def test_twins_of_a_former_path_and_domain_are_no_trouble_and_go(chromium, tmp_path):
+async def test_twins_of_a_former_path_and_domain_are_no_trouble_and_go(browser, tmp_path):
     former = {"JWT_COOKIE_FORMER_DOMAINS": ["site.test"], "JWT_COOKIE_FORMER_PATHS": ["/account"]}
-    async with served(make_site(**former), tmp_path) as site, browsing(chromium) as browser:
+    async with served(make_site(**former), tmp_path) as site:
         context = await new_context(browser)
         old = await site.jwt.create_access_token("alice", expires_delta=-1)
         older = (await site.jwt.create_token_pair("alice")).access_token

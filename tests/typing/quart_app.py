@@ -9,7 +9,9 @@ from quart import Quart, Response
 from async_jwt import KeyRing, MemoryStore, Store, TokenPair
 from async_jwt.adapters.quart import (
     Authentication,
+    CookieScope,
     JWTManager,
+    authenticate_token,
     consume_token,
     create_access_token,
     create_token_pair,
@@ -19,8 +21,11 @@ from async_jwt.adapters.quart import (
     expire_access_tokens,
     get_jti,
     get_jwt,
+    jwt_csrf_token,
     jwt_required,
+    safe_next,
     set_access_cookies,
+    sign_out,
     verify_jwt_in_request,
 )
 
@@ -55,6 +60,16 @@ async def expired(header: dict[str, Any], claims: dict[str, Any]) -> Response:
     return Response("")
 
 
+@jwt.cookie_scope_loader
+def scope(request: Any) -> CookieScope | None:
+    return CookieScope("acme", "/acme")
+
+
+@jwt.cookie_scope_loader  # type: ignore[type-var]
+async def scope_later(request: Any) -> CookieScope | None:
+    return None
+
+
 @jwt_required
 async def bare(number: int) -> str:
     return str(number)
@@ -78,6 +93,7 @@ class User:
 jwt_required(locations="cookie")  # type: ignore[arg-type]
 jwt_required(once="post")  # type: ignore[call-overload]
 jwt_required(locations=["headers", "cookies"])
+jwt_required(optional=True, lenient=True, refresh_cookie=True)
 
 
 async def use() -> None:
@@ -89,6 +105,11 @@ async def use() -> None:
     assert_type(await create_token_pair("alice", counts=False), TokenPair)
     assert_type(await consume_token("t", others=True), bool)
     await expire_access_tokens("alice")
+    assert_type(await authenticate_token("t", type=["reset", "invite"]), Authentication)
+    assert_type(await sign_out(Response(""), everywhere=True), bool)
+    assert_type(jwt_csrf_token(), str)
+    assert_type(safe_next(default="/account"), str)
+    assert_type(await create_token_pair("alice", persistent=True), TokenPair)
     assert_type(await jwt.consume_token(), bool)
     assert_type(await decode_token("t"), dict[str, Any])
     assert_type(await get_jti("t"), str | None)
