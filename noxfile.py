@@ -52,6 +52,7 @@ MEASURED = [
 BROWSER_TESTS = [
     "tests/integration/test_demo_in_a_browser.py",
     "tests/integration/test_other_sites_can_do_nothing.py",
+    "tests/integration/test_pages_in_a_browser.py",
     "examples/single_page",
 ]
 # Kept for the session `coverage`, which says what is missing.

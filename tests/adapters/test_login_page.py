@@ -8,9 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from async_jwt.testing import outage
-from tests.harness.applications import FlaskAsyncHarness, however_it_runs, in_memory
+from tests.harness.applications import FlaskAsyncHarness, in_each_colour, in_memory
 
-pytestmark = [pytest.mark.asyncio, however_it_runs]
+pytestmark = [pytest.mark.asyncio, in_each_colour]
 
 COOKIES = {"JWT_TOKEN_LOCATION": ["cookies", "headers"], "JWT_COOKIE_SECURE": False}
 LOAD = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
@@ -184,6 +184,7 @@ async def test_a_path_with_a_query(make_app):
     assert location.endswith("/login?by=mail&next=%2Fme")
 
 
+@in_memory
 async def test_it_is_never_redirected_to_itself(make_app):
     """A check by hand is one that nobody sees at start."""
     app = make_app({**COOKIES, "JWT_LOGIN_VIEW": "/login"})

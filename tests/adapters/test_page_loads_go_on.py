@@ -8,9 +8,9 @@ from async_jwt.errors import ConfigurationError
 from async_jwt.signals import token_reused, user_loaded
 from async_jwt.stores import MemoryStore
 from async_jwt.testing import outage
-from tests.harness.applications import FlaskAsyncHarness, however_it_runs, in_memory
+from tests.harness.applications import FlaskAsyncHarness, in_each_colour, in_memory
 
-pytestmark = [pytest.mark.asyncio, however_it_runs]
+pytestmark = [pytest.mark.asyncio, in_each_colour]
 
 LIVES = 900
 GRACE = 10
@@ -334,6 +334,7 @@ async def test_a_stream_sets_them_before_its_first_byte(app):
     assert (answer.body, set(answer.cookies) >= {ACCESS, REFRESH}) == (b"hello alice", True)
 
 
+@in_memory
 async def test_the_refresh_helper_leaves_them_alone(make_app, clock):
     app = with_pages(make_app(COOKIES, clock=clock))
 
@@ -372,6 +373,7 @@ async def test_a_cookie_that_would_be_too_large_changes_nothing(app, caplog):
     assert (await tab.load()).status == 200
 
 
+@in_memory
 async def test_in_the_view_itself(app):
     api = app.api
 
@@ -406,6 +408,7 @@ async def test_an_application_that_cannot_do_it_does_not_start(make_app, caplog,
                 pass
 
 
+@in_memory
 async def test_by_hand_the_grace_is_asked_for_too(make_app, caplog):
     app = make_app({**COOKIES, "JWT_REFRESH_GRACE": 0})
 

@@ -125,15 +125,15 @@ async def test_under_the_compat_preset_the_first_counts(make_app):
 
 FORMER = {
     "JWT_COOKIE_DOMAIN": "shop.example",
-    "JWT_COOKIE_FORMER_DOMAINS": [None, ".Shop.example", "example"],
+    "JWT_COOKIE_FORMER_DOMAINS": [None, ".Shop.example", "old.example"],
     "JWT_COOKIE_FORMER_PATHS": ["/", "/app"],
 }
 EXPECTED = {
     (None, "/"),
     (None, "/app"),
     ("shop.example", "/app"),
-    ("example", "/"),
-    ("example", "/app"),
+    ("old.example", "/"),
+    ("old.example", "/app"),
 }
 
 

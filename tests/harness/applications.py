@@ -442,6 +442,11 @@ however_it_runs = pytest.mark.parametrize(
 )
 """For what depends on where hooks run: a server's loop, none, the process's own, a server's in Flask."""
 
+in_each_colour = pytest.mark.parametrize(
+    "harness", ["quart", "flask_sync", "flask_def", "flask_async", "flask_asgi"], indirect=True
+)
+"""For what views have a part in: async ones, plain ones, and those of each adapter for Flask."""
+
 on_each_loop = pytest.mark.parametrize("harness", ["quart", "flask_sync", "flask_async"], indirect=True)
 """For large tables about what stores decide: a server's loop, none, the process's own."""
 
