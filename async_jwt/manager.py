@@ -137,7 +137,7 @@ class _MessageLoader(Protocol):
     def __call__(self, /, *, inline: bool = False) -> Callable[[_MessageHook], _MessageHook]: ...
 
 
-L = TypeVar("L", _IdentityLoader, _RequestLoader, _TokenLoader, _AnswerLoader, _MessageLoader)
+L = TypeVar("L")
 
 
 class _LoaderOf(Generic[L]):

@@ -290,7 +290,8 @@ async def test_a_token_in_a_header_is_not_replaced(app, clock):
 async def test_the_view_decides_about_its_own_cookies(app):
     for path, expected in (("/page/signs_in", "bob"), ("/page/leaves", None), ("/page/revokes", None)):
         tab = (await tab_of(app)).drop_access()
-        await tab.load(path)
+        answer = await tab.load(path)
+        assert (answer.cookies == {}) is path.endswith("revokes")
         answer = await tab.load("/either")
         assert answer.json["identity"] == expected, path
 
@@ -489,6 +490,25 @@ async def test_a_ban_while_tokens_are_made_ends_them(make_app, clock, site):
     answer = await tab.load(Sec_Fetch_Site=site)
     assert answer.status == 401
     assert not any("access_token_cookie=e" in line for line in answer.headers.getlist("Set-Cookie"))
+
+
+@in_memory
+async def test_a_ban_right_after_the_look_at_the_session_ends_the_new_token(make_app, clock):
+    store = MemoryStore(clock=clock)
+    app = with_pages(make_app(COOKIES, store=store, clock=clock))
+    tab, looks = (await tab_of(app)).drop_access(), []
+    load = store.load_session
+
+    async def load_session(ref):
+        seen = await load(ref)
+        looks.append(ref)
+        if len(looks) == 2:  # the first one was the check
+            await store.revoke_user("alice")
+        return seen
+
+    store.load_session = load_session
+    assert (await tab.load(Sec_Fetch_Site="cross-site")).status == 401
+    assert len(looks) == 2
 
 
 @pytest.mark.parametrize("site", ["none", "cross-site"])
