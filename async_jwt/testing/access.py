@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from async_jwt.stores.contract import (
     AccessExpiryStore,
@@ -17,6 +17,7 @@ from async_jwt.stores.contract import (
 )
 from async_jwt.testing.contract import (
     HOUR,
+    Promise,
     any_name,
     expect,
     expect_alive,
@@ -177,7 +178,7 @@ async def sessions_go_on_without_their_access_tokens(store: Any) -> None:
         await expect_alive(store, early._replace(gen=stamp), "a new access token of the session")
 
 
-access_contract = (
+access_contract: Final[tuple[Promise, ...]] = (
     access_tokens_end_and_nothing_else_does,
     ending_access_tokens_revives_nothing,
     no_keep_exempts_access_tokens,

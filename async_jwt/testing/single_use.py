@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, Final
 
 from async_jwt.stores.contract import MOST_PURPOSES, RefusalStore, SingleUseStore, TokenRef, new_sid
 from async_jwt.testing.contract import (
     HOUR,
+    Promise,
     any_name,
     expect,
     expect_alive,
@@ -196,7 +197,7 @@ async def a_used_token_is_told_from_a_revoked_one(store: Any) -> None:
     expect(await store.refusal_of(gone) == "revoked", "a signed-out token is revoked, not used")
 
 
-single_use_contract = (
+single_use_contract: Final[tuple[Promise, ...]] = (
     a_token_is_used_once,
     a_used_token_stays_used,
     a_revoked_token_is_not_used,
