@@ -8,7 +8,7 @@ from async_jwt.core.cookie_scope import SCOPE
 from async_jwt.errors import ConfigurationError, CookieScopeError
 from tests.harness.applications import FlaskAsyncHarness, however_it_runs, in_memory
 
-pytestmark = [pytest.mark.asyncio, however_it_runs]
+pytestmark = [pytest.mark.asyncio, however_it_runs, in_memory]
 
 COOKIES = {"JWT_TOKEN_LOCATION": ["cookies", "headers"], "JWT_COOKIE_SECURE": False, "JWT_REFRESH_GRACE": 10}
 LOAD = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "none"}
@@ -193,7 +193,6 @@ async def test_it_is_asked_once_in_a_request(make_app):
     assert (await app.call("/nowhere")).status == 404
 
 
-@in_memory
 @pytest.mark.parametrize(
     "returned",
     [

@@ -8,10 +8,10 @@ import re
 import pytest
 
 from async_jwt.stores import MemoryStore
-from tests.harness.applications import FlaskAsyncHarness, in_each_colour
+from tests.harness.applications import FlaskAsyncHarness, in_each_colour, in_memory
 from tests.harness.rotation import rotate, rotating
 
-pytestmark = [pytest.mark.asyncio, in_each_colour]
+pytestmark = [pytest.mark.asyncio, in_each_colour, in_memory]
 
 COOKIES = {"JWT_TOKEN_LOCATION": ["cookies", "headers"], "JWT_CSRF_CHECK_FORM": True}
 

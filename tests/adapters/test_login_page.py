@@ -10,7 +10,7 @@ import pytest
 from async_jwt.testing import outage
 from tests.harness.applications import FlaskAsyncHarness, in_each_colour, in_memory
 
-pytestmark = [pytest.mark.asyncio, in_each_colour]
+pytestmark = [pytest.mark.asyncio, in_each_colour, in_memory]
 
 COOKIES = {"JWT_TOKEN_LOCATION": ["cookies", "headers"], "JWT_COOKIE_SECURE": False}
 LOAD = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
@@ -120,7 +120,6 @@ async def test_an_endpoint_without_a_path_to_come_back_to(make_app):
     assert target(await app.call("/me?" + "x" * 3000, headers=LOAD)) == ("/login", None)
 
 
-@in_memory
 async def test_any_path_comes_back_as_it_was(make_app):
     app = make_app({**COOKIES, "JWT_LOGIN_VIEW": "/login"})
 
@@ -144,7 +143,6 @@ async def test_any_path_comes_back_as_it_was(make_app):
         assert target(await app.call(path, headers=LOAD)) == ("/login", path)
 
 
-@in_memory
 async def test_odd_paths_are_no_500(make_app):
     app = make_app({**COOKIES, "JWT_LOGIN_VIEW": "/log/in"})
 
@@ -184,7 +182,6 @@ async def test_a_path_with_a_query(make_app):
     assert location.endswith("/login?by=mail&next=%2Fme")
 
 
-@in_memory
 async def test_it_is_never_redirected_to_itself(make_app):
     """A check by hand is one that nobody sees at start."""
     app = make_app({**COOKIES, "JWT_LOGIN_VIEW": "/login"})
@@ -234,7 +231,6 @@ FOREIGN = [
 ]
 
 
-@in_memory
 async def test_what_is_a_local_path(app):
     async with app.context():
         for path in LOCAL:
@@ -244,7 +240,6 @@ async def test_what_is_a_local_path(app):
             assert app.api.safe_next(text, default="/start") == "/start"
 
 
-@in_memory
 async def test_of_the_query(app):
     for query, path in (
         ("?next=/a%3Fb", "/a?b"),
@@ -264,7 +259,6 @@ async def test_outside_a_request(app):
             app.api.safe_next()
 
 
-@in_memory
 @pytest.mark.parametrize(
     ("name", "says"),
     [("nowhere", "is no endpoint"), ("me_too", "demands a token"), ("/me_too", "demands a token")],

@@ -186,6 +186,7 @@ async def test_from_another_site_the_refresh_token_stays(app, clock, site):
     assert is_not_stored(answer)
 
 
+@in_memory
 @pytest.mark.parametrize("name", ["If-None-Match", "If-Modified-Since", "Range"])
 async def test_where_the_answer_may_be_a_304_the_refresh_token_stays(app, name):
     """Its cookies would be lost, and then it would be too late."""
@@ -296,12 +297,14 @@ async def test_the_view_decides_about_its_own_cookies(app):
         assert answer.json["identity"] == expected, path
 
 
+@in_memory
 async def test_no_cache_keeps_what_the_view_calls_public(app):
     tab = (await tab_of(app)).drop_access()
     assert is_not_stored(await tab.load("/page/careless"))
     assert (await tab.load("/page/careless")).headers["Cache-Control"] == "public, max-age=60"
 
 
+@in_memory
 async def test_an_answer_of_an_error_carries_them_too(app):
     @app.api.jwt_required(refresh_cookie=True)
     async def missing():
@@ -316,6 +319,7 @@ async def test_an_answer_of_an_error_carries_them_too(app):
     assert tab.cookies[REFRESH] != tab.pair.refresh_token
 
 
+@in_memory
 async def test_a_stream_sets_them_before_its_first_byte(app):
     api = app.api
     if isinstance(app, FlaskAsyncHarness):
@@ -461,6 +465,7 @@ async def test_demands_that_contradict_each_other(make_app, given, says):
 # -- what a hostile reading found --------------------------------------------------------
 
 
+@in_memory
 async def test_a_response_that_is_shared_carries_nobodys_tokens(app):
     shared = []
 
@@ -511,6 +516,7 @@ async def test_a_ban_right_after_the_look_at_the_session_ends_the_new_token(make
     assert len(looks) == 2
 
 
+@in_memory
 @pytest.mark.parametrize("site", ["none", "cross-site"])
 async def test_the_sessions_claims_and_headers_go_on(app, site):
     """Above all `act`: whoever acts as a user does so after a link in a mail, too."""
@@ -586,6 +592,7 @@ async def test_a_function_before_the_request_renews_for_the_view_too(app, clock,
     assert (await tab.load("/page/after")).cookies == {}
 
 
+@in_memory
 async def test_a_failing_hook_is_never_anonymous(app):
     tab = (await tab_of(app)).drop_access()
 
@@ -630,6 +637,7 @@ async def test_a_refresh_token_made_without_a_session(app, site):
     assert (await tab.load()).status == 200
 
 
+@in_memory
 async def test_caches_of_a_cdn_are_told_too(app):
     @app.api.jwt_required(refresh_cookie=True)
     async def view():
@@ -642,6 +650,7 @@ async def test_caches_of_a_cdn_are_told_too(app):
     assert not {"CDN-Cache-Control", "Surrogate-Control"} & set(answer.headers.keys())
 
 
+@in_memory
 async def test_a_response_that_is_under_way_keeps_all_functions_after_it(app):
     """The first page load of a process adds one to their list."""
     before = app.app.after_request_funcs[None]
@@ -673,6 +682,7 @@ async def unusable(app, clock):
     }
 
 
+@in_memory
 async def test_on_a_public_page_an_unusable_cookie_is_none(app, clock):
     @app.jwt.user_lookup_loader
     async def load(header, data):
@@ -730,6 +740,7 @@ async def test_what_is_never_lenient(app, clock):
     assert (await app.call("/home", cookies={ACCESS: one})).status == 500
 
 
+@in_memory
 async def test_of_twins_none_of_which_counts(app, clock):
     text = await app.mint(expires_delta=1)
     clock.now += 2
@@ -737,15 +748,18 @@ async def test_of_twins_none_of_which_counts(app, clock):
     assert answer.json["identity"] is None
 
 
+@in_memory
 async def test_a_login_in_the_same_request_keeps_its_cookies(app):
     answer = await app.call("/home/signs_in", cookies={ACCESS: "junk"})
     assert all("Expires=Thu, 01 Jan 1970" not in line for line in answer.cookies.values())
 
 
+@in_memory
 async def test_a_304_takes_nothing_away(app):
     assert (await app.call("/home/unchanged", cookies={ACCESS: "junk"})).cookies == {}
 
 
+@in_memory
 async def test_an_earlier_check_is_forgotten(app):
     """Else a page for everybody would show what is somebody's."""
     api = app.api
@@ -761,6 +775,7 @@ async def test_an_earlier_check_is_forgotten(app):
     assert answer.json == {"before": "alice", "after": None}
 
 
+@in_memory
 async def test_under_the_compat_preset_no_cookie_is_taken_away(make_app):
     app = with_pages(make_app({**COOKIES, "JWT_COMPAT": "flask-jwt-extended"}))
     answer = await app.call("/home", cookies={ACCESS: "junk"})
