@@ -175,12 +175,12 @@ def test_each_async_hook_is_one_hop_and_plain_ones_none(make, hops):
 
 @pytest.mark.parametrize("setting", ["memory", "redis"])
 def test_a_plain_hook_that_comes_back_late_authenticates_nobody(make, setting):
-    app, jwt = make(setting, JWT_HOOK_TIMEOUT=0.05)
+    app, jwt = make(setting, JWT_HOOK_TIMEOUT=0.5)
     late = []
 
     @jwt.user_lookup_loader
     def load(_header, claims):
-        time.sleep(0.1 if late else 0)
+        time.sleep(0.7 if late else 0)
         return claims["sub"]
 
     @app.get("/me")
