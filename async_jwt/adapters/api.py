@@ -90,8 +90,6 @@ U = TypeVar("U")
 
 log: logging.Logger = logging.getLogger("async_jwt")
 
-_REFRESH_COOKIE = Policy.of(refresh=True, locations="cookies")
-
 
 class PublicAPI:
     """All functions that an application calls, as methods of one object.
