@@ -55,12 +55,14 @@ async def end_sessions(
             counts, problem = False, failed
         if counts:
             await engine.store.revoke_user(verified.ref.identity)
+            # At once: if the next token meets an outage, what this request read before is stale all the same.
+            request_state.mark_revoked(ends_itself=ends_itself)
             await send_revoked(app_state, "user", verified.ref.identity)
             ended = True
     for _, verified in held:
-        ended = await _end(app_state, engine, verified) or ended
-    if ended:
-        request_state.mark_revoked(ends_itself=ends_itself)
+        if await _end(app_state, engine, verified):
+            request_state.mark_revoked(ends_itself=ends_itself)
+            ended = True
     if problem is not None:
         raise problem
     return ended

@@ -25,7 +25,7 @@ from async_jwt.adapters.protect import (
 )
 from async_jwt.app_state import EXTENSION, AppState
 from async_jwt.core.policy import Policy
-from async_jwt.core.rotation import session_store
+from async_jwt.core.rotation import require_refresh_grace, session_store
 from async_jwt.core.settings import Settings
 from async_jwt.core.single_use import SAFE_METHODS
 from async_jwt.errors import ConfigurationError
@@ -119,10 +119,7 @@ def refuse_unreached_cookies(app_state: AppState) -> None:
         if not any(policy.refresh_cookie for policy in route.policies):
             continue
         engine = app_state.base_engine()
-        if engine.settings.refresh_grace == 0:
-            raise ConfigurationError(
-                "jwt_required(refresh_cookie=True) needs a JWT_REFRESH_GRACE other than 0"
-            )
+        require_refresh_grace(engine, "jwt_required(refresh_cookie=True)")
         session_store(engine)
         if not any(
             _reads_cookies(policy, engine.settings) for policy in route.policies if policy.refresh_cookie
@@ -146,10 +143,10 @@ def _reads_cookies(policy: Policy, settings: Settings) -> bool:
 
 
 def refuse_login_view(app_state: AppState) -> None:
-    """Refuse a `JWT_LOGIN_VIEW` that is no view, or that itself demands a token.
+    """Refuse a `JWT_LOGIN_VIEW` that does not exist or demands a token.
 
     Raises:
-        ConfigurationError: so it is.
+        ConfigurationError: no endpoint has that name, or its view demands a token.
     """
     target = app_state.base_engine().settings.login_view
     if target is None:

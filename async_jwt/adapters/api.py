@@ -476,8 +476,9 @@ class PublicAPI:
         Args:
             target: the path to check, such as a form field; None takes the query parameter `next`
                 of this request, which `JWT_LOGIN_VIEW` sets.
-            default: what to return if there is none, or if it is no local path: one that begins with exactly
-                one slash, without backslashes, control characters or `//`, of at most 2,000 bytes.
+            default: what to return without a target, or if the target is not a local path. A local path
+                begins with exactly one slash, contains no backslash, control character or `//`, and has at
+                most 2,000 bytes.
 
         Raises:
             RuntimeError: `target` is None and there is no request.

@@ -23,9 +23,9 @@ from async_jwt.core.issue import TokenPair
 from async_jwt.core.locations import find_all
 from async_jwt.core.policy import ACCESS
 from async_jwt.core.proxies import unproxied
-from async_jwt.core.rotation import PairSpec, rotate
+from async_jwt.core.rotation import PairSpec, require_refresh_grace, rotate
 from async_jwt.core.settings import Settings
-from async_jwt.errors import ConfigurationError, JWTExtendedException
+from async_jwt.errors import JWTExtendedException
 from async_jwt.operations import hand_out, known_as, send_repeated
 from async_jwt.sign_out import end_sessions
 from async_jwt.stores.contract import TokenRef
@@ -131,8 +131,7 @@ class TokenCookies:
         """
         app_state, request_state = self._context.states()
         engine, result = app_state.engine(), request_state.result
-        if engine.settings.refresh_grace == 0:
-            raise ConfigurationError("refresh_expiring_cookies() needs a JWT_REFRESH_GRACE other than 0")
+        require_refresh_grace(engine, "refresh_expiring_cookies()")
         if result is None or not self._is_due(engine, request_state, result.authentication, within):
             return response
         names = {cookie.name for cookie in _deletions(engine.settings)}

@@ -20,9 +20,8 @@ from async_jwt.core.locations import cookie_name
 from async_jwt.core.navigation import is_conditional, is_from_here, is_page_load
 from async_jwt.core.policy import Policy
 from async_jwt.core.request import RequestView
-from async_jwt.core.rotation import PairSpec, renew_access, rotate
+from async_jwt.core.rotation import PairSpec, renew_access, require_refresh_grace, rotate
 from async_jwt.errors import (
-    ConfigurationError,
     ExpiredTokenError,
     JWTDecodeError,
     JWTExtendedException,
@@ -114,10 +113,7 @@ class PageLoads:
     ) -> bool:
         """Authenticate a page load by its refresh cookie. False if that does not count either."""
         engine, own = app_state.engine(), RequestState()
-        if engine.settings.refresh_grace == 0:
-            raise ConfigurationError(
-                "jwt_required(refresh_cookie=True) needs a JWT_REFRESH_GRACE other than 0"
-            )
+        require_refresh_grace(engine, "jwt_required(refresh_cookie=True)")
         try:
             await authenticate(engine, view, REFRESH_COOKIE, own, came_along=True)
             refresh = cast("CheckResult", own.result)  # it is not optional

@@ -52,7 +52,15 @@ from async_jwt.errors import (
 )
 from async_jwt.stores.contract import Session, SessionSnapshot, SessionStore, TokenRef, latest, new_sid
 
-__all__ = ["NewPair", "PairSpec", "open_session", "renew_access", "rotate", "session_store"]
+__all__ = [
+    "NewPair",
+    "PairSpec",
+    "open_session",
+    "renew_access",
+    "require_refresh_grace",
+    "rotate",
+    "session_store",
+]
 
 _TRIES = 32
 """How often a step is tried while other requests change the session first."""
@@ -118,6 +126,20 @@ def session_store(engine: Engine) -> SessionStore:
             "use a store that has the methods of async_jwt.stores.SessionStore"
         )
     return engine.sessions
+
+
+def require_refresh_grace(engine: Engine, what: str) -> None:
+    """Refuse what several requests of one browser do at once, if a second use of a refresh token is theft.
+
+    Args:
+        engine: the core.
+        what: what needs it, as the developer wrote it.
+
+    Raises:
+        ConfigurationError: `JWT_REFRESH_GRACE` is 0.
+    """
+    if engine.settings.refresh_grace == 0:
+        raise ConfigurationError(f"{what} needs a JWT_REFRESH_GRACE other than 0")
 
 
 async def open_session(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jwt as pyjwt
 import pytest
 
+from async_jwt.errors import StoreUnavailableError
 from async_jwt.keys import Key, KeyRing
 from async_jwt.signals import token_revoked
 from async_jwt.stores import MemoryStore
@@ -359,6 +360,33 @@ async def test_an_outage_takes_the_cookies_away_and_says_so(app):
             answer, _ = await out(app, path, cookies=cookies_of(pair))
         assert (answer.status, answer.code, set(answer.cookies)) == (503, "store_unavailable", NAMES)
     assert await lives(app, pair) == [True, True]
+
+
+class FailsHalfway(MemoryStore):
+    """Ends one session, then meets an outage."""
+
+    async def revoke_session(self, sid, ends_at=None):
+        if self._revoked:
+            raise StoreUnavailableError("gone")
+        await super().revoke_session(sid, ends_at)
+
+
+async def test_what_ended_before_an_outage_has_ended_for_this_request_too(make_app):
+    app = make_app({**COOKIES, "JWT_COOKIE_CSRF_PROTECT": False}, store=FailsHalfway())
+
+    @app.api.jwt_required()
+    async def half():
+        with pytest.raises(StoreUnavailableError):
+            await app.api.sign_out()
+        await app.api.verify_jwt_in_request()
+        return {}
+
+    app.view("/half", half, methods=["POST"])
+    mine, other = await pair_of(app), await pair_of(app)
+    cookies = {"access_token_cookie": mine.access_token, "refresh_token_cookie": other.refresh_token}
+    assert (await app.call("/half", method="POST", cookies=cookies)).code == "token_revoked"
+    assert await lives(app, mine) == [False, False]
+    assert await lives(app, other) == [True, True]
 
 
 async def test_a_request_that_was_checked_goes_on_as_after_revoke_session(make_app):
