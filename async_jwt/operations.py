@@ -873,7 +873,7 @@ def _type_of(request_state: RequestState) -> str | None:
 def _ref_of(engine: Engine, claims: Mapping[str, Any]) -> TokenRef:
     # A token without `jti` decodes to `jti` None, which no token may contain.
     held = {name: value for name, value in claims.items() if (name, value) != ("jti", None)}
-    ref = claim_set.check_shape(held, engine.settings)[-1]
+    ref = claim_set.check_shape(held, engine.settings, own=False)[-1]
     refuse_odd_texts(ref)  # a claim set need not come from a token
     return ref
 

@@ -160,8 +160,8 @@ def _claim_parts(claims: dict[str, Any], settings: Settings, now: float) -> list
 
 
 def _sound(settings: Settings) -> dict[str, Any]:
-    claims: dict[str, Any] = {settings.identity_claim: "someone", "type": ACCESS}
-    for name, accepted in (("iss", settings.decode_issuer), ("aud", settings.decode_audience)):
+    claims: dict[str, Any] = {settings.identity_claim: "someone", "type": ACCESS, "jti": "1"}
+    for name, accepted in (("iss", settings.decode_issuer), ("aud", settings.accepted_audience)):
         if accepted:
             claims[name] = min(accepted)
     return claims

@@ -28,6 +28,7 @@ __all__ = [
     "PURPOSE",
     "Fresh",
     "build",
+    "check_profile",
     "check_shape",
     "end_of",
     "identity_text",
@@ -87,6 +88,8 @@ def build(
         claims["aud"] = settings.encode_audience
     if settings.encode_issuer is not None:
         claims["iss"] = settings.encode_issuer
+    if settings.token_profile is not None and type == "access":
+        claims["client_id"] = settings.token_client_id
     if expires is not None:
         claims["exp"] = end_of(issued, expires)
     return claims
@@ -116,7 +119,7 @@ def merge(claims: dict[str, Any], overrides: Mapping[str, Any]) -> None:
 
 
 def check_shape(
-    claims: dict[str, Any], settings: Settings, *, new: bool = False
+    claims: dict[str, Any], settings: Settings, *, new: bool = False, own: bool = True
 ) -> tuple[float, float, TokenRef]:
     """Refuse a claim set of the wrong shape; fill in optional claims.
 
@@ -126,7 +129,9 @@ def check_shape(
     Args:
         claims: the claim set; filled in place.
         settings: the application's settings.
-        new: whether it is a new token of ours, which may be meant for another audience.
+        new: whether it is a new token of ours.
+        own: whether a key of ours signed it: then it must have a `jti`, and may name no audience but those
+            of the settings.
 
     Returns:
         The later of `nbf` and `iat` in whole seconds since the epoch, minus infinity if both
@@ -152,11 +157,23 @@ def check_shape(
         raise ClaimError("Fresh claim must be a boolean or a number")
     if "iss" in claims or settings.decode_issuer is not None:
         _check_issuer(claims, None if new else settings.decode_issuer)
-    if "aud" in claims or settings.decode_audience is not None:
-        _check_audience(claims, None if new else settings.decode_audience)
-    claims.setdefault("jti", None)
+    audience = settings.accepted_audience if own else settings.decode_audience
+    if "aud" in claims or audience is not None:
+        _check_audience(claims, audience, others=settings.is_compat or not own)
+    if not claims.setdefault("jti", None) and own and settings.require_jti:
+        raise MissingClaimError("jti", "Missing claim: jti")
     issued, start, end = _times(claims, settings)
     return max(start, issued), end, _ref(claims, issued, end, settings)
+
+
+_PROFILE = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")
+
+
+def check_profile(claims: Mapping[str, Any]) -> None:
+    """Refuse an access token that lacks a claim of RFC 9068 §2.2. Raises MissingClaimError."""
+    for name in _PROFILE:
+        if not claims.get(name):
+            raise MissingClaimError(name, f'JWT_TOKEN_PROFILE = "rfc9068" demands the claim {name}')
 
 
 def _refuse_texts(claims: Mapping[str, Any], settings: Settings) -> None:
@@ -220,7 +237,8 @@ def _check_issuer(claims: Mapping[str, Any], accepted: frozenset[str] | None) ->
         raise IssuerError("Invalid issuer")
 
 
-def _check_audience(claims: Mapping[str, Any], accepted: frozenset[str] | None) -> None:
+def _check_audience(claims: Mapping[str, Any], accepted: frozenset[str] | None, *, others: bool) -> None:
+    """Refuse an audience that is not accepted; where none is named, `others` accepts any."""
     audience = claims.get("aud", "")
     if audience in ("", []):
         if accepted is not None:
@@ -229,7 +247,7 @@ def _check_audience(claims: Mapping[str, Any], accepted: frozenset[str] | None) 
     named = [audience] if isinstance(audience, str) else audience
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
         raise AudienceError("Invalid claim format in token")
-    if accepted is not None and accepted.isdisjoint(named):
+    if (accepted is None and not others) or (accepted is not None and accepted.isdisjoint(named)):
         raise AudienceError("Audience doesn't match")
 
 

@@ -8,6 +8,7 @@ instant as any other.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,12 +16,14 @@ from async_jwt.core import claims as claim_set
 from async_jwt.core.compact import Compact, attach, bytes_in, object_in, serialise, split
 from async_jwt.core.settings import Settings
 from async_jwt.core.tuples import fast_tuple
-from async_jwt.errors import AlgorithmError, IssuerError, MalformedTokenError, SignatureError
+from async_jwt.errors import AlgorithmError, AudienceError, IssuerError, MalformedTokenError, SignatureError
 from async_jwt.keys.key import Key
 from async_jwt.keys.ring import ActiveKeys
 from async_jwt.stores.contract import TokenRef
 
 __all__ = ["Codec", "Decoded", "Header", "Verified", "copy_of", "encode", "encoder_of", "read_unverified"]
+
+log: logging.Logger = logging.getLogger("async_jwt")
 
 _HEADERS = 64
 # The longest token text that is cached, in bytes: as much as a cookie can hold.
@@ -83,6 +86,7 @@ class Codec:
         self._chosen = _Memory(settings.token_cache_size)
         # The headers of tokens verified or made here: an application has a handful of them.
         self._headers: dict[bytes, Header] = {}
+        self._warned_of_audience = False
 
     def verify(self, token: str, keys: ActiveKeys) -> Verified:
         """Check a token's signature and shape with the keys of a ring.
@@ -101,9 +105,7 @@ class Codec:
         verified = memory[token]
         if verified is None:
             parts, header = self.inspect(token)
-            verified = self._verify(
-                parts, header, keys.candidates(header.algorithm, header.kid), keys.foreign
-            )
+            verified = self._verify(parts, header, keys.candidates(header.algorithm, header.kid), keys)
             memory.put(token, verified)
         return verified
 
@@ -177,7 +179,7 @@ class Codec:
         return Header(header, nested, algorithm, kid)
 
     def _verify(
-        self, parts: Compact, header: Header, keys: Sequence[Key], foreign: Collection[Key] = ()
+        self, parts: Compact, header: Header, keys: Sequence[Key], active: ActiveKeys | None = None
     ) -> Verified:
         parameters, header_nested, algorithm, _ = header
         signing_input, encoded_header, payload, encoded = parts
@@ -191,8 +193,14 @@ class Codec:
         claims, nested = object_in(payload, "payload")
         if key.issuer is not None and claims.get("iss") != key.issuer:
             raise IssuerError("Invalid issuer")
-        start, end, ref = claim_set.check_shape(claims, self._settings)
-        if key.issuer is not None or key in foreign:
+        is_loaded = active is not None and key in active.loaded
+        own = active is not None and key.issuer is None and not is_loaded
+        try:
+            start, end, ref = claim_set.check_shape(claims, self._settings, own=own)
+        except AudienceError:
+            self._log_audience()
+            raise
+        if key.issuer is not None or (is_loaded and active is not None and active.has_own):
             ref = ref._replace(gen=None)  # another issuer's `gen` is not a stamp of our store
         if encoded_header not in self._headers:
             self.trust(encoded_header, header)
@@ -200,6 +208,15 @@ class Codec:
         if not isinstance(kind, str):
             kind = ""
         return fast_tuple(Verified, (key, parameters, claims, kind, nested or header_nested, start, end, ref))
+
+    def _log_audience(self) -> None:
+        if not self._warned_of_audience:
+            self._warned_of_audience = True
+            log.warning(
+                "Refused a token for another audience: if it is meant for this application, add its `aud` to "
+                "JWT_DECODE_AUDIENCE",
+                extra={"event": "audience_refused"},
+            )
 
 
 def _is_accepted_typ(typ: str, accepted: frozenset[str]) -> bool:

@@ -19,7 +19,7 @@ from async_jwt.core.login import LOGIN, kept_lifetime, lifetime_of
 from async_jwt.core.parsers import Expires, Lifetime
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.sessions import latest_expiry, time_limit
-from async_jwt.errors import JWTDecodeError, SubjectError
+from async_jwt.errors import AudienceError, JWTDecodeError, MissingClaimError, SubjectError
 from async_jwt.keys.key import Key
 from async_jwt.stores.contract import Session, SessionStore, TokenRef, adopted_sid
 
@@ -230,7 +230,8 @@ async def prepare_token(engine: Engine, spec: TokenSpec) -> UnsignedToken:
         claims[settings.identity_claim] = subject
     if isinstance(engine.scope, str):
         claims[SCOPE] = engine.scope
-    headers = dict(await engine.call_hook("additional_headers", spec.identity) or {})
+    headers = {"typ": "at+jwt"} if settings.token_profile is not None and spec.type == ACCESS else {}
+    headers.update(await engine.call_hook("additional_headers", spec.identity) or {})
     headers.update(spec.headers or {})
     return UnsignedToken(spec.type, claims, headers, await engine.signing_key(spec.identity))
 
@@ -259,6 +260,8 @@ def sign(engine: Engine, unsigned: UnsignedToken, stamp: str) -> Issued:
             parts, header = engine.codec.inspect(token)
             claims, _ = object_in(parts.payload, "payload")
             claim_set.check_shape(claims, engine.settings, new=True)
+            if engine.settings.token_profile is not None and unsigned.type == ACCESS:
+                claim_set.check_profile(claims)
             engine.codec.trust(parts.header, header)
         except JWTDecodeError as problem:
             raise ValueError(
@@ -268,6 +271,12 @@ def sign(engine: Engine, unsigned: UnsignedToken, stamp: str) -> Issued:
 
 
 def _fix(problem: JWTDecodeError) -> str:
+    if isinstance(problem, AudienceError):
+        return " Add its `aud` to JWT_DECODE_AUDIENCE, or to JWT_ENCODE_AUDIENCE for all tokens."
+    if isinstance(problem, MissingClaimError) and problem.claim == "aud":
+        return " Set JWT_ENCODE_AUDIENCE to one that JWT_DECODE_AUDIENCE lists, and keep `aud`."
+    if isinstance(problem, MissingClaimError) and problem.claim == "jti":
+        return " Keep `jti`, or set JWT_REQUIRE_JTI = False: such a token cannot be revoked alone."
     if not isinstance(problem, SubjectError):
         return ""
     return (

@@ -160,7 +160,8 @@ class Settings:
         "JWT_DECODE_AUDIENCE",
         None,
         parsers.optional(parsers.text_set),
-        "The accepted audiences: a token must name one of them. None accepts any.",
+        "The accepted audiences: a token must name one of them. None takes those of JWT_ENCODE_AUDIENCE; "
+        "if that is None, too, a token of ours that names any is refused (RFC 7519 §4.1.3).",
     )
     decode_issuer: frozenset[str] | None = _setting(
         "JWT_DECODE_ISSUER",
@@ -190,6 +191,30 @@ class Settings:
         parsers.flag,
         "Whether a token must name its type. False: a token without one is an access token.",
         compat=False,
+        new=True,
+    )
+    require_jti: bool = _setting(
+        "JWT_REQUIRE_JTI",
+        True,
+        parsers.flag,
+        "Whether tokens of ours must have a `jti`: without one, a token cannot be revoked alone.",
+        compat=False,
+        new=True,
+    )
+    token_profile: Literal["rfc9068"] | None = _setting(
+        "JWT_TOKEN_PROFILE",
+        None,
+        parsers.optional(parsers.one_of("rfc9068")),
+        '"rfc9068": access tokens have the header `typ: at+jwt` and the claims of RFC 9068, for verifiers '
+        "that demand them. Needs JWT_ENCODE_ISSUER, JWT_ENCODE_AUDIENCE and JWT_TOKEN_CLIENT_ID. None is a "
+        "plain JWT.",
+        new=True,
+    )
+    token_client_id: str | None = _setting(
+        "JWT_TOKEN_CLIENT_ID",
+        None,
+        parsers.never_empty(parsers.text),
+        "`client_id` of access tokens under JWT_TOKEN_PROFILE; `additional_claims` may name another one.",
         new=True,
     )
     accept_typ: frozenset[str] | None = _setting(
@@ -613,6 +638,19 @@ class Settings:
         return 10.0 if self.decode_leeway is None else self.decode_leeway
 
     @cached_property
+    def encoded_audience(self) -> frozenset[str] | None:
+        """The audiences of new tokens; None for none."""
+        given = self.encode_audience
+        return None if given is None else frozenset((given,) if isinstance(given, str) else given)
+
+    @cached_property
+    def accepted_audience(self) -> frozenset[str] | None:
+        """The audiences of which a token of ours must name one; None if it need not name any."""
+        if self.decode_audience is not None or self.is_compat:
+            return self.decode_audience
+        return self.encoded_audience
+
+    @cached_property
     def accepted_algorithms(self) -> tuple[str, ...]:
         """The algorithms accepted in tokens, the signing one first."""
         more = self.decode_algorithms or ()
@@ -645,6 +683,7 @@ class Settings:
                 raise ConfigurationError(f"{meta['key']} {problem}{_as_environment_has_it(raw)}") from None
         settings = cls(**checked)
         settings._check_keys()
+        settings._check_audience()
         settings._check_cookies()
         return settings
 
@@ -665,6 +704,25 @@ class Settings:
             raise ConfigurationError(
                 "JWT_SECRET_KEY_FALLBACKS are HMAC secrets, but no HS algorithm is accepted: for former keys "
                 "of other algorithms, use a KeyRing"
+            )
+
+    def _check_audience(self) -> None:
+        encoded, decoded = self.encoded_audience, self.decode_audience
+        if not self.is_compat and encoded is not None and decoded is not None and decoded.isdisjoint(encoded):
+            raise ConfigurationError(
+                "JWT_DECODE_AUDIENCE names no audience of JWT_ENCODE_AUDIENCE, so this application would "
+                "refuse its own tokens: add one, or unset JWT_DECODE_AUDIENCE: None follows "
+                "JWT_ENCODE_AUDIENCE"
+            )
+        needed = {
+            "JWT_ENCODE_ISSUER": self.encode_issuer,
+            "JWT_ENCODE_AUDIENCE": self.encode_audience,
+            "JWT_TOKEN_CLIENT_ID": self.token_client_id,
+        }
+        missing = [key for key, value in needed.items() if value is None]
+        if self.token_profile is not None and missing:
+            raise ConfigurationError(
+                f'JWT_TOKEN_PROFILE = "rfc9068" needs {" and ".join(missing)} (RFC 9068 §2.2)'
             )
 
     def _check_cookies(self) -> None:

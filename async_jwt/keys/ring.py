@@ -44,10 +44,13 @@ class ActiveKeys:
         accepted: the keys whose tokens are accepted, the preferred first.
         since: the first moment for which this holds, in seconds since the epoch.
         until: the first moment at which something changes, likewise.
-        foreign: the keys of others, whose tokens carry no stamp of our store.
+        loaded: the keys that a loader returned and that do not sign here: their tokens may be another
+            issuer's.
+        has_own: whether other keys than the loaded ones sign here. Then tokens of loaded keys carry no stamp
+            of our store.
     """
 
-    __slots__ = ("_any", "_by_kid", "_signing", "_unnamed", "accepted", "foreign", "since", "until")
+    __slots__ = ("_any", "_by_kid", "_signing", "_unnamed", "accepted", "has_own", "loaded", "since", "until")
 
     def __init__(
         self,
@@ -55,9 +58,11 @@ class ActiveKeys:
         accepted: tuple[Key, ...],
         since: float,
         until: float,
-        foreign: frozenset[Key] = frozenset(),
+        loaded: frozenset[Key] = frozenset(),
+        has_own: bool = False,
     ) -> None:
-        self.foreign: frozenset[Key] = foreign
+        self.loaded: frozenset[Key] = loaded
+        self.has_own: bool = has_own
         self._signing = signing
         self.accepted: tuple[Key, ...] = accepted
         self.since: float = since
@@ -414,8 +419,8 @@ class KeyRing:
         changes = [*self._starts.values(), *ends.values()]
         since = max((change for change in changes if change <= now), default=-_NEVER)
         until = min((c for c in changes if c > now), default=_NEVER)
-        foreign = frozenset(accepted) - self._starts.keys() - {*self._fixed} if self._own else frozenset()
-        return ActiveKeys(signing, accepted, since, until, foreign if self.is_loaded else frozenset())
+        loaded = frozenset(accepted) - self._starts.keys() - {*self._fixed} if self.is_loaded else frozenset()
+        return ActiveKeys(signing, accepted, since, until, loaded, has_own=bool(self._own))
 
     def _own_end(self, key: Key) -> float:
         return min(key.accepted_until, self._ends.get(key, _NEVER))

@@ -70,7 +70,7 @@ def make(api=flask_adapter, **config):
 
 
 def bearer(app):
-    claims = {"sub": "alice", "type": "access"}
+    claims = {"sub": "alice", "type": "access", "jti": "1"}
     return {"Authorization": f"Bearer {pyjwt.encode(claims, app.config['JWT_SECRET_KEY'])}"}
 
 

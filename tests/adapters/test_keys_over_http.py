@@ -282,6 +282,7 @@ def accepting(harness, **config):
             "JWT_DECODE_ISSUER": ISSUER,
             "JWT_DECODE_AUDIENCE": "api",
             "JWT_REQUIRE_TYPE": False,
+            "JWT_REQUIRE_JTI": False,
             **config,
         }
     )
@@ -327,7 +328,7 @@ async def test_tokens_of_another_issuer_with_a_static_key(harness):
 async def test_issuer_and_audience_are_compared_whole(harness, claims, code):
     h = accepting(harness)
     key = PRIVATE["RS256"]
-    payload = {"iss": ISSUER, "aud": "api", "sub": "s", **claims}
+    payload = {"iss": ISSUER, "aud": "api", "sub": "s", "jti": "1", **claims}
     payload = {name: value for name, value in payload.items() if value is not None}
     # By hand: PyJWT itself refuses to sign some of these.
     token = pyjwt.PyJWS().encode(json.dumps(payload).encode(), key, "RS256", {"kid": "k"})

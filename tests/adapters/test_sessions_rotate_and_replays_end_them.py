@@ -268,6 +268,8 @@ async def test_a_token_without_a_jti_is_of_no_session(app):
     token = await app.mint_refresh()
     held = {name: value for name, value in (await claims(app, token)).items() if name != "jti"}
     bare = jwt.encode(held, SECRET, "HS256")
+    assert await status(app, bare, "/refresh") == 401
+    app.app.config["JWT_REQUIRE_JTI"] = False
     assert await status(app, bare, "/refresh") == 200
     assert (await rotate(app, bare, 401))["code"] == "session_unknown"
     held["sid"] = (await app.jwt.create_token_pair("alice")).sid
@@ -279,6 +281,7 @@ async def test_a_token_without_a_jti_is_of_no_session(app):
 
 
 async def test_claims_of_the_login_go_on(app):
+    app.app.config["JWT_DECODE_AUDIENCE"] = "shop"
     asked = []
 
     @app.jwt.additional_claims_loader

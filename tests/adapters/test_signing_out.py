@@ -162,7 +162,7 @@ async def test_a_view_may_sign_out_everywhere_and_go_on(app):
 
 
 async def test_tokens_without_jti_are_not_each_other(app):
-    app.app.config["JWT_REQUIRE_TYPE"] = False
+    app.app.config["JWT_REQUIRE_TYPE"] = app.app.config["JWT_REQUIRE_JTI"] = False
     import jwt as pyjwt
 
     from tests.harness import SECRET

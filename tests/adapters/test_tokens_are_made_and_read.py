@@ -11,6 +11,7 @@ import pytest
 from async_jwt import Key, KeyRing
 from async_jwt.errors import (
     AudienceError,
+    ConfigurationError,
     CSRFError,
     ExpiredTokenError,
     HookError,
@@ -289,6 +290,9 @@ async def test_audience_and_issuer(harness):
         }
     )
     assert (await h.call(token=await h.mint())).status == 200
+    other = harness(
+        {"JWT_DECODE_AUDIENCE": None, "JWT_ENCODE_AUDIENCE": "other", "JWT_ENCODE_ISSUER": "urn:us"}
+    )
     for claims, error in (
         ({"aud": "other"}, AudienceError),
         ({"aud": None}, MissingClaimError),
@@ -296,7 +300,11 @@ async def test_audience_and_issuer(harness):
         ({"iss": "urn:"}, IssuerError),
         ({"iss": None}, MissingClaimError),
     ):
-        token = await h.mint(additional_claims=claims)
+        if "aud" in claims:
+            with pytest.raises(ValueError, match="would not be accepted"):
+                await h.mint(additional_claims=claims)
+        other.app.config["JWT_ENCODE_AUDIENCE"] = claims.get("aud", "web") or None
+        token = await other.mint(additional_claims=claims)
         with pytest.raises(error):
             await h.jwt.decode_token(token)
         assert (await h.call(token=token)).status == 401
@@ -312,6 +320,8 @@ async def test_foreign_tokens_without_our_claims(harness):
     foreign = pyjwt.encode({"sub": "eve"}, SECRET, algorithm="HS256")
     assert (await harness().call(token=foreign)).code == "claim_missing"
     h = harness({"JWT_REQUIRE_TYPE": False})
+    assert (await h.call(token=foreign)).code == "claim_missing"
+    h = harness({"JWT_REQUIRE_TYPE": False, "JWT_REQUIRE_JTI": False})
     answer = await h.call(token=foreign)
     assert answer.status == 200
     assert answer.json["claims"] == {"sub": "eve", "type": "access", "fresh": False, "jti": None}
@@ -435,3 +445,95 @@ async def test_the_times_of_a_key_that_a_loader_returns_hold(harness, clock):
     assert (await h.call(token=token)).code == "token_invalid"
     with pytest.raises(HookError, match="cannot sign now"):
         await h.mint()
+
+
+# -- strict for our own tokens -------------------------------------------------------------
+
+
+async def test_an_audience_that_no_setting_names_is_refused(harness):
+    h = harness()
+    foreign = await harness({"JWT_ENCODE_AUDIENCE": "shop"}).mint()
+    assert (await h.call(token=foreign)).code == "audience_invalid"
+    with pytest.raises(ValueError, match="JWT_DECODE_AUDIENCE"):
+        await h.mint(additional_claims={"aud": "shop"})
+    h.app.config["JWT_DECODE_AUDIENCE"] = ["shop"]
+    assert (await h.call(token=foreign)).status == 200
+    with pytest.raises(ValueError, match="Set JWT_ENCODE_AUDIENCE"):
+        await h.mint()
+    assert (await harness({"JWT_COMPAT": "flask-jwt-extended"}).call(token=foreign)).status == 200
+
+
+async def test_the_accepted_audience_follows_the_own_one(harness):
+    h = harness({"JWT_ENCODE_AUDIENCE": ["web", "app"]})
+    assert (await h.call(token=await h.mint())).status == 200
+    assert (await h.call(token=await harness({"JWT_ENCODE_AUDIENCE": "app"}).mint())).status == 200
+    assert (await h.call(token=await harness().mint())).code == "claim_missing"
+    with pytest.raises(ConfigurationError, match="JWT_DECODE_AUDIENCE names no audience"):
+        harness({"JWT_ENCODE_AUDIENCE": ["web"], "JWT_DECODE_AUDIENCE": "app"})
+
+
+async def test_a_refused_audience_is_logged_once(harness, caplog):
+    h = harness()
+    foreign = await harness({"JWT_ENCODE_AUDIENCE": "shop"}).mint()
+    for _ in range(3):
+        await h.call(token=foreign)
+    told = [record for record in caplog.records if getattr(record, "event", "") == "audience_refused"]
+    assert [record.levelname for record in told] == ["WARNING"]
+    assert "JWT_DECODE_AUDIENCE" in told[0].getMessage()
+
+
+@pytest.mark.parametrize("jti", [None, ""])
+async def test_what_cannot_be_revoked_alone_is_not_accepted(harness, jti):
+    h = harness()
+    claims = {"sub": "alice", "type": "access", **({} if jti is None else {"jti": jti})}
+    token = pyjwt.encode(claims, SECRET, algorithm="HS256")
+    assert (await h.call(token=token)).code == "claim_missing"
+    with pytest.raises(ValueError, match="would not be accepted"):
+        await h.mint(additional_claims={"jti": jti})
+    h.app.config["JWT_REQUIRE_JTI"] = False
+    assert (await h.call(token=token)).status == 200
+    assert (await harness({"JWT_COMPAT": "flask-jwt-extended"}).call(token=token)).status == 200
+
+
+async def test_keys_of_others_keep_their_ways(harness):
+    claims = {"sub": "alice", "type": "access", "aud": "them", "iss": "https://them.example/"}
+    token = pyjwt.encode(claims, SECRET, algorithm="HS256")
+    bound = Key(SECRET, issuer="https://them.example/")
+    own = Key("o" * 32)
+    for keys in (KeyRing(own, [bound]), KeyRing(own, load=lambda: [Key(SECRET)], loaded_secrets=True)):
+        assert (await harness(keys=keys).call(token=token)).status == 200
+    h = harness()
+    h.jwt.decode_key_loader(lambda header, claims: SECRET)
+    assert (await h.call(token=token)).status == 200
+    assert (await harness(keys=KeyRing(own, [Key(SECRET)])).call(token=token)).status == 401
+
+
+PROFILE = {
+    "JWT_TOKEN_PROFILE": "rfc9068",
+    "JWT_ENCODE_ISSUER": "https://us.example",
+    "JWT_ENCODE_AUDIENCE": "api",
+    "JWT_TOKEN_CLIENT_ID": "web",
+}
+
+
+async def test_access_tokens_of_rfc_9068(harness):
+    h = harness(PROFILE)
+    token = await h.mint()
+    assert pyjwt.get_unverified_header(token)["typ"] == "at+jwt"
+    assert {"iss", "exp", "aud", "sub", "client_id", "iat", "jti"} <= read(token).keys()
+    assert read(token)["client_id"] == "web"
+    assert read(await h.mint(additional_claims={"client_id": "app"}))["client_id"] == "app"
+    assert (await h.call(token=token)).status == 200
+    refresh = await h.mint_refresh()
+    assert pyjwt.get_unverified_header(refresh)["typ"] == "JWT"
+    assert "client_id" not in read(refresh)
+    for name in ("client_id", "exp"):
+        claims = {"client_id": ""} if name == "client_id" else {}
+        with pytest.raises(ValueError, match=name):
+            await h.mint(additional_claims=claims, expires_delta=False if name == "exp" else None)
+
+
+@pytest.mark.parametrize("missing", [key for key in PROFILE if key != "JWT_TOKEN_PROFILE"])
+async def test_the_profile_needs_its_settings(harness, missing):
+    with pytest.raises(ConfigurationError, match=f"{missing} .*RFC 9068"):
+        harness({key: value for key, value in PROFILE.items() if key != missing})

@@ -102,7 +102,7 @@ async def test_many_plain_hooks_wait_for_their_turn():
 
 def test_what_stores_are_told_allows_for_clocks_that_differ():
     settings = Settings.from_config({"JWT_DECODE_LEEWAY": 30, "JWT_CLOCK_SKEW": 7})
-    claims = {"sub": "a", "type": "access", "iat": 1000, "exp": 2000}
+    claims = {"sub": "a", "jti": "1", "type": "access", "iat": 1000, "exp": 2000}
     _, _, ref = check_shape(claims, settings)
     assert (ref.issued_at, ref.expires_at) == (993, 2030)
 
@@ -113,9 +113,9 @@ def test_beside_plain_times_one_that_no_clock_shows_is_refused(claim, wrong):
     times = {"iat": 1000, "nbf": 1000, "exp": 2000}
     settings = Settings.from_config({})
     with pytest.raises(ClaimError):
-        check_shape({"sub": "a", "type": "access", **times, claim: wrong}, settings)
+        check_shape({"sub": "a", "jti": "1", "type": "access", **times, claim: wrong}, settings)
     for other in ({"exp": 10}, {"nbf": 3000}, {"iat": -5}):  # odd, and times all the same
-        start, end, _ = check_shape({"sub": "a", "type": "access", **times, **other}, settings)
+        start, end, _ = check_shape({"sub": "a", "jti": "1", "type": "access", **times, **other}, settings)
         found = {**times, **other}
         assert (start, end) == (max(found["iat"], found["nbf"]), found["exp"])
 
@@ -126,6 +126,6 @@ def test_texts_are_texts_whether_or_not_the_subject_is(claim, verify_sub):
     settings = Settings.from_config({"JWT_VERIFY_SUB": verify_sub})
     for wrong in (7, None, ["a"], {}):
         with pytest.raises(ClaimError):
-            check_shape({"sub": "a", "type": "access", claim: wrong}, settings)
+            check_shape({"sub": "a", "jti": "1", "type": "access", claim: wrong}, settings)
     if not verify_sub:
-        check_shape({"sub": 7, "type": "access"}, settings)
+        check_shape({"sub": 7, "jti": "1", "type": "access"}, settings)

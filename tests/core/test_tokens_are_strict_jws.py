@@ -73,13 +73,13 @@ class TestRFCExamples:
         return KeyRing(Key(unb64(self.SECRET)))
 
     def test_rfc_7515_a1_is_read(self):
-        codec = codec_for(now=1300819379, JWT_IDENTITY_CLAIM="iss")
+        codec = codec_for(now=1300819379, JWT_IDENTITY_CLAIM="iss", JWT_REQUIRE_JTI=False)
         decoded = codec.decode(self.HS256, self.ring().at(NOW))
         assert decoded.header == {"typ": "JWT", "alg": "HS256"}
         assert decoded.claims["http://example.com/is_root"] is True
 
     def test_rfc_7515_a1_expires_at_its_second(self):
-        codec = codec_for(now=1300819380, JWT_IDENTITY_CLAIM="iss")
+        codec = codec_for(now=1300819380, JWT_IDENTITY_CLAIM="iss", JWT_REQUIRE_JTI=False)
         with pytest.raises(ExpiredTokenError):
             codec.decode(self.HS256, self.ring().at(NOW))
 
@@ -118,12 +118,12 @@ class TestRFCExamples:
 def test_every_algorithm_signs_and_is_understood_by_pyjwt(algorithm):
     material = PRIVATE_PEMS.get(algorithm, SECRET)
     ring = KeyRing(Key(material, algorithm))
-    token = encode({}, {"sub": "alice"}, ring.signing)
+    token = encode({}, {"jti": "1", "sub": "alice"}, ring.signing)
     codec = codec_for(JWT_ALGORITHM=algorithm)
     for _ in range(2):
         assert codec.decode(token, ring.at(NOW)).claims["sub"] == "alice"
     public = PUBLIC_PEMS.get(algorithm, SECRET)
-    assert pyjwt.decode(token, public, algorithms=[algorithm]) == {"sub": "alice"}
+    assert pyjwt.decode(token, public, algorithms=[algorithm]) == {"jti": "1", "sub": "alice"}
     verifying = KeyRing(None, [Key(public, algorithm)])
     assert codec_for(JWT_ALGORITHM=algorithm).decode(token, verifying.at(NOW)).claims["sub"] == "alice"
     head, _, tail = token.rpartition(".")
@@ -135,7 +135,7 @@ def test_every_algorithm_signs_and_is_understood_by_pyjwt(algorithm):
 
 def test_ed448():
     ring = KeyRing(Key(private_pem(ED448), "EdDSA"))
-    token = encode({}, {"sub": "alice"}, ring.signing)
+    token = encode({}, {"jti": "1", "sub": "alice"}, ring.signing)
     assert codec_for(JWT_ALGORITHM="EdDSA").decode(token, ring.at(NOW)).claims["sub"] == "alice"
 
 
@@ -229,7 +229,7 @@ def test_only_canonical_base64url_is_read(text):
 @pytest.mark.parametrize(("depth", "accepted"), [(MAX_DEPTH - 1, True), (63, True), (65, False)])
 def test_depth(depth, accepted):
     deep = "[" * depth + "]" * depth
-    text = serialise(b'{"alg":"HS256"}', f'{{"sub":"a","d":{deep}}}'.encode())
+    text = serialise(b'{"alg":"HS256"}', f'{{"jti":"1","sub":"a","d":{deep}}}'.encode())
     token = attach(text, Key(SECRET).sign(text))
     try:
         codec_for().decode(token, KeyRing(Key(SECRET)).at(NOW))
@@ -243,7 +243,8 @@ def test_depth(depth, accepted):
 @pytest.mark.parametrize("typ", [7, None, True, ["JWT"], {"a": 1}])
 def test_a_type_header_that_is_no_text_is_refused(compat, typ):
     key = Key(SECRET)
-    text = serialise(json.dumps({"alg": "HS256", "typ": typ}).encode(), b'{"sub":"a","type":"access"}')
+    header = json.dumps({"alg": "HS256", "typ": typ})
+    text = serialise(header.encode(), b'{"jti":"1","sub":"a","type":"access"}')
     with pytest.raises(MalformedTokenError, match="must be a string"):
         codec_for(**compat).decode(attach(text, key.sign(text)), KeyRing(key).at(NOW))
 
@@ -252,11 +253,12 @@ def test_the_memory_is_bounded_by_count_and_so_by_bytes():
     ring = KeyRing(Key(SECRET))
     codec = codec_for(JWT_TOKEN_CACHE_SIZE=10, JWT_MAX_TOKEN_BYTES=100_000)
     for number in range(100):
-        codec.decode(encode({"n": number}, {"sub": str(number)}, ring.signing), ring.at(NOW))
+        codec.decode(encode({"n": number}, {"jti": "1", "sub": str(number)}, ring.signing), ring.at(NOW))
     assert len(codec._verified[1]) + len(codec._verified[1]._old) <= 10
     assert len(codec._headers) <= 64
     for number in range(20):
-        codec.decode(encode({}, {"sub": str(number), "x": "y" * 30_000}, ring.signing), ring.at(NOW))
+        claims = {"jti": "1", "sub": str(number), "x": "y" * 30_000}
+        codec.decode(encode({}, claims, ring.signing), ring.at(NOW))
     kept = [*codec._verified[1], *codec._verified[1]._old]
     assert kept
     assert max(map(len, kept)) <= 4096
@@ -273,10 +275,10 @@ def test_a_token_in_use_outlives_others_in_the_memory():
             return super().candidates(algorithm, kid)
 
     keys = Watched(ring.signing, ring.keys, 0, NOW)
-    mine = encode({}, {"sub": "mine"}, ring.signing)
+    mine = encode({}, {"jti": "1", "sub": "mine"}, ring.signing)
     codec.decode(mine, keys)
     for number in range(20):
-        codec.decode(encode({}, {"sub": str(number)}, ring.signing), keys)
+        codec.decode(encode({}, {"jti": "1", "sub": str(number)}, ring.signing), keys)
         codec.decode(mine, keys)
     assert len(asked) == 21
 
@@ -284,7 +286,7 @@ def test_a_token_in_use_outlives_others_in_the_memory():
 @pytest.mark.parametrize("claim", ["nbf", "iat"])
 def test_leeway_of_the_start(claim):
     ring = KeyRing(Key(SECRET))
-    token = encode({}, {"sub": "a", claim: NOW + 10}, ring.signing)
+    token = encode({}, {"jti": "1", "sub": "a", claim: NOW + 10}, ring.signing)
     codec_for(now=NOW).decode(token, ring.at(NOW))
     for early in (codec_for(now=NOW - 1), codec_for(JWT_DECODE_LEEWAY=9)):
         with pytest.raises(ImmatureTokenError, match=claim):
@@ -293,19 +295,19 @@ def test_leeway_of_the_start(claim):
 
 def test_under_compat_times_are_read_as_pyjwt_reads_them():
     ring = KeyRing(Key(SECRET))
-    token = encode({}, {"sub": "a", "exp": str(NOW + 5), "nbf": True}, ring.signing)
+    token = encode({}, {"jti": "1", "sub": "a", "exp": str(NOW + 5), "nbf": True}, ring.signing)
     assert codec_for(JWT_COMPAT="flask-jwt-extended").decode(token, ring.at(NOW))
     with pytest.raises(JWTDecodeError):
         codec_for().decode(token, ring.at(NOW))
     for wrong in ("soon", None, 10**400):
-        token = encode({}, {"sub": "a", "exp": wrong}, ring.signing)
+        token = encode({}, {"jti": "1", "sub": "a", "exp": wrong}, ring.signing)
         with pytest.raises(JWTDecodeError):
             codec_for(JWT_COMPAT="flask-jwt-extended").decode(token, ring.at(NOW))
 
 
 def test_reprs_show_no_claims():
     ring = KeyRing(Key(SECRET))
-    token = encode({}, {"sub": "a", "csrf": "c-value"}, ring.signing)
+    token = encode({}, {"jti": "1", "sub": "a", "csrf": "c-value"}, ring.signing)
     codec = codec_for()
     codec.decode(token, ring.at(NOW))
     parts, _ = codec.inspect(token)
@@ -324,7 +326,7 @@ def test_a_key_verifies_only_tokens_that_name_its_own_algorithm():
     codec = Codec(Settings.from_config({"JWT_DECODE_ALGORITHMS": ["HS256", "HS512"]}))
     key = Key(SECRET, "HS512")
     header = b'{"alg":"HS256","typ":"JWT"}'
-    signing_input = serialise(header, b'{"sub":"a","type":"access"}')
+    signing_input = serialise(header, b'{"jti":"1","sub":"a","type":"access"}')
     token = attach(signing_input, key.sign(signing_input))
     parts, read = codec.inspect(token)
     with pytest.raises(SignatureError):

@@ -403,7 +403,7 @@ async def test_a_node_that_holds_nothing_any_more_is_not_waited_for(cluster, pre
 async def test_nodes_that_point_at_each_other(lone_node, is_long):
     lone_node.does("FLUSHALL")
     async with Wire(lone_node.port).open(lone_node.wire_port) as wire:
-        store = RedisStore(wire.url.replace("redis:", "redis+cluster:"), deadline=1, poll=60)
+        store = RedisStore(wire.url.replace("redis:", "redis+cluster:"), deadline=5, poll=60)
         ref = await token(store, "alice")
         wire.says = (DATA, f"-MOVED {slot_of('alice')} 127.0.0.1:{wire.port}\r\n".encode())
         started = time.perf_counter()
