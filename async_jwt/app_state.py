@@ -17,11 +17,13 @@ from async_jwt.core.authenticate import RequestState
 from async_jwt.core.cookie_scope import NONE, CookieScope, problem_with, scoped
 from async_jwt.core.engine import Engine
 from async_jwt.core.hooks import Hooks, checked
+from async_jwt.core.issuer_registry import IssuerRegistry
 from async_jwt.core.observer import Observer
 from async_jwt.core.policy import Policy
 from async_jwt.core.settings import KEYS, Settings, preset_of
 from async_jwt.core.spelling import Unknown, unknown_settings
 from async_jwt.errors import ConfigurationError, HookError, StoreUnavailableError
+from async_jwt.issuers.issuer import Issuer
 from async_jwt.keys.ring import KeyRing
 from async_jwt.stores.contract import Store
 from async_jwt.stores.memory import MemoryStore
@@ -167,7 +169,7 @@ class LiveSettings:
         self._seen = [*config.values()]
         # Changes inside these values keep their identity.
         self._copies = tuple(
-            (key, config[key].copy()) for key in KEYS if isinstance(config[key], (list, set, dict))
+            (key, copy.deepcopy(config[key])) for key in KEYS if isinstance(config[key], (list, set, dict))
         )
 
     def _check_names(self, settings: Settings) -> None:
@@ -204,10 +206,12 @@ class AppState:
         hooks: the manager's hooks.
         ring: the manager's keys; None builds them from the settings.
         store: the manager's store; None opens the one at `JWT_STORE_URI`.
+        issuers: the manager's issuers, besides those of `JWT_ISSUERS`.
         clock: returns seconds since the epoch.
 
     Attributes:
         app: as given.
+        registry: the issuers whose tokens are accepted.
         slot: the request attribute that holds a `RequestState`. It is unique to this state, so that another
             application's checks of the same request stay separate.
         observer: measures checks, hooks and store calls; None measures nothing.
@@ -226,9 +230,12 @@ class AppState:
         hooks: Hooks,
         ring: KeyRing | None,
         store: Store | None,
+        issuers: tuple[Issuer, ...],
         clock: Clock,
     ) -> None:
         self.app = app
+        self.registry: IssuerRegistry = IssuerRegistry()
+        self._given_issuers = issuers
         self.slot: str = f"{slot}_{id(self)}"
         self._engine_slot = f"{self.slot}_engine"
         self._framework = framework
@@ -243,6 +250,7 @@ class AppState:
         self.observer: Observer | None = None
         self._engine: Engine
         self._rebuild()
+        self.registry.warn()
         self._warned: set[str] = set()
         self.demands: dict[tuple[str, str], tuple[Any, tuple[Policy, ...]]] = {}
         self.finishes: bool = False
@@ -341,6 +349,8 @@ class AppState:
         engine = self.base_engine()
         if "decode_key" not in self._hooks:
             await engine.active_keys()
+        for source in self.registry.configured:
+            await source.warm(self._clock)
         try:
             await engine.store.start()
         except StoreUnavailableError:
@@ -353,14 +363,16 @@ class AppState:
         """Release the store's connections."""
         await self.base_engine().store.close()
 
-    def refuse_untimed_hooks(self) -> None:
-        """Refuse hooks on which `JWT_HOOK_TIMEOUT` cannot be enforced.
+    def take_hook(self, name: str) -> None:
+        """Take note of a hook that was registered after this application.
 
         Raises:
-            ConfigurationError: there is such a hook.
+            ConfigurationError: `JWT_HOOK_TIMEOUT` cannot be enforced on it.
         """
         if self.base_engine().settings.hook_timeout is not None:
             self._hooks.refuse_untimed()
+        if name == "issuer":
+            self._rebuild()
 
     def warn_once(self, event: str, text: str, *args: Any, about: str = "") -> None:
         """Log a warning once per event and endpoint.
@@ -448,6 +460,13 @@ class AppState:
             self._opened = open_store(settings.store_uri, self._clock)
             self._store_uri = settings.store_uri
         store = self._opened if self._overridden is None else self._overridden
+        issuers = (*self._given_issuers, *settings.issuers)
+        if any(issuer.url == settings.encode_issuer for issuer in issuers):
+            raise ConfigurationError(
+                f"JWT_ENCODE_ISSUER = {settings.encode_issuer!r} is also configured as another issuer: give "
+                "this application an `iss` of its own"
+            )
+        self.registry.configure(issuers)
         self._engine = Engine(
             settings,
             self._hooks,
@@ -456,6 +475,7 @@ class AppState:
             self._clock,
             self._json_default,
             self.observer,
+            self.registry if issuers or "issuer" in self._hooks else None,
         )
         self._live = live
 

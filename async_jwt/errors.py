@@ -28,6 +28,7 @@
   * UserLookupError                    401  user_not_found
   * UserClaimsVerificationError        400  claims_rejected
   * StoreUnavailableError              503  store_unavailable
+  * IssuerUnavailableError             503  issuer_unavailable
   * HookTimeoutError                   503  hook_timeout
   * HookError (TypeError)              500  hook_error
   * InvalidPageError (ValueError)      400  page_invalid
@@ -64,6 +65,7 @@ __all__ = [
     "InvalidPageError",
     "InvalidQueryParamError",
     "IssuerError",
+    "IssuerUnavailableError",
     "JWTDecodeError",
     "JWTExtendedException",
     "MalformedTokenError",
@@ -375,6 +377,24 @@ class StoreUnavailableError(JWTExtendedException):
     status = 503
     bearer_error: ClassVar[str | None] = None
     default_message = "Authentication is unavailable for the moment"
+
+
+class IssuerUnavailableError(JWTExtendedException):
+    """No key of the token's issuer is known, because the issuer cannot be reached. The client may retry.
+
+    Args:
+        detail: what happened, for developers.
+        retry_after: when to retry, in seconds from now.
+    """
+
+    error_code = "issuer_unavailable"
+    status = 503
+    bearer_error: ClassVar[str | None] = None
+    default_message = "Authentication is unavailable for the moment"
+
+    def __init__(self, detail: object = None, retry_after: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
 
 
 class HookTimeoutError(JWTExtendedException):

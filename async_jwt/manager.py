@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from abc import abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from functools import wraps
 from types import MethodType
 from typing import Any, ClassVar, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, cast, overload
@@ -16,6 +16,7 @@ from async_jwt.core.cookie_scope import CookieScope
 from async_jwt.core.hooks import Hooks
 from async_jwt.core.proxies import unproxied
 from async_jwt.errors import ConfigurationError
+from async_jwt.issuers.issuer import Issuer
 from async_jwt.keys.ring import KeyRing
 from async_jwt.operations import Operations
 from async_jwt.stores.contract import Store
@@ -79,12 +80,23 @@ class Loader:
 
 _Claims = dict[str, Any]
 _IdentityHook = TypeVar("_IdentityHook", bound=Callable[[Any], Any])
+_IssuerHook = TypeVar("_IssuerHook", bound=Callable[[str], Any])
 _RequestHook = TypeVar("_RequestHook", bound=Callable[[Any], CookieScope | None])
 _TokenHook = TypeVar("_TokenHook", bound=Callable[[_Claims, _Claims], Any])
 _AnswerHook = TypeVar(
     "_AnswerHook", bound=Callable[[_Claims, _Claims], Any] | Callable[[_Claims, _Claims, Any], Any]
 )
 _MessageHook = TypeVar("_MessageHook", bound=Callable[[str], Any] | Callable[[str, Any], Any])
+
+
+class _IssuerLoader(Protocol):
+    """Registers a hook that receives the issuer of a token, which any client can make up."""
+
+    @overload
+    def __call__(self, callback: _IssuerHook, /) -> _IssuerHook: ...
+
+    @overload
+    def __call__(self, /, *, inline: bool = False) -> Callable[[_IssuerHook], _IssuerHook]: ...
 
 
 class _IdentityLoader(Protocol):
@@ -162,6 +174,7 @@ class Manager:
         add_context_processor: True makes `current_user` available in templates.
         keys: the key ring; None builds it from the settings.
         store: the revocation store; None opens the one at `JWT_STORE_URI`.
+        issuers: other issuers whose tokens are accepted, besides those of `JWT_ISSUERS`.
         clock: returns seconds since the epoch; replace it in tests.
 
     Raises:
@@ -191,6 +204,9 @@ class Manager:
     )
     invalid_token_loader: _LoaderOf[_MessageLoader] = _LoaderOf(
         "`(message) -> response`: the response to an invalid token."
+    )
+    issuer_loader: _LoaderOf[_IssuerLoader] = _LoaderOf(
+        "`(iss) -> Issuer | None`: an issuer that is not configured, such as a tenant's; None refuses."
     )
     needs_fresh_token_loader: _LoaderOf[_AnswerLoader] = _LoaderOf(
         "`(jwt_header, jwt_data) -> response`: the response to a token that is not fresh where it must be."
@@ -230,11 +246,18 @@ class Manager:
         *,
         keys: KeyRing | None = None,
         store: Store | None = None,
+        issuers: Iterable[Issuer] = (),
         clock: Clock = system_clock,
     ) -> None:
         self._hooks = Hooks()
         self._given_keys = keys
         self._given_store = store
+        self._given_issuers = tuple(issuers)
+        for issuer in self._given_issuers:
+            if not isinstance(issuer, Issuer):
+                raise ConfigurationError(
+                    f"JWTManager(issuers=...) holds Issuer objects, not {type(issuer).__name__}"
+                )
         self._clock = clock
         self._slot = f"_async_jwt_{next(_numbers)}"
         self._operations = Operations(self._current, any_session=True)
@@ -272,6 +295,7 @@ class Manager:
                 self._hooks,
                 self._given_keys,
                 self._given_store,
+                self._given_issuers,
                 self._clock,
             )
             self._install(app, app_state)  # first, so that a failure leaves nothing behind
@@ -326,7 +350,7 @@ class Manager:
         """
         self._hooks.register(name, function, inline=inline)
         for app in self._apps:
-            self.framework.extensions(app)[self._slot].refuse_untimed_hooks()
+            self.framework.extensions(app)[self._slot].take_hook(name)
 
 
 class Operation(Generic[P, T]):

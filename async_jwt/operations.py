@@ -35,6 +35,7 @@ from async_jwt.errors import (
     TokenReusedError,
     WrongTokenError,
 )
+from async_jwt.issuers.identity import IssuerIdentity
 from async_jwt.signals import token_issued, token_repeated, token_reused, token_revoked, user_loaded
 from async_jwt.stores.contract import LONGEST_ID, TokenRef, latest, refuse_odd_texts
 
@@ -854,7 +855,11 @@ async def _name_of(engine: Engine, identity: Any) -> str:
     Raises:
         ValueError: no token can have this identity: the call would silently sign out no one.
     """
-    subject = await subject_of(engine, unproxied(identity))
+    subject = (
+        identity if isinstance(identity, IssuerIdentity) else await subject_of(engine, unproxied(identity))
+    )
+    if isinstance(subject, IssuerIdentity):
+        return subject.stored_name
     claim_set.refuse_no_subject(subject, engine.settings)
     return claim_set.identity_text(subject)
 
@@ -871,9 +876,7 @@ def _type_of(request_state: RequestState) -> str | None:
 
 
 def _ref_of(engine: Engine, claims: Mapping[str, Any]) -> TokenRef:
-    # A token without `jti` decodes to `jti` None, which no token may contain.
-    held = {name: value for name, value in claims.items() if (name, value) != ("jti", None)}
-    ref = claim_set.check_shape(held, engine.settings, own=False)[-1]
+    ref = engine.ref_of_claims(claims)
     refuse_odd_texts(ref)  # a claim set need not come from a token
     return ref
 

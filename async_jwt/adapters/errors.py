@@ -114,7 +114,7 @@ class Responder:
             app,
             code=error.error_code,
             detail=error.detail,
-            identity=held.get(settings.identity_claim),
+            identity=app_state.engine().identity_in(held),
             jti=held.get("jti"),
         )
         return self._framework.as_http_exception(app, error, response, is_compat=settings.is_compat)

@@ -194,6 +194,8 @@ def _is_same_user(error: JWTExtendedException, refresh: CheckResult, engine: Eng
     """True unless the refused access token is known to be another user's than the refresh token."""
     claim = engine.settings.identity_claim
     claims: Mapping[str, Any] = getattr(error, "jwt_data", {})
+    if engine.issuer_of(claims) is not None:
+        return False
     return claim not in claims or claims[claim] == refresh.verified.claims[claim]
 
 

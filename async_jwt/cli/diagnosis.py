@@ -274,7 +274,8 @@ def of_keys(engine: Engine) -> Iterator[Finding]:
     for key in ring.keys:
         if key.algorithm.startswith("HS"):
             yield from _of_secret(key, settings)
-    if engine.has_keys_of_settings and settings.secret_key is None and settings.algorithm.startswith("HS"):
+    shares = settings.secret_key is None and settings.app_secret_key is not None
+    if engine.has_keys_of_settings and shares and settings.algorithm.startswith("HS"):
         yield Finding(
             "warning",
             "JWT_SECRET_KEY",

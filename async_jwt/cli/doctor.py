@@ -17,6 +17,7 @@ from async_jwt.cli.diagnosis import (
     of_store,
     of_views,
 )
+from async_jwt.cli.diagnosis_of_issuers import of_issuers
 from async_jwt.cli.output import as_json, bad, good, plain, show_json
 from async_jwt.core.engine import Engine
 from async_jwt.errors import ConfigurationError, HookError
@@ -32,7 +33,7 @@ __all__ = ["doctor"]
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
 @as_json
 def doctor(identity: str | None, strict: bool, as_json: bool) -> None:
-    """Look for mistakes in settings, keys, cookies, store, clocks, views and hooks.
+    """Look for mistakes in settings, keys, issuers, cookies, store, clocks, views and hooks.
 
     Exits with 1 on errors, for use in CI and deployment. Run it where the application runs, with its
     configuration. Hooks run with --identity only, because they are your own code: the doctor creates a
@@ -66,6 +67,7 @@ def _examined(identity: str | None) -> list[Finding]:
     found = [*of_settings(engine.settings), *of_names(bound), *of_paths(bound)]
     found += [*of_views(bound), *of_hook_timeout(bound)]
     found += run(bound, lambda: of_store(bound))
+    found += run(bound, lambda: of_issuers(bound))
     try:
         found += run(bound, lambda: _of_keys(engine))
     except (ConfigurationError, HookError) as problem:

@@ -171,7 +171,7 @@ def _problem(claims: dict[str, Any], settings: Settings, now: float) -> str | No
     try:
         start, end, _ = claim_set.check_shape(claims, settings)
         if start > now + settings.start_leeway or end <= now - settings.expiry_leeway:
-            claim_set.refuse_times({}, claims, settings, now, allow_expired=False)
+            claim_set.refuse_times({}, claims, settings, now + settings.start_leeway, allow_expired=False)
     except MissingClaimError as problem:
         return f"missing: {problem}"
     except JWTDecodeError as problem:

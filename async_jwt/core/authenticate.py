@@ -17,6 +17,7 @@ from async_jwt.core.codec import Decoded, Verified, copy_of
 from async_jwt.core.cookie_scope import ANY, check_scope
 from async_jwt.core.cookies import Cookie
 from async_jwt.core.engine import Engine
+from async_jwt.core.issuer_tokens import plain_ref
 from async_jwt.core.locations import Found, csrf_value, find, find_in_body, has_short_body, twin_cookies
 from async_jwt.core.policy import REFRESH, Policy
 from async_jwt.core.request import RequestView
@@ -63,6 +64,8 @@ class Authentication:
         location: where the token was: headers, cookies, query_string, json or websocket_protocol; "text"
             for one given to `authenticate_token`.
         policy: what the view demanded.
+        issuer: the other issuer that made the token; None for a token of this application. Then `identity` is
+            an `IssuerIdentity`.
     """
 
     token: str
@@ -72,6 +75,7 @@ class Authentication:
     user: Any
     location: str
     policy: Policy
+    issuer: str | None = None
 
     def __repr__(self) -> str:
         return f"<Authentication identity={self.identity!r} location={self.location!r}>"
@@ -127,9 +131,16 @@ class CheckResult:
         """The authenticated caller, built on first access."""
         if self._authentication is None:
             header, claims = self.own or copy_of(self.verified)
-            identity = claims[self._identity_claim]
+            issuer = None if self.verified.source is None else self.verified.source.issuer
             self._authentication = Authentication(
-                self.token, header, claims, identity, self.user, self.location, self.policy
+                self.token,
+                header,
+                claims,
+                claims[self._identity_claim] if issuer is None else issuer.identity_of(claims),
+                self.user,
+                self.location,
+                self.policy,
+                None if issuer is None else issuer.url,
             )
         return self._authentication
 
@@ -389,6 +400,9 @@ async def _admit(engine: Engine, result: CheckResult, now: float, *, came_along:
         await refuse_replay(engine, seen, ref, *copy_of(verified), came_along=came_along)
     else:
         valid = await engine.store.check(verified.ref)
+        if valid is True and verified.source is not None and verified.source.issuer.revoked_as == "plain":
+            bare = plain_ref(verified.ref, verified.claims, verified.source.issuer)
+            valid = await engine.store.check(bare)
         if valid is not True:
             raise await _refusal(engine, verified, valid)
     loads = engine.hooks.at_checks and await _run_hooks(engine, result, revocation=True)
@@ -499,6 +513,6 @@ async def _run_hooks(engine: Engine, result: CheckResult, *, revocation: bool) -
         return False
     result.user = await engine.call_hook("user_lookup", *own)
     if result.user is None:
-        identity = own[1][engine.settings.identity_claim]
+        identity = result.authentication.identity
         raise UserLookupError(f"user_lookup returned None for {identity!r}", *own)
     return True

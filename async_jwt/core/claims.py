@@ -22,6 +22,7 @@ from async_jwt.errors import (
     MissingClaimError,
     SubjectError,
 )
+from async_jwt.issuers.identity import own_name
 from async_jwt.stores.contract import TokenRef, adopted_sid
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "merge",
     "refuse_no_subject",
     "refuse_times",
+    "times_of",
 ]
 
 PURPOSE = "async_jwt_purpose"
@@ -162,7 +164,7 @@ def check_shape(
         _check_audience(claims, audience, others=settings.is_compat or not own)
     if not claims.setdefault("jti", None) and own and settings.require_jti:
         raise MissingClaimError("jti", "Missing claim: jti")
-    issued, start, end = _times(claims, settings)
+    issued, start, end = times_of(claims, strict=settings.strict_times)
     return max(start, issued), end, _ref(claims, issued, end, settings)
 
 
@@ -184,7 +186,7 @@ def _refuse_texts(claims: Mapping[str, Any], settings: Settings) -> None:
 
 def _ref(claims: Mapping[str, Any], issued: float, end: float, settings: Settings) -> TokenRef:
     identity = claims[settings.identity_claim]
-    whose = identity if isinstance(identity, str) else identity_text(identity)
+    whose = identity_text(identity)
     kind, jti, sid, gen = claims["type"], claims["jti"], claims.get("sid"), claims.get("gen")
     if not isinstance(sid, str):
         # A refresh token without one belongs to the session that its first rotation begins.
@@ -258,8 +260,16 @@ _TIME_NAMES = {
 }
 
 
-def _times(claims: Mapping[str, Any], settings: Settings) -> tuple[float, float, float]:
-    """`iat`, `nbf` and `exp`, each in whole seconds since the epoch."""
+def times_of(claims: Mapping[str, Any], *, strict: bool) -> tuple[float, float, float]:
+    """`iat`, `nbf` and `exp`, each in whole seconds since the epoch; infinities for those that are absent.
+
+    Args:
+        claims: the claim set.
+        strict: whether they must be finite numbers; else what PyJWT accepts.
+
+    Raises:
+        ClaimError: one is no time.
+    """
     issued: Any = claims.get("iat")
     start: Any = claims.get("nbf")
     end: Any = claims.get("exp")
@@ -267,18 +277,18 @@ def _times(claims: Mapping[str, Any], settings: Settings) -> tuple[float, float,
     if type(issued) is type(start) is type(end) is int and 0 <= issued < end < _LATEST and 0 <= start < end:
         return issued, start, end
     return (
-        _seconds(claims, "iat", settings, -_INFINITY),
-        _seconds(claims, "nbf", settings, -_INFINITY),
-        _seconds(claims, "exp", settings, _INFINITY),
+        _seconds(claims, "iat", -_INFINITY, strict=strict),
+        _seconds(claims, "nbf", -_INFINITY, strict=strict),
+        _seconds(claims, "exp", _INFINITY, strict=strict),
     )
 
 
-def _seconds(claims: Mapping[str, Any], name: str, settings: Settings, default: float) -> float:
+def _seconds(claims: Mapping[str, Any], name: str, default: float, *, strict: bool) -> float:
     if name not in claims:
         return default
     value = claims[name]
     is_number = isinstance(value, _NUMBER) and not isinstance(value, bool)
-    if not is_number and settings.strict_times:
+    if not is_number and strict:
         raise ClaimError(_TIME_NAMES[name])
     try:
         number = int(value)
@@ -290,16 +300,27 @@ def _seconds(claims: Mapping[str, Any], name: str, settings: Settings, default: 
 
 
 def refuse_times(
-    header: Mapping[str, Any], claims: Mapping[str, Any], settings: Settings, now: float, allow_expired: bool
+    header: Mapping[str, Any],
+    claims: Mapping[str, Any],
+    settings: Settings,
+    latest: float,
+    allow_expired: bool,
 ) -> None:
     """Raise for a token outside its validity period. Returns only if it is expired and that is allowed.
+
+    Args:
+        header: the token's header.
+        claims: its claims.
+        settings: the settings.
+        latest: the latest time at which it may begin, leeway included, in seconds since the epoch.
+        allow_expired: whether it may have expired.
 
     Raises:
         ImmatureTokenError: `iat` or `nbf` lies in the future.
         ExpiredTokenError: `exp` has passed; it carries the verified header and claims.
     """
     for name in ("iat", "nbf"):
-        if _seconds(claims, name, settings, -_INFINITY) > now + settings.start_leeway:
+        if _seconds(claims, name, -_INFINITY, strict=settings.strict_times) > latest:
             raise ImmatureTokenError(f"The token is not yet valid ({name})")
     if not allow_expired:
         raise ExpiredTokenError("Signature has expired", header, claims)
@@ -324,7 +345,7 @@ def refuse_no_subject(subject: Any, settings: Settings) -> None:
 
 
 def identity_text(identity: Any) -> str:
-    """An identity as stores know it: a string unchanged, any other JSON value as JSON text."""
+    """An identity of our own as stores know it: text, any other JSON value as JSON text."""
     if isinstance(identity, str):
-        return identity
+        return own_name(identity)
     return json.dumps(identity, separators=(",", ":"), sort_keys=True)

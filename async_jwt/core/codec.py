@@ -17,11 +17,22 @@ from async_jwt.core.compact import Compact, attach, bytes_in, object_in, seriali
 from async_jwt.core.settings import Settings
 from async_jwt.core.tuples import fast_tuple
 from async_jwt.errors import AlgorithmError, AudienceError, IssuerError, MalformedTokenError, SignatureError
+from async_jwt.issuers.keyset import KeySet
 from async_jwt.keys.key import Key
 from async_jwt.keys.ring import ActiveKeys
 from async_jwt.stores.contract import TokenRef
 
-__all__ = ["Codec", "Decoded", "Header", "Verified", "copy_of", "encode", "encoder_of", "read_unverified"]
+__all__ = [
+    "Codec",
+    "Decoded",
+    "Header",
+    "Memory",
+    "Verified",
+    "copy_of",
+    "encode",
+    "encoder_of",
+    "read_unverified",
+]
 
 log: logging.Logger = logging.getLogger("async_jwt")
 
@@ -60,6 +71,8 @@ class Verified(NamedTuple):
     start: float
     end: float
     ref: TokenRef
+    source: KeySet | None
+    """The keys of the issuer that made it; None for a token of our own."""
 
     def __repr__(self) -> str:
         return "<Verified>"
@@ -82,8 +95,8 @@ class Codec:
         self._start_leeway = settings.start_leeway
         # The cache belongs to the keys that verified it. One value, so that threads with
         # different keys, as around a rotation, cannot mix them up.
-        self._verified: tuple[ActiveKeys | None, _Memory] = (None, _Memory(settings.token_cache_size))
-        self._chosen = _Memory(settings.token_cache_size)
+        self._verified: tuple[ActiveKeys | None, Memory] = (None, Memory(settings.token_cache_size))
+        self._chosen = Memory(settings.token_cache_size)
         # The headers of tokens verified or made here: an application has a handful of them.
         self._headers: dict[bytes, Header] = {}
         self._warned_of_audience = False
@@ -100,7 +113,7 @@ class Codec:
         """
         known, memory = self._verified
         if keys is not known:
-            memory = _Memory(self._settings.token_cache_size)
+            memory = Memory(self._settings.token_cache_size)
             self._verified = (keys, memory)
         verified = memory[token]
         if verified is None:
@@ -142,7 +155,9 @@ class Codec:
         """Refuse a token that is not valid at `now`. Like `read`, but returns nothing."""
         # The same comparisons as PyJWT's, to the last bit.
         if verified.start > now + self._start_leeway or verified.end <= now - self._expiry_leeway:
-            claim_set.refuse_times(*copy_of(verified), self._settings, now, allow_expired)
+            source = verified.source
+            leeway = self._start_leeway if source is None else source.issuer.leeway
+            claim_set.refuse_times(*copy_of(verified), self._settings, now + leeway, allow_expired)
 
     def inspect(self, token: str) -> tuple[Compact, Header]:
         """Split a token and read its header, without a key.
@@ -152,17 +167,41 @@ class Codec:
         """
         parts = split(token, self._settings.max_token_bytes)
         known = self._headers.get(parts.header)
-        return parts, self._read_header(parts) if known is None else known
+        return parts, self._read_header(parts, self._accepted, self._typ) if known is None else known
+
+    def known(self, token: str, keys: ActiveKeys) -> Verified | None:
+        """A token that is cached under these keys."""
+        known, memory = self._verified
+        return memory[token] if keys is known else None
+
+    def header_for(self, parts: Compact, algorithms: Collection[str]) -> Header:
+        """The header of another issuer's token. Its `typ` is left to the issuer's rules.
+
+        Raises:
+            JWTDecodeError: it is never accepted, or has another algorithm.
+        """
+        return self._read_header(parts, algorithms, None)
+
+    def key_of(self, parts: Compact, algorithm: str, keys: Sequence[Key]) -> Key:
+        """The key that made a token's signature. Raises SignatureError if none of them did."""
+        signature = bytes_in(parts.signature, "crypto")
+        for key in keys:
+            # The key's algorithm, not the token's, decides: they must be the same.
+            if key.algorithm == algorithm and key.verify(parts.signing_input, signature):
+                return key
+        raise SignatureError("Signature verification failed")
 
     def trust(self, encoded: bytes, header: Header) -> None:
         """Cache the header of a token verified or made here; other headers are unbounded in number."""
         if encoded not in self._headers and len(self._headers) < _HEADERS:
             self._headers[encoded] = header
 
-    def _read_header(self, parts: Compact) -> Header:
+    def _read_header(
+        self, parts: Compact, algorithms: Collection[str], types: frozenset[str] | None
+    ) -> Header:
         header, nested = object_in(parts.header, "header")
         algorithm = header.get("alg")
-        if not isinstance(algorithm, str) or algorithm not in self._accepted:
+        if not isinstance(algorithm, str) or algorithm not in algorithms:
             raise AlgorithmError("The specified alg value is not allowed")
         # RFC 7515 §4.1.11: we understand no extension, so any critical one is refused.
         # `jku`, `jwk`, `x5u` and `x5c` are never read: keys never come from a token.
@@ -174,7 +213,7 @@ class Codec:
         typ = header.get("typ")
         if not isinstance(typ, str) and "typ" in header:
             raise MalformedTokenError("Type header parameter must be a string")
-        if self._typ is not None and typ is not None and not _is_accepted_typ(typ, self._typ):
+        if types is not None and typ is not None and not _is_accepted_typ(typ, types):
             raise MalformedTokenError("The specified typ value is not allowed")
         return Header(header, nested, algorithm, kid)
 
@@ -182,15 +221,8 @@ class Codec:
         self, parts: Compact, header: Header, keys: Sequence[Key], active: ActiveKeys | None = None
     ) -> Verified:
         parameters, header_nested, algorithm, _ = header
-        signing_input, encoded_header, payload, encoded = parts
-        signature = bytes_in(encoded, "crypto")
-        for key in keys:
-            # The key's algorithm, not the token's, decides: they must be the same.
-            if key.algorithm == algorithm and key.verify(signing_input, signature):
-                break
-        else:
-            raise SignatureError("Signature verification failed")
-        claims, nested = object_in(payload, "payload")
+        key = self.key_of(parts, algorithm, keys)
+        claims, nested = object_in(parts.payload, "payload")
         if key.issuer is not None and claims.get("iss") != key.issuer:
             raise IssuerError("Invalid issuer")
         is_loaded = active is not None and key in active.loaded
@@ -202,12 +234,13 @@ class Codec:
             raise
         if key.issuer is not None or (is_loaded and active is not None and active.has_own):
             ref = ref._replace(gen=None)  # another issuer's `gen` is not a stamp of our store
-        if encoded_header not in self._headers:
-            self.trust(encoded_header, header)
+        if parts.header not in self._headers:
+            self.trust(parts.header, header)
         kind = claims["type"]
         if not isinstance(kind, str):
             kind = ""
-        return fast_tuple(Verified, (key, parameters, claims, kind, nested or header_nested, start, end, ref))
+        nested = nested or header_nested
+        return fast_tuple(Verified, (key, parameters, claims, kind, nested, start, end, ref, None))
 
     def _log_audience(self) -> None:
         if not self._warned_of_audience:
@@ -224,7 +257,7 @@ def _is_accepted_typ(typ: str, accepted: frozenset[str]) -> bool:
     return typ.lower().removeprefix("application/") in accepted
 
 
-class _Memory(dict[str, "Verified | None"]):
+class Memory(dict[str, "Verified | None"]):
     """A cache of recently verified tokens: two generations, so that no hit has to write.
 
     Bounded by count, and so in bytes: long tokens are not cached. When the young generation,
@@ -245,6 +278,7 @@ class _Memory(dict[str, "Verified | None"]):
         return found
 
     def put(self, token: str, verified: Verified) -> None:
+        """Cache a token."""
         if len(token) > self._longest:
             return
         if len(self) >= self._half:

@@ -35,6 +35,7 @@ from async_jwt.signals import send
 
 __all__ = [
     "WORKERS",
+    "Completion",
     "Waiter",
     "holding",
     "holds_thread",
@@ -385,6 +386,55 @@ async def in_background(work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
     task = loop.create_task(work())
     _background.add(task)
     task.add_done_callback(_background.discard)
+
+
+class Completion:
+    """Something that ends once: coroutines on any event loops, and plain threads, wait for it.
+
+    Attributes:
+        is_over: whether it has ended.
+    """
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._futures: list[asyncio.Future[None]] = []
+
+    @property
+    def is_over(self) -> bool:
+        """True once it has ended."""
+        return self._event.is_set()
+
+    def end(self) -> None:
+        """Let everybody go on. Later calls do nothing."""
+        with self._lock:
+            self._event.set()
+            futures, self._futures = self._futures, []
+        for future in futures:
+            with suppress(RuntimeError):  # its event loop has ended
+                future.get_loop().call_soon_threadsafe(_release, future)
+
+    async def wait(self, seconds: float) -> None:
+        """Wait for the end, up to `seconds`."""
+        if _waiter.get() is not None or not _on_asyncio():
+            await wait_for(self._event, seconds)
+            return
+        with self._lock:
+            if self._event.is_set():
+                return
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._futures.append(future)
+        with anyio.move_on_after(seconds):
+            await future
+
+
+def _release(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _on_asyncio() -> bool:
+    return asyncio._get_running_loop() is not None  # noqa: SLF001  # the variant that does not raise
 
 
 async def wait_for(event: threading.Event, seconds: float) -> None:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy, deepcopy
+from functools import partial
 from typing import Any, cast
 
 from async_jwt.clock import Clock
+from async_jwt.core import claims as claim_set
 from async_jwt.core.codec import Codec, Decoded, Verified, encoder_of
 from async_jwt.core.compact import object_in
 from async_jwt.core.concurrency import run_hook
 from async_jwt.core.cookie_scope import ANY, check_scope
 from async_jwt.core.hooks import Hook, Hooks, checked
+from async_jwt.core.issuer_registry import IssuerRegistry
+from async_jwt.core.issuer_tokens import IssuerTokens, ref_of_claims
 from async_jwt.core.key_loading import refresh, ring_of
 from async_jwt.core.observer import Observer
 from async_jwt.core.settings import Settings
-from async_jwt.errors import AlgorithmError, ConfigurationError, HookError, SignatureError
+from async_jwt.errors import AlgorithmError, ConfigurationError, HookError, JWTDecodeError, SignatureError
+from async_jwt.issuers.issuer import Issuer
 from async_jwt.keys.key import ALGORITHMS, Key
 from async_jwt.keys.ring import ActiveKeys, KeyRing
 from async_jwt.stores.contract import (
@@ -45,8 +50,10 @@ class Engine:
         clock: returns seconds since the epoch.
         json_default: converts values that JSON does not support, as the framework's JSON does.
         observer: measures checks, hooks and store calls; None measures nothing.
+        registry: the other issuers whose tokens are accepted; None if there are none.
 
     Attributes:
+        issuers: the tokens of other issuers; None if none are accepted.
         encoder: writes the JSON of tokens.
         sessions: the store, if it also keeps sessions; else None.
         refusals: the store, if it also says why it refuses a token; else None.
@@ -65,6 +72,7 @@ class Engine:
         clock: Clock,
         json_default: Callable[[Any], Any],
         observer: Observer | None = None,
+        registry: IssuerRegistry | None = None,
     ) -> None:
         self.scope: object = ANY
         self.scoped: dict[object, Engine] = {}
@@ -82,11 +90,14 @@ class Engine:
         # The keys of a given ring, or of a folder, are pinned to their algorithms: these decide.
         self.has_keys_of_settings: bool = ring is None and settings.key_folder is None
         self.codec: Codec = Codec(settings, None if self.has_keys_of_settings else ALGORITHMS)
+        self.issuers: IssuerTokens | None = None
+        if registry is not None:
+            self.issuers = IssuerTokens(registry, settings, self.codec, clock)
         self._ring = ring
         self.loads_keys: bool = settings.key_folder is not None or (ring is not None and ring.has_loader)
         # An event loop is needed to wait, or to enforce a time limit.
         waits = settings.hook_timeout is not None or not getattr(store, "awaits_nothing", False)
-        self._waits: bool = waits or self.loads_keys
+        self._waits: bool = waits or self.loads_keys or registry is not None
         # Keyed by digest, so as not to keep the loaders' secrets here.
         self._loaded: dict[tuple[str, bytes], Key] = {}
 
@@ -112,7 +123,8 @@ class Engine:
             self._ring = self._base.ring  # all scopes share it
         elif self._ring is None:
             elsewhere = self.settings.is_compat or "decode_key" in self.hooks
-            self._ring = ring_of(self.settings, all_verify=not elsewhere)
+            only_accepts = self.issuers is not None
+            self._ring = ring_of(self.settings, all_verify=not elsewhere, may_be_empty=only_accepts)
         return self._ring
 
     @property
@@ -179,10 +191,22 @@ class Engine:
         return await self.verify(token)
 
     def verify_at_once(self, token: str, now: float) -> Verified | None:
-        """Check a token without waiting; None if a loader must supply its key first.
+        """Check a token without waiting; None if its key must be loaded first, or its issuer looked up.
 
         Raises what `verify` does.
         """
+        if self.issuers is not None:
+            return self._recall(self.issuers, token, now)
+        return self._verify_own_at_once(token, now)
+
+    def _recall(self, issuers: IssuerTokens, token: str, now: float) -> Verified | None:
+        """A remembered token, where other issuers' are accepted too: any other may be theirs."""
+        verified = issuers.recall(token, now)
+        if verified is not None or "decode_key" in self.hooks or self.ring.is_loaded:
+            return verified
+        return self.codec.known(token, self.ring.at(now))
+
+    def _verify_own_at_once(self, token: str, now: float) -> Verified | None:
         if "decode_key" in self.hooks:
             return None
         ring = self._ring or self.ring
@@ -194,13 +218,20 @@ class Engine:
         return self.codec.verify(token, keys)
 
     async def verify(self, token: str) -> Verified:
-        """Check a token with its key from the application's loader, or from the ring.
+        """Check a token with its issuer's keys, with one from the application's loader, or with the ring's.
 
         Raises:
             JWTDecodeError: it is not accepted.
+            WrongTokenError: it is another issuer's, and not an access token.
+            IssuerUnavailableError: no key of its issuer is known, because the issuer cannot be reached.
             ConfigurationError: there is no key.
         """
-        verified = self.verify_at_once(token, self.clock())
+        if self.issuers is not None:
+            ask = partial(self.call_hook, "issuer") if "issuer" in self.hooks else None
+            foreign = await self.issuers.verify(token, ask)
+            if foreign is not None:
+                return foreign
+        verified = self._verify_own_at_once(token, self.clock())
         if verified is not None:
             return verified
         if "decode_key" not in self.hooks:
@@ -215,6 +246,34 @@ class Engine:
             raise SignatureError("No key is known for this token")
         key = self._loaded_key("decode_key", material, header.algorithm)
         return self.codec.verify_with(token, parts, header, key)
+
+    def issuer_of(self, claims: Mapping[str, Any]) -> Issuer | None:
+        """The other issuer that made a token with these claims; None for our own, and an unknown one."""
+        named = claims.get("iss")
+        if self.issuers is None or not isinstance(named, str):
+            return None
+        source = self.issuers.registry.known(named)
+        return None if source is None else source.issuer
+
+    def identity_in(self, claims: Mapping[str, Any]) -> Any:
+        """The identity that a token with these claims names; None if it names none."""
+        issuer = self.issuer_of(claims)
+        if issuer is None:
+            return claims.get(self.settings.identity_claim)
+        try:
+            return issuer.identity_of(claims)
+        except JWTDecodeError:
+            return None
+
+    def ref_of_claims(self, claims: Mapping[str, Any]) -> TokenRef:
+        """A token with these claims, as stores know it. Raises JWTDecodeError for a wrong shape."""
+        issuer = self.issuer_of(claims)
+        if issuer is not None:
+            issued, _, end = claim_set.times_of(claims, strict=True)
+            return ref_of_claims(claims, issuer, self.settings, issued, end)
+        # A token without `jti` decodes to `jti` None, which no token may contain.
+        held = {name: value for name, value in claims.items() if (name, value) != ("jti", None)}
+        return claim_set.check_shape(held, self.settings, own=False)[-1]
 
     async def _verify_loaded(self, token: str) -> Verified:
         keys = await self.active_keys()

@@ -16,6 +16,7 @@ from async_jwt.errors import (
     FreshTokenRequired,
     InvalidHeaderError,
     InvalidQueryParamError,
+    IssuerUnavailableError,
     JWTDecodeError,
     JWTExtendedException,
     NoAuthorizationError,
@@ -151,7 +152,9 @@ def error_response(error: JWTExtendedException, settings: Settings) -> ErrorResp
     if not settings.is_compat and (status == 401 or error.bearer_error is not None):
         headers["WWW-Authenticate"] = _challenge(error)
     if status == 503:
-        headers["Retry-After"] = str(RETRY_AFTER)
+        headers["Retry-After"] = str(
+            error.retry_after if isinstance(error, IssuerUnavailableError) else RETRY_AFTER
+        )
     message = message_of(error, settings)
     body: dict[str, Any]
     if settings.error_format == "problem":

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from async_jwt.core.cookie_scope import CookieScope
 from async_jwt.errors import ConfigurationError, HookError
+from async_jwt.issuers.issuer import Issuer
 
 __all__ = ["HOOKS", "Hook", "Hooks", "checked", "looks_async"]
 
@@ -48,6 +49,7 @@ _CLAIMS = _Kind(_is_mapping, "a dict")
 # `keys.Key` decides what a key may be; None refuses the token.
 _KEY = _Kind(lambda value: not isinstance(value, bool | int | float), "a key")
 _ANY = _Kind(_anything, "anything")
+_ISSUER = _Kind(lambda value: value is None or isinstance(value, Issuer), "an Issuer or None")
 _SCOPE = _Kind(lambda value: value is None or isinstance(value, CookieScope), "a CookieScope or None")
 
 HOOKS: Final[Mapping[str, _Kind]] = {
@@ -58,6 +60,7 @@ HOOKS: Final[Mapping[str, _Kind]] = {
     "encode_key": _KEY,
     "expired_token": _ANY,
     "invalid_token": _ANY,
+    "issuer": _ISSUER,
     "needs_fresh_token": _ANY,
     "revoked_token": _ANY,
     "token_in_blocklist": _GATE,
@@ -77,6 +80,7 @@ _ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("additional_claims", "additional_headers", "encode_key", "user_identity"), _IDENTITY),
     **dict.fromkeys(("invalid_token", "unauthorized"), _MESSAGE),
     "cookie_scope": ("request",),
+    "issuer": ("iss",),
 }
 """The arguments of each hook."""
 
@@ -90,6 +94,7 @@ _DECIDING = frozenset(
         "cookie_scope",
         "decode_key",
         "encode_key",
+        "issuer",
         "token_in_blocklist",
         "token_verification",
         "user_identity",

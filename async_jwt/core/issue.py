@@ -20,6 +20,7 @@ from async_jwt.core.parsers import Expires, Lifetime
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.sessions import latest_expiry, time_limit
 from async_jwt.errors import AudienceError, JWTDecodeError, MissingClaimError, SubjectError
+from async_jwt.issuers.identity import IssuerIdentity
 from async_jwt.keys.key import Key
 from async_jwt.stores.contract import Session, SessionStore, TokenRef, adopted_sid
 
@@ -228,6 +229,10 @@ async def prepare_token(engine: Engine, spec: TokenSpec) -> UnsignedToken:
     claim_set.merge(claims, spec.claims or {})
     if spec.subject is not _NONE:
         claims[settings.identity_claim] = subject
+    if isinstance(claims.get(settings.identity_claim), IssuerIdentity):
+        raise ValueError(  # noqa: TRY004  # as for every token that would not be right
+            f"{claims[settings.identity_claim]!r} is a user of another issuer: pass the id of your own user"
+        )
     if isinstance(engine.scope, str):
         claims[SCOPE] = engine.scope
     headers = {"typ": "at+jwt"} if settings.token_profile is not None and spec.type == ACCESS else {}

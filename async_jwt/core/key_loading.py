@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from async_jwt.clock import Clock
 from async_jwt.core.concurrency import holds_thread, in_background, run_hook, wait_for
@@ -25,18 +25,22 @@ _PATIENCE = 0.5
 log: logging.Logger = logging.getLogger("async_jwt.keys")
 
 
-def ring_of(settings: Settings, *, all_verify: bool = True) -> KeyRing:
+def ring_of(settings: Settings, *, all_verify: bool = True, may_be_empty: bool = False) -> KeyRing:
     """The keys in the settings: one signs, and each accepted algorithm has one that verifies.
 
     Args:
         settings: the settings.
         all_verify: whether each algorithm must have a key; False if a loader may supply the others.
+        may_be_empty: whether there may be no key at all, as in an application that only accepts tokens of
+            others.
 
     Raises:
         ConfigurationError: a key is missing, weak or unfit; the text names the setting.
     """
     if settings.key_folder is not None:
         return KeyRing(load=KeyFolder(settings.key_folder), loaded_sign=True, loaded_secrets=True)
+    if may_be_empty and not _has_keys(settings):
+        return _NoKeys()
     signing: Key | None = None
     verification: list[Key] = []
     for algorithm in settings.accepted_algorithms:
@@ -66,6 +70,17 @@ class _SettingsRing(KeyRing):
             f"{what}() needs a ring of your own: JWTManager(app, keys=KeyRing(...)). This ring is built "
             "from the settings: change those instead, also at run time"
         )
+
+
+class _NoKeys(_SettingsRing):
+    """The ring of an application that makes no tokens."""
+
+    may_be_empty: ClassVar[bool] = True
+
+
+def _has_keys(settings: Settings) -> bool:
+    given = (settings.secret_key, settings.app_secret_key, settings.private_key, settings.public_key)
+    return any(material is not None for material in given)
 
 
 def _materials(settings: Settings, algorithm: str) -> tuple[Any, tuple[Any, ...]]:

@@ -9,7 +9,11 @@ import datetime as dt
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
+
+from async_jwt.errors import ConfigurationError
+from async_jwt.issuers.issuer import Issuer
+from async_jwt.issuers.presets import preset
 
 __all__ = [
     "LOCATIONS",
@@ -27,6 +31,7 @@ __all__ = [
     "former_domains",
     "former_paths",
     "grace",
+    "issuers",
     "lifetime",
     "locations",
     "methods",
@@ -212,6 +217,39 @@ def text_set(value: object) -> frozenset[str]:
 def names(value: object) -> frozenset[str]:
     """Like `text_set`, possibly empty."""
     return frozenset() if isinstance(value, list | tuple | set | frozenset) and not value else text_set(value)
+
+
+_ISSUER_OPTIONS = (
+    "algorithms",
+    "audience",
+    "clients",
+    "fetch_from",
+    "identity",
+    "jwks_uri",
+    "keys",
+    "kind",
+    "leeway",
+    "preset",
+    "revoked_as",
+)
+
+
+def issuers(value: object) -> tuple[Issuer, ...]:
+    """Issuers by their `iss`, each with the arguments of `Issuer`, and perhaps a `preset`."""
+    if not isinstance(value, Mapping) or not all(isinstance(given, Mapping) for given in value.values()):
+        raise ValueError('must be a dict, such as {"https://acme.eu.auth0.com/": {"audience": "my-api"}}')
+    return tuple(_issuer(url, given) for url, given in value.items())
+
+
+def _issuer(url: Any, given: Mapping[Any, Any]) -> Issuer:
+    for name in given:
+        if name not in _ISSUER_OPTIONS:
+            raise ValueError(f"has {name!r} for {url!r}; choose from {', '.join(_ISSUER_OPTIONS)}")
+    options = {name: option for name, option in given.items() if name != "preset"}
+    try:
+        return preset(given["preset"], url, options) if "preset" in given else Issuer(url, **options)
+    except ConfigurationError as problem:
+        raise ValueError(f"is wrong: {problem}") from None
 
 
 def audience(value: object) -> str | tuple[str, ...]:

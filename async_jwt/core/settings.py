@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 from async_jwt.core import parsers
 from async_jwt.core.parsers import Lifetime
 from async_jwt.errors import ConfigurationError
+from async_jwt.issuers.issuer import Issuer
 from async_jwt.keys.key import ALGORITHMS
 
 __all__ = ["COMPAT_NAME", "KEYS", "Settings", "preset_of"]
@@ -191,6 +192,15 @@ class Settings:
         parsers.flag,
         "Whether a token must name its type. False: a token without one is an access token.",
         compat=False,
+        new=True,
+    )
+    issuers: tuple[Issuer, ...] = _setting(
+        "JWT_ISSUERS",
+        {},
+        parsers.issuers,
+        "Other issuers whose access tokens are accepted: a dict of issuers and the arguments of `Issuer`, or "
+        'of a preset that it names, such as {"https://acme.eu.auth0.com/": {"preset": "auth0", '
+        '"audience": "https://api.acme.dev"}}.',
         new=True,
     )
     require_jti: bool = _setting(

@@ -27,6 +27,9 @@ _FORMER: Final = {
 }
 """Former settings of Flask-JWT-Extended, and what replaced each."""
 
+_USUAL: Final = frozenset({"JWT_ISSUER"})
+"""Names that many applications give settings of their own, although they resemble ours."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
@@ -66,7 +69,7 @@ def _judged(key: str, known: Mapping[str, bool], *, is_compat: bool) -> Unknown 
     own = f'If it is your own, set JWT_IGNORED_SETTINGS = ["{key}"]'
     if key in _FORMER:
         return Unknown(key, f"Nothing reads {key} any more: {_FORMER[key]}")
-    near = None if _is_derived(key, known) else _nearest(key, known)
+    near = None if key in _USUAL or _is_derived(key, known) else _nearest(key, known)
     if near is not None:
         return Unknown(
             key, f"{key} is not a setting. Did you mean {near}? {own}", known[near] or not is_compat

@@ -13,7 +13,7 @@ import math
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from async_jwt.errors import ConfigurationError
 from async_jwt.keys.key import Key, moment
@@ -80,8 +80,8 @@ class ActiveKeys:
         """
         if self._signing is None:
             raise ConfigurationError(
-                "There is no key to sign with now: set JWT_PRIVATE_KEY, or give the KeyRing a private key "
-                "that is still accepted; keys that it loads sign only with loaded_sign=True"
+                "There is no key to sign with now: set JWT_SECRET_KEY or JWT_PRIVATE_KEY, or give the "
+                "KeyRing a private key that is still accepted; loaded keys sign only with loaded_sign=True"
             )
         return self._signing
 
@@ -154,6 +154,9 @@ class KeyRing:
             there is no key at all.
     """
 
+    may_be_empty: ClassVar[bool] = False
+    """Whether a ring of this class may have no key."""
+
     def __init__(
         self,
         signing: Key | Iterable[Key] | None = None,
@@ -195,7 +198,7 @@ class KeyRing:
             _refuse_public(key)
         self._own = {key: key.signs_from for key in own}
         self._take(self._own, self._fixed)
-        if not self._keys and load is None:
+        if not self._keys and load is None and not self.may_be_empty:
             raise ConfigurationError("A KeyRing needs at least one key")
 
     @property

@@ -19,6 +19,7 @@ import async_jwt
 from async_jwt.adapters import flask as flask_adapter
 from async_jwt.adapters import flask_sync as flask_sync_adapter
 from async_jwt.adapters import quart as quart_adapter
+from async_jwt.issuers import FetchError, HttpFetch
 from tests.harness import SECRET
 from tests.harness.keys import PRIVATE, PRIVATE_PEMS, private_pem
 
@@ -58,6 +59,10 @@ def test_there_are_snippets():
     assert len(SNIPPETS) > 20
 
 
+async def _nowhere(fetch, url):
+    raise FetchError("tests leave other people's servers alone")
+
+
 @pytest.mark.parametrize("block", SNIPPETS)
 def test_snippets_run(block, monkeypatch, tmp_path):
     """Each block runs, and the application it makes or extends starts."""
@@ -66,6 +71,7 @@ def test_snippets_run(block, monkeypatch, tmp_path):
     monkeypatch.setenv("QUART_JWT_SECRET_KEY", SECRET)
     monkeypatch.setenv("FLASK_JWT_SECRET_KEY", SECRET)
     monkeypatch.setenv("SIGNING_KEY", "")
+    monkeypatch.setattr(HttpFetch, "__call__", _nowhere)
     monkeypatch.chdir(tmp_path)
     async_jwt.KeyFolder("keys").put(async_jwt.Key.generate())
     app = quart.Quart("snippet")

@@ -1,0 +1,311 @@
+"""The keys of one issuer, fetched when they are due: by one flight at a time, for all who wait.
+
+A request whose key is known never waits for more than a moment, whatever the issuer does. Processes share
+nothing; a random part keeps them from fetching at the same moment.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import random
+import threading
+import time
+from functools import partial
+
+import anyio
+
+from async_jwt.clock import Clock
+from async_jwt.core.concurrency import Completion, holds_thread, hop, in_background
+from async_jwt.errors import IssuerUnavailableError, SignatureError
+from async_jwt.issuers.documents import (
+    PublishedKey,
+    freshness,
+    jwks_uri_in,
+    metadata_urls,
+    published_keys,
+    read_json,
+)
+from async_jwt.issuers.fetching import Fetch, Fetched, FetchError
+from async_jwt.issuers.issuer import Issuer
+from async_jwt.issuers.keyset import KeySet, fixed_keys
+from async_jwt.keys.key import Key
+
+__all__ = ["FETCH_LIMIT", "PAUSE", "STALE", "IssuerKeys"]
+
+FETCH_LIMIT = 5.0
+"""How long fetching an issuer's metadata and keys may take in all, in seconds."""
+PAUSE = 30.0
+"""How long after a fetch for an unknown key id, or after a failure, the next one may begin, in seconds."""
+STALE = 86_400.0
+"""How long keys are used beyond their freshness while no new ones can be fetched, in seconds."""
+
+# The pause while no key is known at all: then every request waits for the issuer.
+_EMPTY_PAUSE = 5.0
+# From which part of its freshness a document is fetched again, and how much of it is random.
+_EARLY, _JITTER = 0.8, 0.05
+# How long a request waits for the flight that it began because its keys are no longer fresh.
+_PATIENCE = 1.0
+# How long metadata is used before it is fetched again.
+_METADATA = 86_400.0
+# How many threads wait for one flight while keys are known: any client can send unknown key ids.
+_WAITING_THREADS = 4
+_MARGIN = 1.0
+
+log: logging.Logger = logging.getLogger("async_jwt.issuers")
+
+
+class _Flight:
+    """One fetch of an issuer's documents."""
+
+    def __init__(self, now: float) -> None:
+        self.ended = Completion()
+        self.begun = now
+        self.process = os.getpid()
+        self.threads = 0
+
+    def is_lost(self, now: float) -> bool:
+        """True if it will not end: its event loop has, or its process is a parent that forked."""
+        hangs = not self.begun <= now <= self.begun + FETCH_LIMIT + _MARGIN
+        return hangs or self.process != os.getpid() or self.ended.is_over
+
+
+class IssuerKeys:
+    """An issuer, and the keys that are known of it.
+
+    Args:
+        issuer: the issuer.
+        fetch: fetches its documents; None for an issuer whose keys the application gave.
+
+    Attributes:
+        issuer: as given.
+        keys: its keys; replaced when an answer has others.
+        left_out: how many keys of the last answer cannot verify tokens.
+        problem: why the last fetch failed; None if it did not.
+
+    Raises:
+        ConfigurationError: the keys that the application gave are none.
+    """
+
+    def __init__(self, issuer: Issuer, fetch: Fetch | None) -> None:
+        self.issuer = issuer
+        self._fetch = fetch
+        self.keys: KeySet = KeySet(issuer) if issuer.is_fetched else fixed_keys(issuer)
+        self.keys.due = self.keys.until
+        self.left_out = 0
+        self.problem: str | None = None
+        self._lock = threading.Lock()
+        self._flight: _Flight | None = None
+        self._fresh_until = self._refresh_at = self.keys.until
+        self._pause_until = -math.inf
+        self._checked_by = math.inf
+        self._is_ended = False
+        self._jwks_uri = issuer.jwks_uri
+        self._metadata_until = math.inf if issuer.jwks_uri is not None else -math.inf
+
+    def check_by(self, moment: float) -> None:
+        """Look at tokens again at that moment, in seconds since the epoch, even if they are remembered."""
+        self._checked_by = moment
+        self._set_due()
+
+    def end(self) -> None:
+        """Accept no token of this issuer any longer."""
+        self._is_ended, self._checked_by = True, -math.inf
+        self.keys.until = self.keys.due = -math.inf
+
+    async def warm(self, clock: Clock) -> None:
+        """Begin to fetch the keys if none are known, and wait for nothing."""
+        if clock() >= self.keys.until:
+            await self._begin(clock(), clock)
+
+    async def fetch_now(self, clock: Clock) -> None:
+        """Fetch the keys, whether that is due or not; `problem` says how that went."""
+        flight = await self._begin(clock(), clock)
+        if flight is not None:
+            await self._wait(flight, FETCH_LIMIT + _MARGIN)
+
+    async def tend(self, clock: Clock) -> None:
+        """Begin to fetch the keys anew if that is due. Waits a moment at most, if they are not fresh."""
+        now = clock()
+        if now < self._refresh_at:
+            self._set_due()
+            return
+        flight = await self._begin(now, clock)
+        if flight is not None and now >= self._fresh_until and self.problem is None:
+            await self._wait(flight, _PATIENCE)
+
+    async def select(
+        self, algorithm: str, kid: str | None, clock: Clock, *, may_fetch: bool
+    ) -> tuple[KeySet, tuple[Key, ...]]:
+        """The keys that may verify a token with this header, fetched if there are none.
+
+        Args:
+            algorithm: the token's algorithm.
+            kid: its key id, if it names one.
+            clock: seconds since the epoch.
+            may_fetch: whether the token is worth a fetch if its key id is unknown.
+
+        Raises:
+            SignatureError: the issuer has no such key.
+            IssuerUnavailableError: no key is known, because the issuer cannot be reached.
+        """
+        for is_last in (False, True):
+            keys, now = self.keys, clock()
+            is_known = now < keys.until
+            found = keys.candidates(algorithm, kid) if is_known else ()
+            is_settled = is_known and (not may_fetch or keys.has_named(kid))
+            if found or is_last or is_settled or self._is_ended:
+                break
+            flight = await self._begin(now, clock, unknown=is_known)
+            if flight is not None:
+                await self._wait(flight, FETCH_LIMIT + _MARGIN)
+        if found:
+            await self.tend(clock)
+            if keys is self.keys:
+                return keys, found
+            return self.keys, self._still(algorithm, kid, clock)
+        if is_known or self._is_ended:
+            raise SignatureError("No key is known for this token")
+        left = math.ceil(self._pause_until - now)
+        raise IssuerUnavailableError(
+            f"No key of {self.issuer.url!r} could be fetched", min(max(left, 1), int(PAUSE))
+        )
+
+    def _still(self, algorithm: str, kid: str | None, clock: Clock) -> tuple[Key, ...]:
+        found = self.keys.candidates(algorithm, kid) if clock() < self.keys.until else ()
+        if not found:
+            raise SignatureError("No key is known for this token")
+        return found
+
+    async def _begin(self, now: float, clock: Clock, *, unknown: bool = False) -> _Flight | None:
+        """The flight to wait for, begun if none is under way; None during a pause."""
+        with self._lock:
+            flight = self._flight
+            if flight is not None and not flight.is_lost(now):
+                return flight
+            if now < self._pause_until <= now + PAUSE or self._fetch is None:
+                return None
+            flight = self._flight = _Flight(now)
+            if unknown:
+                self._pause_until = now + PAUSE
+            self._refresh_at = now + PAUSE
+            self._set_due()
+        try:
+            await in_background(partial(self._fly, flight, clock))
+        except RuntimeError as problem:  # no thread can be started now
+            self._failed(flight, clock(), str(problem))
+        return flight
+
+    async def _wait(self, flight: _Flight, seconds: float) -> None:
+        if holds_thread():
+            with self._lock:
+                flight.threads += 1
+                if flight.threads > _WAITING_THREADS and len(self.keys):
+                    return
+        await flight.ended.wait(seconds)
+
+    async def _fly(self, flight: _Flight, clock: Clock) -> None:
+        problem = "it was interrupted"
+        try:
+            found = await hop(self._fetch_in_time)
+            self._landed(clock(), *found)
+            problem = ""
+        except FetchError as error:
+            problem = str(error)
+        except Exception as error:  # noqa: BLE001  # an application's own `fetch` may raise anything
+            problem = type(error).__name__  # its text may hold what the address of a key must not say
+        finally:
+            if problem:
+                self._failed(flight, clock(), problem)
+            else:
+                flight.ended.end()
+
+    async def _fetch_in_time(self) -> tuple[tuple[PublishedKey, ...], int, float]:
+        with anyio.move_on_after(FETCH_LIMIT):
+            return await self._documents()
+        raise FetchError(f"there was no answer within {FETCH_LIMIT:g} seconds")
+
+    async def _documents(self) -> tuple[tuple[PublishedKey, ...], int, float]:
+        address = await self._address()
+        try:
+            fetched = await self._read(address)
+            published, left_out = published_keys(
+                read_json(fetched.body), self.issuer.url, self.issuer.algorithms
+            )
+        except FetchError:
+            if self.issuer.jwks_uri is None:
+                self._metadata_until = -math.inf  # perhaps they have moved
+            raise
+        return published, left_out, freshness(fetched.cache_control, fetched.age)
+
+    async def _address(self) -> str:
+        """Where the keys are. Metadata that cannot be used leaves the last good address in use."""
+        now = time.monotonic()
+        if self._jwks_uri is not None and now < self._metadata_until:
+            return self._jwks_uri
+        try:
+            self._jwks_uri = await self._discover()
+            self._metadata_until = now + _METADATA
+        except FetchError as problem:
+            if self._jwks_uri is None:
+                raise
+            self._log_failure(f"{problem}; its last good metadata stays in use", "issuer_metadata_refused")
+        return self._jwks_uri
+
+    async def _discover(self) -> str:
+        base = self.issuer.fetch_from or self.issuer.url
+        openid, oauth = metadata_urls(base)
+        try:
+            fetched = await self._read(openid)
+        except FetchError as problem:
+            if problem.status not in _ABSENT:
+                raise
+            fetched = await self._read(oauth)
+        return jwks_uri_in(read_json(fetched.body), self.issuer.url, base)
+
+    async def _read(self, address: str) -> Fetched:
+        if self._fetch is None:
+            raise FetchError("there is nothing to fetch with")
+        return await self._fetch(address)
+
+    def _landed(self, now: float, published: tuple[PublishedKey, ...], left_out: int, fresh: float) -> None:
+        with self._lock:
+            if not self.keys.has_the_keys_of(published) or self.keys.until < now:
+                self.keys.until = self.keys.due = -math.inf  # its tokens are verified anew
+                self.keys = KeySet(self.issuer, published)
+            self.keys.until = now + fresh + STALE
+            self._fresh_until = now + fresh
+            early = _EARLY + random.random() * _JITTER  # noqa: S311  # spreads fetches, guards nothing
+            self._refresh_at = now + early * fresh
+            had_problem, self.problem, self.left_out = self.problem, None, left_out
+            self._set_due()
+        if had_problem is not None:
+            log.info("The keys of %r are fetched again", self.issuer.url, extra={"event": "issuer_recovered"})
+        if not published:
+            log.error(
+                "The issuer %r publishes no key that can verify its tokens: all of them are refused",
+                self.issuer.url,
+                extra={"event": "issuer_without_keys"},
+            )
+
+    def _failed(self, flight: _Flight, now: float, problem: str) -> None:
+        with self._lock:
+            is_known = now < self.keys.until
+            self._pause_until = now + (PAUSE if is_known else _EMPTY_PAUSE)
+            self._refresh_at = self._pause_until
+            self.problem = problem
+            self._set_due()
+        after = "the known keys stay in use" if is_known else "its tokens get 503"
+        self._log_failure(f"{problem}; {after}", "issuer_unavailable")
+        flight.ended.end()
+
+    def _log_failure(self, text: str, event: str) -> None:
+        log.error("Cannot fetch the keys of %r: %s", self.issuer.url, text, extra={"event": event})
+
+    def _set_due(self) -> None:
+        self.keys.due = min(self.keys.until, self._refresh_at, self._checked_by)
+
+
+# A server that does not know OpenID Connect Discovery answers so.
+_ABSENT = frozenset({400, 403, 404, 405, 410})

@@ -1,0 +1,70 @@
+"""Whose identity a token of another issuer names, and the names that stores know identities by."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Final, Self
+
+__all__ = ["IssuerIdentity", "own_name", "stored_name"]
+
+_MARK: Final = "iss~"
+
+
+class IssuerIdentity(str):
+    """The identity of a user at another issuer: its text, and whose it is.
+
+    The same `sub` at two issuers is two people, so operations such as `revoke_user` need both parts:
+    `get_jwt_identity()` of a token of another issuer returns this. As text it is the issuer's own.
+
+    Args:
+        text: the identity at the issuer.
+        issuer: the issuer, as `iss` has it.
+    """
+
+    __slots__ = ("issuer",)
+
+    issuer: str
+
+    def __new__(cls, text: str, /, *, issuer: str) -> Self:  # noqa: D102  # the class says what it takes
+        identity = super().__new__(cls, text)
+        identity.issuer = issuer
+        return identity
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, IssuerIdentity):
+            return self.issuer == other.issuer and str.__eq__(self, other)
+        return str.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other  # that of `str` knows no issuers
+
+    __hash__ = str.__hash__
+
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, str]]:
+        return (str(self),), {"issuer": self.issuer}
+
+    def __repr__(self) -> str:
+        return f"IssuerIdentity({str(self)!r}, issuer={self.issuer!r})"
+
+    @property
+    def stored_name(self) -> str:
+        """The name under which stores know this identity: no own identity has it."""
+        return stored_name(self.issuer, self)
+
+
+def stored_name(issuer: str, text: str) -> str:
+    """The name under which stores know what an issuer calls `text`.
+
+    Args:
+        issuer: the issuer; of any length.
+        text: an identity, or a token's id, at the issuer.
+    """
+    digest = hashlib.blake2b(issuer.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return f"{_MARK}{base64.urlsafe_b64encode(digest).decode().rstrip('=')}~{text}"
+
+
+def own_name(text: str) -> str:
+    """The name under which stores know an identity of our own: its text, unless it looks like an issuer's."""
+    # A digest never begins with "~".
+    return f"{_MARK}~{text.removeprefix(_MARK)}" if text.startswith(_MARK) else text
