@@ -169,7 +169,7 @@ class LiveSettings:
         self._seen = [*config.values()]
         # Changes inside these values keep their identity.
         self._copies = tuple(
-            (key, copy.deepcopy(config[key])) for key in KEYS if isinstance(config[key], (list, set, dict))
+            (key, _snapshot(config[key])) for key in KEYS if isinstance(config[key], (list, set, dict))
         )
 
     def _check_names(self, settings: Settings) -> None:
@@ -194,6 +194,13 @@ class LiveSettings:
             "of JWT_SECRET_KEY into JWT_SECRET_KEY_FALLBACKS, or set it to [] if there are none",
             extra={"event": "fallbacks_in_vain"},
         )
+
+
+def _snapshot(value: Any) -> Any:
+    """A copy of nested collections, with the same objects in them."""
+    if isinstance(value, dict):
+        return {name: _snapshot(item) for name, item in value.items()}
+    return type(value)(map(_snapshot, value)) if isinstance(value, (list, set)) else value
 
 
 class AppState:
@@ -250,7 +257,6 @@ class AppState:
         self.observer: Observer | None = None
         self._engine: Engine
         self._rebuild()
-        self.registry.warn()
         self._warned: set[str] = set()
         self.demands: dict[tuple[str, str], tuple[Any, tuple[Policy, ...]]] = {}
         self.finishes: bool = False
@@ -349,6 +355,7 @@ class AppState:
         engine = self.base_engine()
         if "decode_key" not in self._hooks:
             await engine.active_keys()
+        engine.refuse_untold_lookup()
         for source in self.registry.configured:
             await source.warm(self._clock)
         try:

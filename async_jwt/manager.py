@@ -80,6 +80,10 @@ class Loader:
 
 _Claims = dict[str, Any]
 _IdentityHook = TypeVar("_IdentityHook", bound=Callable[[Any], Any])
+_LookupHook = TypeVar(
+    "_LookupHook",
+    bound=Callable[[_Claims, _Claims], Any] | Callable[[_Claims, _Claims, str | None], Any],
+)
 _IssuerHook = TypeVar("_IssuerHook", bound=Callable[[str], Any])
 _RequestHook = TypeVar("_RequestHook", bound=Callable[[Any], CookieScope | None])
 _TokenHook = TypeVar("_TokenHook", bound=Callable[[_Claims, _Claims], Any])
@@ -117,6 +121,16 @@ class _TokenLoader(Protocol):
 
     @overload
     def __call__(self, /, *, inline: bool = False) -> Callable[[_TokenHook], _TokenHook]: ...
+
+
+class _LookupLoader(Protocol):
+    """Registers a hook that receives a token's header and claims, and optionally its issuer."""
+
+    @overload
+    def __call__(self, callback: _LookupHook, /) -> _LookupHook: ...
+
+    @overload
+    def __call__(self, /, *, inline: bool = False) -> Callable[[_LookupHook], _LookupHook]: ...
 
 
 class _RequestLoader(Protocol):
@@ -232,8 +246,10 @@ class Manager:
     user_identity_loader: _LoaderOf[_IdentityLoader] = _LoaderOf(
         "`(identity) -> str`: the value that a token stores for an identity, such as a user id."
     )
-    user_lookup_loader: _LoaderOf[_TokenLoader] = _LoaderOf(
-        "`(jwt_header, jwt_data) -> user`: the user of a token; None refuses the token."
+    user_lookup_loader: _LoaderOf[_LookupLoader] = _LoaderOf(
+        "`(jwt_header, jwt_data) -> user`: the user of a token; None refuses the token. With a third "
+        "parameter, `issuer`, it is told which other issuer made the token, None for a token of this "
+        "application. It must have one where tokens of several issuers are accepted."
     )
     user_lookup_error_loader: _LoaderOf[_AnswerLoader] = _LoaderOf(
         "`(jwt_header, jwt_data) -> response`: the response if `user_lookup_loader` finds no user."

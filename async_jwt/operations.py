@@ -446,7 +446,7 @@ class Operations:
                 claims = token
             else:
                 claims = await self.decode_token(token, allow_expired=True)
-            ref, kind = _ref_of(engine, claims), claims.get("type")
+            ref, kind = await _ref_of(engine, claims), claims.get("type")
         is_session = kind == REFRESH and ref.sid is not None
         ends_itself = await check_before_revoking(
             engine,
@@ -507,7 +507,7 @@ class Operations:
             ref = _own_ref(request_state, "consume_token")
         elif isinstance(token, Mapping):
             check_scope(token, engine.scope)
-            ref = _ref_of(engine, token)
+            ref = await _ref_of(engine, token)
         else:
             ref = await engine.ref_of(token)
         if type is not None and ref.type != type:
@@ -817,7 +817,7 @@ async def check_before_revoking(
     held = request_state.rests_on
     if held is None:
         return False
-    valid, own = await engine.store.check(held.verified.ref) is True, is_own(held.ref)
+    valid, own = await engine.is_valid(held.verified) is True, is_own(held.ref)
     if not valid and (and_others or not own):
         raise await refusal(engine, held.verified)
     return valid and own
@@ -833,7 +833,7 @@ async def _refuse_lost_authority(engine: Engine, request_state: RequestState, is
     if held is None:
         return
     its_own = holder_of(engine, issued.claims) == held.ref.identity
-    if its_own and await engine.store.check(held.verified.ref) is not True:
+    if its_own and await engine.is_valid(held.verified) is not True:
         raise await refusal(engine, held.verified)
 
 
@@ -875,8 +875,8 @@ def _type_of(request_state: RequestState) -> str | None:
     return None if request_state.result is None else request_state.result.type
 
 
-def _ref_of(engine: Engine, claims: Mapping[str, Any]) -> TokenRef:
-    ref = engine.ref_of_claims(claims)
+async def _ref_of(engine: Engine, claims: Mapping[str, Any]) -> TokenRef:
+    ref = await engine.ref_of_claims(claims)
     refuse_odd_texts(ref)  # a claim set need not come from a token
     return ref
 

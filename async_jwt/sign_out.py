@@ -16,7 +16,13 @@ from async_jwt.core.locations import Found
 from async_jwt.core.login import kept_lifetime, lifetime_of
 from async_jwt.core.policy import ACCESS, REFRESH, Policy
 from async_jwt.core.sessions import latest_expiry
-from async_jwt.errors import CookieScopeError, ExpiredTokenError, JWTDecodeError, JWTExtendedException
+from async_jwt.errors import (
+    ExpiredTokenError,
+    IssuerUnavailableError,
+    JWTDecodeError,
+    JWTExtendedException,
+    WrongTokenError,
+)
 from async_jwt.operations import check_before_revoking, send_revoked
 from async_jwt.stores.contract import TokenRef, latest
 
@@ -75,7 +81,7 @@ async def _read(engine: Engine, text: str) -> Verified | None:
         with suppress(ExpiredTokenError):
             engine.codec.check_times(verified, engine.clock())
         check_scope(verified.claims, engine.scope)
-    except (JWTDecodeError, CookieScopeError):
+    except (JWTDecodeError, WrongTokenError, IssuerUnavailableError):
         return None
     return verified if _is_of_session(engine, verified.claims) else None
 

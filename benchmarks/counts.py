@@ -114,6 +114,8 @@ async def _counts() -> dict[str, Count]:
     bare = await count(asgi.requests(quart_request.bare_app(), "/bare", new))
     post = await count(asgi.requests(quart_request.bare_app(), "/bare", cookie, "POST"))
     plain = await count(wsgi.requests(flask_request.bare_app(), "/bare", new))
+    others = quart_request.our_app(others=True)
+    theirs = bearers([token(iss=quart_request.ISSUER, aud="api") for _ in range(100)])
     issuing = quart_request.bare_app()
     issuer = JWTManager(issuing)
 
@@ -131,6 +133,9 @@ async def _counts() -> dict[str, Count]:
         "Quart, new token, cookie + CSRF": await count(
             asgi.requests(quart_request.our_app(**options), "/me", cookie, "POST"), post
         ),
+        "Quart, another issuer's new token": await count(asgi.requests(others, "/me", theirs), bare),
+        "Quart, another issuer's repeated token": await count(asgi.requests(others, "/me", theirs[:1]), bare),
+        "Quart, own repeated token beside issuers": await count(asgi.requests(others, "/me", new[:1]), bare),
         "Flask, not protected": await count(wsgi.requests(flask, "/bare", new), plain),
         "Flask, new token": await count(wsgi.requests(flask, "/me", new), plain),
         "Flask, repeated token": await count(wsgi.requests(flask, "/me", new[:1]), plain),

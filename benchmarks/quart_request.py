@@ -7,14 +7,16 @@ from typing import Any
 import jwt as pyjwt
 from quart import Quart, request
 
+from async_jwt import Key
 from async_jwt.adapters import quart as ours
+from async_jwt.issuers import Issuer
 from benchmarks import least
 from benchmarks.asgi import requests
 from benchmarks.rows import Row
 from benchmarks.timing import Timed, compare_added, measure
 from benchmarks.tokens import MANY, SECRET, bearers, cookies, token
 
-__all__ = ["by_hand_app", "our_app", "run"]
+__all__ = ["ISSUER", "by_hand_app", "our_app", "run"]
 
 GROUP = "Quart"
 COOKIES = {"JWT_TOKEN_LOCATION": ["cookies"]}
@@ -33,10 +35,14 @@ def bare_app(**config: Any) -> Quart:
     return app
 
 
-def our_app(*, user: bool = False, **config: Any) -> Quart:
-    """The same view beside it, protected by us."""
+ISSUER = "https://issuer.example"
+
+
+def our_app(*, user: bool = False, others: bool = False, **config: Any) -> Quart:
+    """The same view beside it, protected by us; `others` accepts the tokens of another issuer, too."""
     app = bare_app(**config)
-    manager = ours.JWTManager(app)
+    issuers = [Issuer(ISSUER, audience="api", keys=[Key(SECRET)], algorithms=["HS256"])] if others else []
+    manager = ours.JWTManager(app, issuers=issuers)
     if user:
 
         @manager.user_lookup_loader

@@ -121,9 +121,10 @@ async def explain(bound: AppState, token: str) -> Explanation:
         await presented(engine, token, kind)
     except JWTExtendedException as problem:
         refusal = problem
+    foreign = engine.issuer_of(claims) is not None  # then the check has said what is wrong
     return Explanation(
-        _header_parts(engine, token, header),
-        _claim_parts(claims, settings, now),
+        [Part(*each) for each in header.items()] if foreign else _header_parts(engine, token, header),
+        [Part(*each) for each in claims.items()] if foreign else _claim_parts(claims, settings, now),
         kind,
         refusal,
         not isinstance(engine.store, MemoryStore),

@@ -16,8 +16,7 @@ from async_jwt.core import checks
 from async_jwt.core.codec import Decoded, Verified, copy_of
 from async_jwt.core.cookie_scope import ANY, check_scope
 from async_jwt.core.cookies import Cookie
-from async_jwt.core.engine import Engine
-from async_jwt.core.issuer_tokens import plain_ref
+from async_jwt.core.engine import UNTOLD, Engine
 from async_jwt.core.locations import Found, csrf_value, find, find_in_body, has_short_body, twin_cookies
 from async_jwt.core.policy import REFRESH, Policy
 from async_jwt.core.request import RequestView
@@ -399,10 +398,10 @@ async def _admit(engine: Engine, result: CheckResult, now: float, *, came_along:
         seen, ref = await engine.sessions.load_session(verified.ref), verified.ref
         await refuse_replay(engine, seen, ref, *copy_of(verified), came_along=came_along)
     else:
-        valid = await engine.store.check(verified.ref)
-        if valid is True and verified.source is not None and verified.source.issuer.revoked_as == "plain":
-            bare = plain_ref(verified.ref, verified.claims, verified.source.issuer)
-            valid = await engine.store.check(bare)
+        if verified.source is None:
+            valid = await engine.store.check(verified.ref)
+        else:
+            valid = await engine.is_valid(verified)
         if valid is not True:
             raise await _refusal(engine, verified, valid)
     loads = engine.hooks.at_checks and await _run_hooks(engine, result, revocation=True)
@@ -500,6 +499,21 @@ async def refuse_replay(
         raise
 
 
+async def _user_of(engine: Engine, result: CheckResult, own: Decoded) -> Any:
+    """The user of a token, where other issuers' tokens are accepted, too.
+
+    Raises:
+        HookError: the application's users could be taken for an issuer's, and the hook is not told.
+    """
+    source, hook = result.verified.source, engine.hooks["user_lookup"]
+    if hook.takes_issuer:
+        issuer = None if source is None else source.issuer.url
+        return await engine.call_hook("user_lookup", *own, issuer)
+    if source is not None and engine.has_several_issuers:
+        raise HookError(UNTOLD)
+    return await engine.call_hook("user_lookup", *own)
+
+
 async def _run_hooks(engine: Engine, result: CheckResult, *, revocation: bool) -> bool:
     """Call the application's deciding hooks, and load the user. Returns True if it loaded one."""
     hooks = engine.hooks
@@ -511,7 +525,10 @@ async def _run_hooks(engine: Engine, result: CheckResult, *, revocation: bool) -
         raise UserClaimsVerificationError(None, *own)
     if "user_lookup" not in hooks or result.user is not None:
         return False
-    result.user = await engine.call_hook("user_lookup", *own)
+    if engine.issuers is None:
+        result.user = await engine.call_hook("user_lookup", *own)
+    else:
+        result.user = await _user_of(engine, result, own)
     if result.user is None:
         identity = result.authentication.identity
         raise UserLookupError(f"user_lookup returned None for {identity!r}", *own)

@@ -22,7 +22,7 @@ from async_jwt.errors import (
     MissingClaimError,
     SubjectError,
 )
-from async_jwt.issuers.identity import own_name
+from async_jwt.issuers.identity import MARK, own_name
 from async_jwt.stores.contract import TokenRef, adopted_sid
 
 __all__ = [
@@ -162,7 +162,7 @@ def check_shape(
     audience = settings.accepted_audience if own else settings.decode_audience
     if "aud" in claims or audience is not None:
         _check_audience(claims, audience, others=settings.is_compat or not own)
-    if not claims.setdefault("jti", None) and own and settings.require_jti:
+    if not claims.setdefault("jti", None) and settings.require_jti and own:
         raise MissingClaimError("jti", "Missing claim: jti")
     issued, start, end = times_of(claims, strict=settings.strict_times)
     return max(start, issued), end, _ref(claims, issued, end, settings)
@@ -186,7 +186,9 @@ def _refuse_texts(claims: Mapping[str, Any], settings: Settings) -> None:
 
 def _ref(claims: Mapping[str, Any], issued: float, end: float, settings: Settings) -> TokenRef:
     identity = claims[settings.identity_claim]
-    whose = identity_text(identity)
+    # Nearly every identity is text that no issuer's stored name looks like.
+    is_plain = isinstance(identity, str) and not identity.startswith(MARK)
+    whose = identity if is_plain else identity_text(identity)
     kind, jti, sid, gen = claims["type"], claims["jti"], claims.get("sid"), claims.get("gen")
     if not isinstance(sid, str):
         # A refresh token without one belongs to the session that its first rotation begins.

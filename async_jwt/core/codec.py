@@ -225,14 +225,13 @@ class Codec:
         claims, nested = object_in(parts.payload, "payload")
         if key.issuer is not None and claims.get("iss") != key.issuer:
             raise IssuerError("Invalid issuer")
-        is_loaded = active is not None and key in active.loaded
-        own = active is not None and key.issuer is None and not is_loaded
+        own = active is not None and key.issuer is None and key not in active.loaded
         try:
             start, end, ref = claim_set.check_shape(claims, self._settings, own=own)
         except AudienceError:
             self._log_audience()
             raise
-        if key.issuer is not None or (is_loaded and active is not None and active.has_own):
+        if not own and (key.issuer is not None or (active is not None and active.has_own)):
             ref = ref._replace(gen=None)  # another issuer's `gen` is not a stamp of our store
         if parts.header not in self._headers:
             self.trust(parts.header, header)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -381,7 +382,10 @@ async def in_background(work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        await work()  # anyio has no task without a group, so other event loops wait
+        if "trio" not in sys.modules:
+            await work()  # anyio has no task without a group
+            return
+        sys.modules["trio"].lowlevel.spawn_system_task(work, context=copy_context())
         return
     task = loop.create_task(work())
     _background.add(task)

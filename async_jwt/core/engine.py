@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from copy import copy, deepcopy
 from functools import partial
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from async_jwt.clock import Clock
 from async_jwt.core import claims as claim_set
@@ -16,8 +16,8 @@ from async_jwt.core.compact import object_in
 from async_jwt.core.concurrency import run_hook
 from async_jwt.core.cookie_scope import ANY, check_scope
 from async_jwt.core.hooks import Hook, Hooks, checked
-from async_jwt.core.issuer_registry import IssuerRegistry
-from async_jwt.core.issuer_tokens import IssuerTokens, ref_of_claims
+from async_jwt.core.issuer_registry import Ask, IssuerRegistry
+from async_jwt.core.issuer_tokens import IssuerTokens, plain_ref, ref_of_claims
 from async_jwt.core.key_loading import refresh, ring_of
 from async_jwt.core.observer import Observer
 from async_jwt.core.settings import Settings
@@ -37,6 +37,12 @@ from async_jwt.stores.contract import (
 __all__ = ["Engine"]
 
 _LOADED_KEYS = 64
+
+UNTOLD: Final = (
+    "user_lookup_loader needs a third parameter, (jwt_header, jwt_data, issuer), because this application "
+    "accepts tokens of several issuers, itself included: the same `sub` at two issuers is two people. "
+    "`issuer` is None for a token of its own"
+)
 
 
 class Engine:
@@ -132,6 +138,14 @@ class Engine:
         """True if a check needs a long-lived event loop, such as to load keys in the background."""
         return self._waits or self.hooks.any_async()
 
+    async def is_valid(self, verified: Verified) -> Any:
+        """What the store says of a token: True if it is valid, also under its former name if that counts."""
+        valid = await self.store.check(verified.ref)
+        source = verified.source
+        if valid is not True or source is None or source.issuer.revoked_as is None:
+            return valid
+        return await self.store.check(plain_ref(verified.ref, verified.claims, self.settings.identity_claim))
+
     @property
     def single_use(self) -> SingleUseStore:
         """The store, which must use tokens once. Raises ConfigurationError if it does not."""
@@ -190,23 +204,20 @@ class Engine:
             self.codec.inspect(token)  # always raises: says what it is instead
         return await self.verify(token)
 
-    def verify_at_once(self, token: str, now: float) -> Verified | None:
+    def verify_at_once(self, token: str, now: float, *, is_own: bool = False) -> Verified | None:
         """Check a token without waiting; None if its key must be loaded first, or its issuer looked up.
 
-        Raises what `verify` does.
+        Args:
+            token: the token's text.
+            now: seconds since the epoch.
+            is_own: whether it is known to be no other issuer's.
+
+        Raises:
+            JWTDecodeError: it is not accepted.
+            ConfigurationError: there is no key.
         """
-        if self.issuers is not None:
-            return self._recall(self.issuers, token, now)
-        return self._verify_own_at_once(token, now)
-
-    def _recall(self, issuers: IssuerTokens, token: str, now: float) -> Verified | None:
-        """A remembered token, where other issuers' are accepted too: any other may be theirs."""
-        verified = issuers.recall(token, now)
-        if verified is not None or "decode_key" in self.hooks or self.ring.is_loaded:
-            return verified
-        return self.codec.known(token, self.ring.at(now))
-
-    def _verify_own_at_once(self, token: str, now: float) -> Verified | None:
+        if self.issuers is not None and not is_own:
+            return self.issuers.recall(token, now) or self._recall_own(token, now)
         if "decode_key" in self.hooks:
             return None
         ring = self._ring or self.ring
@@ -216,6 +227,13 @@ class Engine:
         if not keys.since <= now < keys.until:
             keys = ring.at(now)
         return self.codec.verify(token, keys)
+
+    def _recall_own(self, token: str, now: float) -> Verified | None:
+        """A token of our own that is remembered. Any other may be another issuer's."""
+        ring = self.ring
+        if "decode_key" in self.hooks or ring.is_loaded:
+            return None
+        return self.codec.known(token, ring.at(now))
 
     async def verify(self, token: str) -> Verified:
         """Check a token with its issuer's keys, with one from the application's loader, or with the ring's.
@@ -227,11 +245,10 @@ class Engine:
             ConfigurationError: there is no key.
         """
         if self.issuers is not None:
-            ask = partial(self.call_hook, "issuer") if "issuer" in self.hooks else None
-            foreign = await self.issuers.verify(token, ask)
+            foreign = await self.issuers.verify(token, self._ask)
             if foreign is not None:
                 return foreign
-        verified = self._verify_own_at_once(token, self.clock())
+        verified = self.verify_at_once(token, self.clock(), is_own=True)
         if verified is not None:
             return verified
         if "decode_key" not in self.hooks:
@@ -246,6 +263,30 @@ class Engine:
             raise SignatureError("No key is known for this token")
         key = self._loaded_key("decode_key", material, header.algorithm)
         return self.codec.verify_with(token, parts, header, key)
+
+    @property
+    def has_several_issuers(self) -> bool:
+        """True if tokens of more than one issuer are accepted, this application counted."""
+        if self.issuers is None:
+            return False
+        count = len(self.issuers.registry.configured)
+        makes_own = bool(self.ring.keys or self.ring.is_loaded or "decode_key" in self.hooks)
+        return count + makes_own > 1 or "issuer" in self.hooks
+
+    def refuse_untold_lookup(self) -> None:
+        """Refuse a user lookup that would take users of one issuer for those of another.
+
+        Raises:
+            ConfigurationError: it is not told whose token it is.
+        """
+        hook = self.hooks.get("user_lookup")
+        if hook is not None and not hook.takes_issuer and self.has_several_issuers:
+            raise ConfigurationError(UNTOLD)
+
+    @property
+    def _ask(self) -> Ask | None:
+        """Calls `issuer_loader`; None if there is none."""
+        return partial(self.call_hook, "issuer") if "issuer" in self.hooks else None
 
     def issuer_of(self, claims: Mapping[str, Any]) -> Issuer | None:
         """The other issuer that made a token with these claims; None for our own, and an unknown one."""
@@ -265,12 +306,20 @@ class Engine:
         except JWTDecodeError:
             return None
 
-    def ref_of_claims(self, claims: Mapping[str, Any]) -> TokenRef:
-        """A token with these claims, as stores know it. Raises JWTDecodeError for a wrong shape."""
-        issuer = self.issuer_of(claims)
-        if issuer is not None:
+    async def ref_of_claims(self, claims: Mapping[str, Any]) -> TokenRef:
+        """A token with these claims, as stores know it.
+
+        Raises:
+            JWTDecodeError: the claim set has the wrong shape.
+            ValueError: nothing tells whose token it is: its issuer is unknown.
+        """
+        source = None if self.issuers is None else await self.issuers.find(claims, self._ask)
+        if source is not None:
             issued, _, end = claim_set.times_of(claims, strict=True)
-            return ref_of_claims(claims, issuer, self.settings, issued, end)
+            return ref_of_claims(claims, source.issuer, self.settings, issued, end)
+        named, ours = claims.get("iss"), (self.settings.encode_issuer, *(self.settings.decode_issuer or ()))
+        if self.issuers is not None and "issuer" in self.hooks and named is not None and named not in ours:
+            raise ValueError(f"issuer_loader does not know the issuer {named!r:.200}: pass the encoded token")
         # A token without `jti` decodes to `jti` None, which no token may contain.
         held = {name: value for name, value in claims.items() if (name, value) != ("jti", None)}
         return claim_set.check_shape(held, self.settings, own=False)[-1]

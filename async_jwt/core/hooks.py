@@ -119,6 +119,7 @@ class Hook:
             is awaited.
         takes_error: whether it answers errors and has a last parameter `error`, which receives them.
         warned: whether the log already warned that its truth value is used.
+        takes_issuer: whether it looks up users and has a last parameter `issuer`, which receives the token's.
     """
 
     name: str
@@ -127,6 +128,7 @@ class Hook:
     is_async: bool
     takes_error: bool = False
     warned: bool = False
+    takes_issuer: bool = False
 
     @property
     def label(self) -> str:
@@ -169,9 +171,11 @@ class Hooks(dict[str, Hook]):
                 "cookie_scope_loader needs a plain function: what sets cookies calls it, and cannot wait"
             )
         signature = _signature_of(function)
-        takes_error = signature is not None and _takes_error(name, signature)
-        _refuse_unfit(name, function, None if takes_error else signature)
+        takes_error = signature is not None and _takes_one_more(name, signature, "error")
+        takes_issuer = signature is not None and _takes_one_more(name, signature, "issuer")
+        _refuse_unfit(name, function, None if takes_error or takes_issuer else signature)
         self[name] = Hook.of(name, function, inline=inline, takes_error=takes_error)
+        self[name].takes_issuer = takes_issuer
         self._deciding = tuple(hook for hook in self.values() if hook.name in _DECIDING)
         self.at_checks = not _AT_CHECKS.isdisjoint(self)
 
@@ -204,14 +208,15 @@ def _signature_of(function: Any) -> inspect.Signature | None:
         return None  # some built-in functions have no signature
 
 
-def _takes_error(name: str, signature: inspect.Signature) -> bool:
-    """True if a hook that answers errors has one extra parameter, named `error`."""
+def _takes_one_more(name: str, signature: inspect.Signature, extra: str) -> bool:
+    """True if a hook has one extra parameter: `error` if it answers errors, `issuer` if it looks up users."""
     place = len(_ARGUMENTS[name])
     parameters = list(signature.parameters.values())
+    may_have = name == "user_lookup" if extra == "issuer" else name not in _DECIDING
     return (
-        name not in _DECIDING
+        may_have
         and len(parameters) > place
-        and parameters[place].name == "error"
+        and parameters[place].name == extra
         and parameters[place].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
     )
 

@@ -6,6 +6,7 @@ about freshness, its type or a session of ours counts for nothing.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,13 +21,16 @@ from async_jwt.core.issuer_registry import Ask, IssuerRegistry
 from async_jwt.core.login import LOGIN
 from async_jwt.core.settings import Settings
 from async_jwt.core.tuples import fast_tuple
-from async_jwt.errors import ClaimError, JWTDecodeError, MissingClaimError, WrongTokenError
+from async_jwt.errors import ClaimError, JWTDecodeError, MissingClaimError, SignatureError, WrongTokenError
 from async_jwt.issuers.identity import stored_name
 from async_jwt.issuers.issuer import Issuer
 from async_jwt.stores.contract import TokenRef
 
 __all__ = ["IssuerTokens", "plain_ref", "ref_of_claims"]
 
+log: logging.Logger = logging.getLogger("async_jwt.issuers")
+
+# Claims that only this library makes, for tokens of its own.
 _OURS = (PURPOSE, SCOPE, LOGIN)
 
 
@@ -49,13 +53,16 @@ class IssuerTokens:
         self._codec = codec
         self._clock = clock
         self._verified = Memory(settings.token_cache_size)
+        self._warned_of_nonce = False
 
     def recall(self, token: str, now: float) -> Verified | None:
         """A token that is remembered, if nothing about its issuer is due."""
         verified = self._verified[token]
-        if verified is None or verified.source is None or verified.source.due <= now:
-            return None
-        return verified
+        if verified is not None:
+            source = verified.source
+            if source is not None and source.since <= now < source.due:
+                return verified
+        return None
 
     async def verify(self, token: str, ask: Ask | None) -> Verified | None:
         """Check a token; None if it is not another issuer's.
@@ -72,31 +79,51 @@ class IssuerTokens:
         """
         parts = split(token, self._settings.max_token_bytes)
         claims, nested = object_in(parts.payload, "payload")
-        named = claims.get("iss")
-        if not isinstance(named, str) or self._is_own(named):
-            return None
-        source = await self.registry.find(named, ask, self._clock)
+        source = await self.find(claims, ask)
         if source is None:
             return None
         remembered = self._verified[token]
         if remembered is not None and remembered.source is source.keys:
             await source.tend(self._clock)
-            if remembered.source is source.keys and self._clock() < source.keys.until:
+            now, keys = self._clock(), source.keys
+            if remembered.source is keys and now < keys.until and now < remembered.key.accepted_until:
                 return remembered
         header = self._codec.header_for(parts, source.issuer.algorithms)
         verified = await self._check(source, parts, header, claims, nested=nested or header.nested)
         self._verified.put(token, verified)
+        self.registry.verified(source)
         return verified
 
-    def _is_own(self, issuer: str) -> bool:
-        return issuer == self._settings.encode_issuer
+    async def find(self, claims: Mapping[str, Any], ask: Ask | None) -> IssuerKeys | None:
+        """The issuer of a token with these claims; None if it is ours, or unknown.
+
+        Args:
+            claims: the claims.
+            ask: calls the application's `issuer_loader`; None if there is none.
+
+        Raises:
+            Exception: as for `verify`.
+        """
+        named = claims.get("iss")
+        if not isinstance(named, str) or named == self._settings.encode_issuer:
+            return None
+        is_ours = named in (self._settings.decode_issuer or ())
+        return await self.registry.find(named, None if is_ours else ask, self._clock)
 
     async def _check(
         self, source: IssuerKeys, parts: Compact, header: Header, claims: dict[str, Any], *, nested: bool
     ) -> Verified:
         worth = self._is_worth_a_fetch(source.issuer, header, claims)
         keys, candidates = await source.select(header.algorithm, header.kid, self._clock, may_fetch=worth)
-        key = self._codec.key_of(parts, header.algorithm, candidates)
+        try:
+            key = self._codec.key_of(parts, header.algorithm, candidates)
+        except SignatureError:
+            self._log_nonce(header)
+            if not worth or keys.has_named(header.kid):
+                raise
+            # The token names no key, or one that is unknown: perhaps a new one is published.
+            keys, candidates = await source.look_again(header.algorithm, header.kid, self._clock)
+            key = self._codec.key_of(parts, header.algorithm, candidates)
         issuer = source.issuer
         issuer.check_purpose(header.parameters, claims)
         start, end, ref = shape_of(claims, issuer, self._settings)
@@ -106,6 +133,15 @@ class IssuerTokens:
         found = (key, header.parameters, claims, ref.type, nested, start, end, ref, keys)
         verified: Verified = fast_tuple(Verified, found)
         return verified
+
+    def _log_nonce(self, header: Header) -> None:
+        if "nonce" in header.parameters and not self._warned_of_nonce:
+            self._warned_of_nonce = True
+            log.warning(
+                "Refused a token with a nonce in its header, as those for Microsoft Graph have: nobody else "
+                "can verify them. Have the client ask for a token for your own API",
+                extra={"event": "issuer_graph_token"},
+            )
 
     def _is_worth_a_fetch(self, issuer: Issuer, header: Header, claims: Mapping[str, Any]) -> bool:
         """True if a token would be accepted, were its signature right."""
@@ -121,19 +157,20 @@ class IssuerTokens:
 def shape_of(claims: dict[str, Any], issuer: Issuer, settings: Settings) -> tuple[float, float, TokenRef]:
     """The times of an issuer's token, and the token as stores know it. Fills in what is ours, in place.
 
-    `type`, `fresh` and `jti` read as in our own tokens; claims that only we may make are taken out.
+    `type`, `fresh` and `jti` read as in our own tokens.
 
     Raises:
         MissingClaimError: `exp`, `iat` or the identity is absent.
         ClaimError: a claim has the wrong form.
+        WrongTokenError: it has a mark of this library's: another application made it for a purpose.
     """
+    if any(name in claims for name in _OURS):
+        raise WrongTokenError
     for name in ("exp", "iat"):
         if name not in claims:
             raise MissingClaimError(name, f"Missing claim: {name}")
     issued, start, end = claim_set.times_of(claims, strict=True)
     ref = ref_of_claims(claims, issuer, settings, issued, end)
-    for name in _OURS:
-        claims.pop(name, None)
     claims.update(type=ref.type, fresh=False)
     claims.setdefault("jti", None)
     return max(start, issued), end, ref
@@ -164,10 +201,19 @@ def ref_of_claims(
     )
 
 
-def plain_ref(ref: TokenRef, claims: Mapping[str, Any], issuer: Issuer) -> TokenRef:
-    """A token as stores knew it before its issuer was configured: by the bare text of its identity and id."""
-    identity = claim_set.identity_text(str(issuer.identity_of(claims)))
-    return ref._replace(identity=identity, jti=_id_of(claims))
+def plain_ref(ref: TokenRef, claims: Mapping[str, Any], identity_claim: str) -> TokenRef:
+    """A token as stores knew it before its issuer was configured: by the bare text of its identity and id.
+
+    Args:
+        ref: the token as stores know it now.
+        claims: its claims.
+        identity_claim: the claim that held the identity then, `JWT_IDENTITY_CLAIM`.
+    """
+    identity, jti = claims.get(identity_claim), claims.get("jti")
+    return ref._replace(
+        identity="" if identity is None else claim_set.identity_text(identity),
+        jti=jti if isinstance(jti, str) else None,
+    )
 
 
 def _id_of(claims: Mapping[str, Any]) -> str | None:

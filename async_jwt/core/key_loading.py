@@ -39,8 +39,15 @@ def ring_of(settings: Settings, *, all_verify: bool = True, may_be_empty: bool =
     """
     if settings.key_folder is not None:
         return KeyRing(load=KeyFolder(settings.key_folder), loaded_sign=True, loaded_secrets=True)
-    if may_be_empty and not _has_keys(settings):
-        return _NoKeys()
+    if may_be_empty and not _names_keys(settings):
+        try:
+            return _ring_of(settings, all_verify=all_verify)
+        except ConfigurationError:  # SECRET_KEY is none, or fit for the framework's own purposes alone
+            return _NoKeys()
+    return _ring_of(settings, all_verify=all_verify)
+
+
+def _ring_of(settings: Settings, *, all_verify: bool) -> KeyRing:
     signing: Key | None = None
     verification: list[Key] = []
     for algorithm in settings.accepted_algorithms:
@@ -78,8 +85,8 @@ class _NoKeys(_SettingsRing):
     may_be_empty: ClassVar[bool] = True
 
 
-def _has_keys(settings: Settings) -> bool:
-    given = (settings.secret_key, settings.app_secret_key, settings.private_key, settings.public_key)
+def _names_keys(settings: Settings) -> bool:
+    given = (settings.secret_key, settings.private_key, settings.public_key)
     return any(material is not None for material in given)
 
 

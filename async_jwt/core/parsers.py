@@ -220,6 +220,7 @@ def names(value: object) -> frozenset[str]:
 
 
 _ISSUER_OPTIONS = (
+    "access",
     "algorithms",
     "audience",
     "clients",
@@ -235,7 +236,9 @@ _ISSUER_OPTIONS = (
 
 
 def issuers(value: object) -> tuple[Issuer, ...]:
-    """Issuers by their `iss`, each with the arguments of `Issuer`, and perhaps a `preset`."""
+    """Issuers by their `iss`, each with the arguments of `Issuer`, and perhaps a `preset`; None for none."""
+    if value is None:
+        return ()
     if not isinstance(value, Mapping) or not all(isinstance(given, Mapping) for given in value.values()):
         raise ValueError('must be a dict, such as {"https://acme.eu.auth0.com/": {"audience": "my-api"}}')
     return tuple(_issuer(url, given) for url, given in value.items())

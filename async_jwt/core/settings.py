@@ -196,7 +196,7 @@ class Settings:
     )
     issuers: tuple[Issuer, ...] = _setting(
         "JWT_ISSUERS",
-        {},
+        None,
         parsers.issuers,
         "Other issuers whose access tokens are accepted: a dict of issuers and the arguments of `Issuer`, or "
         'of a preset that it names, such as {"https://acme.eu.auth0.com/": {"preset": "auth0", '

@@ -10,7 +10,13 @@ from async_jwt.core.codec import Verified
 from async_jwt.core.engine import Engine
 from async_jwt.core.locations import cookie_name
 from async_jwt.core.policy import Policy
-from async_jwt.errors import AmbiguousTokenError, ExpiredTokenError, JWTDecodeError, WrongTokenError
+from async_jwt.errors import (
+    AmbiguousTokenError,
+    ExpiredTokenError,
+    IssuerUnavailableError,
+    JWTDecodeError,
+    WrongTokenError,
+)
 
 __all__ = ["choose"]
 
@@ -30,17 +36,23 @@ async def choose(engine: Engine, texts: Sequence[str], policy: Policy) -> str:
         AmbiguousTokenError: they are too many, or belong to different users.
         JWTDecodeError: none is accepted: the reason of one that has expired, else of the first.
         WrongTokenError: as for `JWTDecodeError`.
+        IssuerUnavailableError: none is accepted, and the keys of one are not known.
     """
     name = cookie_name(policy.refresh, engine.settings)
     if len(texts) > _MOST:
         raise AmbiguousTokenError(f'The request carries more than {_MOST} different cookies "{name}"')
     good: list[tuple[Verified, str]] = []
     refusals: list[JWTDecodeError | WrongTokenError] = []
+    unavailable: IssuerUnavailableError | None = None
     for text in texts:
         try:
             good.append((await _verified(engine, text, policy), text))
+        except IssuerUnavailableError as outage:
+            unavailable = outage  # the others may count nevertheless
         except (JWTDecodeError, WrongTokenError) as refusal:
             refusals.append(refusal)
+    if not good and unavailable is not None:
+        raise unavailable
     if not good:
         raise next((each for each in refusals if isinstance(each, ExpiredTokenError)), refusals[0])
     if len({verified.ref.identity for verified, _ in good}) > 1:

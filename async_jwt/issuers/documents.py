@@ -165,7 +165,10 @@ def _is_of(named: object, issuer: str) -> bool:
     before, template, after = named.partition("{tenantid}")
     if not template:
         return named == issuer
-    return re.fullmatch(rf"{re.escape(before)}[0-9A-Za-z-]+{re.escape(after)}", issuer) is not None
+    if not (issuer.startswith(before) and issuer.endswith(after) and len(issuer) > len(before) + len(after)):
+        return False
+    tenant = issuer[len(before) : len(issuer) - len(after)]
+    return tenant.replace("-", "").isalnum()
 
 
 def freshness(cache_control: str, age: float) -> float:

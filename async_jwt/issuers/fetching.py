@@ -7,8 +7,10 @@ server that may be hostile.
 from __future__ import annotations
 
 import ipaddress
+import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -24,6 +26,8 @@ MAX_BYTES = 1_048_576
 """The largest document that is read, in bytes."""
 
 _OK = 200
+# How many addresses of a host are tried.
+_MOST_ADDRESSES = 3
 
 
 class FetchError(Exception):
@@ -65,6 +69,15 @@ class Fetch(Protocol):
         ...
 
 
+class _Options(NamedTuple):
+    """What distinguishes one `HttpFetch` from another."""
+
+    proxy: str | None
+    verify: str | ssl.SSLContext | None
+    headers: tuple[tuple[str, str], ...]
+    public_only: bool
+
+
 class HttpFetch:
     """Fetches documents with httpx. Proxies and CA files of the environment count, as everywhere in httpx.
 
@@ -87,42 +100,69 @@ class HttpFetch:
         public_only: bool = False,
     ) -> None:
         refuse_without_httpx()
-        self._proxy = proxy
-        self._verify = verify
+        self._options = _Options(proxy, verify, tuple((headers or {}).items()), public_only)
         self._ready: tuple[Any, ssl.SSLContext] | None = None
         self._headers = {"Accept": "application/json", "Accept-Encoding": "identity", **(headers or {})}
-        self._public_only = public_only
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, HttpFetch) and self._options == other._options
+
+    def __hash__(self) -> int:
+        return hash(self._options)
 
     async def __call__(self, url: str, /) -> Fetched:
         """Fetch a document. See `Fetch`."""
         if self._ready is None:
             # Imports httpx and reads certificates: once, and not on the event loop.
-            self._ready = await anyio.to_thread.run_sync(_prepared, self._verify)
+            self._ready = await anyio.to_thread.run_sync(_prepared, self._options.verify)
         httpx, context = self._ready
-        target, options = await self._target(url) if self._public_only else (url, {})
-        headers = {**self._headers, **options.pop("headers", {})}
-        # The caller limits the time of the whole.
-        client = httpx.AsyncClient(verify=context, proxy=self._proxy, timeout=None)
-        try:
-            async with client, client.stream("GET", target, headers=headers, **options) as response:
-                return await _read(response)
-        except (httpx.HTTPError, httpx.InvalidURL) as problem:
-            raise FetchError(f"{type(problem).__name__}: {problem}"[:200]) from None
+        targets = await _targets(url) if self._options.public_only else [(url, {}, {})]
+        for number, (target, headers, extensions) in enumerate(targets, 1):
+            # The caller limits the time of the whole.
+            client = httpx.AsyncClient(verify=context, proxy=self._options.proxy, timeout=None)
+            request = client.build_request("GET", target, headers={**self._headers, **headers})
+            request.extensions.update(extensions)
+            try:
+                async with client:
+                    response = await client.send(request, stream=True)
+                    try:
+                        return await _read(response)
+                    finally:
+                        await response.aclose()
+            except httpx.ConnectError as problem:
+                if number == len(targets):
+                    raise _failed(problem) from None
+            except (httpx.HTTPError, httpx.InvalidURL) as problem:
+                raise _failed(problem) from None
+        raise FetchError("there is no address to connect to")
 
-    async def _target(self, url: str) -> tuple[str, dict[str, Any]]:
-        """The address to connect to, checked: what is resolved here is what is connected to."""
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-        try:
-            found = await anyio.getaddrinfo(host, port)
-        except OSError as problem:
-            raise FetchError(f"{host!r} cannot be resolved: {problem}") from None
-        addresses = [str(each[4][0]) for each in found]
-        if not addresses or not all(map(is_public, addresses)):
-            raise FetchError(f"{host!r} has a private address; Issuer(allow_private=True) allows")
-        address = f"[{addresses[0]}]" if ":" in addresses[0] else addresses[0]
-        target = parts._replace(netloc=f"{address}:{port}").geturl()
-        return target, {"headers": {"Host": parts.netloc}, "extensions": {"sni_hostname": host}}
+
+def _failed(problem: Exception) -> FetchError:
+    return FetchError(f"{type(problem).__name__}: {problem}"[:200])
+
+
+async def _targets(url: str) -> list[tuple[str, dict[str, str], dict[str, str]]]:
+    """The addresses to connect to, with headers and extensions: what is checked here is connected to."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        # Not the event loop's own resolver, whose few threads others need.
+        found = await anyio.to_thread.run_sync(
+            partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM), abandon_on_cancel=True
+        )
+    except OSError as problem:
+        raise FetchError(f"{host!r} cannot be resolved: {problem}") from None
+    addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
+    if not addresses or not all(map(is_public, addresses)):
+        raise FetchError(f"{host!r} has a private address; Issuer(allow_private=True) allows it")
+    return [
+        (
+            parts._replace(netloc=f"[{address}]:{port}" if ":" in address else f"{address}:{port}").geturl(),
+            {"Host": parts.netloc},
+            {"sni_hostname": host},
+        )
+        for address in addresses[:_MOST_ADDRESSES]
+    ]
 
 
 async def _read(response: Any) -> Fetched:
@@ -143,20 +183,30 @@ async def _read(response: Any) -> Fetched:
 def is_public(address: str) -> bool:
     """True for an address on the public internet, by IANA's registries of special-purpose addresses."""
     ip = ipaddress.ip_address(address.partition("%")[0])
-    inner: Sequence[ipaddress.IPv4Address | None] = ()
     if isinstance(ip, ipaddress.IPv6Address):
-        nat64 = ip in _NAT64 and ipaddress.IPv4Address(ip.packed[-4:])
-        inner = (ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ()), nat64 or None)
-    if not ip.is_global or ip.is_multicast or any(ip in network for network in _SPECIAL):
-        return False
-    return all(each is None or is_public(str(each)) for each in inner)
+        if ip.ipv4_mapped is not None:
+            return is_public(str(ip.ipv4_mapped))
+        if ip in _NAT64:
+            return is_public(str(ipaddress.IPv4Address(ip.packed[-4:])))
+        if ip not in _GLOBAL_UNICAST:
+            return False
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _SPECIAL)
 
 
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-# Not global by IANA's registries; older versions of Python do not know them all.
+# Not global by IANA's registries, of which older versions of Python do not know all; 6to4; and the address at
+# which Azure's platform answers every machine.
 _SPECIAL = tuple(
     ipaddress.ip_network(network)
-    for network in ("192.0.0.0/24", "64:ff9b:1::/48", "2001::/23", "2001:db8::/32", "3fff::/20", "5f00::/16")
+    for network in (
+        "168.63.129.16/32",
+        "192.0.0.0/24",
+        "2001::/23",
+        "2001:db8::/32",
+        "2002::/16",
+        "3fff::/20",
+    )
 )
 
 

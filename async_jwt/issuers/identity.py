@@ -6,16 +6,18 @@ import base64
 import hashlib
 from typing import Final, Self
 
-__all__ = ["IssuerIdentity", "own_name", "stored_name"]
+__all__ = ["MARK", "IssuerIdentity", "own_name", "stored_name"]
 
-_MARK: Final = "iss~"
+MARK: Final = "iss~"
+"""How the stored names of other issuers' identities begin."""
 
 
 class IssuerIdentity(str):
     """The identity of a user at another issuer: its text, and whose it is.
 
     The same `sub` at two issuers is two people, so operations such as `revoke_user` need both parts:
-    `get_jwt_identity()` of a token of another issuer returns this. As text it is the issuer's own.
+    `get_jwt_identity()` of a token of another issuer returns this. It equals no plain text: a lookup that
+    knows nothing of issuers finds nobody. `str(identity)` is the text alone.
 
     Args:
         text: the identity at the issuer.
@@ -32,14 +34,14 @@ class IssuerIdentity(str):
         return identity
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, IssuerIdentity):
-            return self.issuer == other.issuer and str.__eq__(self, other)
-        return str.__eq__(self, other)
+        is_one = isinstance(other, IssuerIdentity) and self.issuer == other.issuer
+        return is_one and str.__eq__(self, other)
 
     def __ne__(self, other: object) -> bool:
         return not self == other  # that of `str` knows no issuers
 
-    __hash__ = str.__hash__
+    def __hash__(self) -> int:
+        return hash((self.issuer, str(self)))
 
     def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, str]]:
         return (str(self),), {"issuer": self.issuer}
@@ -61,10 +63,10 @@ def stored_name(issuer: str, text: str) -> str:
         text: an identity, or a token's id, at the issuer.
     """
     digest = hashlib.blake2b(issuer.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    return f"{_MARK}{base64.urlsafe_b64encode(digest).decode().rstrip('=')}~{text}"
+    return f"{MARK}{base64.urlsafe_b64encode(digest).decode().rstrip('=')}~{text}"
 
 
 def own_name(text: str) -> str:
     """The name under which stores know an identity of our own: its text, unless it looks like an issuer's."""
     # A digest never begins with "~".
-    return f"{_MARK}~{text.removeprefix(_MARK)}" if text.startswith(_MARK) else text
+    return f"{MARK}~{text.removeprefix(MARK)}" if text.startswith(MARK) else text

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 from async_jwt.errors import AudienceError, ClaimError, ConfigurationError, MissingClaimError, WrongTokenError
 from async_jwt.issuers.fetching import Fetch
 from async_jwt.issuers.identity import IssuerIdentity
-from async_jwt.issuers.rules import BY_CLIENT, GENERIC, AccessRule, calls_itself
+from async_jwt.issuers.rules import BY_CLIENT, CLIENT_CLAIMS, GENERIC, AccessRule, calls_itself
 from async_jwt.keys.key import ALGORITHMS, Key
 
 __all__ = ["Issuer", "is_loopback"]
@@ -22,8 +22,6 @@ _LONGEST_LEEWAY: Final = 3600
 # What tokens that are no access tokens, or no ID tokens, call themselves.
 _NO_ACCESS: Final = frozenset({"id", "refresh", "offline", "logout"})
 _NO_ID: Final = frozenset({"bearer", "refresh", "offline", "logout"})
-# The claims that name the client that a token was issued to, the usual one first.
-_CLIENT_CLAIMS: Final = ("azp", "client_id", "appid", "cid")
 
 _Fail = Callable[[str], ConfigurationError]
 
@@ -45,8 +43,9 @@ class Issuer:
         jwks_uri: the address of its keys; None looks it up in its metadata.
         keys: its keys, which are then never fetched: `Key` objects, or a JWKS document.
         fetch_from: the address at which to reach the issuer, if that is not `url`, as inside a network.
-        algorithms: the accepted algorithms; None accepts all but HMAC.
-        access: what tells its access tokens from its other tokens. None refuses those that have claims of ID
+        algorithms: the accepted algorithms; None accepts those of `Key` objects in `keys`, else all but HMAC.
+        access: what tells its access tokens from its other tokens, as an `AccessRule` or a dict of its parts.
+            None refuses those that have claims of ID
             tokens or logout tokens; with `clients` alone, a token must also have `scope` or `scp`.
         kind: "access", or "id_token" to accept its ID tokens: for issuers whose only tokens they are.
         identity: the claim that holds the identity; of several, the first that a token has.
@@ -85,7 +84,7 @@ class Issuer:
         keys: Iterable[Key] | Mapping[str, Any] | None = None,
         fetch_from: str | None = None,
         algorithms: Iterable[str] | None = None,
-        access: AccessRule | None = None,
+        access: AccessRule | Mapping[str, Any] | None = None,
         kind: Literal["access", "id_token"] = "access",
         identity: str | Iterable[str] = "sub",
         leeway: float = _LEEWAY,
@@ -114,7 +113,7 @@ class Issuer:
             fetch=fetch,
         )
         default = BY_CLIENT if self.audience is None and self.clients is not None else GENERIC
-        self._set(access=access or default, algorithms=_algorithms(fail, algorithms, self.keys))
+        self._set(access=_rule(fail, access) or default, algorithms=_algorithms(fail, algorithms, self.keys))
         self._check_together(fail)
 
     def _set(self, **values: Any) -> None:
@@ -127,6 +126,9 @@ class Issuer:
         if self.keys is not None:
             if self.jwks_uri is not None or self.fetch_from is not None:
                 raise fail("keys= are never fetched: leave out jwks_uri= and fetch_from=")
+            for key in self.keys if isinstance(self.keys, tuple) else ():
+                if key.issuer not in (None, self.url):
+                    raise fail(f"keys= has {key!r}, which is bound to another issuer, {key.issuer!r}")
         elif self.jwks_uri is None and self.fetch_from is None and not _may_be_fetched(self.url):
             raise fail(
                 "its keys cannot be fetched, because it does not begin with https://: set fetch_from= or "
@@ -205,7 +207,7 @@ def _audiences(claims: Mapping[str, Any]) -> list[str]:
 
 
 def _client(claims: Mapping[str, Any]) -> str | None:
-    value = next((claims[name] for name in _CLIENT_CLAIMS if name in claims), None)
+    value = next((claims[name] for name in CLIENT_CLAIMS if name in claims), None)
     return value if isinstance(value, str) else None
 
 
@@ -253,8 +255,21 @@ def _keys(fail: _Fail, given: object) -> tuple[Key, ...] | Mapping[str, Any] | N
     return keys
 
 
+def _rule(fail: _Fail, given: object) -> AccessRule | None:
+    if isinstance(given, Mapping):
+        try:
+            return AccessRule(**given)
+        except TypeError as problem:
+            raise fail(f"access has the wrong parts: {problem}") from None
+    if given is not None and not isinstance(given, AccessRule):
+        raise fail("access must be an AccessRule, or a dict of its parts")
+    return given
+
+
 def _algorithms(fail: _Fail, given: object, keys: object) -> tuple[str, ...]:
     named = _texts(fail, "algorithms", given)
+    if named is None and isinstance(keys, tuple):
+        return tuple(dict.fromkeys(key.algorithm for key in keys))
     if named is None:
         return tuple(name for name in ALGORITHMS if not name.startswith("HS"))
     has_secret = isinstance(keys, tuple) and any(key.is_secret for key in keys)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from async_jwt.errors import ConfigurationError
 from async_jwt.issuers.documents import PublishedKey, published_keys
+from async_jwt.issuers.fetching import FetchError
 from async_jwt.issuers.issuer import Issuer
 from async_jwt.keys.key import Key
 
@@ -17,7 +18,7 @@ _MOST_TRIED = 8
 
 
 class KeySet:
-    """The keys of an issuer. Once replaced, it is dead: no token that it verified is accepted any longer.
+    """The keys of an issuer. Once ended, it is dead: no token that it verified is accepted any longer.
 
     Args:
         issuer: the issuer.
@@ -27,11 +28,24 @@ class KeySet:
 
     Attributes:
         issuer: as given.
+        since: when it was fetched, in seconds since the epoch; before that, the clock was set back.
+        until: as given; minus infinity once it has ended. A later answer with the same keys extends it.
         due: from when on its issuer must be looked at again, even for a token that is remembered.
-        until: as given; minus infinity once it is replaced. A later answer with the same keys extends it.
+        changes_at: when the first of its keys ends.
     """
 
-    __slots__ = ("_given", "_kids", "_parsed", "_published", "_table", "due", "issuer", "until")
+    __slots__ = (
+        "_given",
+        "_kids",
+        "_parsed",
+        "_published",
+        "_table",
+        "changes_at",
+        "due",
+        "issuer",
+        "since",
+        "until",
+    )
 
     def __init__(
         self,
@@ -41,9 +55,12 @@ class KeySet:
         until: float = -math.inf,
     ) -> None:
         self.issuer = issuer
-        self.until = self.due = until
+        self.since = -math.inf
         self._published = tuple(published)
         self._given = tuple(given)
+        self.changes_at = min((key.accepted_until for key in self._given), default=math.inf)
+        self.until = until
+        self.due = min(until, self.changes_at)
         self._parsed: dict[tuple[PublishedKey, str], Key | None] = {}
         everything: tuple[PublishedKey | Key, ...] = (*self._published, *self._given)
         self._kids = frozenset(each.kid for each in everything)
@@ -62,6 +79,10 @@ class KeySet:
     def __len__(self) -> int:
         return len(self._published) + len(self._given)
 
+    def end(self) -> None:
+        """Accept no token of these keys any longer."""
+        self.until = self.due = -math.inf
+
     def has_the_keys_of(self, published: tuple[PublishedKey, ...]) -> bool:
         """True if these are its keys."""
         return frozenset(published) == frozenset(self._published)
@@ -70,8 +91,8 @@ class KeySet:
         """True if a key has this id, whatever its algorithm."""
         return kid is not None and kid in self._kids
 
-    def candidates(self, algorithm: str, kid: str | None) -> tuple[Key, ...]:
-        """The keys that may verify a token with this header; none if it is unknown.
+    def candidates(self, algorithm: str, kid: str | None, now: float) -> tuple[Key, ...]:
+        """The keys that may verify a token with this header now; none if it is unknown.
 
         A key id selects the keys that have it, or else those that have none. Without one, every key of the
         algorithm may be tried, if there are few.
@@ -80,7 +101,7 @@ class KeySet:
         if len(found) > _MOST_TRIED:
             return ()
         keys = (each if isinstance(each, Key) else self._parse(each, algorithm) for each in found)
-        return tuple(key for key in keys if key is not None)
+        return tuple(key for key in keys if key is not None and now < key.accepted_until)
 
     def _parse(self, published: PublishedKey, algorithm: str) -> Key | None:
         place = (published, algorithm)
@@ -96,19 +117,18 @@ class KeySet:
 
 
 def fixed_keys(issuer: Issuer) -> KeySet:
-    """The keys that an application gave for an issuer: they never end.
+    """The keys that an application gave for an issuer: they are never fetched.
 
     Raises:
         ConfigurationError: they are no JWKS document with a key to use.
     """
     if isinstance(issuer.keys, tuple):
         return KeySet(issuer, given=issuer.keys, until=math.inf)
+    published: tuple[PublishedKey, ...] = ()
     try:
         published, _ = published_keys(dict(issuer.keys or {}), issuer.url, issuer.algorithms)
-    except Exception:  # noqa: BLE001  # as below: the document is the application's
-        published = ()
+    except FetchError as problem:
+        raise ConfigurationError(f"Issuer({issuer.url!r}): keys= is no JWKS document: {problem}") from None
     if not published:
-        raise ConfigurationError(
-            f"Issuer({issuer.url!r}): keys= is no JWKS document with a key that can verify"
-        )
+        raise ConfigurationError(f"Issuer({issuer.url!r}): no key of keys= can verify tokens")
     return KeySet(issuer, published, until=math.inf)

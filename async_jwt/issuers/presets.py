@@ -46,10 +46,13 @@ RULES: Final[Mapping[str, Mapping[str, Any]]] = {
     # Access tokens may have a nonce, up to Keycloak 24.
     "keycloak": {"access": AccessRule(claims={"typ": ("Bearer",)}, all_of=("jti",))},
     "cognito": {"algorithms": ("RS256",), "access": AccessRule(claims={"token_use": ("access",)})},
+    # ID tokens may have roles, too, but name no client beside their audience.
     "entra": {
         "algorithms": ("RS256",),
         "identity": "oid",
-        "access": AccessRule(any_of=("scp", "roles"), none_of=("nonce", "at_hash"), at_jwt_suffices=False),
+        "access": AccessRule(
+            any_of=("scp", "roles"), none_of=("nonce", "at_hash"), at_jwt_suffices=False, names_client=True
+        ),
     },
     "google": _ID_TOKENS,
     "firebase": _ID_TOKENS,

@@ -6,7 +6,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-__all__ = ["BY_CLIENT", "GENERIC", "AccessRule", "calls_itself"]
+__all__ = ["BY_CLIENT", "CLIENT_CLAIMS", "GENERIC", "AccessRule", "calls_itself"]
+
+CLIENT_CLAIMS: Final = ("azp", "client_id", "appid", "cid")
+"""The claims that name the client that a token was issued to, the usual one first."""
 
 # OpenID Connect Core §3.1.3.6, §3.3.2.11 and Back-Channel Logout §2.4: claims that no access token has.
 _OF_OTHERS: Final = ("at_hash", "c_hash", "events", "nonce", "s_hash")
@@ -23,7 +26,10 @@ class AccessRule:
         all_of: claims that access tokens have.
         any_of: claims of which they have at least one, not empty.
         none_of: claims that they never have.
-        at_jwt_suffices: whether the header `typ: at+jwt` (RFC 9068 §2.1) makes `any_of` unnecessary.
+        at_jwt_suffices: whether `typ: at+jwt` in the header (RFC 9068 §2.1) makes `any_of` unnecessary.
+        names_client: whether they name their client, in `azp`, `client_id`, `appid` or `cid`.
+        kinds: what they may call themselves in the claims `type` and `token_type`, in lower case; a token
+            need not have either.
     """
 
     typ: tuple[str, ...] = ("", "jwt", "at+jwt")
@@ -33,6 +39,8 @@ class AccessRule:
     any_of: tuple[str, ...] = ()
     none_of: tuple[str, ...] = ()
     at_jwt_suffices: bool = True
+    names_client: bool = False
+    kinds: tuple[str, ...] = ("access", "access_token", "bearer")
 
     def allows(self, typ: str, claims: Mapping[str, Any]) -> bool:
         """True if a token is an access token.
@@ -42,8 +50,11 @@ class AccessRule:
             claims: its claims.
         """
         says_so = self.at_jwt_suffices and typ == "at+jwt"
+        kinds = [claims[name] for name in ("type", "token_type") if name in claims]
         return (
             typ in self.typ
+            and all(isinstance(kind, str) and kind.lower() in self.kinds for kind in kinds)
+            and (not self.names_client or any(name in claims for name in CLIENT_CLAIMS))
             and all(_is_text_in(claims.get(name), values) for name, values in self.claims.items())
             and all(_begins(claims.get(name), start) for name, start in self.prefixes.items())
             and all(name in claims for name in self.all_of)

@@ -64,7 +64,9 @@ def serving(command: str, environment: dict[str, str], log: Path, module: str) -
 
 
 def bearer(number: int, **more: Any) -> dict[str, str]:
-    token = pyjwt.encode({"sub": str(number), "type": "access", "exp": time.time() + 600, **more}, SECRET)
+    token = pyjwt.encode(
+        {"sub": str(number), "jti": "1", "type": "access", "exp": time.time() + 600, **more}, SECRET
+    )
     return {"Authorization": f"Bearer {token}"}
 
 

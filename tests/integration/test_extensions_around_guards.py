@@ -11,7 +11,7 @@ import pytest
 from async_jwt.adapters import flask_sync
 from tests.harness import SECRET
 
-GOOD = {"Authorization": f"Bearer {pyjwt.encode({'sub': 'a', 'type': 'access'}, SECRET)}"}
+GOOD = {"Authorization": f"Bearer {pyjwt.encode({'sub': 'a', 'type': 'access', 'jti': '1'}, SECRET)}"}
 
 
 @pytest.fixture

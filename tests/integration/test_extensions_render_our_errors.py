@@ -102,7 +102,7 @@ def _app(
 
 
 def _bad_tokens() -> dict[str, str]:
-    claims = {"sub": "alice", "type": "access", "exp": 9**10}
+    claims = {"sub": "alice", "jti": "1", "type": "access", "exp": 9**10}
     return {
         "expired": pyjwt.encode({**claims, "exp": 1}, SECRET),
         "of another type": pyjwt.encode({**claims, "type": "refresh"}, SECRET),
@@ -130,7 +130,7 @@ def test_refusals_come_through_extensions_as_they_are(extension, api, config, pr
         assert found.mimetype == ("application/json" if extension == "RESTX" else expected.mimetype), what
         for name in ("WWW-Authenticate", "Retry-After"):
             assert found.headers.getlist(name) == expected.headers.getlist(name), what
-    good = {"Authorization": f"Bearer {pyjwt.encode({'sub': 'a', 'type': 'access'}, SECRET)}"}
+    good = {"Authorization": f"Bearer {pyjwt.encode({'sub': 'a', 'type': 'access', 'jti': '1'}, SECRET)}"}
     assert app.test_client().get("/me", headers=good).json == {"ok": True}
 
 
@@ -169,7 +169,7 @@ def test_general_error_handlers_do_not_win(extension, handled):
 @pytest.mark.parametrize("extension", EXTENSIONS)
 def test_an_outage_is_503_within_extensions(extension):
     app, _ = _app(extension, {"JWT_STORE_URI": "redis://127.0.0.1:1"})
-    good = {"Authorization": f"Bearer {pyjwt.encode({'sub': 'a', 'type': 'access'}, SECRET)}"}
+    good = {"Authorization": f"Bearer {pyjwt.encode({'sub': 'a', 'type': 'access', 'jti': '1'}, SECRET)}"}
     found = app.test_client().get("/me", headers=good)
     assert (found.status_code, found.headers["Retry-After"]) == (503, "1")
     assert found.get_json()["code"] == "store_unavailable"
@@ -229,6 +229,6 @@ def test_async_methods_are_plain_to_extensions_that_call_them(extension):
             return {"identity": flask_sync.get_jwt_identity()}
 
     package.Api(app).add_resource(Me, "/me")
-    good = {"Authorization": f"Bearer {pyjwt.encode({'sub': 'a', 'type': 'access'}, SECRET)}"}
+    good = {"Authorization": f"Bearer {pyjwt.encode({'sub': 'a', 'type': 'access', 'jti': '1'}, SECRET)}"}
     assert app.test_client().get("/me", headers=good).json == {"identity": "a"}
     assert app.test_client().get("/me").status_code == 401

@@ -18,7 +18,7 @@ from async_jwt.issuers.fetching import is_public
 from async_jwt.issuers.identity import own_name, stored_name
 from tests.harness.providers import JWKS, Provider
 
-PUBLIC = ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111", "::ffff:8.8.8.8", "2002:0808:0808::1"]
+PUBLIC = ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
 PRIVATE = [
     "127.0.0.1",
     "127.8.8.8",
@@ -46,6 +46,11 @@ PRIVATE = [
     "2002:7f00:0001::1",
     "2001:0:7f00:1::",
     "64:ff9b:1::1",
+    "2002:808:808::1",
+    "fec0::1",
+    "::7f00:1",
+    "::ffff:0:7f00:1",
+    "168.63.129.16",
     "2001:db8::1",
     "3fff::1",
     "5f00::1",
@@ -65,11 +70,15 @@ def test_addresses_that_no_stranger_may_name(address):
 def resolving(monkeypatch, *addresses):
     asked = []
 
-    async def found(host, port):
+    real = socket.getaddrinfo
+
+    def found(host, port, *args, **kwargs):
+        if not host.endswith(".example"):
+            return real(host, port, *args, **kwargs)
         asked.append((host, port))
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
 
-    monkeypatch.setattr(module.anyio, "getaddrinfo", found)
+    monkeypatch.setattr(socket, "getaddrinfo", found)
     return asked
 
 
@@ -84,10 +93,10 @@ async def test_each_address_of_a_host_must_be_public(monkeypatch):
 
 @pytest.mark.asyncio
 async def test_a_host_that_does_not_resolve(monkeypatch):
-    async def unknown(host, port):
+    def unknown(*args, **kwargs):
         raise socket.gaierror("unknown")
 
-    monkeypatch.setattr(module.anyio, "getaddrinfo", unknown)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(FetchError, match="cannot be resolved"):
         await HttpFetch(public_only=True)("https://tenant.example/keys")
 
@@ -123,15 +132,33 @@ async def test_what_was_checked_is_what_is_connected_to(secured, monkeypatch):
 
 @pytest.mark.asyncio
 async def test_ipv6_addresses_and_default_ports(monkeypatch):
-    fetch = HttpFetch(public_only=True)
-    resolving(monkeypatch, "2606:4700:4700::1111")
-    target, options = await fetch._target("https://tenant.example/k?x=1")
-    assert target == "https://[2606:4700:4700::1111]:443/k?x=1"
-    assert options == {
-        "headers": {"Host": "tenant.example"},
-        "extensions": {"sni_hostname": "tenant.example"},
-    }
-    assert (await fetch._target("http://tenant.example/k"))[0] == "http://[2606:4700:4700::1111]:80/k"
+    resolving(monkeypatch, "2606:4700:4700::1111", "8.8.8.8")
+    named = {"Host": "tenant.example"}, {"sni_hostname": "tenant.example"}
+    assert await module._targets("https://tenant.example/k?x=1") == [
+        ("https://[2606:4700:4700::1111]:443/k?x=1", *named),
+        ("https://8.8.8.8:443/k?x=1", *named),
+    ]
+    assert (await module._targets("http://tenant.example/k"))[0][0] == "http://[2606:4700:4700::1111]:80/k"
+
+
+@pytest.mark.asyncio
+async def test_the_next_address_is_tried(secured, monkeypatch):
+    provider, authority = secured
+    port = provider._server.server_port
+    resolving(monkeypatch, "127.0.0.2", "127.0.0.1")
+    monkeypatch.setattr(module, "is_public", lambda address: True)
+    fetch = HttpFetch(verify=authority, public_only=True)
+    assert (await fetch(f"https://tenant.example:{port}{JWKS}")).body
+    monkeypatch.setattr(module, "_MOST_ADDRESSES", 0)
+    with pytest.raises(FetchError, match="no address"):
+        await fetch(f"https://tenant.example:{port}{JWKS}")
+
+
+def test_two_that_fetch_alike_are_the_same():
+    assert HttpFetch(headers={"a": "b"}) == HttpFetch(headers={"a": "b"})
+    assert len({HttpFetch(), HttpFetch(public_only=False)}) == 1
+    assert HttpFetch() != HttpFetch(public_only=True)
+    assert HttpFetch() != "HttpFetch"
 
 
 @pytest.mark.asyncio
@@ -280,17 +307,19 @@ def test_json_that_is_none():
 
 def test_the_names_that_stores_know():
     one = IssuerIdentity("u", issuer="https://a.example")
-    assert one == "u"
+    assert one != "u"
+    assert str(one) == "u"
+    assert f"{one}" == "u"
     assert one == IssuerIdentity("u", issuer="https://a.example")
     assert one != IssuerIdentity("u", issuer="https://b.example")
-    assert one != "v"
-    assert len({one, "u"}) == 1
+    assert {"u": "our user"}.get(one) is None
+    assert len({one, "u", IssuerIdentity("u", issuer="https://a.example")}) == 2
     assert repr(one) == "IssuerIdentity('u', issuer='https://a.example')"
     import copy
     import pickle
 
     for other in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
-        assert (other, other.issuer) == ("u", "https://a.example")
+        assert (str(other), other.issuer) == ("u", "https://a.example")
     name = stored_name("https://a.example", "u")
     assert own_name(name) != name
     assert own_name("u") == "u"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import threading
 import time
@@ -315,6 +317,40 @@ async def test_a_flight_whose_event_loop_has_ended_is_replaced(provider, clock):
     assert (await keys.select("ES256", "k1", clock, may_fetch=True))[1]
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize("ends", ["well", "badly"])
+async def test_a_flight_that_was_given_up_changes_nothing_when_it_ends(provider, clock, ends):
+    gates = [asyncio.Event(), asyncio.Event()]
+    answers = [FetchError("late") if ends == "badly" else _jwks(), _jwks(provider)]
+    begun = []
+
+    async def fetch(url):
+        number = len(begun)
+        begun.append(url)
+        await gates[number].wait()
+        if isinstance(answers[number], Exception):
+            raise answers[number]
+        return Fetched(answers[number])
+
+    issuer = Issuer(provider.url, audience="api", jwks_uri="https://x.example/k")
+    keys = IssuerKeys(issuer, fetch)
+    first = asyncio.create_task(keys.select("ES256", "k1", clock, may_fetch=True))
+    await settled(lambda: len(begun) == 1)
+    clock.now += 60  # it hangs, by the clock
+    second = asyncio.create_task(keys.select("ES256", "k1", clock, may_fetch=True))
+    await settled(lambda: len(begun) == 2)
+    gates[1].set()
+    found = await second
+    gates[0].set()
+    assert await first == found
+    assert keys.problem is None
+    assert await keys.select("ES256", "k1", clock, may_fetch=True) == found
+
+
+def _jwks(provider=None):
+    return json.dumps({"keys": []} if provider is None else provider.jwks()).encode()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_child_of_a_fork_fetches_for_itself(provider):
     keys = IssuerKeys(Issuer(provider.url, audience="api"), _fetching())
@@ -355,6 +391,30 @@ def test_trio_has_no_tasks_of_its_own_and_waits():
 
     trio.run(main)
     assert calls == ["https://x.example/k"]
+
+
+def test_a_hung_refresh_holds_up_nobody_on_trio(provider, clock):
+    import trio
+
+    hanging, answers = [], [_jwks(provider)]
+
+    async def fetch(url):
+        if answers:
+            return Fetched(answers.pop())
+        hanging.append(url)
+        await trio.sleep_forever()
+        raise AssertionError
+
+    keys = IssuerKeys(Issuer("https://x.example", audience="api", jwks_uri="https://x.example/k"), fetch)
+
+    async def main():
+        assert (await keys.select("ES256", "k1", clock, may_fetch=True))[1]
+        clock.now += 590
+        with trio.fail_after(1):
+            assert (await keys.select("ES256", "k1", clock, may_fetch=True))[1]
+        await settled(lambda: hanging)
+
+    trio.run(main)
 
 
 def test_a_plain_thread_that_cannot_start_another(provider, monkeypatch):
@@ -771,8 +831,240 @@ async def test_the_issuers_of_a_loader_are_bounded(clock):
     async def ask(url):
         return Issuer(url, audience="api", jwks_uri="https://x.example/k")
 
-    found = [await registry.find(f"https://{n}.example", ask, clock) for n in range(101)]
+    used = await registry.find("https://used.example", ask, clock)
+    registry.verified(used)
+    found = [await registry.find(f"https://{n}.example", ask, clock) for n in range(200)]
     assert len(registry._named) == 100
-    assert found[0].keys.until < 0
-    assert registry.known("https://0.example") is None
-    assert await registry.find("https://100.example", ask, clock) is found[100]
+    assert registry.known("https://used.example") is used
+    assert await registry.find("https://199.example", ask, clock) is found[199]
+    assert sum(registry.known(f"https://{n}.example") is not None for n in range(200)) == 99
+
+
+@pytest.mark.asyncio
+async def test_issuers_that_are_forgotten_keep_their_pause(clock, monkeypatch):
+    monkeypatch.setattr(issuer_registry, "_MOST_NAMED", 1)
+    registry = issuer_registry.IssuerRegistry()
+    fetched = []
+
+    async def fetch(url):
+        fetched.append(url)
+        raise FetchError("it is out")
+
+    async def ask(url):
+        return Issuer(url, audience="api", fetch=fetch)
+
+    for _ in range(3):
+        for number in range(4):
+            source = await registry.find(f"https://{number}.example", ask, clock)
+            with pytest.raises(IssuerUnavailableError):
+                await source.select("ES256", "k", clock, may_fetch=True)
+    assert len(fetched) == 4
+    clock.now += 31
+    source = await registry.find("https://0.example", ask, clock)
+    with pytest.raises(IssuerUnavailableError):
+        await source.select("ES256", "k", clock, may_fetch=True)
+    assert len(fetched) == 5
+
+
+@pytest.mark.asyncio
+async def test_few_issuers_of_a_loader_are_fetched_at_once(clock):
+    registry = issuer_registry.IssuerRegistry()
+    open_, fetching = asyncio.Event(), []
+
+    async def fetch(url):
+        fetching.append(url)
+        await open_.wait()
+        return Fetched(b'{"keys": []}')
+
+    async def ask(url):
+        return Issuer(url, audience="api", jwks_uri=f"{url}/k", fetch=fetch)
+
+    async def use(number):
+        source = await registry.find(f"https://{number}.example", ask, clock)
+        return await source.select("ES256", "k", clock, may_fetch=True)
+
+    tasks = [asyncio.create_task(use(number)) for number in range(50)]
+    await settled(lambda: sum(task.done() for task in tasks) == 42)
+    assert len(fetching) == 8
+    open_.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    kinds = [type(result).__name__ for result in results]
+    assert (kinds.count("IssuerUnavailableError"), kinds.count("SignatureError")) == (42, 8)
+    with pytest.raises(SignatureError):
+        await use(99)
+
+
+def test_slots_are_those_of_one_process():
+    slots = issuer_keys.Slots(1)
+    assert slots.take()
+    assert not slots.take()
+    slots._process = -1  # as in a child
+    assert slots.take()
+    slots.give_back()
+    slots.give_back()
+    assert slots.take()
+    assert not slots.take()
+
+
+@pytest.mark.asyncio
+async def test_a_fork_loses_no_place_to_ask(clock):
+    registry = issuer_registry.IssuerRegistry()
+    registry._asked["https://x.example"] = lost = issuer_registry._Asked()
+    assert not lost.is_lost
+    lost.process = -1
+
+    async def ask(url):
+        return Issuer(url, audience="api", jwks_uri="https://x.example/k")
+
+    assert (await registry.find("https://x.example", ask, clock)).issuer.url == "https://x.example"
+
+
+@pytest.mark.asyncio
+async def test_a_plain_thread_that_cannot_ask_again(clock, caplog, monkeypatch):
+    registry = issuer_registry.IssuerRegistry()
+
+    async def ask(url):
+        return Issuer(url, audience="api", jwks_uri="https://x.example/k")
+
+    source = await registry.find("https://x.example", ask, clock)
+
+    async def no_thread(work):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(issuer_registry, "in_background", no_thread)
+    clock.now += 61
+    assert await registry.find("https://x.example", ask, clock) is source
+    assert "can't start new thread" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_a_loader_is_waited_for_after_a_long_time(clock):
+    registry = issuer_registry.IssuerRegistry()
+    answers = [Issuer("https://x.example", audience="api", jwks_uri="https://x.example/k")]
+
+    async def ask(url):
+        if isinstance(answers[-1], Exception):
+            raise answers[-1]
+        return answers[-1]
+
+    source = await registry.find("https://x.example", ask, clock)
+    clock.now += HOUR
+    answers.append(LookupError("the database is down"))
+    assert await registry.find("https://x.example", ask, clock) is source
+    clock.now += HOUR
+    answers.append(None)
+    assert await registry.find("https://x.example", ask, clock) is None
+    with pytest.raises(SignatureError):
+        await source.select("ES256", "k", clock, may_fetch=True)
+
+
+# -- what else may go wrong ----------------------------------------------------------------
+
+
+@on_both_kinds
+@pytest.mark.asyncio
+async def test_keys_without_ids_are_rotated(harness, provider, clock):
+    provider.answers = {JWKS: {"keys": [_without(provider.jwk("k1"), "kid")]}}
+    h = accepting(harness, provider, clock)
+    assert await outcome(h, provider.token(header={"kid": None})) == 200
+    provider.add("k2")
+    for kid in (None, "k2"):
+        clock.now += 31
+        provider.answers = {JWKS: {"keys": [_without(provider.jwk("k2"), *([] if kid else ["kid"]))]}}
+        assert await outcome(h, provider.token("k2", header={"kid": kid})) == 200
+
+
+@pytest.mark.asyncio
+async def test_a_clock_that_was_ahead_keeps_no_key_for_long(provider, clock):
+    keys = IssuerKeys(Issuer(provider.url, audience="api"), _fetching())
+    real = clock.now
+    clock.now += 365 * 86_400
+    assert (await keys.select("ES256", "k1", clock, may_fetch=True))[1]
+    clock.now = real
+    provider.add("k2")
+    provider.drop("k1")
+    await keys.tend(clock)
+    await settled(lambda: provider.fetches == 2 and keys._flight.ended.is_over)
+    with pytest.raises(SignatureError):
+        await keys.select("ES256", "k1", clock, may_fetch=True)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("hangs", ["metadata", "keys", "both, with an error of its own"])
+async def test_an_address_that_hangs_hides_no_new_one(clock, hangs, monkeypatch, provider):
+    monkeypatch.setattr(issuer_keys, "FETCH_LIMIT", 0.2)
+    state = {"hangs": "", "keys": "https://x.example/old"}
+
+    async def fetch(url):
+        if "error" in state["hangs"]:
+            raise OSError("no route")
+        if url.endswith("openid-configuration"):
+            if state["hangs"] == "metadata":
+                await anyio.sleep(5)
+            return Fetched(json.dumps({"issuer": "https://x.example", "jwks_uri": state["keys"]}).encode())
+        if url == "https://x.example/old" and state["hangs"] == "keys":
+            await anyio.sleep(5)
+        return Fetched(_jwks(provider))
+
+    keys = IssuerKeys(Issuer("https://x.example", audience="api"), fetch)
+    assert (await keys.select("ES256", "k1", clock, may_fetch=True))[1]
+    provider.add("k2")
+    state["hangs"] = hangs
+    if hangs == "metadata":
+        keys._metadata_until = 0.0
+        assert (await keys.select("ES256", "k2", clock, may_fetch=True))[1]
+        return
+    with pytest.raises(SignatureError):
+        await keys.select("ES256", "k2", clock, may_fetch=True)
+    state.update(keys="https://x.example/new", hangs="" if "error" in hangs else "keys")
+    clock.now += 31
+    assert (await keys.select("ES256", "k2", clock, may_fetch=True))[1]
+
+
+@pytest.mark.asyncio
+async def test_a_flight_that_is_interrupted_begins_no_pause(clock, provider):
+    calls, never = [], asyncio.Event()
+
+    async def fetch(url):
+        calls.append(url)
+        if len(calls) == 1:
+            await never.wait()
+        return Fetched(_jwks(provider))
+
+    keys = IssuerKeys(Issuer("https://x.example", audience="api", jwks_uri="https://x.example/k"), fetch)
+
+    def elsewhere():
+        async def begin():
+            await keys.warm(clock)
+            await settled(lambda: calls)
+
+        asyncio.run(begin())  # its end cancels the flight
+
+    waiting = asyncio.create_task(asyncio.to_thread(elsewhere))
+    await settled(lambda: calls)
+    assert (await keys.select("ES256", "k1", clock, may_fetch=True))[1]
+    await waiting
+    assert len(calls) == 2
+
+
+@pytest.mark.asyncio
+async def test_threads_that_wait_are_few(provider, clock):
+    """Of requests that hold a thread, four wait to the end; the others are answered soon."""
+    keys = IssuerKeys(Issuer(provider.url, audience="api"), _fetching())
+    waits = []
+
+    def ask():
+        began = time.monotonic()
+        with contextlib.suppress(IssuerUnavailableError):
+            run_without_loop(keys.select("ES256", "k1", clock, may_fetch=True), asyncio.run)
+        waits.append(time.monotonic() - began)
+
+    with provider.hanging():
+        threads = [threading.Thread(target=ask) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        await settled(lambda: len(waits) == 8)
+        assert max(waits) < 3
+    for thread in threads:
+        await asyncio.to_thread(thread.join, 10)
+    assert len(waits) == 12

@@ -112,7 +112,11 @@ SHAPES = {
             "uti": "u",
             "ver": "1.0",
         },
-        [{"aud": "web", "oid": "o-1", "nonce": "n"}, {"aud": "api://orders", "oid": "o-1"}],
+        [
+            {"aud": "web", "oid": "o-1", "nonce": "n"},
+            {"aud": "api://orders", "oid": "o-1", "appid": "web"},
+            {"aud": "api://orders", "oid": "o-1", "roles": ["Admin"]},
+        ],
         "o-1",
     ),
     "entra, version 2": Shape(
@@ -130,6 +134,7 @@ SHAPES = {
             {"aud": "0000-api", "azp": "web", "oid": "o-1"},
             {"aud": "0000-api", "azp": "web", "oid": "o-1", "scp": "", "roles": []},
             {"aud": "0000-api", "azp": "web", "oid": "o-1", "header": {"typ": "at+jwt"}},
+            {"aud": "web", "oid": "o-1", "roles": ["Admin"]},
         ],
         "o-1",
         strangers=[{"aud": "0000-api", "azp": "shop", "oid": "o-1", "scp": "x"}],
@@ -222,7 +227,7 @@ def checked(shape, claims):
 def test_its_access_token_is_accepted_and_no_other_one(name):
     shape = SHAPES[name]
     identity = checked(shape, shape.access)
-    assert (identity, identity.issuer) == (shape.identity, shape.issuer.url)
+    assert (str(identity), identity.issuer) == (shape.identity, shape.issuer.url)
     for claims in shape.others:
         with pytest.raises((WrongTokenError, AudienceError)):
             checked(shape, claims)
