@@ -382,9 +382,7 @@ async def in_background(work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        if "trio" not in sys.modules:
-            await work()  # anyio has no task without a group
-            return
+        # The other event loop that anyio runs on, and so imported.
         sys.modules["trio"].lowlevel.spawn_system_task(work, context=copy_context())
         return
     task = loop.create_task(work())

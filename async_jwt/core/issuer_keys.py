@@ -13,6 +13,7 @@ import random
 import threading
 import time
 from functools import partial
+from typing import cast
 
 import anyio
 
@@ -140,11 +141,11 @@ class IssuerKeys:
     """
 
     def __init__(self, issuer: Issuer, fetch: Fetch | None, slots: Slots | None = None) -> None:
-        self.issuer = issuer
+        self.issuer: Issuer = issuer
         self._fetch = fetch
         self._slots = slots
         self.keys: KeySet = KeySet(issuer) if issuer.is_fetched else fixed_keys(issuer)
-        self.left_out = 0
+        self.left_out: int = 0
         self.problem: str | None = None
         self._began_at = -math.inf
         self._lock = threading.Lock()
@@ -345,9 +346,7 @@ class IssuerKeys:
         return jwks_uri_in(read_json(fetched.body), self.issuer.url, base)
 
     async def _read(self, address: str) -> Fetched:
-        if self._fetch is None:
-            raise FetchError("there is nothing to fetch with")
-        return await self._fetch(address)
+        return await cast("Fetch", self._fetch)(address)  # `_begin` has looked
 
     def _landed(self, now: float, published: tuple[PublishedKey, ...], left_out: int, fresh: float) -> None:
         with self._lock:

@@ -156,7 +156,7 @@ class IssuerRegistry:
         if named.since <= now < named.ask_at:
             return named.source
         if now >= named.drop_at:
-            self._drop(url)
+            self._drop(named)
             return await self._ask(url, ask, clock)
         is_old = not named.since <= now < max(named.since + _OLD, named.ask_at)
         named.look_at(now + _KNOWN)
@@ -181,7 +181,8 @@ class IssuerRegistry:
                     break
                 others = others or next(iter(self._asked.values()))
             left = end - time.monotonic()
-            if left <= 0 or not await wait_in_turn(others.ended, left):
+            may_go_on = left > 0 and await wait_in_turn(others.ended, left)
+            if not may_go_on:
                 raise IssuerUnavailableError("The issuer loader is busy")
             known = self._named.get(url)
             if known is not None:
@@ -205,7 +206,7 @@ class IssuerRegistry:
         if answer == named.source.issuer:
             named.confirm(clock())
             return
-        self._drop(url)
+        self._drop(named)
         self._take(url, answer, clock())
 
     def _take(self, url: str, answer: Any, now: float) -> IssuerKeys | None:
@@ -233,11 +234,10 @@ class IssuerRegistry:
             self._named.move_to_end(url, last=False)
         return source
 
-    def _drop(self, url: str) -> None:
+    def _drop(self, named: _Named) -> None:
         with self._lock:
-            named = self._named.pop(url, None)
-        if named is not None:
-            named.source.end()
+            self._named.pop(named.source.issuer.url, None)
+        named.source.end()
 
     def _source(self, issuer: Issuer, *, is_named: bool = False) -> IssuerKeys:
         if issuer.accepts_anybody:

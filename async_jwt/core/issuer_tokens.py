@@ -48,7 +48,7 @@ class IssuerTokens:
     """
 
     def __init__(self, registry: IssuerRegistry, settings: Settings, codec: Codec, clock: Clock) -> None:
-        self.registry = registry
+        self.registry: IssuerRegistry = registry
         self._settings = settings
         self._codec = codec
         self._clock = clock

@@ -40,7 +40,7 @@ class FetchError(Exception):
 
     def __init__(self, text: str, status: int | None = None) -> None:
         super().__init__(text)
-        self.status = status
+        self.status: int | None = status
 
 
 class Fetched(NamedTuple):

@@ -54,13 +54,13 @@ class KeySet:
         given: Iterable[Key] = (),
         until: float = -math.inf,
     ) -> None:
-        self.issuer = issuer
-        self.since = -math.inf
+        self.issuer: Issuer = issuer
+        self.since: float = -math.inf
         self._published = tuple(published)
         self._given = tuple(given)
-        self.changes_at = min((key.accepted_until for key in self._given), default=math.inf)
-        self.until = until
-        self.due = min(until, self.changes_at)
+        self.changes_at: float = min((key.accepted_until for key in self._given), default=math.inf)
+        self.until: float = until
+        self.due: float = min(until, self.changes_at)
         self._parsed: dict[tuple[PublishedKey, str], Key | None] = {}
         everything: tuple[PublishedKey | Key, ...] = (*self._published, *self._given)
         self._kids = frozenset(each.kid for each in everything)

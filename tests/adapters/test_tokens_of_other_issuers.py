@@ -803,6 +803,38 @@ async def test_a_planted_cookie_of_an_issuer_that_is_out(harness, provider):
     assert (await h.call(headers=planted)).code == "issuer_unavailable"
 
 
+@on_both_kinds
+async def test_a_page_load_renews_nothing_for_their_users(harness, provider, clock):
+    """An expired access cookie of theirs, and a refresh cookie of ours: the same text, but two people."""
+    load = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "same-origin"}
+    clock.now = time.time()
+    config = {"JWT_SECRET_KEY": SECRET, "JWT_TOKEN_LOCATION": "cookies", "JWT_REFRESH_TOKEN_EXPIRES": 9**6}
+    h = harness(config, issuers=[Issuer(provider.url, audience="api")], clock=clock)
+
+    @h.api.jwt_required(refresh_cookie=True)
+    async def page():
+        return {"who": str(h.api.get_jwt_identity())}
+
+    h.view("/page", page)
+    pair = await h.jwt.create_token_pair("u-1")
+    jar = {"access_token_cookie": provider.token(), "refresh_token_cookie": pair.refresh_token}
+    assert (await h.call("/page", cookies=jar, headers=load)).status == 200
+    clock.now += 900
+    answer = await h.call("/page", cookies=jar, headers=load)
+    assert (answer.status, answer.code) == (401, "token_expired")
+    jar["access_token_cookie"] = pair.access_token
+    clock.now += 900
+    assert (await h.call("/page", cookies=jar, headers=load)).json == {"who": "u-1"}
+
+
+async def test_whom_claims_name(harness, provider):
+    engine = accepting(harness, provider).app.extensions["async_jwt"].engine()
+    assert engine.identity_in({"iss": provider.url}) is None
+    assert engine.identity_in({"iss": provider.url, "sub": "a"}) == IssuerIdentity("a", issuer=provider.url)
+    assert engine.identity_in({"iss": "https://x.example", "sub": "a"}) == "a"
+    assert engine.identity_in({}) is None
+
+
 @however_it_runs
 async def test_signing_out_with_their_token(make_app, provider):
     h = make_app({"JWT_SECRET_KEY": SECRET}, issuers=[Issuer(provider.url, audience="api")])

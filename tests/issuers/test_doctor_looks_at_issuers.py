@@ -43,6 +43,9 @@ async def test_what_is_wrong(harness, provider):
     assert await findings(harness, issuer) == [
         ("error", "its keys cannot be fetched: the response has the status 500")
     ]
+    h = harness({"JWT_SECRET_KEY": None}, issuers=[issuer])
+    for _ in range(2):  # the second time within the pause
+        assert [found.level for found in await of_issuers(h.app.extensions["async_jwt"])] == ["error"]
     provider.answers = {OPENID: {"issuer": f"{provider.url}/", "jwks_uri": "x"}}
     assert await findings(harness, issuer) == [
         ("error", f"its keys cannot be fetched: the metadata names another issuer: '{provider.url}/'")

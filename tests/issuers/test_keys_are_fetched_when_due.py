@@ -687,7 +687,7 @@ async def test_what_an_own_fetch_raises_is_an_outage(caplog):
     async def fetch(url):
         raise answers.pop(0)
 
-    issuer = Issuer("https://x.example", audience="api", fetch=fetch)
+    issuer = Issuer("https://x.example", audience="api", jwks_uri="https://x.example/k", fetch=fetch)
     for _ in range(3):
         with pytest.raises(IssuerUnavailableError):
             await IssuerKeys(issuer, fetch).select("ES256", "k", time.time, may_fetch=True)
@@ -958,6 +958,35 @@ async def test_a_loader_is_waited_for_after_a_long_time(clock):
         await source.select("ES256", "k", clock, may_fetch=True)
 
 
+@pytest.mark.asyncio
+async def test_two_ask_once_about_the_same_issuer(clock, monkeypatch):
+    registry = issuer_registry.IssuerRegistry()
+    asked, open_ = [], asyncio.Event()
+
+    async def ask(url):
+        asked.append(url)
+        await open_.wait()
+        known = url == "https://known.example"
+        return Issuer(url, audience="api", jwks_uri="https://x.example/k") if known else None
+
+    urls = ["https://known.example", "https://unknown.example"] * 3
+    tasks = [asyncio.create_task(registry.find(url, ask, clock)) for url in urls]
+    await settled(lambda: len(asked) == 2)
+    await asyncio.sleep(0)
+    open_.set()
+    found = await asyncio.gather(*tasks)
+    assert len(asked) == 2
+    assert {source and source.issuer.url for source in found} == {"https://known.example", None}
+    monkeypatch.setattr(issuer_registry, "_PATIENCE", 0.05)
+    open_.clear()
+    waiting = [asyncio.create_task(registry.find(f"https://{n}.example", ask, clock)) for n in range(8)]
+    await settled(lambda: len(asked) == 10)
+    with pytest.raises(IssuerUnavailableError, match="busy"):
+        await registry.find("https://9.example", ask, clock)
+    open_.set()
+    await asyncio.gather(*waiting)
+
+
 # -- what else may go wrong ----------------------------------------------------------------
 
 
@@ -1045,6 +1074,50 @@ async def test_a_flight_that_is_interrupted_begins_no_pause(clock, provider):
     assert (await keys.select("ES256", "k1", clock, may_fetch=True))[1]
     await waiting
     assert len(calls) == 2
+
+
+@pytest.mark.asyncio
+async def test_an_issuer_that_is_removed_while_it_is_fetched(clock, provider):
+    open_ = asyncio.Event()
+
+    async def fetch(url):
+        await open_.wait()
+        return Fetched(_jwks(provider))
+
+    keys = IssuerKeys(Issuer("https://x.example", audience="api", jwks_uri="https://x.example/k"), fetch)
+    waiting = asyncio.create_task(keys.select("ES256", "k1", clock, may_fetch=True))
+    await settled(lambda: keys._flight is not None)
+    keys.end()
+    open_.set()
+    with pytest.raises(SignatureError):
+        await waiting
+
+
+@pytest.mark.asyncio
+async def test_flights_that_are_interrupted_again_and_again(clock, provider, monkeypatch):
+    keys = IssuerKeys(Issuer(provider.url, audience="api"), _fetching())
+    tries = []
+
+    async def interrupted(*_, **__):
+        tries.append(1)
+        return False
+
+    monkeypatch.setattr(keys, "_fetched", interrupted)
+    with pytest.raises(IssuerUnavailableError):
+        await keys.select("ES256", "k1", clock, may_fetch=True)
+    assert len(tries) == 3
+
+
+@on_both_kinds
+@pytest.mark.asyncio
+async def test_keys_that_are_gone_when_one_looks_again(harness, provider, clock):
+    provider.answers = {JWKS: {"keys": [_without(provider.jwk("k1"), "kid")]}}
+    h = accepting(harness, provider, clock)
+    assert await outcome(h, provider.token(header={"kid": None})) == 200
+    provider.add("k2")
+    provider.add("rsa", "RS256")
+    provider.answers = {JWKS: {"keys": [provider.jwk("rsa")]}}
+    assert await outcome(h, provider.token("k2", header={"kid": None})) == "token_invalid"
 
 
 @pytest.mark.asyncio
