@@ -137,7 +137,7 @@ def expected(answer, *, gate=True):
 def answering(h, name, shape, answers):
     """Registers hooks of one shape that give these answers, one after the other."""
     for answer in answers:
-        h.app.config["JWT_HOOK_TIMEOUT"] = 0.05 if answer is HANG else None
+        h.app.config["JWT_HOOK_TIMEOUT"] = 0.02 if answer is HANG else None
         register(h, name, shaped(shape, answer))
         yield answer
 

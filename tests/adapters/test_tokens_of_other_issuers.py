@@ -96,6 +96,7 @@ async def test_own_tokens_go_on_beside_them(harness, provider):
         assert (await h.jwt.decode_token(provider.token()))["sub"] == "u-1"
 
 
+@on_both_kinds
 async def test_keys_that_a_loader_chooses_verify_what_no_issuer_made(harness, provider):
     h = accepting(harness, provider)
     h.jwt.decode_key_loader(lambda header, claims: SECRET)
@@ -105,6 +106,7 @@ async def test_keys_that_a_loader_chooses_verify_what_no_issuer_made(harness, pr
     assert await outcome(h, pyjwt.encode({**bare, "iss": provider.url}, SECRET)) == "token_invalid"
 
 
+@on_both_kinds
 async def test_issuers_come_from_settings_too(harness, provider, other):
     given = {provider.url: {"audience": "api"}, other.url: {"clients": ["web"], "preset": "hydra"}}
     h = harness({"JWT_SECRET_KEY": None, "JWT_ISSUERS": given})
@@ -116,6 +118,7 @@ async def test_issuers_come_from_settings_too(harness, provider, other):
     assert await outcome(h, provider.token()) != 200
 
 
+@on_both_kinds
 async def test_a_changed_setting_keeps_the_keys_that_are_known(harness, provider):
     h = harness({"JWT_SECRET_KEY": None, "JWT_ISSUERS": {provider.url: {"audience": "api"}}})
     assert await outcome(h, provider.token()) == 200
@@ -267,6 +270,7 @@ def _signed(provider, header, payload):
     return (text + b"." + urlsafe_b64encode(signature)).decode()
 
 
+@on_both_kinds
 async def test_the_leeway_is_the_issuers(harness, provider, clock):
     clock.now = time.time()
     h = harness({"JWT_SECRET_KEY": None}, issuers=[Issuer(provider.url, audience="api")], clock=clock)
@@ -321,6 +325,7 @@ async def test_tokens_of_another_purpose_are_refused(harness, provider, claims):
     assert await outcome(accepting(harness, provider), provider.token(**claims)) == "token_type_wrong"
 
 
+@on_both_kinds
 async def test_the_compat_preset_accepts_them_no_more_freely(harness, provider):
     h = accepting(harness, provider, config={"JWT_COMPAT": "flask-jwt-extended"})
     assert (await h.call(token=provider.token())).status == 200
@@ -427,6 +432,7 @@ async def test_everything_can_be_revoked(two, provider):
     assert await outcome(two, token) == "token_revoked"
 
 
+@on_both_kinds
 async def test_no_own_user_has_the_name_of_theirs(two, provider):
     name = IssuerIdentity("u-1", issuer=provider.url).stored_name
     token = provider.token(iat=int(time.time()) - 60)
@@ -449,6 +455,7 @@ async def test_who_was_banned_under_the_bare_name_stays_out(make_app, provider):
     assert await outcome(h, provider.token(iat=past, sub="u-2")) == 200
 
 
+@on_both_kinds
 async def test_signals_and_errors_name_the_user_of_the_issuer(two, provider):
     told = []
 
@@ -509,6 +516,7 @@ async def test_a_plain_loader_and_an_own_issuer(harness, provider):
     assert asked == [provider.url]
 
 
+@on_both_kinds
 async def test_a_loader_may_return_nothing_else(harness, provider, caplog):
     h = harness()
     h.jwt.issuer_loader(lambda iss: iss)
@@ -521,6 +529,7 @@ async def test_a_loader_may_return_nothing_else(harness, provider, caplog):
         h.jwt.issuer_loader(lambda: None)
 
 
+@on_both_kinds
 async def test_a_loaders_issuers_must_have_public_addresses(harness, provider, caplog):
     h = harness()
     h.jwt.issuer_loader(lambda iss: Issuer(iss, audience="api"))
@@ -605,12 +614,14 @@ async def test_issuers_that_cannot_be(harness):
         harness(issuers=["https://x.example"])
 
 
+@on_both_kinds
 async def test_tokens_for_anybody_are_warned_of(harness, provider, caplog):
     h = accepting(harness, provider, audience=None)
     assert "tokens that it made for any other service are accepted" in caplog.text
     assert await outcome(h, provider.token(aud="shop")) == 200
 
 
+@on_both_kinds
 async def test_without_httpx_the_fix_is_named(harness, monkeypatch):
     monkeypatch.setattr("async_jwt.issuers.fetching.find_spec", lambda name: None)
     with pytest.raises(ConfigurationError, match=r"pip install \"async-jwt\[issuers\]\""):
@@ -644,6 +655,7 @@ async def test_a_secret_that_was_given(harness):
         await h.jwt.decode_token(pyjwt.encode(claims, "y" * 32))
 
 
+@on_both_kinds
 async def test_a_ring_beside_issuers(harness, provider):
     ring = KeyRing(
         Key(PRIVATE["ES256"], "ES256", "own"), load=lambda: [Key(PUBLIC_PEMS["RS256"], "RS256", "theirs")]
@@ -727,6 +739,7 @@ async def test_given_keys_end_when_they_should(harness, provider, clock):
         Issuer("https://x.example", audience="api", keys=[key])
 
 
+@on_both_kinds
 async def test_keys_in_the_configuration(harness):
     given = {"https://legacy.example": {"audience": "api", "keys": [Key(SECRET)]}}
     h = harness({"JWT_SECRET_KEY": None, "JWT_ISSUERS": given})
@@ -735,6 +748,7 @@ async def test_keys_in_the_configuration(harness):
     assert await outcome(h, pyjwt.encode(claims, SECRET)) == 200
 
 
+@on_both_kinds
 async def test_a_rule_in_the_configuration(harness, provider):
     given = {provider.url: {"audience": "api", "access": {"all_of": ["scope"], "typ": ["at+jwt"]}}}
     h = harness({"JWT_SECRET_KEY": None, "JWT_ISSUERS": given})
@@ -743,6 +757,7 @@ async def test_a_rule_in_the_configuration(harness, provider):
     assert await outcome(h, provider.token(header={"typ": "JWT"}, scope="x")) == "token_type_wrong"
 
 
+@on_both_kinds
 async def test_a_token_for_microsoft_graph_is_explained_once(harness, provider, caplog):
     h = accepting(harness, provider)
     now = int(time.time())
@@ -790,6 +805,7 @@ async def test_the_former_name_is_that_of_the_former_claim(make_app, provider):
     assert await outcome(h, two) == 200
 
 
+@on_both_kinds
 async def test_a_planted_cookie_of_an_issuer_that_is_out(harness, provider):
     provider.fail()
     config = {"JWT_SECRET_KEY": SECRET, "JWT_TOKEN_LOCATION": "cookies"}
@@ -827,6 +843,7 @@ async def test_a_page_load_renews_nothing_for_their_users(harness, provider, clo
     assert (await h.call("/page", cookies=jar, headers=load)).json == {"who": "u-1"}
 
 
+@on_both_kinds
 async def test_whom_claims_name(harness, provider):
     engine = accepting(harness, provider).app.extensions["async_jwt"].engine()
     assert engine.identity_in({"iss": provider.url}) is None
@@ -857,6 +874,7 @@ async def test_signing_out_with_their_token(make_app, provider):
         assert (await h.call("/logout", method="POST", token=harmless)).status == 200
 
 
+@on_both_kinds
 async def test_an_error_of_a_loader_is_the_applications(harness, provider):
     h = harness()
 
