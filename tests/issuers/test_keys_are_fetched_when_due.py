@@ -1019,6 +1019,22 @@ async def test_a_clock_that_was_ahead_keeps_no_key_for_long(provider, clock):
         await keys.select("ES256", "k1", clock, may_fetch=True)
 
 
+@on_both_kinds
+@pytest.mark.asyncio
+async def test_a_remembered_token_is_looked_at_when_the_clock_was_ahead(harness, provider, clock):
+    h = accepting(harness, provider, clock)
+    real = clock.now
+    clock.now += 365 * 86_400
+    token = provider.token(iat=int(real), exp=int(clock.now) + LONG)
+    assert await outcome(h, token) == 200
+    clock.now = real
+    provider.add("k2")
+    provider.drop("k1")
+    await outcome(h, token)
+    await settled(lambda: provider.fetches == 2 and sources(h)[0]._flight.ended.is_over)
+    assert await outcome(h, token) == "token_invalid"
+
+
 @pytest.mark.asyncio
 @pytest.mark.parametrize("hangs", ["metadata", "keys", "both, with an error of its own"])
 async def test_an_address_that_hangs_hides_no_new_one(clock, hangs, monkeypatch, provider):
