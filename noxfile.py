@@ -42,6 +42,7 @@ MEASURED = [
     "tests/adapters",
     "tests/cli",
     "tests/core",
+    "tests/issuers",
     "tests/keys",
     "tests/project",
     "tests/redis",
