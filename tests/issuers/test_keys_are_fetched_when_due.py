@@ -224,19 +224,17 @@ async def test_the_start_warms_and_waits_for_nothing(harness, provider):
 
 @however_it_runs
 @pytest.mark.asyncio
-async def test_a_hung_fetch_changes_nothing_for_known_keys(harness, provider, monkeypatch):
-    monkeypatch.setattr(issuer_keys, "FETCH_LIMIT", 0.5)
+async def test_a_hung_fetch_changes_nothing_for_known_keys(harness, provider):
     h = accepting(harness, provider)
     known = provider.token()
     assert await outcome(h, known) == 200
     with provider.hanging():
         strange = asyncio.create_task(outcome(h, provider.token(header={"kid": "unknown"})))
         await settled(lambda: provider.fetches == 2)
-        began = time.monotonic()
         for jti in range(10):
             assert await outcome(h, provider.token(jti=str(jti))) == 200
-        assert not strange.done() or time.monotonic() - began > 0.4
-        assert await strange == "token_invalid"
+        assert not strange.done()
+    assert await strange == "token_invalid"
     assert await outcome(h, known) == 200
 
 
@@ -1038,7 +1036,7 @@ async def test_a_remembered_token_is_looked_at_when_the_clock_was_ahead(harness,
 @pytest.mark.asyncio
 @pytest.mark.parametrize("hangs", ["metadata", "keys", "both, with an error of its own"])
 async def test_an_address_that_hangs_hides_no_new_one(clock, hangs, monkeypatch, provider):
-    monkeypatch.setattr(issuer_keys, "FETCH_LIMIT", 0.2)
+    monkeypatch.setattr(issuer_keys, "FETCH_LIMIT", 1.0)
     state = {"hangs": "", "keys": "https://x.example/old"}
 
     async def fetch(url):
