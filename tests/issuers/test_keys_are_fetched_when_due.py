@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -18,7 +20,7 @@ from async_jwt.core import issuer_keys, issuer_registry
 from async_jwt.core.concurrency import Completion, run_without_loop
 from async_jwt.core.issuer_keys import IssuerKeys
 from async_jwt.errors import IssuerUnavailableError, SignatureError
-from async_jwt.issuers import Fetched, FetchError, Issuer
+from async_jwt.issuers import Fetched, FetchError, Issuer, IssuerIdentity
 from tests.harness.applications import NEEDS_QUART, however_it_runs, on_a_servers_loop, on_both_kinds
 from tests.harness.providers import JWKS, OAUTH, OPENID, Provider
 
@@ -365,6 +367,42 @@ def test_a_child_of_a_fork_fetches_for_itself(provider):
         assert lost.is_lost(time.time())
     parent.join(5)
     assert asyncio.run(keys.select("ES256", "k1", time.time, may_fetch=True))[1]
+
+
+FORKING = """
+import asyncio, os, sys, time
+from async_jwt.core.issuer_keys import IssuerKeys
+from async_jwt.issuers import HttpFetch, Issuer
+
+keys = IssuerKeys(Issuer(sys.argv[1], audience="api"), HttpFetch())
+
+async def kids(*named):
+    found = [await keys.select("ES256", kid, time.time, may_fetch=True) for kid in named]
+    return sum(len(candidates) for _, candidates in found)
+
+assert asyncio.run(kids("k1")) == 1
+print("loaded", flush=True)
+sys.stdin.readline()
+child = os.fork()
+if child == 0:
+    os._exit(asyncio.run(kids("k1", "k2")))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), asyncio.run(kids("k2", "k1")))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_parent_and_child_of_a_fork_go_on(provider):
+    """As under a server that loads the application before it forks its workers."""
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", FORKING, provider.url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "loaded\n"
+        provider.add("k2")
+        assert process.communicate("go on\n", timeout=60)[0] == "2 2\n"
+    assert provider.fetches == 3
 
 
 def test_trio_has_no_tasks_of_its_own_and_waits():
@@ -1156,3 +1194,23 @@ async def test_threads_that_wait_are_few(provider, clock):
     for thread in threads:
         await asyncio.to_thread(thread.join, 10)
     assert len(waits) == 12
+
+
+# -- a store that loses what it knows ------------------------------------------------------
+
+
+@on_both_kinds
+@pytest.mark.asyncio
+async def test_a_data_loss_ends_tokens_issued_before_it(harness, provider, redis_server):
+    config = {"JWT_SECRET_KEY": None, "JWT_STORE_URI": f"{redis_server.url}?deadline=5"}
+    h = harness(config, issuers=[Issuer(provider.url, audience="api")])
+    now = int(time.time())
+    try:
+        token = provider.token(iat=now - 60)
+        assert await outcome(h, token) == 200
+        await h.jwt.revoke_user(IssuerIdentity("u-2", issuer=provider.url))
+        redis_server.does("FLUSHALL")
+        assert await outcome(h, token) == "token_revoked"
+        assert await outcome(h, provider.token(iat=now + 25, jti="t-2")) == 200
+    finally:
+        h.end()
