@@ -718,15 +718,17 @@ async def test_an_issuer_that_publishes_no_key(harness, provider, caplog, clock)
 
 @pytest.mark.asyncio
 async def test_what_an_own_fetch_raises_is_an_outage(caplog):
-    answers = [LookupError("https://user:password@x"), FetchError("it is full"), TimeoutError()]
+    errors = [LookupError("https://user:password@x"), FetchError("it is full"), TimeoutError()]
 
     async def fetch(url):
         raise answers.pop(0)
 
-    issuer = Issuer("https://x.example", audience="api", jwks_uri="https://x.example/k", fetch=fetch)
-    for _ in range(3):
-        with pytest.raises(IssuerUnavailableError):
-            await IssuerKeys(issuer, fetch).select("ES256", "k", time.time, may_fetch=True)
+    for address in (None, "https://x.example/k"):
+        answers = [*errors]
+        issuer = Issuer("https://x.example", audience="api", jwks_uri=address)
+        for _ in errors:
+            with pytest.raises(IssuerUnavailableError):
+                await IssuerKeys(issuer, fetch).select("ES256", "k", time.time, may_fetch=True)
     assert "LookupError" in caplog.text
     assert "it is full" in caplog.text
     assert "password" not in caplog.text
