@@ -1215,4 +1215,4 @@ async def test_a_data_loss_ends_tokens_issued_before_it(harness, provider, redis
         assert await outcome(h, token) == "token_revoked"
         assert await outcome(h, provider.token(iat=now + 25, jti="t-2")) == 200
     finally:
-        h.end()
+        await asyncio.to_thread(h.end)
