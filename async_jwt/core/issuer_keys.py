@@ -56,33 +56,40 @@ _WAITING_THREADS, _BRIEFLY = 4, 0.5
 # How often a request begins anew after a flight that was interrupted.
 _ATTEMPTS = 3
 _MARGIN = 1.0
+_LONGEST_HELD = 2 * FETCH_LIMIT
 
 log: logging.Logger = logging.getLogger("async_jwt.issuers")
 
 
 class Slots:
-    """A number of places that flights may take at once."""
+    """A number of places that flights, or waiting threads, may hold at once.
+
+    A place that is not given back, as where an event loop ended, is free again after a while.
+    """
 
     def __init__(self, count: int) -> None:
         self._lock = threading.Lock()
-        self._free = count
-        self._process = os.getpid()
         self._count = count
+        self._process = os.getpid()
+        self._held: dict[object, float] = {}
 
-    def take(self) -> bool:
+    def take(self, holder: object) -> bool:
         """Take a place; False if there is none."""
+        now = time.monotonic()
         with self._lock:
-            if self._process != os.getpid():  # nobody of a parent's comes back
-                self._process, self._free = os.getpid(), self._count
-            if self._free <= 0:
+            is_child = self._process != os.getpid()  # nobody of a parent's gives it back
+            self._process = os.getpid()
+            held = {} if is_child else self._held
+            self._held = {each: since for each, since in held.items() if now - since < _LONGEST_HELD}
+            if len(self._held) >= self._count:
                 return False
-            self._free -= 1
+            self._held[holder] = now
             return True
 
-    def give_back(self) -> None:
-        """Free a place."""
+    def give_back(self, holder: object) -> None:
+        """Free a place, if it is held."""
         with self._lock:
-            self._free = min(self._free + 1, self._count)
+            self._held.pop(holder, None)
 
 
 _threads = Slots(_WAITING_THREADS)
@@ -97,13 +104,14 @@ async def wait_in_turn(ended: Completion, seconds: float) -> bool:
     if not holds_thread():
         await ended.wait(seconds)
         return True
-    if not _threads.take():
+    holder = object()
+    if not _threads.take(holder):
         await ended.wait(min(seconds, _BRIEFLY))
         return ended.is_over
     try:
         await ended.wait(seconds)
     finally:
-        _threads.give_back()
+        _threads.give_back(holder)
     return True
 
 
@@ -262,9 +270,10 @@ class IssuerKeys:
                 return flight
             if now < self._pause_until <= now + PAUSE or self._fetch is None or self._is_ended:
                 return None
-            if self._slots is not None and not self._slots.take():
+            flight = _Flight(now)
+            if self._slots is not None and not self._slots.take(flight):
                 return None
-            flight = self._flight = _Flight(now)
+            self._flight = flight
             self._began_at = now
             if unknown:
                 self._pause_until = now + PAUSE
@@ -299,7 +308,7 @@ class IssuerKeys:
 
     def _arrived(self, flight: _Flight) -> None:
         if self._slots is not None:
-            self._slots.give_back()
+            self._slots.give_back(flight)
         flight.ended.end()
 
     async def _fetch_in_time(self) -> tuple[tuple[PublishedKey, ...], int, float]:

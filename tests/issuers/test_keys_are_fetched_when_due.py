@@ -932,16 +932,21 @@ async def test_few_issuers_of_a_loader_are_fetched_at_once(clock):
         await use(99)
 
 
-def test_slots_are_those_of_one_process():
+def test_places_come_back(monkeypatch):
     slots = issuer_keys.Slots(1)
-    assert slots.take()
-    assert not slots.take()
+    assert slots.take("a")
+    assert not slots.take("b")
+    slots.give_back("b")
+    assert not slots.take("b")
+    slots.give_back("a")
+    slots.give_back("a")
+    assert slots.take("b")
+    assert not slots.take("c")
     slots._process = -1  # as in a child
-    assert slots.take()
-    slots.give_back()
-    slots.give_back()
-    assert slots.take()
-    assert not slots.take()
+    assert slots.take("c")
+    assert not slots.take("d")
+    monkeypatch.setattr(issuer_keys, "_LONGEST_HELD", 0.0)  # as after a while
+    assert slots.take("d")
 
 
 @pytest.mark.asyncio
