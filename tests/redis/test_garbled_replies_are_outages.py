@@ -95,7 +95,7 @@ GARBAGE = [
 @pytest.mark.parametrize("protocol", [2, 3])
 async def test_garbage(shared_server, rounds, protocol):
     noise = random.Random(7)
-    async with store_on_a_wire(shared_server, f"?protocol={protocol}", deadline=0.1) as (store, wire):
+    async with store_on_a_wire(shared_server, f"?protocol={protocol}", deadline=0.4) as (store, wire):
         good, bad = await token(store, "good"), await token(store, "bad")
         await store.revoke_token(bad)
         for garbage in [*GARBAGE, *(noise.randbytes(60) + b"\r\n" for _ in range(20 * rounds))]:

@@ -77,7 +77,7 @@ async def test_a_connection_that_breaks_leaves_a_session_that_goes_on(shared_ser
 async def test_a_server_that_goes_silent_leaves_a_session_that_goes_on(shared_server, grace, place, way):
     shared_server.does("FLUSHALL")
     async with Wire(shared_server.port).open() as wire:
-        store = RedisStore(wire.url, deadline=0.1, poll=60)
+        store = RedisStore(wire.url, deadline=0.4, poll=60)
         app = rotating(store, JWT_REFRESH_GRACE=grace)
         first = (await app.jwt.create_token_pair("alice")).refresh_token
         seen = itertools.count()
@@ -108,7 +108,7 @@ def signing_out(app):
 async def test_a_sign_out_that_is_not_answered_is_503_and_can_be_repeated(shared_server, place, way):
     shared_server.does("FLUSHALL")
     async with Wire(shared_server.port).open() as wire:
-        store = RedisStore(wire.url, deadline=0.1, poll=60)
+        store = RedisStore(wire.url, deadline=0.4, poll=60)
         app = rotating(store)
         signing_out(app)
         pair, other = [await app.jwt.create_token_pair("alice") for _ in range(2)]
