@@ -223,6 +223,7 @@ class AppState:
             application's checks of the same request stay separate.
         observer: measures checks, hooks and store calls; None measures nothing.
         demands: by endpoint and method, the view it was read from and what that view demands.
+        around: likewise, with `JWT_DEFAULT_DENY`, what blueprints and the application demand of it.
         finishes: True once responses pass through the function that sets what checks left for them.
 
     Raises:
@@ -259,6 +260,7 @@ class AppState:
         self._rebuild()
         self._warned: set[str] = set()
         self.demands: dict[tuple[str, str], tuple[Any, tuple[Policy, ...]]] = {}
+        self.around: dict[tuple[str, str], tuple[Any, bool, Any]] = {}
         self.finishes: bool = False
 
     def engine(self) -> Engine:

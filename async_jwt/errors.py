@@ -25,6 +25,8 @@
     * StaleTokenError                  401  token_stale
     * SessionUnknownError              401  session_unknown
   * FreshTokenRequired                 401  fresh_token_required
+  * PermissionDeniedError              403  permission_denied
+    * InsufficientScopeError           403  insufficient_scope
   * UserLookupError                    401  user_not_found
   * UserClaimsVerificationError        400  claims_rejected
   * StoreUnavailableError              503  store_unavailable
@@ -61,6 +63,7 @@ __all__ = [
     "HookError",
     "HookTimeoutError",
     "ImmatureTokenError",
+    "InsufficientScopeError",
     "InvalidHeaderError",
     "InvalidPageError",
     "InvalidQueryParamError",
@@ -71,6 +74,7 @@ __all__ = [
     "MalformedTokenError",
     "MissingClaimError",
     "NoAuthorizationError",
+    "PermissionDeniedError",
     "RevokedTokenError",
     "SessionUnknownError",
     "SignatureError",
@@ -352,6 +356,40 @@ class FreshTokenRequired(_TokenContextError):
     error_code = "fresh_token_required"
     bearer_error: ClassVar[str | None] = "insufficient_user_authentication"
     default_message = "Fresh token required"
+
+
+class PermissionDeniedError(_TokenContextError):
+    """The token is valid, but lacks a role or a claim that the view demands, or `allow` refused it."""
+
+    error_code = "permission_denied"
+    status = 403
+    bearer_error: ClassVar[str | None] = None
+    default_message = "Permission denied"
+
+
+class InsufficientScopeError(PermissionDeniedError):
+    """The token is valid, but lacks a scope that the view demands (RFC 6750 §3.1).
+
+    Args:
+        detail: what is lacking, for developers.
+        jwt_header: the token's header.
+        jwt_data: its claims.
+        scopes: the scopes that the resource demands, which the challenge names.
+    """
+
+    error_code = "insufficient_scope"
+    bearer_error: ClassVar[str | None] = "insufficient_scope"
+    default_message = "The token lacks a scope that this resource requires"
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        jwt_header: Mapping[str, Any] | None = None,
+        jwt_data: Mapping[str, Any] | None = None,
+        scopes: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(detail, jwt_header, jwt_data)
+        self.scopes = scopes
 
 
 class UserLookupError(_TokenContextError):

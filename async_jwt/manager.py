@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from abc import abstractmethod
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import wraps
 from types import MethodType
 from typing import Any, ClassVar, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, cast, overload
@@ -216,6 +216,10 @@ class Manager:
     expired_token_loader: _LoaderOf[_AnswerLoader] = _LoaderOf(
         "`(jwt_header, jwt_data) -> response`: the response to an expired token."
     )
+    insufficient_scope_loader: _LoaderOf[_AnswerLoader] = _LoaderOf(
+        "`(jwt_header, jwt_data) -> response`: the response (403) to a token that lacks a scope, a role or a "
+        "claim, or that `allow` refused."
+    )
     invalid_token_loader: _LoaderOf[_MessageLoader] = _LoaderOf(
         "`(message) -> response`: the response to an invalid token."
     )
@@ -320,6 +324,20 @@ class Manager:
         extensions[EXTENSION] = app_state  # module functions use the manager initialized last
         if add_context_processor:
             app.context_processor(lambda: {"current_user": _user_of(app_state)})
+
+    def scopes_imply(self, implied: Mapping[str, str | Iterable[str]]) -> None:
+        """Say which scopes imply others: `jwt.scopes_imply({"orders:all": ["orders:read", "orders:write"]})`.
+
+        A token with `orders:all` then passes where `orders:read` is demanded. What a scope implies may imply
+        others in turn. Several calls add up.
+
+        Args:
+            implied: by scope, the scope or scopes that it implies.
+
+        Raises:
+            ConfigurationError: a name is no name of a scope.
+        """
+        self._hooks.implied_scopes.add(implied)
 
     def exposed(self, function: Callable[Concatenate[Operations, P], Coroutine[Any, Any, T]]) -> Any:
         """Bind an operation for applications: awaitable, or blocking if the framework's views are plain."""

@@ -23,7 +23,8 @@ from async_jwt.core.engine import Engine
 from async_jwt.core.issue import Issued, TokenPair, TokenSpec, holder_of, issue, subject_of
 from async_jwt.core.observer import kind_of
 from async_jwt.core.parsers import Expires
-from async_jwt.core.policy import ACCESS, REFRESH, Policy
+from async_jwt.core.permissions import Granted, Names, role_list, scope_text
+from async_jwt.core.policy import ACCESS, REFRESH, Allow, Policy
 from async_jwt.core.proxies import unproxied
 from async_jwt.core.rotation import NewPair, PairSpec, open_session, rotate, session_store
 from async_jwt.core.sessions import SessionPage, latest_expiry, session_info
@@ -118,6 +119,9 @@ class Operations:
         expires_delta: Expires = None,
         additional_claims: Mapping[str, Any] | None = None,
         additional_headers: Mapping[str, Any] | None = None,
+        *,
+        scopes: Granted = None,
+        roles: Granted = None,
     ) -> str:
         """Create an access token.
 
@@ -131,6 +135,9 @@ class Operations:
                 uses `JWT_ACCESS_TOKEN_EXPIRES`.
             additional_claims: claims that override those of `additional_claims_loader`.
             additional_headers: header parameters that override those of `additional_headers_loader`.
+            scopes: the token's scopes: one, or a list. They are its `scope` claim (RFC 8693 §4.2), and
+                override the loader's. None leaves that to the loader; an empty list grants none.
+            roles: its roles, likewise: the claim `roles`, a list (RFC 9068 §2.2.3.1).
 
         Returns:
             The encoded token.
@@ -144,7 +151,7 @@ class Operations:
             type=ACCESS,
             fresh=fresh,
             expires=expires_delta,
-            claims=additional_claims,
+            claims=_granting(additional_claims, scopes, roles),
             headers=additional_headers,
         )
         return await self._issue(spec, joins_session=True)
@@ -155,6 +162,9 @@ class Operations:
         expires_delta: Expires = None,
         additional_claims: Mapping[str, Any] | None = None,
         additional_headers: Mapping[str, Any] | None = None,
+        *,
+        scopes: Granted = None,
+        roles: Granted = None,
     ) -> str:
         """Create a refresh token, valid for `JWT_REFRESH_TOKEN_EXPIRES` by default.
 
@@ -164,7 +174,7 @@ class Operations:
             identity=unproxied(identity),
             type=REFRESH,
             expires=expires_delta,
-            claims=additional_claims,
+            claims=_granting(additional_claims, scopes, roles),
             headers=additional_headers,
         )
         return await self._issue(spec)
@@ -177,6 +187,8 @@ class Operations:
         expires_delta: Expires = None,
         additional_claims: Mapping[str, Any] | None = None,
         additional_headers: Mapping[str, Any] | None = None,
+        scopes: Granted = None,
+        roles: Granted = None,
     ) -> str:
         """Create a token for one purpose, such as a password reset.
 
@@ -189,6 +201,8 @@ class Operations:
             expires_delta: the lifetime; None uses `JWT_ACCESS_TOKEN_EXPIRES`.
             additional_claims: additional claims.
             additional_headers: additional header parameters.
+            scopes: its scopes.
+            roles: its roles.
 
         Returns:
             The encoded token.
@@ -202,7 +216,7 @@ class Operations:
             identity=unproxied(identity),
             type=type,
             expires=expires_delta,
-            claims=additional_claims,
+            claims=_granting(additional_claims, scopes, roles),
             headers=additional_headers,
         )
         return await self._issue(spec)
@@ -219,6 +233,8 @@ class Operations:
         refresh_expires_delta: Expires = None,
         persistent: bool | None = None,
         counts: bool = True,
+        scopes: Granted = None,
+        roles: Granted = None,
     ) -> TokenPair:
         """Start a session, as a login does: create its access token and refresh token.
 
@@ -242,6 +258,9 @@ class Operations:
             persistent: True keeps the session's cookies beyond the end of the browser session
                 ("remember me"), False does not; None follows `JWT_SESSION_COOKIE`.
             counts: False leaves the session out of `JWT_MAX_SESSIONS`, for as long as it lasts.
+            scopes: the scopes of the session's tokens; see `create_access_token`. A refresh never adds to
+                them: it keeps those that the claims loader still grants, if that names `scope`.
+            roles: their roles, likewise.
 
         Returns:
             The tokens and their session's id, which both carry as `sid`.
@@ -257,7 +276,7 @@ class Operations:
             identity=unproxied(identity),
             fresh=fresh,
             device=device,
-            claims=additional_claims,
+            claims=_granting(additional_claims, scopes, roles),
             headers=additional_headers,
             access_expires=access_expires_delta,
             refresh_expires=refresh_expires_delta,
@@ -277,6 +296,8 @@ class Operations:
         additional_headers: Mapping[str, Any] | None = None,
         access_expires_delta: Expires = None,
         refresh_expires_delta: Expires = None,
+        scopes: Granted = None,
+        roles: Granted = None,
     ) -> TokenPair:
         """Replace this request's refresh token, in a view with `jwt_required(refresh=True)`.
 
@@ -296,6 +317,10 @@ class Operations:
             additional_headers: header parameters, likewise.
             access_expires_delta: this access token's lifetime; None keeps the one that the login chose.
             refresh_expires_delta: this refresh token's lifetime, likewise.
+            scopes: the scopes that these and all later tokens keep, of those that the session has
+                (RFC 6749 §6); None keeps all. If `additional_claims_loader` names `scope`, those that it does
+                not grant any more are gone as well.
+            roles: the roles that they keep, likewise.
 
         Returns:
             Both tokens and the session's id.
@@ -306,7 +331,8 @@ class Operations:
             RevokedTokenError: the token, its session or its user was revoked.
             ExpiredTokenError: the session is older than `JWT_SESSION_MAX_AGE`.
             RuntimeError: no refresh token was checked in this request.
-            ValueError: `identity` is not the token's, or a token would not be accepted later.
+            ValueError: `identity` is not the token's, the session does not have a scope or role that
+                is to be kept, or a token would not be accepted later.
             TypeError: a value cannot be serialized as JSON.
             ConfigurationError: the store does not support sessions.
         """
@@ -323,6 +349,7 @@ class Operations:
             headers=additional_headers,
             access_expires=access_expires_delta,
             refresh_expires=refresh_expires_delta,
+            keeps=_granting(None, scopes, roles),
         )
         try:
             pair = await rotate(engine, held, result.ref, spec, began_at=result.found_at)
@@ -365,6 +392,10 @@ class Operations:
         type: str | Collection[str] = ACCESS,
         fresh: bool = False,
         skip_revocation_check: bool = False,
+        scopes: Names = None,
+        roles: Names = None,
+        claims: Mapping[str, Any] | None = None,
+        allow: Allow | None = None,
     ) -> Authentication:
         """Check a token that did not come in a request: a first WebSocket message, Socket.IO, MQTT, a job.
 
@@ -378,6 +409,10 @@ class Operations:
             type: the type, or types, of tokens to accept, such as "refresh" or a purpose.
             fresh: True requires a token from a recent login.
             skip_revocation_check: True accepts revoked tokens.
+            scopes: the scopes that it must have; see `jwt_required`, also for the next three.
+            roles: the roles that it must have.
+            claims: claims that it must have, with their values.
+            allow: takes the `Authentication` and returns True or False.
 
         Returns:
             What the token says, and its user. Its `location` is "text".
@@ -388,7 +423,15 @@ class Operations:
             TypeError: `text` is a coroutine that was not awaited.
         """
         refuse_coroutine(text, "await the call that returns the token")
-        policy = Policy.of(fresh=fresh, skip_revocation_check=skip_revocation_check, type=type)
+        policy = Policy.of(
+            fresh=fresh,
+            skip_revocation_check=skip_revocation_check,
+            type=type,
+            scopes=scopes,
+            roles=roles,
+            claims=claims,
+            allow=allow,
+        )
         app_state = self._current()[0]
         engine = app_state.engine()
         if engine.observer is None:
@@ -862,6 +905,25 @@ async def _name_of(engine: Engine, identity: Any) -> str:
         return subject.stored_name
     claim_set.refuse_no_subject(subject, engine.settings)
     return claim_set.identity_text(subject)
+
+
+def _granting(claims: Mapping[str, Any] | None, scopes: Granted, roles: Granted) -> Mapping[str, Any] | None:
+    """Return the claims of a new token, with its scopes and roles.
+
+    Raises:
+        ValueError: the claims name them too, or a name is none.
+    """
+    if scopes is None and roles is None:
+        return claims
+    grants: dict[str, Any] = {}
+    if scopes is not None:
+        grants["scope"] = scope_text(scopes)
+    if roles is not None:
+        grants["roles"] = role_list(roles)
+    for name in grants.keys() & (claims or {}).keys():
+        argument = "scopes" if name == "scope" else name
+        raise ValueError(f"Pass {argument}=..., or {name!r} in additional_claims, not both")
+    return {**(claims or {}), **grants}
 
 
 def _own_ref(request_state: RequestState, name: str) -> TokenRef:

@@ -30,14 +30,13 @@ from async_jwt.adapters._flask_loop import (
     wait_on_store_loop,
 )
 from async_jwt.adapters._older_flask import json_default, json_response, limited, streamed
-from async_jwt.adapters._route_audit import (
+from async_jwt.adapters._route_audit import refuse_views, warn_open_views
+from async_jwt.adapters._route_demands import (
     answers_options,
+    demanded_around,
     is_accepted,
     is_unchecked,
-    protected_by_default,
-    refuse_views,
     unchecked,
-    warn_open_views,
 )
 from async_jwt.adapters._werkzeug import (
     Form,
@@ -164,14 +163,14 @@ class FlaskFramework(WerkzeugFramework):
     def guard(self, function: Callable[..., Any], check: Check, served: Served, /) -> Callable[..., Any]:
         if inspect.isasyncgenfunction(function):
             raise ConfigurationError("Flask cannot stream an async generator: use a plain generator")
-        is_async = looks_async(function)
+        is_async, needs_loop = looks_async(function), check.needs_loop
         if is_async and self.keeps_async:
 
             @wraps(function)
             async def guarded_async(*args: Any, **kwargs: Any) -> Any:
                 app_state, request = served()
                 engine = app_state.engine()
-                await await_on_store_loop(check(app_state, request, engine), engine)
+                await await_on_store_loop(check(app_state, request, engine), engine, needs_loop=needs_loop)
                 return await function(*args, **kwargs)
 
             return guarded_async
@@ -265,11 +264,19 @@ def run_in_view(coroutine: Coroutine[Any, Any, T], engine: Engine) -> T:
     return run_without_loop(coroutine, _wait_watched if engine.settings.debug else run_on_store_loop)
 
 
-async def await_on_store_loop(coroutine: Coroutine[Any, Any, T], engine: Engine) -> T:
-    """Run one of our coroutines for an async view, on the store loop if it needs one."""
+async def await_on_store_loop(
+    coroutine: Coroutine[Any, Any, T], engine: Engine, *, needs_loop: bool = False
+) -> T:
+    """Run one of our coroutines for an async view, on the store loop if it needs one.
+
+    Args:
+        coroutine: the coroutine.
+        engine: the application's engine.
+        needs_loop: whether it needs one for more than the engine.
+    """
     token = holding.set(True)
     try:
-        if engine.needs_loop:
+        if needs_loop or engine.needs_loop:
             return await wait_on_store_loop(coroutine, watch=engine.settings.debug)
         return await coroutine
     finally:
@@ -294,8 +301,9 @@ def on_store_loop(
 
     @wraps(function)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        engine = current()[0].engine()
-        return await await_on_store_loop(function(*args, **kwargs), engine)
+        engine, allow = current()[0].engine(), kwargs.get("allow")
+        coroutine = function(*args, **kwargs)
+        return await await_on_store_loop(coroutine, engine, needs_loop=looks_async(allow))
 
     return call
 
@@ -325,7 +333,7 @@ def install(app: Flask, app_state: AppState, api: PublicAPI) -> None:
 
 
 def _around_views(app: Flask, app_state: AppState, api: PublicAPI) -> None:
-    """Check views that are protected by default just before they run, as decorators do.
+    """Check what blueprints and the application demand just before a view runs, as decorators do.
 
     Errors that a view raises get a response attached, like those that a decorator raises.
     """
@@ -341,11 +349,12 @@ def _around_views(app: Flask, app_state: AppState, api: PublicAPI) -> None:
         begin()
         served: Any = _current_request()
         may_protect = app.config.get("JWT_DEFAULT_DENY", False) is not False or PROTECTING in app.extensions
-        if may_protect and protected_by_default(app_state, served):
-            if answers_options(served):
+        if may_protect:
+            around = demanded_around(app_state, served)
+            if around.by_default and answers_options(served):
                 return app.make_default_options_response()
             engine = app_state.engine()
-            run_in_view(api.verify_by_default(app_state, served, engine), engine)
+            run_in_view(api.verify_around(app_state, served, engine, around), engine)
         try:
             answer = dispatch(*args)
         except JWTExtendedException as error:

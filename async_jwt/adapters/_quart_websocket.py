@@ -8,7 +8,7 @@ from typing import Any
 from quart import Quart, Request, Websocket, has_request_context, request
 from werkzeug.datastructures import Headers
 
-from async_jwt.adapters._route_audit import unchecked
+from async_jwt.adapters._route_demands import unchecked
 from async_jwt.core.locations import BEARER
 from async_jwt.core.proxies import unproxied
 from async_jwt.errors import JWTExtendedException

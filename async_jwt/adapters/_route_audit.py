@@ -1,4 +1,4 @@
-"""What each route of an application demands: for a request, at startup, and as a list.
+"""What each route of an application demands: at startup, and as a list.
 
 A decorator wraps a function, but a framework calls the function that was registered. If the two
 differ, a view looks protected but is open: such views are refused at startup, and their responses
@@ -13,16 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from async_jwt.adapters.protect import (
-    DEFAULT,
-    PROTECTED,
-    PUBLIC,
-    is_of_framework,
-    is_wrapped,
-    marks_of,
-    noted_of_view,
-    said_of,
-)
+from async_jwt.adapters._route_demands import around_view, hooked, is_static, said_around
+from async_jwt.adapters.protect import PROTECTING, PUBLIC, is_wrapped, noted_of_view
 from async_jwt.app_state import EXTENSION, AppState
 from async_jwt.core.policy import Policy
 from async_jwt.core.rotation import require_refresh_grace, session_store
@@ -32,25 +24,17 @@ from async_jwt.errors import ConfigurationError
 
 __all__ = [
     "Route",
-    "answers_options",
-    "is_accepted",
-    "is_unchecked",
-    "protected_by_default",
     "refuse_login_view",
     "refuse_once_in_vain",
     "refuse_unreached_cookies",
     "refuse_views",
     "routes_of",
-    "unchecked",
     "warn_open_views",
 ]
 
 log: logging.Logger = logging.getLogger("async_jwt")
 
 State = Literal["protected", "optional", "public", "static", "open"]
-
-# A view may accept any method, and clients can invent methods.
-_MOST_REMEMBERED = 10_000
 
 
 def refuse_views(app_state: AppState) -> None:
@@ -60,6 +44,8 @@ def refuse_views(app_state: AppState) -> None:
         ConfigurationError: there are such views, or the store lacks what they need.
     """
     _refuse_misplaced(app_state)
+    if any(policy.is_restricted for route in routes_of(app_state) for policy in route.policies):
+        app_state.app.extensions[PROTECTING] = True
     refuse_once_in_vain(app_state)
     refuse_unreached_cookies(app_state)
     refuse_login_view(app_state)
@@ -92,7 +78,7 @@ def refuse_once_in_vain(app_state: AppState) -> None:
     methods: dict[tuple[int, Policy], set[str]] = {}
     names: dict[tuple[int, Policy], str] = {}
     for rule, view, websocket in _rules(app_state.app):
-        for policy in _hooked(app_state.app, rule.endpoint, websocket=websocket):
+        for policy in hooked(app_state.app, rule.endpoint, websocket=websocket):
             _refuse_store(app_state, policy)
         for method in _methods_of(rule, websocket=websocket):
             noted = noted_of_view(view, method)
@@ -181,60 +167,6 @@ def _refuse_store(app_state: AppState, policy: Policy) -> None:
         _ = app_state.base_engine().single_use
 
 
-def is_unchecked(app_state: AppState, request: Any) -> bool:
-    """True if a request's view demands a token, but no check of the request demanded one.
-
-    For example, a cache above the guard responds, or a class never calls the guarded method. Use it
-    for responses that are not refusals. A view that lets anonymous requests through is only logged, once.
-
-    Args:
-        app_state: the application's state.
-        request: its request or WebSocket.
-    """
-    request_state = getattr(request, app_state.slot, None)
-    if request_state is not None and request_state.demanded:
-        return False
-    rule = request.url_rule
-    if rule is None:
-        return False
-    endpoint, method = rule.endpoint, request.method
-    view = app_state.app.view_functions.get(endpoint)
-    known = app_state.demands.get((endpoint, method))
-    if known is None or known[0] is not view:
-        noted = noted_of_view(view, method)
-        known = view, () if noted is None else noted.policies
-        if len(app_state.demands) < _MOST_REMEMBERED:
-            app_state.demands[endpoint, method] = known
-    policies = known[1]
-    if not policies or method == "OPTIONS":
-        return False
-    if app_state.app.extensions.get(EXTENSION) is not app_state:
-        return False  # only the manager initialized last decides
-    if all(policy.optional for policy in policies):
-        if request_state is None or not request_state.passed:
-            app_state.warn_once("unchecked_view", "%s", _text(endpoint), about=endpoint)
-        return False
-    return True
-
-
-def is_accepted(status: int) -> bool:
-    """True if a response with this status delivers content. Redirects and refusals do not."""
-    return 200 <= status <= 299 or status == 304
-
-
-def unchecked(request: Any) -> ConfigurationError:
-    """Return the error to raise instead of sending a response that no check guarded."""
-    return ConfigurationError(_text(request.url_rule.endpoint))
-
-
-def _text(endpoint: str) -> str:
-    return (
-        f"The view {endpoint!r} answered, but its jwt_required never ran: something above it, such as a "
-        "cache or a class's dispatch_request, answers without calling it. Put @jwt_required() above that, "
-        "but below the route"
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Route:
     """What one URL rule of an application demands for some methods.
@@ -258,26 +190,6 @@ class Route:
     state: State
     policies: tuple[Policy, ...]
     by: str
-
-
-def protected_by_default(app_state: AppState, request: Any) -> bool:
-    """True if the view of a request or WebSocket is protected only by default."""
-    app = app_state.app
-    rule = request.url_rule
-    if rule is None or request.routing_exception is not None:
-        return False  # 404, 405 or a redirect: there is no view
-    view = app.view_functions.get(rule.endpoint)
-    if noted_of_view(view, request.method) is not None:
-        return False
-    if app.extensions[EXTENSION] is not app_state or _is_static(app, rule.endpoint, view):
-        return False  # only the manager initialized last decides
-    default_deny = app_state.base_engine().settings.default_deny
-    return _said_around(app, rule.endpoint, default_deny=default_deny)[0] == PROTECTED
-
-
-def answers_options(request: Any) -> bool:
-    """True if an OPTIONS request would reach a view, although no token is checked for it."""
-    return request.method == "OPTIONS" and not request.url_rule.provide_automatic_options
 
 
 def routes_of(app_state: AppState) -> list[Route]:
@@ -318,53 +230,25 @@ def _demand(
     app: Any, endpoint: str, view: Any, method: str, websocket: bool, default_deny: bool
 ) -> tuple[State, tuple[Policy, ...], str]:
     noted = noted_of_view(view, method)
-    own, said = ((), None) if noted is None else (noted.policies, noted.said)
-    hooked = tuple(_hooked(app, endpoint, websocket=websocket))
-    policies, by = (*hooked, *own), "view" if own else "before_request" if hooked else ""
-    is_static = noted is None and _is_static(app, endpoint, view)
-    if noted is None and not is_static and not hooked:
-        around, who = _said_around(app, endpoint, default_deny=default_deny)
-        if around == PROTECTED:
-            return "protected", (DEFAULT,), who
-        said = around
+    own = () if noted is None else noted.policies
+    before = tuple(hooked(app, endpoint, websocket=websocket))
+    around = around_view(app, endpoint, view, noted, default_deny=default_deny)
+    policies, by = (*before, *own), "view" if own else "before_request" if before else ""
+    if not around.by_default:
+        policies = (*before, *(around.policies or own))
+    elif not before:
+        return "protected", around.policies, around.by
+    else:  # what passed before the view decides on the token, and the blueprints add to it
+        last = before[-1]
+        policies = (*before, *(last.inside(each) for each in around.policies if not last.covers(each)))
     if any(not policy.optional for policy in policies):
         return "protected", policies, by
     if policies:
         return "optional", policies, by
-    return "public" if said == PUBLIC else "static" if is_static else "open", (), ""
-
-
-def _said_around(app: Any, endpoint: str, *, default_deny: bool) -> tuple[str | None, str]:
-    for name in _blueprints_of(endpoint):
-        said = said_of(app.blueprints.get(name))
-        if said is not None:
-            return said, "blueprint"
-    return (PROTECTED, "application") if default_deny else (None, "")
-
-
-def _blueprints_of(endpoint: str) -> Iterator[str]:
-    """Yield the names of an endpoint's blueprints, innermost first."""
-    name = endpoint.rpartition(".")[0]
-    while name:
-        yield name
-        name = name.rpartition(".")[0]
-
-
-def _hooked(app: Any, endpoint: str, *, websocket: bool) -> Iterator[Policy]:
-    """Yield what functions that run before a view demand, unless they let anonymous requests through."""
-    hooks = app.before_websocket_funcs if websocket else app.before_request_funcs
-    for name in (None, *_blueprints_of(endpoint)):
-        for hook in hooks.get(name, ()):
-            yield from (policy for policy in marks_of(hook) if not policy.optional)
-
-
-def _is_static(app: Any, endpoint: str, view: Any) -> bool:
-    """True if it is the framework's own view for the files in a static folder."""
-    owner, _, name = endpoint.rpartition(".")
-    holder = app.blueprints.get(owner) if owner else app
-    if name != "static" or not getattr(holder, "has_static_folder", False):
-        return False
-    return is_of_framework(view)
+    if noted is None and is_static(app, endpoint, view):
+        return "static", (), ""
+    said = noted.said if noted is not None else said_around(app, endpoint, default_deny=default_deny)[0]
+    return "public" if said == PUBLIC else "open", (), ""
 
 
 def _methods_of(rule: Any, *, websocket: bool) -> Sequence[str]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar, overload
 
+from async_jwt.adapters._route_demands import Around
 from async_jwt.adapters.cookies import TokenCookies
 from async_jwt.adapters.current import CurrentContext
 from async_jwt.adapters.errors import Responder, dead_cookies, explain
 from async_jwt.adapters.framework import Framework
 from async_jwt.adapters.page_loads import PageLoads
-from async_jwt.adapters.protect import DEFAULT, mark, mark_wrapped
+from async_jwt.adapters.protect import DEFAULT, mark, mark_wrapped, marks_of
 from async_jwt.app_state import AppState, Current
 from async_jwt.core.authenticate import (
     Authentication,
@@ -29,7 +30,8 @@ from async_jwt.core.engine import Engine
 from async_jwt.core.issue import csrf_of
 from async_jwt.core.navigation import is_local
 from async_jwt.core.observer import kind_of
-from async_jwt.core.policy import Location, Once, Policy
+from async_jwt.core.permissions import Names
+from async_jwt.core.policy import Allow, Location, Once, Policy
 from async_jwt.core.request import RequestView
 from async_jwt.errors import ConfigurationError, JWTExtendedException, TokenReusedError
 from async_jwt.operations import Operations, send_reused, send_used
@@ -43,6 +45,7 @@ PUBLIC: Final = (
     "SessionInfo",
     "SessionPage",
     "TokenPair",
+    "any_of",
     "authenticate_token",
     "consume_token",
     "create_access_token",
@@ -129,6 +132,10 @@ class PublicAPI:
         once: Once = False,
         lenient: bool = False,
         refresh_cookie: bool = False,
+        scopes: Names = None,
+        roles: Names = None,
+        claims: Mapping[str, Any] | None = None,
+        allow: Allow | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Check the current request's token. See `jwt_required` for the arguments.
 
@@ -156,6 +163,10 @@ class PublicAPI:
             once=once,
             lenient=lenient,
             refresh_cookie=refresh_cookie,
+            scopes=scopes,
+            roles=roles,
+            claims=claims,
+            allow=allow,
         )
         result = await (self._verify_once if policy.once else self._verify)(policy)
         return None if result is None else (result.authentication.header, result.authentication.claims)
@@ -177,6 +188,10 @@ class PublicAPI:
         once: Once = False,
         lenient: bool = False,
         refresh_cookie: bool = False,
+        scopes: Names = None,
+        roles: Names = None,
+        claims: Mapping[str, Any] | None = None,
+        allow: Allow | None = None,
     ) -> Callable[[F], F]: ...
 
     def jwt_required(
@@ -192,6 +207,10 @@ class PublicAPI:
         once: Once = False,
         lenient: bool = False,
         refresh_cookie: bool = False,
+        scopes: Names = None,
+        roles: Names = None,
+        claims: Mapping[str, Any] | None = None,
+        allow: Allow | None = None,
     ) -> Any:
         """Protect a view: it runs only for requests with a valid token of the required kind.
 
@@ -227,6 +246,17 @@ class PublicAPI:
                 invalid, if its refresh cookie counts: the response sets new cookies. A page load is what a
                 browser marks as one (`Sec-Fetch-Mode: navigate`, `Sec-Fetch-Dest: document`). If another
                 site caused it, or it may be answered with 304, only a new access token is made.
+            scopes: the scopes that the token must have: one, a list of all that are needed, or
+                `any_of("orders:read", "orders:all")`; a list may hold `any_of` too. A token without them is
+                refused with 403 `insufficient_scope`, whose challenge names them (RFC 6750 §3.1).
+            roles: the roles that it must have, likewise; refused with 403 `permission_denied`.
+            claims: claims that it must have, with their values and types: True is neither 1 nor "true".
+                Refused likewise.
+            allow: for what none of these can say: a function, `def` or `async def`, that takes the
+                `Authentication` and returns True or False. False is refused likewise.
+
+        Stacked decorators and the blueprint's `protect(...)` add up: the token must meet all of them. These
+        demands are looked at last, once the token has passed every other check.
 
         A view with `once=True` that serves GET alone would never use its token up: the application is
         refused as it starts, in Flask at its first request.
@@ -235,7 +265,7 @@ class PublicAPI:
             ConfigurationError: an argument is invalid, or the decorated object cannot be protected.
         """
         if callable(optional):
-            return self._guarded(optional, Policy.of())
+            return self._guarded(optional, DEFAULT)
         policy = Policy.of(
             optional,
             fresh,
@@ -247,6 +277,10 @@ class PublicAPI:
             once=once,
             lenient=lenient,
             refresh_cookie=refresh_cookie,
+            scopes=scopes,
+            roles=roles,
+            claims=claims,
+            allow=allow,
         )
 
         def decorate(view: Any) -> Any:
@@ -264,23 +298,40 @@ class PublicAPI:
         if not callable(view):
             raise ConfigurationError(f"jwt_required decorates functions, not {type(view).__name__}")
         verify = self._verify_once if policy.once else self._verify
-        guarded = self._framework.guard(view, partial(verify, policy), self._served)
+        # What the decorators below demand counts here, too: a refused client is told all scopes at once.
+        whole = policy.plus(*(inner.without_allow() for inner in marks_of(view)))
+        check: Any = partial(verify, whole)
+        check.needs_loop = any(hook.is_async for hook in whole.allow)
+        guarded = self._framework.guard(view, check, self._served)
         mark(guarded, policy)
         mark_wrapped(view)
         return guarded
 
-    async def verify_by_default(self, app_state: AppState, request: Any, engine: Engine) -> None:
-        """Check a request whose view is protected only by default. For adapters.
+    async def verify_around(self, app_state: AppState, request: Any, engine: Engine, around: Around) -> None:
+        """Check what blueprints and application demand of a request, before its view runs. For adapters.
 
-        If a check already passed, in a `before_request` function, the application has decided,
-        unless that check also lets anonymous requests through.
+        If a view has no decorator and a check already passed, in a `before_request` function, the application
+        has decided where the token comes from and which type it has, unless that check also lets anonymous
+        requests through. The token must still meet what the blueprints demand.
+
+        Args:
+            app_state: the application's state.
+            request: the request or WebSocket.
+            engine: the application's engine.
+            around: what `demanded_around` returned.
 
         Raises:
             JWTExtendedException: the request is refused.
         """
-        held = app_state.state_of(request).authentication
-        if held is None or held.policy.optional:
-            await self._verify(DEFAULT, app_state, request, engine)
+        for demanded in around.policies:
+            policy, held = demanded, app_state.state_of(request).result
+            if around.by_default and held is not None and not held.policy.optional:
+                if held.policy.covers(policy):
+                    continue
+                policy = held.policy.inside(policy)
+            await self._verify(policy, app_state, request, engine)
+        if around.is_view_restricted:
+            app_state.request_state(request).demanded = False  # the view's own decorator must still run
 
     async def _verify(
         self,

@@ -20,6 +20,7 @@ from async_jwt.app_state import AppState, FrameworkContext
 from async_jwt.core.authenticate import Authentication as Authentication
 from async_jwt.core.cookie_scope import CookieScope as CookieScope
 from async_jwt.core.issue import TokenPair as TokenPair
+from async_jwt.core.permissions import any_of as any_of
 from async_jwt.core.sessions import SessionInfo as SessionInfo
 from async_jwt.core.sessions import SessionPage as SessionPage
 from async_jwt.manager import Manager, Operation

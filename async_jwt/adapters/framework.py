@@ -15,8 +15,16 @@ __all__ = ["Check", "Framework", "Served"]
 Served = Callable[[], "tuple[AppState, Any]"]
 """Returns the application and the request being served. Raises RuntimeError outside a request."""
 
-Check = Callable[..., Coroutine[Any, Any, Any]]
-"""Checks the current request against a policy. Optionally takes the result of `Served` and the engine."""
+
+class Check(Protocol):
+    """Checks the current request against a policy. Optionally takes the result of `Served` and the engine."""
+
+    needs_loop: bool
+    """True if the policy itself has an async function, which needs a long-lived event loop."""
+
+    def __call__(self, *args: Any) -> Coroutine[Any, Any, Any]:
+        """Check the request."""
+        ...
 
 
 class Framework(FrameworkContext, Protocol):

@@ -1,7 +1,6 @@
 """Marks on views and blueprints: what each demands, as set by `jwt_required`, `public` and `protect`.
 
-A view's own mark decides. Without one its blueprints decide, innermost first, then the application
-(`JWT_DEFAULT_DENY`). `_route_audit` applies this to a request or a list of routes.
+`_route_demands` says what they mean for a request; `_route_audit` lists what they mean for all routes.
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from async_jwt.app_state import EXTENSION
-from async_jwt.core.policy import Policy
+from async_jwt.core.permissions import Names
+from async_jwt.core.policy import Allow, Policy
 from async_jwt.core.proxies import unproxied
 from async_jwt.errors import ConfigurationError
 
@@ -44,8 +44,8 @@ class Marks:
     """The marks of a view or a blueprint. Its own class, because some objects have any attribute.
 
     Attributes:
-        said: "public", or "protected" for a blueprint; "" if there are policies.
-        policies: what a view demands.
+        said: "public", or "protected" for a blueprint; "" for a view with policies.
+        policies: what a view, or the views of a blueprint, demand.
     """
 
     said: str = ""
@@ -96,21 +96,37 @@ def public(view: T) -> T:
     return view
 
 
-def protect(blueprint: T) -> T:
+def protect(
+    blueprint: T,
+    *,
+    scopes: Names = None,
+    roles: Names = None,
+    claims: Mapping[str, Any] | None = None,
+    allow: Allow | None = None,
+) -> T:
     """Protect a blueprint and those registered on it: their views demand an access token.
 
-    A view with its own `jwt_required(...)` keeps that, and a view marked `public` is open. Call
-    this before the blueprint is registered.
+    A view with its own `jwt_required(...)` decides on the token: its type, where it is, and whether there
+    must be one. Scopes, roles, claims and `allow` add up: those of the blueprint, of the blueprints it is
+    registered on, and of the view. A view marked `public` is open. Call this before the blueprint is
+    registered.
 
     Args:
         blueprint: a blueprint. For a whole application, set `JWT_DEFAULT_DENY = True`.
+        scopes: the scopes that a token must have; see `jwt_required`. With these or one of the next three,
+            every view of the blueprint needs a token, even one with `jwt_required(optional=True)`.
+        roles: the roles that it must have.
+        claims: claims that it must have, with their values.
+        allow: takes the `Authentication` and returns True or False.
 
     Returns:
         The blueprint.
 
     Raises:
-        ConfigurationError: the object is not a blueprint, or is already public or registered.
+        ConfigurationError: the object is not a blueprint, or is already public or registered; or an
+            argument is invalid.
     """
+    policy = Policy.of(scopes=scopes, roles=roles, claims=claims, allow=allow)
     blueprint = unproxied(blueprint)
     if _is_application(blueprint):
         raise ConfigurationError(
@@ -121,11 +137,12 @@ def protect(blueprint: T) -> T:
     given: Any = blueprint
     if said_of(given) == PUBLIC:
         raise ConfigurationError(f"{_name(given)} cannot be protected: it is already public")
-    if said_of(given) is None:
+    if said_of(given) is None or policy.is_restricted:
         if given._got_registered_once:  # noqa: SLF001  # Flask before 2.3 warns at most
             raise ConfigurationError(f"Call protect({_name(given)}) before it is registered")
-        given.record(_demand_manager)
-        setattr(given, MARKS, Marks(PROTECTED))
+        if said_of(given) is None:
+            given.record(_demand_manager)
+        setattr(given, MARKS, Marks(PROTECTED, (*marks_of(given), policy)))
     return blueprint
 
 

@@ -28,14 +28,13 @@ from werkzeug.local import LocalProxy
 
 from async_jwt.adapters import _werkzeug
 from async_jwt.adapters._quart_websocket import Socket, close_code, mix_in, refusal_in
-from async_jwt.adapters._route_audit import (
+from async_jwt.adapters._route_audit import refuse_views, warn_open_views
+from async_jwt.adapters._route_demands import (
     answers_options,
+    demanded_around,
     is_accepted,
     is_unchecked,
-    protected_by_default,
-    refuse_views,
     unchecked,
-    warn_open_views,
 )
 from async_jwt.adapters._werkzeug import (
     WerkzeugFramework,
@@ -55,6 +54,7 @@ from async_jwt.core.cookie_scope import CookieScope as CookieScope
 from async_jwt.core.error_responses import name_of
 from async_jwt.core.hooks import looks_async
 from async_jwt.core.issue import TokenPair as TokenPair
+from async_jwt.core.permissions import any_of as any_of
 from async_jwt.core.proxies import unproxied
 from async_jwt.core.sessions import SessionInfo as SessionInfo
 from async_jwt.core.sessions import SessionPage as SessionPage
@@ -295,7 +295,7 @@ async def _checked_answer(app: Quart, answer: Any) -> Any:
 
 
 def _around_requests(app: Quart, app_state: AppState, begin: Callable[[], None]) -> None:
-    """Check views that are protected by default just before they run, as decorators do.
+    """Check what blueprints and the application demand just before a view runs, as decorators do.
 
     Errors that a view raises get a response attached, like those that a decorator raises.
     """
@@ -306,10 +306,11 @@ def _around_requests(app: Quart, app_state: AppState, begin: Callable[[], None])
         begin()
         served = _current_request()
         may_protect = app.config.get("JWT_DEFAULT_DENY", False) is not False or PROTECTING in app.extensions
-        if may_protect and protected_by_default(app_state, served):
-            if answers_options(served):
+        if may_protect:
+            around = demanded_around(app_state, served)
+            if around.by_default and answers_options(served):
                 return await app.make_default_options_response(*args[:_OPTIONS_TAKE])
-            await _api.verify_by_default(app_state, served, app_state.engine())
+            await _api.verify_around(app_state, served, app_state.engine(), around)
         try:
             answer = await dispatch_request(*args)
         except JWTExtendedException as error:
@@ -332,8 +333,7 @@ def _around_websockets(app: Quart, app_state: AppState, begin: Callable[[], None
     async def checked_websocket(*args: Any) -> Any:
         begin()
         socket = unproxied(websocket)
-        if protected_by_default(app_state, socket):
-            await _api.verify_by_default(app_state, socket, app_state.engine())
+        await _api.verify_around(app_state, socket, app_state.engine(), demanded_around(app_state, socket))
         if isinstance(socket, Socket):
             socket.may_open = lambda: not is_unchecked(app_state, socket)
         return await dispatch_websocket(*args)

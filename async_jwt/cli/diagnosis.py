@@ -38,6 +38,7 @@ __all__ = [
     "of_keys",
     "of_names",
     "of_paths",
+    "of_scopes",
     "of_settings",
     "of_store",
     "of_views",
@@ -475,6 +476,35 @@ def of_views(bound: AppState) -> Iterator[Finding]:
             refuse(bound)
         except ConfigurationError as problem:
             yield Finding("error", "views", str(problem), "correct it: the application does not start")
+
+
+def of_scopes(bound: AppState) -> Iterator[Finding]:
+    """Find demands of scopes that no token meets, and words of `scopes_imply` that no view needs."""
+    demanded = {
+        name: route.endpoint
+        for route in routes_of(bound)
+        for policy in route.policies
+        for choice in policy.scopes
+        for name in choice
+    }
+    for name, endpoint in sorted(demanded.items()):
+        if "*" in name:
+            yield Finding(
+                "warning",
+                "views",
+                f"{endpoint} demands the scope {name!r}: a wildcard means nothing, only that text matches",
+                "name the scope, and say with scopes_imply() which wider ones imply it",
+            )
+    implied = bound.base_engine().hooks.implied_scopes
+    for name in sorted(
+        {word for words in implied.values() for word in words} - demanded.keys() - implied.keys()
+    ):
+        yield Finding(
+            "warning",
+            "scopes_imply",
+            f"no decorator demands the scope {name!r}, which another one implies",
+            "correct its spelling, or remove it",
+        )
 
 
 def of_hook_timeout(bound: AppState) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from async_jwt.cli.diagnosis import (
     of_keys,
     of_names,
     of_paths,
+    of_scopes,
     of_settings,
     of_store,
     of_views,
@@ -65,7 +66,7 @@ def _examined(identity: str | None) -> list[Finding]:
         return [Finding("error", "application", problem.message, "correct it: nothing is protected")]
     engine = bound.engine()
     found = [*of_settings(engine.settings), *of_names(bound), *of_paths(bound)]
-    found += [*of_views(bound), *of_hook_timeout(bound)]
+    found += [*of_views(bound), *of_scopes(bound), *of_hook_timeout(bound)]
     found += run(bound, lambda: of_store(bound))
     found += run(bound, lambda: of_issuers(bound))
     try:

@@ -12,6 +12,7 @@ from async_jwt.core import claims as claim_set
 from async_jwt.core.authenticate import RequestState, authenticate
 from async_jwt.core.codec import read_unverified
 from async_jwt.core.engine import Engine
+from async_jwt.core.permissions import granted_roles, granted_scopes
 from async_jwt.core.policy import ACCESS, Policy
 from async_jwt.core.request import RequestView
 from async_jwt.core.settings import Settings
@@ -49,6 +50,8 @@ class Explanation:
         kind: the token type it was checked as, by a view that requires this type.
         refusal: why that view refuses it or cannot decide; None if it accepts it.
         asks_store: True if its revocation could be checked.
+        scopes: the scopes that it names or implies, sorted.
+        roles: the roles that it names, sorted.
     """
 
     header: Sequence[Part]
@@ -56,6 +59,8 @@ class Explanation:
     kind: str
     refusal: JWTExtendedException | None
     asks_store: bool
+    scopes: Sequence[str]
+    roles: Sequence[str]
 
     @property
     def undecided(self) -> bool:
@@ -121,13 +126,16 @@ async def explain(bound: AppState, token: str) -> Explanation:
         await presented(engine, token, kind)
     except JWTExtendedException as problem:
         refusal = problem
-    foreign = engine.issuer_of(claims) is not None  # then the check has said what is wrong
+    issuer = engine.issuer_of(claims)
+    foreign = issuer is not None  # then the check has said what is wrong
     return Explanation(
         [Part(*each) for each in header.items()] if foreign else _header_parts(engine, token, header),
         [Part(*each) for each in claims.items()] if foreign else _claim_parts(claims, settings, now),
         kind,
         refusal,
         not isinstance(engine.store, MemoryStore),
+        sorted(engine.hooks.implied_scopes.with_implied(granted_scopes(claims, issuer))),
+        sorted(granted_roles(claims, issuer)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import click
@@ -9,6 +10,7 @@ import click
 from async_jwt.adapters._route_audit import Route, routes_of
 from async_jwt.cli.application import NO, Failure, app_state
 from async_jwt.cli.output import as_json, bad, good, show_json, table
+from async_jwt.core.hooks import Hook
 from async_jwt.core.policy import Policy
 
 __all__ = ["routes"]
@@ -57,11 +59,25 @@ def _words(policy: Policy) -> str:
     words = [*(["fresh"] if policy.fresh else []), " or ".join(kinds), "token"]
     if policy.locations is not None:
         words += ["in", " or ".join(policy.locations)]
+    for what, demand in (("scope", policy.scopes), ("role", policy.roles)):
+        if demand:
+            words.append(f"with {what} {' and '.join(map(_choice, demand))}")
+    words += [f"with {name} = {value}" for name, value in policy.claims]
+    words += [f"if {name_of(hook)}" for hook in policy.allow]
     if policy.once:
         words.append("once" if policy.once is True else "once, at GET too")
     if policy.skip_revocation_check:
         words.append("(even revoked)")
     return " ".join([*words, *(["(optional)"] if policy.optional else [])])
+
+
+def _choice(names: tuple[str, ...]) -> str:
+    return names[0] if len(names) == 1 else f"({' or '.join(names)})"
+
+
+def name_of(hook: Hook) -> str:
+    """The name of an `allow` function."""
+    return str(getattr(hook.function, "__qualname__", type(hook.function).__name__))
 
 
 def _as_json(route: Route) -> dict[str, Any]:
@@ -78,6 +94,10 @@ def _as_json(route: Route) -> dict[str, Any]:
                 "optional": policy.optional,
                 "fresh": policy.fresh,
                 "locations": None if policy.locations is None else list(policy.locations),
+                "scopes": policy.scopes,
+                "roles": policy.roles,
+                "claims": {name: json.loads(value) for name, value in policy.claims},
+                "allow": [name_of(hook) for hook in policy.allow],
                 "once": policy.once,
                 "skips_revocation_check": policy.skip_revocation_check,
             }

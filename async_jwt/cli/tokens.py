@@ -31,6 +31,8 @@ def token() -> None:
 )
 @click.option("--fresh", is_flag=True, help="Fresh, as right after a login.")
 @click.option("--expires", type=duration, help="Its lifetime. Default: from the settings.")
+@click.option("--scope", "scopes", multiple=True, help="A scope of the token; several times for several.")
+@click.option("--role", "roles", multiple=True, help="A role of the token; several times for several.")
 @click.option(
     "--claim", "claims", multiple=True, metavar="NAME=VALUE", help="An additional claim: JSON, or text."
 )
@@ -42,6 +44,8 @@ def create(
     fresh: bool,
     expires: float | None,
     claims: tuple[str, ...],
+    scopes: tuple[str, ...],
+    roles: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Create a token for IDENTITY, the value of its `sub`, and print it.
@@ -52,6 +56,7 @@ def create(
     bound = app_state()
     operations = operations_at(bound)
     further = dict(_claim(text) for text in claims)
+    grants: dict[str, Any] = {"scopes": scopes or None, "roles": roles or None}
     # Token creation takes whole seconds.
     life: Any = None if expires is None else _lifetime(expires)
 
@@ -64,15 +69,16 @@ def create(
                 additional_claims=further,
                 access_expires_delta=life,
                 refresh_expires_delta=life,
+                **grants,
             )
             return {"access_token": made.access_token, "refresh_token": made.refresh_token, "sid": made.sid}
         if kind == ACCESS:
-            text = await operations.create_access_token(whose, fresh, life, further)
+            text = await operations.create_access_token(whose, fresh, life, further, **grants)
         elif kind == REFRESH:
-            text = await operations.create_refresh_token(whose, life, further)
+            text = await operations.create_refresh_token(whose, life, further, **grants)
         else:
             text = await operations.create_token(
-                whose, type=kind, expires_delta=life, additional_claims=further
+                whose, type=kind, expires_delta=life, additional_claims=further, **grants
             )
         return {f"{kind}_token": text}
 
@@ -155,6 +161,9 @@ def _show(found: Explanation, now: float) -> None:
         for part in parts:
             line = f"  {plain(part.name):<{width}}  {plain(_value(part, now))}".rstrip()
             click.echo(line if part.problem is None else f"{line}  {bad('REFUSED')} {plain(part.problem)}")
+    for title, names in (("Scopes", found.scopes), ("Roles", found.roles)):
+        if names:
+            click.echo(f"{title}: {plain(', '.join(names))}")
     if not found.asks_store:
         click.echo("Revocation unknown: the application keeps it in process memory, out of reach here")
     if found.refusal is None:
@@ -181,6 +190,8 @@ def _as_json(found: Explanation) -> dict[str, Any]:
         if refusal is None
         else {"status": refusal.status, "code": refusal.error_code, "why": str(refusal)},
         "revocation_known": found.asks_store,
+        "scopes": found.scopes,
+        "roles": found.roles,
         "header": [_part(part) for part in found.header],
         "claims": [_part(part) for part in found.claims],
     }

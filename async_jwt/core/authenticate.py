@@ -2,8 +2,8 @@
 
 The order is fixed. Cheap, pure checks run before I/O, and I/O happens only for tokens that
 we signed: signature, shape and time, CSRF, type, freshness, then the store, then the
-application's verification, then the user; last, a token that is used once is used up. The view sees
-nothing until every check has passed.
+application's verification, then the user; then scopes, roles and claims. Last, a token that is used
+once is used up. The view sees nothing until every check has passed.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from async_jwt.errors import (
     HookError,
     JWTExtendedException,
     NoAuthorizationError,
+    PermissionDeniedError,
     RevokedTokenError,
     TokenReusedError,
     UserClaimsVerificationError,
@@ -393,20 +394,37 @@ async def _admit(engine: Engine, result: CheckResult, now: float, *, came_along:
     if verified.type not in policy.at_once:
         checks.check_demands(verified, policy, engine.settings, now)
     if policy.skip_revocation_check or (result.revocation_checked and not engine.settings.is_compat):
-        return engine.hooks.at_checks and await _run_hooks(engine, result, revocation=False)
-    if verified.type == REFRESH and engine.sessions is not None:
-        seen, ref = await engine.sessions.load_session(verified.ref), verified.ref
-        await refuse_replay(engine, seen, ref, *copy_of(verified), came_along=came_along)
+        loads = engine.hooks.at_checks and await _run_hooks(engine, result, revocation=False)
     else:
-        if verified.source is None:
-            valid = await engine.store.check(verified.ref)
+        if verified.type == REFRESH and engine.sessions is not None:
+            seen, ref = await engine.sessions.load_session(verified.ref), verified.ref
+            await refuse_replay(engine, seen, ref, *copy_of(verified), came_along=came_along)
         else:
-            valid = await engine.is_valid(verified)
-        if valid is not True:
-            raise await _refusal(engine, verified, valid)
-    loads = engine.hooks.at_checks and await _run_hooks(engine, result, revocation=True)
-    result.revocation_checked = True
+            if verified.source is None:
+                valid = await engine.store.check(verified.ref)
+            else:
+                valid = await engine.is_valid(verified)
+            if valid is not True:
+                raise await _refusal(engine, verified, valid)
+        loads = engine.hooks.at_checks and await _run_hooks(engine, result, revocation=True)
+        result.revocation_checked = True
+    if policy.is_restricted:
+        await _authorize(engine, result)
     return loads
+
+
+async def _authorize(engine: Engine, result: CheckResult) -> None:
+    """Refuse a valid token that lacks what the view demands: last, so that nobody probes with others.
+
+    Raises:
+        PermissionDeniedError: it lacks a scope, a role or a claim, or `allow` returned False.
+        HookError: `allow` returned something else.
+    """
+    verified, policy = result.verified, result.policy
+    checks.check_permissions(verified, policy, engine.hooks.implied_scopes)
+    for hook in policy.allow:
+        if not await engine.call_hook(hook, result.authentication):
+            raise PermissionDeniedError("The view's `allow` returned False", *copy_of(verified))
 
 
 async def _refusal(engine: Engine, verified: Verified, valid: Any) -> JWTExtendedException:

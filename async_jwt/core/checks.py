@@ -1,26 +1,41 @@
-"""The pure checks of a verified token: CSRF, origin, type and freshness."""
+"""The pure checks of a verified token: CSRF, origin, type, freshness, scopes, roles and claims."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from async_jwt.core.claims import PURPOSE
 from async_jwt.core.codec import Verified, copy_of
 from async_jwt.core.csrf import is_same
 from async_jwt.core.locations import csrf_names
+from async_jwt.core.permissions import (
+    ImpliedScopes,
+    canonical,
+    granted_roles,
+    granted_scopes,
+    unmet,
+)
 from async_jwt.core.policy import ACCESS, REFRESH, Policy
 from async_jwt.core.request import RequestView
 from async_jwt.core.settings import Settings
-from async_jwt.errors import CSRFError, FreshTokenRequired, MissingClaimError, WrongTokenError
+from async_jwt.errors import (
+    CSRFError,
+    FreshTokenRequired,
+    InsufficientScopeError,
+    MissingClaimError,
+    PermissionDeniedError,
+    WrongTokenError,
+)
 
 __all__ = [
     "check_csrf",
     "check_demands",
     "check_origin",
     "check_origin_of_any_method",
+    "check_permissions",
     "check_type",
     "is_insecure",
 ]
@@ -184,3 +199,42 @@ def _check_fresh(verified: Verified, now: float) -> None:
     is_fresh = fresh if isinstance(fresh, bool) else isinstance(fresh, (int, float)) and fresh >= now
     if not is_fresh:
         raise FreshTokenRequired(None, *copy_of(verified))
+
+
+def check_permissions(verified: Verified, policy: Policy, implied: ImpliedScopes) -> None:
+    """Refuse a token that lacks a scope, a role or a claim that a view demands.
+
+    Args:
+        verified: the token.
+        policy: what the view demands.
+        implied: what scopes imply.
+
+    Raises:
+        InsufficientScopeError: it lacks a scope.
+        PermissionDeniedError: it lacks a role, or a claim is missing or has another value.
+    """
+    claims, issuer = verified.claims, None if verified.source is None else verified.source.issuer
+    if policy.scopes:
+        lacking = unmet(policy.scopes, implied.with_implied(granted_scopes(claims, issuer)))
+        if lacking is not None:
+            demanded = tuple(choice[0] for choice in policy.scopes)
+            text = f"The token lacks the scope {_quoted(lacking)}"
+            raise InsufficientScopeError(text, *copy_of(verified), scopes=demanded)
+    if policy.roles:
+        lacking = unmet(policy.roles, granted_roles(claims, issuer))
+        if lacking is not None:
+            raise PermissionDeniedError(f"The token lacks the role {_quoted(lacking)}", *copy_of(verified))
+    for name, wanted in policy.claims:
+        if name not in claims or not _is_value(claims[name], wanted):
+            raise PermissionDeniedError(f"The claim {name!r} is not {wanted}", *copy_of(verified))
+
+
+def _is_value(held: Any, wanted: str) -> bool:
+    try:
+        return canonical(held) == wanted
+    except ValueError:  # a number that is not finite, which no demand holds
+        return False
+
+
+def _quoted(choice: Sequence[str]) -> str:
+    return " or ".join(map(repr, choice))

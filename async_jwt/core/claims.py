@@ -110,6 +110,8 @@ def merge(claims: dict[str, Any], overrides: Mapping[str, Any]) -> None:
 
     None drops `nbf`, `iat`, `aud` or `iss`; datetimes in time claims become seconds.
     """
+    if not overrides:
+        return
     claims.update(overrides)
     for name in _DROPPABLE & overrides.keys():
         if claims[name] is None:

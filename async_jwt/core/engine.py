@@ -167,20 +167,20 @@ class Engine:
             )
         return store
 
-    async def call_hook(self, name: str, *args: Any) -> Any:
-        """The result of a registered hook; None if there is no such hook.
+    async def call_hook(self, given: str | Hook, *args: Any) -> Any:
+        """The result of a hook: one of a view's own, or a registered one by name; None if there is none.
 
         Raises:
             HookError: it returned something that it may not.
             HookTimeoutError: it took longer than `JWT_HOOK_TIMEOUT`.
             Exception: whatever it raised.
         """
-        hook = self.hooks.get(name)
+        hook = self.hooks.get(given) if isinstance(given, str) else given
         if hook is None:
             return None
         if self.observer is None:
             return await self._answer_of(hook, args)
-        with self.observer.measure("hook", name):
+        with self.observer.measure("hook", hook.name):
             return await self._answer_of(hook, args)
 
     async def _answer_of(self, hook: Hook, args: tuple[Any, ...]) -> Any:

@@ -14,12 +14,14 @@ from async_jwt.errors import (
     CSRFError,
     ExpiredTokenError,
     FreshTokenRequired,
+    InsufficientScopeError,
     InvalidHeaderError,
     InvalidQueryParamError,
     IssuerUnavailableError,
     JWTDecodeError,
     JWTExtendedException,
     NoAuthorizationError,
+    PermissionDeniedError,
     RevokedTokenError,
     TokenReusedError,
     UserClaimsVerificationError,
@@ -53,6 +55,7 @@ _LOADERS: tuple[tuple[type[JWTExtendedException], tuple[str, ...]], ...] = (
     (RevokedTokenError, ("revoked_token",)),
     (UserLookupError, ("user_lookup_error",)),
     (UserClaimsVerificationError, ("token_verification_failed",)),
+    (PermissionDeniedError, ("insufficient_scope",)),
     *((refusal, ("invalid_token",)) for refusal in _INVALID),
 )
 
@@ -172,4 +175,7 @@ def _challenge(error: JWTExtendedException) -> str:
     """The challenge of RFC 6750 §3. Its description is ASCII without quotes, by its grammar."""
     if error.bearer_error is None:
         return "Bearer"
-    return f'Bearer error="{error.bearer_error}", error_description="{error.default_message}"'
+    challenge = f'Bearer error="{error.bearer_error}", error_description="{error.default_message}"'
+    if isinstance(error, InsufficientScopeError) and error.scopes:
+        challenge += f', scope="{" ".join(error.scopes)}"'
+    return challenge

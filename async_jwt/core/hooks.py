@@ -16,10 +16,11 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Final
 
 from async_jwt.core.cookie_scope import CookieScope
+from async_jwt.core.permissions import ImpliedScopes
 from async_jwt.errors import ConfigurationError, HookError
 from async_jwt.issuers.issuer import Issuer
 
-__all__ = ["HOOKS", "Hook", "Hooks", "checked", "looks_async"]
+__all__ = ["HOOKS", "Hook", "Hooks", "checked", "looks_async", "refuse_unfit"]
 
 log: logging.Logger = logging.getLogger("async_jwt.hooks")
 
@@ -55,10 +56,12 @@ _SCOPE = _Kind(lambda value: value is None or isinstance(value, CookieScope), "a
 HOOKS: Final[Mapping[str, _Kind]] = {
     "additional_claims": _CLAIMS,
     "additional_headers": _CLAIMS,
+    "allow": _GATE,
     "cookie_scope": _SCOPE,
     "decode_key": _KEY,
     "encode_key": _KEY,
     "expired_token": _ANY,
+    "insufficient_scope": _ANY,
     "invalid_token": _ANY,
     "issuer": _ISSUER,
     "needs_fresh_token": _ANY,
@@ -72,13 +75,14 @@ HOOKS: Final[Mapping[str, _Kind]] = {
     "user_lookup": _ANY,
     "user_lookup_error": _ANY,
 }
-"""Every hook, by its loader's name without `_loader`."""
+"""Every hook, by its loader's name without `_loader`; and `allow`, which a decorator takes."""
 
 _TOKEN, _IDENTITY, _MESSAGE = ("jwt_header", "jwt_data"), ("identity",), ("message",)
 _ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(HOOKS, _TOKEN),
     **dict.fromkeys(("additional_claims", "additional_headers", "encode_key", "user_identity"), _IDENTITY),
     **dict.fromkeys(("invalid_token", "unauthorized"), _MESSAGE),
+    "allow": ("authentication",),
     "cookie_scope": ("request",),
     "issuer": ("iss",),
 }
@@ -91,6 +95,7 @@ _DECIDING = frozenset(
     {
         "additional_claims",
         "additional_headers",
+        "allow",
         "cookie_scope",
         "decode_key",
         "encode_key",
@@ -107,7 +112,7 @@ _DECIDING = frozenset(
 _UNFINISHED = (concurrent.futures.Future, GeneratorType, AsyncGeneratorType)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Hook:
     """One registered hook.
 
@@ -133,7 +138,7 @@ class Hook:
     @property
     def label(self) -> str:
         """Its name in log lines."""
-        return "The KeyRing loader" if self.name == "keys" else f"{self.name}_loader"
+        return _label(self.name)
 
     @classmethod
     def of(
@@ -142,18 +147,30 @@ class Hook:
         """Make a hook of a function, and detect whether it is async."""
         return cls(name, function, inline, looks_async(function), takes_error)
 
+    @classmethod
+    def of_view(cls, function: Any) -> Hook:
+        """Make a hook of the `allow` function of a view.
+
+        Raises:
+            ConfigurationError: it does not take one argument, or is a class or generator function.
+        """
+        refuse_unfit("allow", function)
+        return cls.of("allow", function)
+
 
 class Hooks(dict[str, Hook]):
     """The hooks of one manager by name, shared by all of its applications.
 
     Attributes:
         at_checks: True if every check of a request calls at least one of them.
+        implied_scopes: what scopes imply, as the application says.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._deciding: tuple[Hook, ...] = ()
         self.at_checks: bool = False
+        self.implied_scopes: ImpliedScopes = ImpliedScopes()
 
     def register(self, name: str, function: Any, *, inline: bool) -> None:
         """Register a hook; it replaces an earlier one of the same name.
@@ -162,18 +179,11 @@ class Hooks(dict[str, Hook]):
             ConfigurationError: it does not accept the hook's arguments, is a generator function, or is
                 a class whose instances the hook may not return.
         """
-        if not callable(function):
-            raise ConfigurationError(f"{name}_loader needs a callable, not {type(function).__name__}")
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise ConfigurationError(f"{name}_loader cannot take a generator function: return, do not yield")
         if name == "cookie_scope" and looks_async(function):
             raise ConfigurationError(
                 "cookie_scope_loader needs a plain function: what sets cookies calls it, and cannot wait"
             )
-        signature = _signature_of(function)
-        takes_error = signature is not None and _takes_one_more(name, signature, "error")
-        takes_issuer = signature is not None and _takes_one_more(name, signature, "issuer")
-        _refuse_unfit(name, function, None if takes_error or takes_issuer else signature)
+        takes_error, takes_issuer = refuse_unfit(name, function)
         self[name] = Hook.of(name, function, inline=inline, takes_error=takes_error)
         self[name].takes_issuer = takes_issuer
         self._deciding = tuple(hook for hook in self.values() if hook.name in _DECIDING)
@@ -200,6 +210,30 @@ class Hooks(dict[str, Hook]):
                 )
 
 
+def _label(name: str) -> str:
+    return {"keys": "The KeyRing loader", "allow": "allow"}.get(name, f"{name}_loader")
+
+
+def refuse_unfit(name: str, function: Any) -> tuple[bool, bool]:
+    """Refuse what cannot be a hook.
+
+    Returns:
+        Whether it has a last parameter `error`, and whether it has a last parameter `issuer`.
+
+    Raises:
+        ConfigurationError: as for `Hooks.register`.
+    """
+    if not callable(function):
+        raise ConfigurationError(f"{_label(name)} needs a callable, not {type(function).__name__}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationError(f"{_label(name)} cannot take a generator function: return, do not yield")
+    signature = _signature_of(function)
+    takes_error = signature is not None and _takes_one_more(name, signature, "error")
+    takes_issuer = signature is not None and _takes_one_more(name, signature, "issuer")
+    _refuse_arguments(name, function, None if takes_error or takes_issuer else signature)
+    return takes_error, takes_issuer
+
+
 def _signature_of(function: Any) -> inspect.Signature | None:
     try:
         # Of the outermost function: a decorator may pass on other arguments than it takes.
@@ -221,12 +255,12 @@ def _takes_one_more(name: str, signature: inspect.Signature, extra: str) -> bool
     )
 
 
-def _refuse_unfit(name: str, function: Any, signature: inspect.Signature | None) -> None:
+def _refuse_arguments(name: str, function: Any, signature: inspect.Signature | None) -> None:
     arguments, kind = _ARGUMENTS[name], HOOKS[name]
     is_mapping = inspect.isclass(function) and issubclass(function, Mapping)
     if inspect.isclass(function) and not (kind is _ANY or (kind is _CLAIMS and is_mapping)):
         raise ConfigurationError(
-            f"{name}_loader cannot take the class {function.__name__}: the hook must return {kind.wanted}, "
+            f"{_label(name)} cannot take the class {function.__name__}: the hook must return {kind.wanted}, "
             "not an instance"
         )
     if signature is None:
@@ -236,7 +270,7 @@ def _refuse_unfit(name: str, function: Any, signature: inspect.Signature | None)
     except TypeError:
         hook = f"{getattr(function, '__name__', type(function).__name__)}{signature}"
         raise ConfigurationError(
-            f"{name}_loader calls its hook with ({', '.join(arguments)}), but {hook} does not accept that"
+            f"{_label(name)} calls its hook with ({', '.join(arguments)}), but {hook} does not accept that"
         ) from None
 
 
@@ -263,8 +297,8 @@ def checked(hook: Hook, value: Any, *, truth_counts: bool) -> Any:
     kind = HOOKS[hook.name]
     if kind.accepts(value) and not (isinstance(value, _UNFINISHED) and hook.name in _DECIDING):
         return value
-    problem = f"{hook.name}_loader returned {type(value).__name__}; it must return {kind.wanted}"
-    if kind is _GATE and truth_counts and not hook.is_async:
+    problem = f"{hook.label} returned {type(value).__name__}; it must return {kind.wanted}"
+    if kind is _GATE and truth_counts and not hook.is_async and hook.name != "allow":
         if not hook.warned:
             hook.warned = True
             event = {"event": "hook_truth", "hook": hook.name}

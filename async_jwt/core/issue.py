@@ -17,6 +17,7 @@ from async_jwt.core.cookie_scope import SCOPE
 from async_jwt.core.engine import Engine
 from async_jwt.core.login import LOGIN, kept_lifetime, lifetime_of
 from async_jwt.core.parsers import Expires, Lifetime
+from async_jwt.core.permissions import narrowed
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.sessions import latest_expiry, time_limit
 from async_jwt.errors import AudienceError, JWTDecodeError, MissingClaimError, SubjectError
@@ -76,6 +77,8 @@ class TokenSpec:
         subject: the identity claim to keep from the token that it follows; without one, it is
             made from the identity.
         csrf: the CSRF value to keep from the token that it follows; None makes a new one.
+        within: the claims of the session, to whose scopes and roles it adds none, and those of them to keep
+            (None keeps all); None for a new session.
     """
 
     identity: Any
@@ -86,6 +89,7 @@ class TokenSpec:
     headers: Mapping[str, Any] | None = None
     subject: Any = _NONE
     csrf: str | None = None
+    within: tuple[Mapping[str, Any], Mapping[str, Any] | None] | None = None
 
 
 @dataclass(slots=True, repr=False)
@@ -165,6 +169,8 @@ def _take_over(engine: Engine, claims: dict[str, Any], spec: TokenSpec, held: Ma
         claims["csrf"] = csrf
     if LOGIN in held:
         claims[LOGIN] = held[LOGIN]
+    if held.get("type") == REFRESH and not engine.settings.is_compat:
+        claims.update(narrowed(claims, held, {}, None))
     if life is None or spec.expires is not None or "exp" in given:
         return
     end = lifetime_of(life, engine.settings)
@@ -225,8 +231,12 @@ async def prepare_token(engine: Engine, spec: TokenSpec) -> UnsignedToken:
         now=engine.clock(),
         csrf=(spec.csrf or new_csrf()) if settings.cookie_csrf_protect else None,
     )
-    claim_set.merge(claims, await engine.call_hook("additional_claims", spec.identity) or {})
+    granted = await engine.call_hook("additional_claims", spec.identity) or {}
+    claim_set.merge(claims, granted)
     claim_set.merge(claims, spec.claims or {})
+    if spec.within is not None:
+        held, keeps = spec.within
+        claims.update(narrowed(claims, held, granted, keeps))
     if spec.subject is not _NONE:
         claims[settings.identity_claim] = subject
     if isinstance(claims.get(settings.identity_claim), IssuerIdentity):

@@ -232,6 +232,8 @@ _ISSUER_OPTIONS = (
     "leeway",
     "preset",
     "revoked_as",
+    "roles",
+    "scopes",
 )
 
 

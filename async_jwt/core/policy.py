@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self, TypeVar
 
+from async_jwt.core.hooks import Hook
 from async_jwt.core.parsers import LOCATIONS
+from async_jwt.core.permissions import ClaimDemand, Demand, Names, claim_demands, demand_of, is_met
 from async_jwt.errors import ConfigurationError
 
-__all__ = ["ACCESS", "REFRESH", "Location", "Once", "Policy"]
+__all__ = ["ACCESS", "REFRESH", "Allow", "Location", "Once", "Policy"]
 
 Location = Literal["headers", "cookies", "query_string", "json", "websocket_protocol"]
 """Where a request may carry a token."""
 
 Once = bool | Literal["get"]
 """Whether a view uses its token up: at requests that change something, or at all requests ("get")."""
+
+T = TypeVar("T")
+
+Allow = Callable[[Any], Any]
+"""Takes the `Authentication` of a request and returns True or False; `def` or `async def`."""
 
 ACCESS = "access"
 REFRESH = "refresh"
@@ -37,6 +44,11 @@ class Policy:
         once: whether the view uses the token up.
         lenient: whether a cookie with an unusable token counts as none.
         refresh_cookie: whether a page load may go on with its refresh token's cookie.
+        scopes: the scopes that the token must have.
+        roles: the roles that it must have.
+        claims: the claims that it must have, and their values.
+        allow: functions of the application that must all return True.
+        is_restricted: whether it demands any of these four.
     """
 
     optional: bool
@@ -49,6 +61,16 @@ class Policy:
     once: Once
     lenient: bool
     refresh_cookie: bool
+    scopes: Demand = ()
+    roles: Demand = ()
+    claims: tuple[ClaimDemand, ...] = ()
+    allow: tuple[Hook, ...] = ()
+    is_restricted: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "is_restricted", bool(self.scopes or self.roles or self.claims or self.allow)
+        )
 
     @classmethod
     def of(
@@ -64,6 +86,10 @@ class Policy:
         once: Once = False,
         lenient: bool = False,
         refresh_cookie: bool = False,
+        scopes: Names = None,
+        roles: Names = None,
+        claims: Mapping[str, Any] | None = None,
+        allow: Allow | None = None,
     ) -> Policy:
         """Check the arguments of `jwt_required` and make a policy from them.
 
@@ -112,7 +138,45 @@ class Policy:
             once,
             lenient,
             refresh_cookie,
+            demand_of(scopes, "scopes"),
+            demand_of(roles, "roles"),
+            claim_demands(claims),
+            () if allow is None else (Hook.of_view(allow),),
         )
+
+    def plus(self, *others: Policy) -> Self:
+        """This policy, with what other policies demand of a token's scopes, roles and claims."""
+        if not any(other.is_restricted for other in others):
+            return self
+        every: tuple[Policy, ...] = (self, *others)
+        return replace(
+            self,
+            scopes=_joined(policy.scopes for policy in every),
+            roles=_joined(policy.roles for policy in every),
+            claims=_joined(policy.claims for policy in every),
+            allow=_joined(policy.allow for policy in every),
+        )
+
+    def inside(self, around: Policy) -> Self:
+        """The policy of a view in a blueprint that has a policy of its own: a token that meets both."""
+        return replace(self, optional=False, lenient=False, once=False).plus(around)
+
+    def without_allow(self) -> Self:
+        """This policy, but for functions of the application, which a view's decorators call once each."""
+        return replace(self, allow=()) if self.allow else self
+
+    def covers(self, other: Policy) -> bool:
+        """True if what meets this policy has all scopes, roles and claims that another one demands."""
+        return (
+            is_met(other.scopes, self.scopes)
+            and is_met(other.roles, self.roles)
+            and set(other.claims) <= set(self.claims)
+            and {hook.function for hook in other.allow} <= {hook.function for hook in self.allow}
+        )
+
+
+def _joined(parts: Iterable[tuple[T, ...]]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys(item for part in parts for item in part))
 
 
 def _check_cookies(

@@ -29,6 +29,7 @@ from async_jwt.core.issue import (
 )
 from async_jwt.core.login import LOGIN, kept_lifetime, login_terms
 from async_jwt.core.parsers import Expires
+from async_jwt.core.permissions import GRANTS
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.sessions import (
     ACTOR,
@@ -80,6 +81,7 @@ class PairSpec:
         refresh_expires: the refresh token's lifetime.
         persistent: for a login, whether cookies outlive the browser session; None follows the settings.
         counts: whether a new session counts toward `JWT_MAX_SESSIONS`.
+        keeps: for a rotation, the `scope` and `roles` to keep of those that the session has; None keeps all.
     """
 
     identity: Any
@@ -91,6 +93,7 @@ class PairSpec:
     refresh_expires: Expires = None
     persistent: bool | None = None
     counts: bool = True
+    keeps: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -302,18 +305,24 @@ class PairBuilder:
         """Unsigned drafts of both tokens, with the claims and headers that the session carries on."""
         engine, spec = self._engine, self._wish
         claims, headers = (self._terms(), {}) if before is None else read_extras(before.extras)
+        within = None if before is None else dict(claims)
         claims.update(spec.claims or {})
         headers.update(spec.headers or {})
         both: dict[str, Any] = {"identity": spec.identity, "claims": claims, "headers": headers, **self._same}
+        both["within"] = None if within is None else (within, spec.keeps)
         access, refresh = spec.access_expires, spec.refresh_expires
         if before is not None:  # what is passed to a rotation is for this step alone
             access = kept_lifetime(claims, ACCESS) if access is None else access
             refresh = kept_lifetime(claims, REFRESH) if refresh is None else refresh
-        return _UnsignedPair(
-            await prepare_token(engine, TokenSpec(type=ACCESS, fresh=spec.fresh, expires=access, **both)),
+        new_access = TokenSpec(type=ACCESS, fresh=spec.fresh, expires=access, **both)
+        unsigned = (
+            await prepare_token(engine, new_access),
             await prepare_token(engine, TokenSpec(type=REFRESH, expires=refresh, **both)),
-            extras_of(claims, headers, engine.settings, engine.json_default),
         )
+        if within is not None:  # what was taken away stays away
+            kept = {name for name in GRANTS if name in within or name in (spec.keeps or {})}
+            claims.update({name: unsigned[0].claims[name] for name in kept})
+        return _UnsignedPair(*unsigned, extras_of(claims, headers, engine.settings, engine.json_default))
 
     def _terms(self) -> dict[str, Any]:
         """The claim that says what this login decides; none if it follows the settings."""

@@ -13,7 +13,16 @@ from async_jwt.issuers.identity import IssuerIdentity
 from async_jwt.issuers.rules import BY_CLIENT, CLIENT_CLAIMS, GENERIC, AccessRule, calls_itself
 from async_jwt.keys.key import ALGORITHMS, Key
 
-__all__ = ["Issuer", "is_loopback"]
+__all__ = ["ROLES", "SCOPES", "Issuer", "Place", "is_loopback"]
+
+Place = tuple[str, ...]
+"""Where a claim is: its name, or the names on the path to it through objects."""
+
+SCOPES: Final[tuple[Place, ...]] = (("scope",), ("scp",))
+"""Where scopes are by default (RFC 8693 §4.2): the first of these that a token has."""
+
+ROLES: Final[tuple[Place, ...]] = (("roles",),)
+"""Where roles are by default (RFC 9068 §2.2.3.1)."""
 
 _UNSET: Final[Any] = object()
 _LEEWAY: Final = 30.0
@@ -49,6 +58,10 @@ class Issuer:
             tokens or logout tokens; with `clients` alone, a token must also have `scope` or `scp`.
         kind: "access", or "id_token" to accept its ID tokens: for issuers whose only tokens they are.
         identity: the claim that holds the identity; of several, the first that a token has.
+        scopes: where its tokens name scopes: a claim, or the path to one as a tuple, such as
+            `("resource_access", "shop", "scopes")`. A text there is a list between spaces; a list counts, and
+            so do the names in an object. None is `scope`, or else `scp`.
+        roles: where they name roles, likewise, but a text is one role. None is `roles`.
         leeway: the allowed clock difference for `exp`, `nbf` and `iat`, in seconds.
         revoked_as: "plain" also refuses tokens whose identity or `jti` was revoked under its bare text, as
             before this issuer was named here. None does not.
@@ -69,6 +82,8 @@ class Issuer:
     access: AccessRule
     kind: Literal["access", "id_token"]
     identity: tuple[str, ...]
+    scopes: tuple[Place, ...]
+    roles: tuple[Place, ...]
     leeway: float
     revoked_as: Literal["plain"] | None
     allow_private: bool
@@ -87,6 +102,8 @@ class Issuer:
         access: AccessRule | Mapping[str, Any] | None = None,
         kind: Literal["access", "id_token"] = "access",
         identity: str | Iterable[str] = "sub",
+        scopes: str | Iterable[str] | None = None,
+        roles: str | Iterable[str] | None = None,
         leeway: float = _LEEWAY,
         revoked_as: Literal["plain"] | None = None,
         allow_private: bool = False,
@@ -106,7 +123,9 @@ class Issuer:
             keys=_keys(fail, keys),
             fetch_from=_address(fail, "fetch_from", fetch_from),
             kind=_one_of(fail, "kind", kind, ("access", "id_token")),
-            identity=_names(fail, identity),
+            identity=_names(fail, "identity", identity),
+            scopes=SCOPES if scopes is None else (_names(fail, "scopes", scopes),),
+            roles=ROLES if roles is None else (_names(fail, "roles", roles),),
             leeway=_seconds(fail, leeway),
             revoked_as=_one_of(fail, "revoked_as", revoked_as, (None, "plain")),
             allow_private=bool(allow_private),
@@ -232,10 +251,10 @@ def _texts(fail: _Fail, name: str, given: object) -> frozenset[str] | None:
     return frozenset(values)
 
 
-def _names(fail: _Fail, given: object) -> tuple[str, ...]:
+def _names(fail: _Fail, what: str, given: object) -> tuple[str, ...]:
     values = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else ()
     if not values or not all(isinstance(value, str) and value for value in values):
-        raise fail("identity must be the name of a claim, or a list of names")
+        raise fail(f"{what} must be the name of a claim, or a list of names")
     return values
 
 

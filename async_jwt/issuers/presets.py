@@ -41,30 +41,51 @@ RULES: Final[Mapping[str, Mapping[str, Any]]] = {
     "okta": {
         "algorithms": ("RS256",),
         "identity": ("uid", "sub"),  # a login may change hands; machines have no uid
+        "roles": "groups",
+        "scopes": "scp",
         "access": AccessRule(prefixes={"jti": "AT."}, none_of=("at_hash", "nonce")),
     },
     # Access tokens may have a nonce, up to Keycloak 24.
-    "keycloak": {"access": AccessRule(claims={"typ": ("Bearer",)}, all_of=("jti",))},
-    "cognito": {"algorithms": ("RS256",), "access": AccessRule(claims={"token_use": ("access",)})},
+    "keycloak": {
+        "access": AccessRule(claims={"typ": ("Bearer",)}, all_of=("jti",)),
+        "roles": ("realm_access", "roles"),
+    },
+    "cognito": {
+        "algorithms": ("RS256",),
+        "access": AccessRule(claims={"token_use": ("access",)}),
+        "roles": "cognito:groups",
+    },
     # ID tokens may have roles, too, but name no client beside their audience.
     "entra": {
         "algorithms": ("RS256",),
         "identity": "oid",
+        "scopes": "scp",
         "access": AccessRule(
             any_of=("scp", "roles"), none_of=("nonce", "at_hash"), at_jwt_suffices=False, names_client=True
         ),
     },
     "google": _ID_TOKENS,
     "firebase": _ID_TOKENS,
-    "supabase": {"algorithms": ("ES256", "RS256"), "access": AccessRule(all_of=("session_id", "role"))},
+    "supabase": {
+        "algorithms": ("ES256", "RS256"),
+        "access": AccessRule(all_of=("session_id", "role")),
+        "roles": "role",
+    },
     "clerk": {
         "algorithms": ("RS256",),
+        "scopes": ("o", "per"),
+        "roles": ("o", "rol"),
         "access": AccessRule(all_of=("sid",), none_of=("nonce", "at_hash", "aud")),
     },
-    "zitadel": {"access": AccessRule(all_of=("jti",), none_of=("nonce", "at_hash"))},
+    "zitadel": {
+        "access": AccessRule(all_of=("jti",), none_of=("nonce", "at_hash")),
+        "roles": "urn:zitadel:iam:org:project:roles",  # an object, by the name of the role
+    },
     # Its access tokens have all claims of its ID tokens.
     "authentik": {"access": AccessRule(all_of=("azp", "uid"))},
-    "hydra": {"access": AccessRule(all_of=("client_id", "jti"), none_of=("at_hash", "nonce"))},
+    "hydra": {
+        "access": AccessRule(all_of=("client_id", "jti"), none_of=("at_hash", "nonce")),
+    },
     "github_actions": _ID_TOKENS,
     "gitlab_ci": _ID_TOKENS,
     "kubernetes": {"algorithms": ("RS256", "ES256"), "access": AccessRule(all_of=("kubernetes.io",))},

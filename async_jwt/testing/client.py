@@ -15,6 +15,7 @@ from async_jwt.core.cookies import Cookie, cookies_to_set
 from async_jwt.core.engine import Engine
 from async_jwt.core.locations import csrf_names
 from async_jwt.core.parsers import Expires
+from async_jwt.core.permissions import Granted
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.manager import app_state_of
 from async_jwt.operations import Operations, operations_at
@@ -35,6 +36,8 @@ def jwt_client(
     expired: bool = False,
     revoked: bool = False,
     location: str = "headers",
+    scopes: Granted = None,
+    roles: Granted = None,
 ) -> Any:
     """Return the application's test client, whose requests carry a user's token.
 
@@ -53,6 +56,8 @@ def jwt_client(
         expired: True for a token that expired an hour ago.
         revoked: True for a revoked token.
         location: "headers", or "cookies" with the CSRF value in its header.
+        scopes: its scopes, as for `create_token_pair`.
+        roles: its roles, likewise.
 
     Returns:
         The result of `app.test_client()`. In Quart, await its methods; `websocket` is signed in too.
@@ -74,6 +79,7 @@ def jwt_client(
         expired=expired,
         revoked=revoked,
         location=location,
+        grants={"scopes": scopes, "roles": roles},
     )
     plain = app_state.app.test_client()
     is_flask = hasattr(plain, "environ_base")
@@ -93,6 +99,7 @@ class _Credentials:
     expired: bool
     revoked: bool
     location: str
+    grants: dict[str, Any]
     is_made: bool = False
     headers: dict[str, str] = field(default_factory=dict)
     cookies: Sequence[Cookie] = ()
@@ -150,18 +157,19 @@ class _Credentials:
         identity, life = self.identity, self.expires
         if self.kind not in (ACCESS, REFRESH):
             return await operations.create_token(
-                identity, type=self.kind, expires_delta=life, additional_claims=claims
+                identity, type=self.kind, expires_delta=life, additional_claims=claims, **self.grants
             )
         if engine.sessions is None or self.expired:
             if self.kind == REFRESH:
-                return await operations.create_refresh_token(identity, life, claims)
-            return await operations.create_access_token(identity, self.fresh, life, claims)
+                return await operations.create_refresh_token(identity, life, claims, **self.grants)
+            return await operations.create_access_token(identity, self.fresh, life, claims, **self.grants)
         pair = await operations.create_token_pair(
             identity,
             fresh=self.fresh,
             additional_claims=claims,
             access_expires_delta=life if self.kind == ACCESS else None,
             refresh_expires_delta=life if self.kind == REFRESH else None,
+            **self.grants,
         )
         return pair.access_token if self.kind == ACCESS else pair.refresh_token
 

@@ -10,7 +10,7 @@ import types
 import pytest
 from werkzeug import Response
 
-from async_jwt.adapters import _route_audit
+from async_jwt.adapters import _route_demands
 from async_jwt.errors import ConfigurationError
 
 pytestmark = pytest.mark.asyncio
@@ -245,7 +245,7 @@ async def test_a_stream_that_is_not_sent_is_closed(harness, caplog):
 
 
 async def test_methods_that_clients_make_up_fill_no_memory(harness, monkeypatch, caplog):
-    monkeypatch.setattr(_route_audit, "_MOST_REMEMBERED", 0)
+    monkeypatch.setattr(_route_demands, "_MOST_REMEMBERED", 0)
     h = harness()
     h.app.add_url_rule("/cached", "cached", above(h.api.jwt_required()(new(h)), lambda: "secret"))
     await refused(h, "/cached", caplog, "cached")
@@ -256,7 +256,7 @@ async def test_an_application_that_dispatches_itself_is_left_alone(harness):
     """Where no rule matched there is no view that could demand anything."""
     h = harness()
     app_state = h.app.extensions["async_jwt"]
-    assert not _route_audit.is_unchecked(app_state, types.SimpleNamespace(url_rule=None, method="GET"))
+    assert not _route_demands.is_unchecked(app_state, types.SimpleNamespace(url_rule=None, method="GET"))
 
 
 async def test_a_response_of_werkzeugs_own_is_not_sent_either(harness, caplog):

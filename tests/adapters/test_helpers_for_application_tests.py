@@ -92,6 +92,19 @@ async def test_variants(harness, options, path, expected):
 
 
 @on_each_loop
+@pytest.mark.parametrize("kind", ["access", "refresh", "reset"])
+@pytest.mark.parametrize("expired", [False, True])
+async def test_scopes_and_roles(harness, kind, expired):
+    client = jwt_client(harness().app, "alice", type=kind, scopes=["a", "b"], roles="x", expired=expired)
+    paths = {"access": "/me", "refresh": "/refresh", "reset": "/reset"}
+    status, found = await ask(client, paths[kind])
+    if expired:
+        assert found["code"] == "token_expired"
+    else:
+        assert (status, found["claims"]["scope"], found["claims"]["roles"]) == (200, "a b", ["x"])
+
+
+@on_each_loop
 async def test_how_long_it_lives(harness, clock):
     h = harness(clock=clock)
     _, found = await ask(jwt_client(h.app, "alice", expires=dt.timedelta(minutes=1)))

@@ -20,6 +20,8 @@ from tests.harness.providers import JWKS, OPENID, Provider
 
 pytestmark = pytest.mark.asyncio
 
+PERMISSIONS = "https://acme.dev/perms"
+
 
 @pytest.fixture
 def provider():
@@ -72,6 +74,44 @@ async def test_a_token_names_its_user_and_its_issuer(harness, provider):
     assert (await h.call("/whose", token=provider.token())).status == 200
     assert found == [(IssuerIdentity("u-1", issuer=provider.url), provider.url, provider.url)]
     assert provider.asked == [OPENID, JWKS]
+
+
+@however_it_runs
+async def test_scopes_and_roles_are_where_the_issuer_has_them(harness, provider, other):
+    h = harness(
+        {"JWT_SECRET_KEY": SECRET},
+        issuers=[
+            Issuer(
+                provider.url, audience="api", scopes="https://acme.dev/perms", roles=("a", "b.c", "roles")
+            ),
+            Issuer(other.url, audience="api"),
+        ],
+    )
+    h.jwt.scopes_imply({"all": "read"})
+
+    async def view():
+        return {}
+
+    for path, demands in (("/scopes", {"scopes": "read"}), ("/roles", {"roles": "admin"})):
+        h.view(path, h.api.jwt_required(**demands)(view))
+    for claims, status in (
+        ({PERMISSIONS: "read write"}, 200),
+        ({PERMISSIONS: ["all"]}, 200),
+        ({PERMISSIONS: "reader", "scope": "read"}, "insufficient_scope"),
+        ({"scope": "read"}, "insufficient_scope"),
+    ):
+        assert await outcome(h, provider.token(**claims), "/scopes") == status
+    for claims, status in (
+        ({"a": {"b.c": {"roles": {"admin": {"org": "1"}}}}}, 200),
+        ({"a": {"b.c": {"roles": ["admin"]}}}, 200),
+        ({"a": {"b": {"c": {"roles": ["admin"]}}}}, "permission_denied"),
+        ({"a": ["b.c"], "roles": ["admin"]}, "permission_denied"),
+    ):
+        assert await outcome(h, provider.token(**claims), "/roles") == status
+    assert await outcome(h, other.token(scp=["read"]), "/scopes") == 200
+    assert await outcome(h, other.token(scope="x", scp="read"), "/scopes") == "insufficient_scope"
+    assert await outcome(h, other.token(roles="admin"), "/roles") == 200
+    assert await outcome(h, await h.mint(scopes="read", roles="admin"), "/roles") == 200
 
 
 @however_it_runs

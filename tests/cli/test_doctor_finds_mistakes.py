@@ -286,6 +286,17 @@ def test_open_views(sound):
     assert (finding["level"], finding["what"]) == ("warning", "unprotected and not marked @public: a, b")
 
 
+def test_scopes_that_no_token_will_have(sound):
+    app = sound.sound()
+    required = sound.api.jwt_required(scopes=["orders:*", "orders:read"])
+    app.add_url_rule("/a", "a", required(lambda: ""))
+    sound.jwt.scopes_imply({"orders:all": ["orders:read", "ordres:write"], "root": "orders:all"})
+    wildcard, misspelled = found(sound)
+    assert (wildcard["level"], wildcard["about"]) == ("warning", "views")
+    assert wildcard["what"].startswith("a demands the scope 'orders:*': a wildcard means nothing")
+    assert misspelled["what"] == "no decorator demands the scope 'ordres:write', which another one implies"
+
+
 def test_applications_that_do_not_begin(line):
     line.app = lambda: line.make(JWT_ALGORITHM="none")
     (finding,) = line.json("doctor")

@@ -28,7 +28,13 @@ def app(every_line):
     add("/refresh", "refresh", api.jwt_required(refresh=True), methods=["POST"])
     add("/link", "link", api.jwt_required(type="link", once="get"))
     add("/reset", "reset", api.jwt_required(type={"reset", "invite"}, once=True), methods=["PUT", "PATCH"])
+    demands = {"scopes": ["read", api.any_of("a", "b")], "roles": "admin", "claims": {"verified": True}}
+    add("/staff", "staff", api.jwt_required(**demands, allow=is_staff))
     return app
+
+
+def is_staff(found):
+    return True
 
 
 def new_view(*, is_plain):
@@ -51,6 +57,7 @@ Rule      Methods    Requires                                     Set by  Endpoi
 /me       GET        access token                                 view    me
 /refresh  POST       refresh token                                view    refresh
 /reset    PATCH PUT  invite or reset token once                   view    reset
+/staff    GET        access token with scope read and (a or b) with role admin with verified = true if is_staff view    staff
 """
 
 
@@ -76,12 +83,19 @@ def test_json(every_line, app):
                 "optional": False,
                 "fresh": True,
                 "locations": ["headers", "cookies"],
+                "scopes": [],
+                "roles": [],
+                "claims": {},
+                "allow": [],
                 "once": False,
                 "skips_revocation_check": False,
             }
         ],
     }
     assert found["logout"]["demands"][0]["types"] is None
+    staff = found["staff"]["demands"][0]
+    assert (staff["scopes"], staff["roles"]) == ([["read"], ["a", "b"]], [["admin"]])
+    assert (staff["claims"], staff["allow"]) == ({"verified": True}, ["is_staff"])
     assert [found[name]["demands"][0]["once"] for name in ("link", "reset")] == ["get", True]
     assert (found["index"]["state"], found["index"]["said_by"], found["index"]["demands"]) == (
         "public",

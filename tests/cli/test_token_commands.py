@@ -94,6 +94,21 @@ def test_what_nobody_can_decide(line):
     assert line("token", "inspect", token).exit_code == 2
 
 
+@pytest.mark.parametrize("kind", ["access", "refresh", "reset", "pair"])
+def test_scopes_and_roles(line, kind):
+    line.make()
+    line.jwt.scopes_imply({"write": "read"})
+    which = ["--pair"] if kind == "pair" else ["--type", kind]
+    token = made(line, "alice", *which, "--scope", "write", "--scope", "a", "--role", "admin", "--json")
+    token = next(iter(json.loads(token).values()))
+    result = line("token", "inspect", token)
+    assert "Scopes: a, read, write\nRoles: admin\n" in result.output
+    found = line.json("token", "inspect", token)
+    assert (found["scopes"], found["roles"]) == (["a", "read", "write"], ["admin"])
+    assert "Scopes" not in line("token", "inspect", made(line, "alice")).output
+    assert line("token", "create", "alice", "--scope", "a b").exit_code == 2
+
+
 def test_json(line):
     line.make()
     assert list(json.loads(made(line, "alice", "--type", "refresh", "--json"))) == ["refresh_token"]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from async_jwt import issuers
+from async_jwt.core.permissions import granted_roles, granted_scopes
 from async_jwt.errors import AudienceError, ConfigurationError, JWTExtendedException, WrongTokenError
 from async_jwt.issuers import Issuer
 from async_jwt.issuers.presets import PRESETS, RULES, preset
@@ -236,6 +237,37 @@ def test_its_access_token_is_accepted_and_no_other_one(name):
             checked(shape, claims)
     with pytest.raises(AudienceError):
         checked(shape, {**shape.access, "aud": "somebody-else", "azp": "x", "client_id": "x"})
+
+
+GRANTS = {
+    "auth0": ({"openid", "profile"}, set()),
+    "okta": ({"x"}, set()),
+    "keycloak": ({"openid"}, {"clerk"}),
+    "cognito": ({"x"}, {"a"}),
+    "entra, version 1": ({"read"}, set()),
+    "entra, version 2": (set(), {"Admin"}),
+    "supabase": (set(), {"authenticated"}),
+    "clerk": (set(), {"admin"}),
+    "zitadel": (set(), {"a"}),
+    "hydra": ({"x"}, set()),
+}
+
+
+@pytest.mark.parametrize("name", GRANTS)
+def test_scopes_and_roles_are_where_each_provider_has_them(name):
+    shape = SHAPES[name]
+    claims = shape.access
+    if name == "keycloak":
+        claims = {**claims, "realm_access": {"roles": ["clerk"]}}
+    found = granted_scopes(claims, shape.issuer), granted_roles(claims, shape.issuer)
+    assert found == GRANTS[name]
+
+
+@pytest.mark.parametrize("wrong", [7, "", [], [""], ["a", 7], b"a"])
+def test_places_that_are_none(wrong):
+    for what in ("scopes", "roles"):
+        with pytest.raises(ConfigurationError, match=f"{what} must be the name of a claim"):
+            Issuer("https://x.example", audience="a", **{what: wrong})
 
 
 def test_each_preset_has_a_shape():
