@@ -6,30 +6,38 @@ import copy
 import logging
 from collections.abc import Callable, Coroutine, Iterator, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
-from dataclasses import fields
-from operator import is_
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import anyio
 
 from async_jwt.clock import Clock
-from async_jwt.core.authenticate import RequestState
+from async_jwt.core.authenticate import RealmRequestState, RequestState
 from async_jwt.core.cookie_scope import NONE, CookieScope, problem_with, scoped
 from async_jwt.core.engine import Engine
 from async_jwt.core.hooks import Hooks, checked
 from async_jwt.core.issuer_registry import IssuerRegistry
+from async_jwt.core.live_settings import LiveSettings
 from async_jwt.core.observer import Observer
 from async_jwt.core.policy import Policy
-from async_jwt.core.settings import KEYS, Settings, preset_of
-from async_jwt.core.spelling import Unknown, unknown_settings
+from async_jwt.core.realms import (
+    realm_settings,
+    refuse_shared_cookies,
+    refuse_shared_issuers,
+    warn_of_shared_secrets,
+)
+from async_jwt.core.settings import Settings
+from async_jwt.core.spelling import Unknown
 from async_jwt.errors import ConfigurationError, HookError, StoreUnavailableError
+from async_jwt.issuers.identity import everybody_of, realm_name
 from async_jwt.issuers.issuer import Issuer
 from async_jwt.keys.ring import KeyRing
 from async_jwt.stores.contract import Store
 from async_jwt.stores.memory import MemoryStore
+from async_jwt.stores.realm import realm_store
 from async_jwt.stores.wrapped import wrapped
 
-__all__ = ["EXTENSION", "AppState", "Current", "FrameworkContext", "LiveSettings"]
+__all__ = ["EXTENSION", "AppState", "Current", "FrameworkContext", "Given", "RealmState"]
 
 EXTENSION = "async_jwt"
 """The key in `app.extensions` that holds an application's `AppState`."""
@@ -39,8 +47,21 @@ log: logging.Logger = logging.getLogger("async_jwt")
 # Clients may make up tenants, and each has an engine of its own.
 _MOST_SCOPES = 1000
 
-Current = Callable[[], "tuple[AppState, Any | None]"]
-"""Returns the application's state and the request that a call is about; None outside of a request."""
+
+class Current(Protocol):
+    """Returns the state and the request that a call is about; no request outside of one."""
+
+    def __call__(self, realm: str | None = None) -> tuple[AppState, Any | None]:
+        """Return them.
+
+        Args:
+            realm: the realm; "" for the unnamed one, None for the one that the caller means by default.
+
+        Raises:
+            RuntimeError: it is not clear which application is meant.
+            ConfigurationError: there is no such realm.
+        """
+        ...
 
 
 class FrameworkContext(Protocol):
@@ -93,134 +114,46 @@ class FrameworkContext(Protocol):
         ...
 
 
-class LiveSettings:
-    """An application's settings, re-read whenever its configuration changes.
-
-    Writes the defaults into the configuration, where applications can read them, and compares
-    the values at each `current()`: this takes a few microseconds, and no setting is ever stale.
-
-    Args:
-        config: the application's configuration; kept and re-read.
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a manager, or a realm of one, was given in code.
 
     Attributes:
-        config: as given.
-        settings: the settings as last read.
-        unknown: settings that nothing reads; already logged.
-
-    Raises:
-        ConfigurationError: a value is invalid, or a name is misspelled.
+        hooks: its hooks.
+        clock: returns seconds since the epoch.
+        keys: its keys; None builds them from the settings.
+        store: its store; None opens the one at `JWT_STORE_URI`. Realms share that of their manager.
+        issuers: its issuers, besides those of `JWT_ISSUERS`.
     """
 
-    def __init__(self, config: MutableMapping[str, Any]) -> None:
-        self.config = config
-        self._preset = preset_of(config)
-        # Copies: an application may append to a list in its configuration.
-        self._defaults = {
-            spec.metadata["key"]: copy.copy(spec.metadata[self._preset]) for spec in fields(Settings)
-        }
-        self._given = KEYS.keys() & config.keys()
-        self._seen: list[Any] = []
-        self.unknown: tuple[Unknown, ...] = ()
-        self._copies: tuple[tuple[str, Any], ...] = ()
-        self._warned_of_fallbacks = False
-        self.settings: Settings
-        self._reload()
-
-    def has_changed(self, config: Mapping[str, Any]) -> bool:
-        """True if the configuration has changed since it was read.
-
-        Args:
-            config: the application's current configuration; an extension may have replaced it.
-        """
-        values = config.values()
-        # Compares all values, not just ours: iterating is faster than looking ours up. Compares identity,
-        # because equal values may differ in meaning: False == 0.
-        if config is self.config and len(values) == len(self._seen) and all(map(is_, values, self._seen)):
-            return any(config[key] != kept for key, kept in self._copies) if self._copies else False
-        return True
-
-    def current(self) -> Settings:
-        """Return the settings, re-read if the configuration has changed.
-
-        Raises:
-            ConfigurationError: a value was changed to an invalid one.
-        """
-        if self.has_changed(self.config):
-            self._reload()
-        return self.settings
-
-    def is_default(self, key: str) -> bool:
-        """True if a key holds the default written here, not a value set by the application."""
-        return key not in self._given and self.config[key] is self._defaults[key]
-
-    def _reload(self) -> None:
-        config = self.config
-        if preset_of(config) != self._preset:
-            # The old preset's defaults are already in the configuration, indistinguishable from
-            # values set by the application.
-            raise ConfigurationError("JWT_COMPAT must be set before JWTManager(app) or init_app(app)")
-        for key, value in self._defaults.items():
-            config.setdefault(key, value)
-        settings = Settings.from_config(config)
-        self._check_names(settings)
-        self._check_fallbacks(settings)
-        if settings != getattr(self, "settings", None):  # no new object if only unrelated values changed
-            self.settings = settings
-        self._seen = [*config.values()]
-        # Changes inside these values keep their identity.
-        self._copies = tuple(
-            (key, _snapshot(config[key])) for key in KEYS if isinstance(config[key], (list, set, dict))
-        )
-
-    def _check_names(self, settings: Settings) -> None:
-        """Refuse misspelled settings, and log each one that nothing reads, once."""
-        given = (key for key in self.config if isinstance(key, str))
-        found = tuple(unknown_settings(given, KEYS, settings.ignored_settings, is_compat=settings.is_compat))
-        for unknown in found:
-            if unknown.is_refused:
-                raise ConfigurationError(unknown.text)
-        for unknown in set(found) - set(self.unknown):
-            log.warning("%s", unknown.text, extra={"event": "unknown_setting"})
-        self.unknown = found
-
-    def _check_fallbacks(self, settings: Settings) -> None:
-        """Warn once that fallbacks of SECRET_KEY do not apply to JWT_SECRET_KEY."""
-        unused = settings.secret_key is not None and settings.app_secret_fallbacks is not None
-        if not unused or settings.secret_fallbacks is not None or self._warned_of_fallbacks:
-            return
-        self._warned_of_fallbacks = True
-        log.warning(
-            "SECRET_KEY_FALLBACKS does not verify tokens while JWT_SECRET_KEY is set: put the former values "
-            "of JWT_SECRET_KEY into JWT_SECRET_KEY_FALLBACKS, or set it to [] if there are none",
-            extra={"event": "fallbacks_in_vain"},
-        )
-
-
-def _snapshot(value: Any) -> Any:
-    """A copy of nested collections, with the same objects in them."""
-    if isinstance(value, dict):
-        return {name: _snapshot(item) for name, item in value.items()}
-    return type(value)(map(_snapshot, value)) if isinstance(value, (list, set)) else value
+    hooks: Hooks
+    clock: Clock
+    keys: KeyRing | None = None
+    store: Store | None = None
+    issuers: tuple[Issuer, ...] = ()
 
 
 class AppState:
-    """One manager's state for one application.
+    """One manager's state for one application: that of its unnamed realm.
 
     Args:
         app: the application.
         framework: its framework.
         slot: the manager's prefix for the request attribute that holds a `RequestState`.
-        hooks: the manager's hooks.
-        ring: the manager's keys; None builds them from the settings.
-        store: the manager's store; None opens the one at `JWT_STORE_URI`.
-        issuers: the manager's issuers, besides those of `JWT_ISSUERS`.
-        clock: returns seconds since the epoch.
+        given: what the manager was given.
+        given_realms: by name, what its realms were given; may grow.
 
     Attributes:
         app: as given.
+        root: the state of the unnamed realm: this one, unless it is a `RealmState`.
+        realm: the realm's name; "" for the unnamed one.
+        realms: the states of named realms by name; empty if there are none.
+        labels: what signals say of the realm: nothing of the unnamed one.
         registry: the issuers whose tokens are accepted.
         slot: the request attribute that holds a `RequestState`. It is unique to this state, so that another
             application's checks of the same request stay separate.
+        acting_slot: the request attribute that holds the state of the realm of its last check.
+        default_slot: the one that holds the name of the realm of its view's blueprint.
         observer: measures checks, hooks and store calls; None measures nothing.
         demands: by endpoint and method, the view it was read from and what that view demands.
         around: likewise, with `JWT_DEFAULT_DENY`, what blueprints and the application demand of it.
@@ -235,32 +168,37 @@ class AppState:
         app: Any,
         framework: FrameworkContext,
         slot: str,
-        hooks: Hooks,
-        ring: KeyRing | None,
-        store: Store | None,
-        issuers: tuple[Issuer, ...],
-        clock: Clock,
+        given: Given,
+        given_realms: Mapping[str, Given],
     ) -> None:
-        self.app = app
-        self.registry: IssuerRegistry = IssuerRegistry()
-        self._given_issuers = issuers
-        self.slot: str = f"{slot}_{id(self)}"
-        self._engine_slot = f"{self.slot}_engine"
-        self._framework = framework
-        self._hooks = hooks
-        self._ring = ring
-        self._given_store = store
-        self._clock = clock
+        self._begin(app, framework, f"{slot}_{id(self)}", given)
+        self.root: AppState = self
+        self.realm: str = ""
+        self.labels: dict[str, str] = {}
+        self.realms: dict[str, RealmState] = {}
+        self._given_realms = given_realms
+        self._clock = given.clock
         self._live = LiveSettings(framework.config(app))
         self._store_uri = ""
         self._opened: Store
         self._overridden: Store | None = None
         self.observer: Observer | None = None
-        self._engine: Engine
-        self._rebuild()
-        self._warned: set[str] = set()
         self.demands: dict[tuple[str, str], tuple[Any, tuple[Policy, ...]]] = {}
         self.around: dict[tuple[str, str], tuple[Any, bool, Any]] = {}
+        self._rebuild()
+
+    def _begin(self, app: Any, framework: FrameworkContext, slot: str, given: Given) -> None:
+        """Set what each realm has of its own."""
+        self.app = app
+        self._framework = framework
+        self._given = given
+        self.registry: IssuerRegistry = IssuerRegistry()
+        self.slot: str = slot
+        self._engine_slot = f"{slot}_engine"
+        self.acting_slot: str = f"{slot}_acting"
+        self.default_slot: str = f"{slot}_default"
+        self._engine: Engine
+        self._warned: set[str] = set()
         self.finishes: bool = False
 
     def engine(self) -> Engine:
@@ -272,7 +210,7 @@ class AppState:
         config = self._framework.config(self.app)
         if self._live.has_changed(config):
             self._reload(config)
-        return self._scoped_engine() if "cookie_scope" in self._hooks else self._engine
+        return self._scoped_engine() if "cookie_scope" in self._given.hooks else self._engine
 
     def base_engine(self) -> Engine:
         """Return the engine of the application as a whole, whatever the cookie scope of the request.
@@ -299,7 +237,7 @@ class AppState:
         if known is None:
             # Until the loader has answered, and if it fails.
             setattr(request, self._engine_slot, base.in_scope(NONE, base.settings))
-            hook = self._hooks["cookie_scope"]
+            hook = self._given.hooks["cookie_scope"]
             known = _engine_for(base, checked(hook, hook.function(request), truth_counts=False))
             setattr(request, self._engine_slot, known)
         return known
@@ -314,6 +252,11 @@ class AppState:
     def store(self) -> Store:
         """The revocation store in use: as given or opened, unless `override` replaced it."""
         self.base_engine()
+        return self.current_store
+
+    @property
+    def current_store(self) -> Store:
+        """The store as it was last opened, whatever the settings are now."""
         return self._opened if self._overridden is None else self._overridden
 
     def request_state(self, request: Any) -> RequestState:
@@ -355,11 +298,9 @@ class AppState:
             ConfigurationError: a key is missing, or `JWT_HOOK_TIMEOUT` cannot be enforced on a hook.
         """
         engine = self.base_engine()
-        if "decode_key" not in self._hooks:
-            await engine.active_keys()
-        engine.refuse_untold_lookup()
-        for source in self.registry.configured:
-            await source.warm(self._clock)
+        await self._start_realm(engine)
+        for realm in self.realms.values():
+            await realm.start()
         try:
             await engine.store.start()
         except StoreUnavailableError:
@@ -367,6 +308,13 @@ class AppState:
                 "Cannot reach the revocation store; requests are refused with 503 until it answers",
                 extra={"event": "store_unavailable"},
             )
+
+    async def _start_realm(self, engine: Engine) -> None:
+        if "decode_key" not in self._given.hooks:
+            await engine.active_keys()
+        engine.refuse_untold_lookup()
+        for source in self.registry.configured:
+            await source.warm(engine.clock)
 
     async def close(self) -> None:
         """Release the store's connections."""
@@ -379,9 +327,13 @@ class AppState:
             ConfigurationError: `JWT_HOOK_TIMEOUT` cannot be enforced on it.
         """
         if self.base_engine().settings.hook_timeout is not None:
-            self._hooks.refuse_untimed()
+            self._given.hooks.refuse_untimed()
         if name == "issuer":
-            self._rebuild()
+            self.root.rebuild()
+
+    def rebuild(self) -> None:
+        """Build the engines anew. Raises ConfigurationError."""
+        self._rebuild()
 
     def warn_once(self, event: str, text: str, *args: Any, about: str = "") -> None:
         """Log a warning once per event and endpoint.
@@ -398,7 +350,7 @@ class AppState:
 
     def warn_of_memory(self) -> None:
         """Warn that other processes cannot see the memory store, unless it was chosen explicitly."""
-        if self._given_store is None and self._live.is_default("JWT_STORE_URI"):
+        if self._given.store is None and self._live.is_default("JWT_STORE_URI"):
             self.warn_once(
                 "store_in_memory",
                 "Revocations and sessions are kept in this process's memory: other processes cannot see "
@@ -438,6 +390,7 @@ class AppState:
     def with_own_store(self) -> AppState:
         """Return a copy of this state that uses the application's own store, without any override."""
         other = copy.copy(self)
+        other.root, other.realms = other, {}
         other.end_override()
         return other
 
@@ -457,39 +410,234 @@ class AppState:
         """Build the engine anew. If that fails, the settings count as changed until it succeeds."""
         live = live or copy.copy(self._live)
         settings = live.current()
-        if settings.hook_timeout is not None:
-            self._hooks.refuse_untimed()
-        if settings.key_folder is not None and self._ring is not None:
-            raise ConfigurationError(
-                "Set JWT_KEY_FOLDER or pass JWTManager(keys=...), not both: only one can hold the keys"
-            )
-        if self._given_store is not None:
-            self._opened = self._given_store
+        if self._given.store is not None:
+            self._opened = self._given.store
         elif settings.store_uri != self._store_uri:
             self._opened = open_store(settings.store_uri, self._clock)
             self._store_uri = settings.store_uri
-        store = self._opened if self._overridden is None else self._overridden
-        issuers = (*self._given_issuers, *settings.issuers)
+        self._engine = self._engine_of(settings, self.current_store)
+        if settings.realms or self._given_realms:
+            self._rebuild_realms(settings, live.config)
+        elif self.realms:
+            self.realms.clear()
+        self._live = live
+
+    def _rebuild_realms(self, settings: Settings, config: Mapping[str, Any]) -> None:
+        """Build the engines of all named realms anew."""
+        names = sorted(settings.realms.keys() | self._given_realms.keys())
+        every = [settings, *(realm_settings(config, name, settings.realms.get(name, {})) for name in names)]
+        refuse_shared_cookies(every)
+        for name in self.realms.keys() - set(names):
+            del self.realms[name]
+        for own in every[1:]:
+            given = self._given_realms.get(own.realm) or Given(Hooks(), self._clock)
+            state = self.realms.setdefault(own.realm, RealmState(self, self._framework, own.realm, given))
+            state.adopt(given, own)
+        refuse_shared_issuers(
+            {
+                state.realm: [source.issuer for source in state.registry.configured]
+                for state in (self, *self.realms.values())
+            }
+        )
+        # Whether a call needs a long-lived event loop is asked before it is known which realm it is about.
+        self._engine.waits = any(state.unscoped.waits for state in (self, *self.realms.values()))
+        known = {repr(sorted(names))}
+        if known - self._warned:
+            self._warned |= known
+            warn_of_shared_secrets(every)
+
+    def _engine_of(self, settings: Settings, store: Store) -> Engine:
+        """An engine with these settings. Raises ConfigurationError."""
+        given, root = self._given, self.root
+        if settings.hook_timeout is not None:
+            given.hooks.refuse_untimed()
+        if settings.key_folder is not None and given.keys is not None:
+            raise ConfigurationError(
+                "Set JWT_KEY_FOLDER or pass JWTManager(keys=...), not both: only one can hold the keys"
+            )
+        issuers = (*given.issuers, *settings.issuers)
         if any(issuer.url == settings.encode_issuer for issuer in issuers):
             raise ConfigurationError(
                 f"JWT_ENCODE_ISSUER = {settings.encode_issuer!r} is also configured as another issuer: give "
                 "this application an `iss` of its own"
             )
         self.registry.configure(issuers)
-        self._engine = Engine(
+        return Engine(
             settings,
-            self._hooks,
-            self._ring,
+            given.hooks,
+            given.keys,
             self._framework.reach(_bounded(store, settings.hook_timeout)),
-            self._clock,
+            root.clock,
             self._json_default,
-            self.observer,
-            self.registry if issuers or "issuer" in self._hooks else None,
+            root.observer,
+            self.registry if issuers or "issuer" in given.hooks else None,
         )
-        self._live = live
+
+    @property
+    def unscoped(self) -> Engine:
+        """The engine as it was last built, whatever the settings are now."""
+        return self._engine
+
+    @property
+    def clock(self) -> Clock:
+        """Returns seconds since the epoch."""
+        return self._clock
+
+    # -- realms ---------------------------------------------------------------------------
+
+    def of_realm(self, name: str) -> AppState:
+        """Return the state of a realm; "" is the unnamed one.
+
+        Raises:
+            ConfigurationError: there is no such realm.
+        """
+        root = self.root
+        found = root.realms.get(name) if name else root
+        if found is None:
+            raise ConfigurationError(
+                f"There is no realm {name!r}: add it to JWT_REALMS, or call jwt.realm({name!r}, keys=...)"
+            )
+        return found
+
+    def enter(self, request: Any, name: str | None) -> AppState:
+        """Return the state of the realm that a check of a request is about, which then acts for the request.
+
+        Args:
+            request: the request.
+            name: the realm; None is the one of the view's blueprint, or the unnamed one.
+
+        Raises:
+            ConfigurationError: there is no such realm.
+        """
+        root = self.root
+        state = root.of_realm(getattr(request, root.default_slot, "") if name is None else name)
+        setattr(request, root.acting_slot, state)
+        return state
+
+    def acting(self, request: Any | None) -> AppState:
+        """Return the state of the realm that a request's last check was about; else the unnamed one."""
+        root = self.root
+        state: AppState = getattr(request, root.acting_slot, root)
+        return state
+
+    def others_of_request(self) -> list[AppState]:
+        """Return the states of all other realms."""
+        every = (self.root, *self.realms.values())
+        return [state for state in every if state is not self]
+
+    def set_default_realm(self, request: Any, name: str) -> None:
+        """Make checks of a request that name no realm be about this one."""
+        setattr(request, self.root.default_slot, name)
+
+    def refuse_realms_without_keys(self) -> None:
+        """Refuse realms that have neither keys nor issuers of their own.
+
+        Raises:
+            ConfigurationError: there is one.
+        """
+        for realm in self.realms.values():
+            realm.refuse_without_keys()
 
     def _json_default(self, value: Any) -> Any:
         return self._framework.json_default(self.app)(value)  # at call time: the provider may be set later
+
+
+class RealmState(AppState):
+    """The state of a named realm of an application. Its store, clock and observer are those of the root.
+
+    Args:
+        root: the state of the unnamed realm.
+        framework: the framework.
+        name: the realm.
+        given: what it was given in code.
+    """
+
+    def __init__(self, root: AppState, framework: FrameworkContext, name: str, given: Given) -> None:
+        self._begin(root.app, framework, f"{root.slot}_{name}", given)
+        self.root, self.realm, self.realms = root, name, root.realms
+        self.labels = {"realm": name}
+        self.demands, self.around = root.demands, root.around
+
+    def adopt(self, given: Given, settings: Settings) -> None:
+        """Take over what the realm was given, and its settings.
+
+        Raises:
+            ConfigurationError: they do not go together.
+        """
+        self._given = given
+        store = realm_store(self.root.current_store, everybody_of(self.realm), realm_name(self.realm, ""))
+        try:
+            self._engine = self._engine_of(settings, store)
+        except ConfigurationError as problem:
+            raise ConfigurationError(f"The realm {self.realm!r}: {problem}") from None
+
+    def refuse_without_keys(self) -> None:
+        """Refuse a realm without keys: it must not use those of another one. Raises ConfigurationError."""
+        hooks, settings = self._given.hooks, self._engine.settings
+        has_own = (
+            self._given.keys is not None
+            or settings.key_folder is not None
+            or any(
+                key is not None for key in (settings.secret_key, settings.private_key, settings.public_key)
+            )
+            or {"encode_key", "decode_key", "issuer"} & hooks.keys()
+            or self.registry.configured
+        )
+        if not has_own:
+            raise ConfigurationError(
+                f"The realm {self.realm!r} has no keys of its own: set JWT_SECRET_KEY in "
+                f"JWT_REALMS[{self.realm!r}], or call jwt.realm({self.realm!r}, keys=...)"
+            )
+
+    def request_state(self, request: Any) -> RequestState:
+        """Return the request's check state in this realm, which begins now if no check has begun."""
+        state: RequestState | None = getattr(request, self.slot, None)
+        if state is None:
+            state = RealmRequestState(self.root.request_state(request))
+            setattr(request, self.slot, state)
+        return state
+
+    def engine(self) -> Engine:
+        """Return the realm's engine, rebuilt if the settings have changed. Raises ConfigurationError."""
+        engine = self.base_engine()
+        return self._scoped_engine() if "cookie_scope" in self._given.hooks else engine
+
+    def base_engine(self) -> Engine:
+        """Return the realm's engine, whatever the cookie scope of the request. Raises ConfigurationError."""
+        self.root.base_engine()
+        return self._engine
+
+    @property
+    def unknown_settings(self) -> tuple[Unknown, ...]:
+        """Settings of the application that look like ours but that nothing reads."""
+        return self.root.unknown_settings
+
+    @property
+    def store(self) -> Store:
+        """The store of all realms."""
+        return self.root.store
+
+    @property
+    def clock(self) -> Clock:
+        """Returns seconds since the epoch."""
+        return self.root.clock
+
+    async def start(self) -> None:
+        """Run the startup checks of the realm. Raises ConfigurationError."""
+        self.refuse_without_keys()
+        await self._start_realm(self.base_engine())
+
+    async def close(self) -> None:
+        """Release the connections of the store, which is that of all realms."""
+        await self.root.close()
+
+    def warn_of_memory(self) -> None:
+        """Warn as the root does."""
+        self.root.warn_of_memory()
+
+    def with_own_store(self) -> AppState:
+        """Return a copy of this state that uses the application's own store, without any override."""
+        return self.root.with_own_store().of_realm(self.realm)
 
 
 def _engine_for(base: Engine, scope: CookieScope | None) -> Engine:

@@ -17,6 +17,7 @@
       * SubjectError                   401  subject_invalid    (jwt.InvalidSubjectError)
       * AudienceError                  401  audience_invalid   (jwt.InvalidAudienceError)
       * IssuerError                    401  issuer_invalid     (jwt.InvalidIssuerError)
+      * RealmError                     401  realm_wrong        (jwt.InvalidTokenError)
   * WrongTokenError                    401  token_type_wrong
     * CookieScopeError                 401  cookie_scope_wrong
   * RevokedTokenError                  401  token_revoked
@@ -75,6 +76,7 @@ __all__ = [
     "MissingClaimError",
     "NoAuthorizationError",
     "PermissionDeniedError",
+    "RealmError",
     "RevokedTokenError",
     "SessionUnknownError",
     "SignatureError",
@@ -260,6 +262,12 @@ class IssuerError(ClaimError, jwt.InvalidIssuerError):
     """The token comes from another issuer (RFC 7519 §4.1.1)."""
 
     error_code = "issuer_invalid"
+
+
+class RealmError(ClaimError):
+    """The token belongs to another realm of the application (`JWT_REALMS`)."""
+
+    error_code = "realm_wrong"
 
 
 class WrongTokenError(JWTExtendedException):

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import wraps
 from types import MethodType
-from typing import Any, ClassVar, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import (
+    Any,
+    ClassVar,
+    Concatenate,
+    Final,
+    Generic,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    cast,
+    overload,
+)
 
-from async_jwt.app_state import EXTENSION, AppState, FrameworkContext
+from async_jwt.app_state import EXTENSION, AppState, FrameworkContext, Given
 from async_jwt.clock import Clock, system_clock
 from async_jwt.core.cookie_scope import CookieScope
 from async_jwt.core.hooks import Hooks
+from async_jwt.core.parsers import realm_name
 from async_jwt.core.proxies import unproxied
+from async_jwt.core.settings import preset_of
 from async_jwt.errors import ConfigurationError
 from async_jwt.issuers.issuer import Issuer
 from async_jwt.keys.ring import KeyRing
@@ -26,6 +41,8 @@ __all__ = ["AsyncManager", "Loader", "Manager", "Operation", "app_state_of"]
 P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
+
+log: logging.Logger = logging.getLogger("async_jwt")
 
 _numbers = itertools.count(1)
 
@@ -270,17 +287,13 @@ class Manager:
         clock: Clock = system_clock,
     ) -> None:
         self._hooks = Hooks()
-        self._given_keys = keys
-        self._given_store = store
-        self._given_issuers = tuple(issuers)
-        for issuer in self._given_issuers:
-            if not isinstance(issuer, Issuer):
-                raise ConfigurationError(
-                    f"JWTManager(issuers=...) holds Issuer objects, not {type(issuer).__name__}"
-                )
-        self._clock = clock
+        self._given = Given(self._hooks, clock, keys, store, _issuers_of(issuers))
         self._slot = f"_async_jwt_{next(_numbers)}"
         self._operations = Operations(self._current, any_session=True)
+        self._root: Manager = self
+        self._name = ""
+        self._realms: dict[str, Self] = {}
+        self._given_realms: dict[str, Given] = {}
         # Applications own their state; a manager must not keep an application alive.
         self._apps: weakref.WeakSet[Any] = weakref.WeakSet()
         if app is not None:
@@ -298,6 +311,10 @@ class Manager:
             ConfigurationError: a setting is invalid, or the application belongs to another framework.
         """
         app = unproxied(app)
+        if self._root is not self:
+            raise ConfigurationError(
+                f"The realm {self._name!r} serves the applications of its manager: call init_app on that"
+            )
         if not self.framework.serves(app):
             kind = type(app)
             raise ConfigurationError(
@@ -308,22 +325,59 @@ class Manager:
         extensions = self.framework.extensions(app)
         app_state: AppState | None = extensions.get(self._slot)
         if app_state is None:
-            app_state = AppState(
-                app,
-                self.framework,
-                self._slot,
-                self._hooks,
-                self._given_keys,
-                self._given_store,
-                self._given_issuers,
-                self._clock,
-            )
+            _refuse_second(self.framework, extensions.get(EXTENSION), app)
+            app_state = AppState(app, self.framework, self._slot, self._given, self._given_realms)
             self._install(app, app_state)  # first, so that a failure leaves nothing behind
             extensions[self._slot] = app_state
             self._apps.add(app)
-        extensions[EXTENSION] = app_state  # module functions use the manager initialized last
+        extensions[EXTENSION] = app_state  # what module functions use
         if add_context_processor:
             app.context_processor(lambda: {"current_user": _user_of(app_state)})
+
+    def realm(self, name: str, *, keys: KeyRing | None = None, issuers: Iterable[Issuer] = ()) -> Self:
+        """Return a realm: another kind of users, with keys, cookies, loaders and operations of its own.
+
+        `admin = jwt.realm("admin")` has all loaders and operations of a manager, such as
+        `@admin.user_lookup_loader` and `await admin.create_token_pair("7")`. Views demand it with
+        `jwt_required(realm="admin")`. Its settings are in `JWT_REALMS`; it inherits none of the manager's
+        loaders.
+
+        Args:
+            name: the realm: 1 to 64 letters, digits, `-` or `_`.
+            keys: its keys; None builds them from its settings.
+            issuers: other issuers whose tokens it accepts, besides those of its settings.
+
+        Returns:
+            The realm: the same object at each call.
+
+        Raises:
+            ConfigurationError: the name is none, or the realm was created before with other keys.
+        """
+        root = self._root
+        if root is not self:
+            raise ConfigurationError(f"The realm {self._name!r} has no realms: call realm() on its manager")
+        known = self._realms.get(name)
+        if known is not None:
+            if keys is not None or tuple(issuers):
+                raise ConfigurationError(f"The realm {name!r} exists already: pass its keys the first time")
+            return known
+        try:
+            realm_name(name)
+        except ValueError as problem:
+            raise ConfigurationError(f"jwt.realm() {problem}") from None
+        made = type(self)(keys=keys, issuers=issuers, clock=self._given.clock)
+        made.join(self, name)
+        self._realms[name] = made
+        for app in self._apps:
+            self.framework.extensions(app)[self._slot].rebuild()
+        return made
+
+    def join(self, root: Manager, name: str) -> None:
+        """Become a realm of another manager. `realm` calls this."""
+        self._root, self._name = root, name
+        self._slot, self._apps = root._slot, root._apps  # of this class
+        root._hooks.beside.append(self._hooks)
+        root._given_realms[name] = self._given
 
     def scopes_imply(self, implied: Mapping[str, str | Iterable[str]]) -> None:
         """Say which scopes imply others: `jwt.scopes_imply({"orders:all": ["orders:read", "orders:write"]})`.
@@ -361,19 +415,29 @@ class Manager:
         """
         return self._current()[0].engine().ring
 
-    def _current(self) -> tuple[AppState, Any | None]:
-        """Return the state of the application (the current one, or the only one), and its request."""
+    def _current(self, realm: str | None = None) -> tuple[AppState, Any | None]:
+        """Return the state of the application (the current one, or the only one), and its request.
+
+        Args:
+            realm: the realm; None is this one.
+
+        Raises:
+            RuntimeError: it is not clear which application is meant.
+            ConfigurationError: there is no such realm.
+        """
+        apps = self._apps
         app, request = self.framework.current()
-        if app is None and len(self._apps) == 1:
-            app = next(iter(self._apps))
+        if app is None and len(apps) == 1:
+            app = next(iter(apps))
         if app is None:
-            fix = "serves several applications: push the context of one" if self._apps else _NO_APP
+            fix = "serves several applications: push the context of one" if apps else _NO_APP
             raise RuntimeError(f"This JWTManager {fix}")
         app_state: AppState | None = self.framework.extensions(app).get(self._slot)
         if app_state is None:
             name = self.framework.label(app)
             raise RuntimeError(f"This JWTManager does not serve the application {name!r}: call init_app(app)")
-        return app_state, request
+        name = self._name if realm is None else realm
+        return app_state.of_realm(name) if name else app_state, request
 
     def register_hook(self, name: str, function: Any, *, inline: bool) -> None:
         """Register a hook by name. Loaders call this.
@@ -384,7 +448,8 @@ class Manager:
         """
         self._hooks.register(name, function, inline=inline)
         for app in self._apps:
-            self.framework.extensions(app)[self._slot].take_hook(name)
+            app_state = self.framework.extensions(app)[self._slot]
+            app_state.of_realm(self._name).take_hook(name)
 
 
 class Operation(Generic[P, T]):
@@ -434,9 +499,37 @@ class AsyncManager(Manager):
     start: Final = Operation(Operations.start)
 
 
+def _issuers_of(given: Iterable[Issuer]) -> tuple[Issuer, ...]:
+    issuers = tuple(given)
+    for issuer in issuers:
+        if not isinstance(issuer, Issuer):
+            raise ConfigurationError(
+                f"JWTManager(issuers=...) holds Issuer objects, not {type(issuer).__name__}"
+            )
+    return issuers
+
+
+def _refuse_second(framework: FrameworkContext, before: AppState | None, app: Any) -> None:
+    """Refuse a second manager of one application; under the compat preset, only log that the last one counts.
+
+    Raises:
+        ConfigurationError: the application has a manager.
+    """
+    if before is None:
+        return
+    text = (
+        f"The application {framework.label(app)!r} already has a JWTManager: for another kind of users, call "
+        "jwt.realm(name) on that one"
+    )
+    if preset_of(framework.config(app)) != "compat":
+        raise ConfigurationError(text)
+    log.warning("%s. The last one counts", text, extra={"event": "second_manager"})
+
+
 _NO_APP = "serves no application yet: call init_app(app)"
 
 
 def _user_of(app_state: AppState) -> Any:
-    authentication = app_state.state_of(app_state.current_request()).authentication
+    request = app_state.current_request()
+    authentication = app_state.acting(request).state_of(request).authentication
     return None if authentication is None else authentication.user

@@ -25,7 +25,7 @@ Metrics:
 All have the attribute `app`, the application's name. The outcome of a check is "accepted", "anonymous",
 or the error code that clients get. The outcome of a hook or store call is "ok", an error code, "error"
 for one of the application's own exceptions, or "cancelled". The type of a token is "access", "refresh" or
-"purpose".
+"purpose". A check in a named realm has its name as the attribute `realm`.
 """
 
 from __future__ import annotations

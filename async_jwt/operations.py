@@ -36,7 +36,7 @@ from async_jwt.errors import (
     TokenReusedError,
     WrongTokenError,
 )
-from async_jwt.issuers.identity import IssuerIdentity
+from async_jwt.issuers.identity import IssuerIdentity, is_of_realm, plain_name, realm_name
 from async_jwt.signals import token_issued, token_repeated, token_reused, token_revoked, user_loaded
 from async_jwt.stores.contract import LONGEST_ID, TokenRef, latest, refuse_odd_texts
 
@@ -67,6 +67,10 @@ class Operations:
     Those that create tokens raise `RevokedTokenError` if the request's own token was revoked after
     its check.
 
+    Most take the name of a realm: "" is the unnamed one. None is the current one: for functions that of the
+    request's last check, else the unnamed one; for methods of a manager, or of a realm, it is their own. An
+    unknown name raises `ConfigurationError`.
+
     Args:
         current: returns the application's state and the request that a call is about; raises
             RuntimeError if that is not clear.
@@ -78,8 +82,8 @@ class Operations:
         self._current = current
         self._any_session = any_session
 
-    def _here(self) -> tuple[AppState, RequestState]:
-        app_state, request = self._current()
+    def _here(self, realm: str | None) -> tuple[AppState, RequestState]:
+        app_state, request = self._current(realm)
         return app_state, app_state.state_of(request)
 
     async def start(self) -> None:
@@ -122,6 +126,7 @@ class Operations:
         *,
         scopes: Granted = None,
         roles: Granted = None,
+        realm: str | None = None,
     ) -> str:
         """Create an access token.
 
@@ -138,6 +143,7 @@ class Operations:
             scopes: the token's scopes: one, or a list. They are its `scope` claim (RFC 8693 §4.2), and
                 override the loader's. None leaves that to the loader; an empty list grants none.
             roles: its roles, likewise: the claim `roles`, a list (RFC 9068 §2.2.3.1).
+            realm: the realm; None for the current one.
 
         Returns:
             The encoded token.
@@ -154,7 +160,7 @@ class Operations:
             claims=_granting(additional_claims, scopes, roles),
             headers=additional_headers,
         )
-        return await self._issue(spec, joins_session=True)
+        return await self._issue(spec, realm, joins_session=True)
 
     async def create_refresh_token(
         self,
@@ -165,6 +171,7 @@ class Operations:
         *,
         scopes: Granted = None,
         roles: Granted = None,
+        realm: str | None = None,
     ) -> str:
         """Create a refresh token, valid for `JWT_REFRESH_TOKEN_EXPIRES` by default.
 
@@ -177,7 +184,7 @@ class Operations:
             claims=_granting(additional_claims, scopes, roles),
             headers=additional_headers,
         )
-        return await self._issue(spec)
+        return await self._issue(spec, realm)
 
     async def create_token(
         self,
@@ -189,6 +196,7 @@ class Operations:
         additional_headers: Mapping[str, Any] | None = None,
         scopes: Granted = None,
         roles: Granted = None,
+        realm: str | None = None,
     ) -> str:
         """Create a token for one purpose, such as a password reset.
 
@@ -203,6 +211,7 @@ class Operations:
             additional_headers: additional header parameters.
             scopes: its scopes.
             roles: its roles.
+            realm: the realm; None for the current one.
 
         Returns:
             The encoded token.
@@ -219,7 +228,7 @@ class Operations:
             claims=_granting(additional_claims, scopes, roles),
             headers=additional_headers,
         )
-        return await self._issue(spec)
+        return await self._issue(spec, realm)
 
     async def create_token_pair(
         self,
@@ -235,6 +244,7 @@ class Operations:
         counts: bool = True,
         scopes: Granted = None,
         roles: Granted = None,
+        realm: str | None = None,
     ) -> TokenPair:
         """Start a session, as a login does: create its access token and refresh token.
 
@@ -261,6 +271,7 @@ class Operations:
             scopes: the scopes of the session's tokens; see `create_access_token`. A refresh never adds to
                 them: it keeps those that the claims loader still grants, if that names `scope`.
             roles: their roles, likewise.
+            realm: the realm; None for the current one.
 
         Returns:
             The tokens and their session's id, which both carry as `sid`.
@@ -282,7 +293,7 @@ class Operations:
             refresh_expires=refresh_expires_delta,
             persistent=persistent,
         )
-        app_state, request_state = self._here()
+        app_state, request_state = self._here(realm)
         engine = app_state.engine()
         approve = partial(_refuse_lost_authority, engine, request_state)
         return await hand_out(app_state, request_state, await open_session(engine, spec, approve))
@@ -298,6 +309,7 @@ class Operations:
         refresh_expires_delta: Expires = None,
         scopes: Granted = None,
         roles: Granted = None,
+        realm: str | None = None,
     ) -> TokenPair:
         """Replace this request's refresh token, in a view with `jwt_required(refresh=True)`.
 
@@ -321,6 +333,7 @@ class Operations:
                 (RFC 6749 §6); None keeps all. If `additional_claims_loader` names `scope`, those that it does
                 not grant any more are gone as well.
             roles: the roles that they keep, likewise.
+            realm: the realm; None for the current one.
 
         Returns:
             Both tokens and the session's id.
@@ -336,7 +349,7 @@ class Operations:
             TypeError: a value cannot be serialized as JSON.
             ConfigurationError: the store does not support sessions.
         """
-        app_state, request_state = self._here()
+        app_state, request_state = self._here(realm)
         app_state.warn_of_memory()
         engine, result = app_state.engine(), request_state.result
         if result is None or result.type != REFRESH:
@@ -360,7 +373,12 @@ class Operations:
         return await hand_out(app_state, request_state, pair)
 
     async def decode_token(
-        self, encoded_token: str, csrf_value: str | None = None, allow_expired: bool = False
+        self,
+        encoded_token: str,
+        csrf_value: str | None = None,
+        allow_expired: bool = False,
+        *,
+        realm: str | None = None,
     ) -> dict[str, Any]:
         """Verify a token's signature, times and shape, and return its claims.
 
@@ -371,6 +389,7 @@ class Operations:
             encoded_token: the token.
             csrf_value: the CSRF value that the token must contain; None skips this check.
             allow_expired: True accepts an expired token.
+            realm: the realm; None for the current one.
 
         Returns:
             The token's claims.
@@ -379,7 +398,7 @@ class Operations:
             JWTDecodeError: the token is invalid; its subclasses are also PyJWT's exceptions.
             CSRFError: the token's CSRF value is a different one.
         """
-        engine = self._current()[0].engine()
+        engine = self._current(realm)[0].engine()
         _, claims = await engine.decode(encoded_token, allow_expired=allow_expired)
         if csrf_value is not None:
             check_csrf(claims, csrf_value, engine.settings, refresh=claims["type"] == REFRESH)
@@ -396,6 +415,7 @@ class Operations:
         roles: Names = None,
         claims: Mapping[str, Any] | None = None,
         allow: Allow | None = None,
+        realm: str | None = None,
     ) -> Authentication:
         """Check a token that did not come in a request: a first WebSocket message, Socket.IO, MQTT, a job.
 
@@ -413,6 +433,7 @@ class Operations:
             roles: the roles that it must have.
             claims: claims that it must have, with their values.
             allow: takes the `Authentication` and returns True or False.
+            realm: the realm; None for the current one.
 
         Returns:
             What the token says, and its user. Its `location` is "text".
@@ -432,7 +453,7 @@ class Operations:
             claims=claims,
             allow=allow,
         )
-        app_state = self._current()[0]
+        app_state = self._current(realm)[0]
         engine = app_state.engine()
         if engine.observer is None:
             result, loads = await authenticate_text(engine, text, policy)
@@ -443,29 +464,41 @@ class Operations:
                 measurement.details = {"location": result.location, "type": kind_of(result.type)}
         found = result.authentication
         if loads:
-            await notify(user_loaded, app_state.app, user=found.user, identity=found.identity)
+            await notify(
+                user_loaded, app_state.app, user=found.user, identity=found.identity, **app_state.labels
+            )
         return found
 
-    async def get_jti(self, encoded_token: str) -> str | None:
+    async def get_jti(self, encoded_token: str, *, realm: str | None = None) -> str | None:
         """Return the `jti` of a token that is valid now; None for a foreign token without one.
+
+        Args:
+            encoded_token: the token.
+            realm: the realm; None for the current one.
 
         Raises:
             JWTDecodeError: the token is invalid.
         """
-        jti: str | None = (await self.decode_token(encoded_token))["jti"]
+        jti: str | None = (await self.decode_token(encoded_token, realm=realm))["jti"]
         return jti
 
-    async def get_csrf_token(self, encoded_token: str) -> str:
+    async def get_csrf_token(self, encoded_token: str, *, realm: str | None = None) -> str:
         """Return the CSRF value of a token that is valid now.
+
+        Args:
+            encoded_token: the token.
+            realm: the realm; None for the current one.
 
         Raises:
             JWTDecodeError: the token is invalid.
             KeyError: the token has no CSRF value.
         """
-        value: str = (await self.decode_token(encoded_token))["csrf"]
+        value: str = (await self.decode_token(encoded_token, realm=realm))["csrf"]
         return value
 
-    async def revoke_token(self, token: str | Mapping[str, Any] | None = None) -> None:
+    async def revoke_token(
+        self, token: str | Mapping[str, Any] | None = None, *, realm: str | None = None
+    ) -> None:
         """Revoke one token for the rest of its lifetime. Revoking a refresh token revokes its session.
 
         RFC 7009 §2.1 asks for this: tokens derived from a refresh token, above all its successor,
@@ -474,13 +507,14 @@ class Operations:
         Args:
             token: an encoded token, which may have expired, or a decoded claim set; None revokes
                 this request's token.
+            realm: the realm; None for the current one.
 
         Raises:
             JWTDecodeError: the token is not one of this application's.
             RuntimeError: `token` is None and this request has no token.
             ValueError: the token has no `jti`.
         """
-        app_state, request_state = self._here()
+        app_state, request_state = self._here(realm)
         engine = app_state.engine()
         if token is None:
             ref, kind = _own_ref(request_state, "revoke_token"), _type_of(request_state)
@@ -488,11 +522,11 @@ class Operations:
             if isinstance(token, Mapping):
                 claims = token
             else:
-                claims = await self.decode_token(token, allow_expired=True)
+                claims = await self.decode_token(token, allow_expired=True, realm=realm)
             ref, kind = await _ref_of(engine, claims), claims.get("type")
         is_session = kind == REFRESH and ref.sid is not None
         ends_itself = await check_before_revoking(
-            engine,
+            app_state,
             request_state,
             lambda own: (
                 own.identity == ref.identity and (own.sid == ref.sid if is_session else own.jti == ref.jti)
@@ -512,6 +546,7 @@ class Operations:
         *,
         type: str | None = None,
         others: bool = False,
+        realm: str | None = None,
     ) -> bool:
         """Use a token once: of all callers, in all processes, the first one gets True.
 
@@ -531,6 +566,7 @@ class Operations:
                 made under: it does not depend on clocks, nor on how many tokens there are. They are refused
                 with the code `token_used`. In a view with `once=True`, whose token is used already, this ends
                 the others and returns True.
+            realm: the realm; None for the current one.
 
         Returns:
             True if this call used the token. False if it was used or revoked before; then nothing changes.
@@ -543,7 +579,7 @@ class Operations:
                 for an access token.
             ConfigurationError: the store does not support it.
         """
-        app_state, request_state = self._here()
+        app_state, request_state = self._here(realm)
         engine = app_state.engine()
         store = engine.single_use
         if token is None:
@@ -561,7 +597,7 @@ class Operations:
             # The view's guard has used it: a mark of the same user and type, for no token, ends the others.
             ref, held = ref._replace(jti=str(uuid.uuid4())), None
         elif held is not None and (held.ref.identity, held.ref.jti) != (ref.identity, ref.jti):
-            await check_before_revoking(engine, request_state, lambda _: False)
+            await check_before_revoking(app_state, request_state, lambda _: False)
             held = None
         if await store.consume_token(ref, others=others) is not True:
             return False
@@ -571,7 +607,9 @@ class Operations:
         await send_used(app_state, ref, others=others)
         return True
 
-    async def revoke_session(self, sid: str | None = None, *, identity: Any = None) -> bool:
+    async def revoke_session(
+        self, sid: str | None = None, *, identity: Any = None, realm: str | None = None
+    ) -> bool:
         """Sign out a device: revoke a session's access and refresh tokens at once.
 
         Args:
@@ -579,6 +617,7 @@ class Operations:
                 belongs to no session.
             identity: the user who must own the session; passed through `user_identity_loader`.
                 None means this request's user or, for a manager's method outside a request, any user.
+            realm: the realm; None for the current one.
 
         Returns:
             True if the session was found. Another user's session is left alone: False.
@@ -590,7 +629,7 @@ class Operations:
             ValueError: this request's token has neither `sid` nor `jti`, or `identity` is given
                 without a `sid`.
         """
-        app_state, request_state = self._here()
+        app_state, request_state = self._here(realm)
         engine = app_state.engine()
         if sid is None:
             if identity is not None:
@@ -603,6 +642,8 @@ class Operations:
             _own_ref(request_state, "revoke_session")
         own = request_state.ref
         holder, until = await _holder(engine, sid, own)
+        if holder is not None and not is_of_realm(engine.settings.realm, holder):
+            return False
         if identity is not None:
             whose: str | None = await _name_of(engine, identity)
         else:
@@ -610,14 +651,19 @@ class Operations:
         is_own = own is not None and own.sid == sid
         if whose not in (None, holder) or not (is_own or _is_text(sid)):
             return False
-        ends_itself = await check_before_revoking(engine, request_state, lambda own: own.sid == sid)
+        ends_itself = await check_before_revoking(app_state, request_state, lambda own: own.sid == sid)
         await engine.store.revoke_session(sid, until)
         request_state.mark_revoked(ends_itself=ends_itself)
         await send_revoked(app_state, "session", holder, sid=sid)
         return holder is not None
 
     async def list_sessions(
-        self, identity: Any = None, *, limit: int = 100, cursor: str | None = None
+        self,
+        identity: Any = None,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        realm: str | None = None,
     ) -> SessionPage:
         """List the devices a user is signed in on, most recently used first. No tokens are included.
 
@@ -626,6 +672,7 @@ class Operations:
                 user.
             limit: the maximum number of sessions on the page, from 1 to 1000.
             cursor: the previous page's `cursor`; None returns the first page.
+            realm: the realm; None for the current one.
 
         Returns:
             One page of sessions, and the cursor of the next page.
@@ -637,7 +684,7 @@ class Operations:
         """
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= _LONGEST_PAGE:
             raise InvalidPageError(f"limit must be a whole number from 1 to {_LONGEST_PAGE}")
-        app_state, request_state = self._here()
+        app_state, request_state = self._here(realm)
         engine, own = app_state.engine(), request_state.ref
         if identity is None:
             whose = _own_ref(request_state, "list_sessions").identity
@@ -647,7 +694,9 @@ class Operations:
         current = None if own is None else own.sid
         return SessionPage(tuple(session_info(session, current) for session in found), following)
 
-    async def revoke_user(self, identity: Any = None, *, keep_current: bool = False) -> None:
+    async def revoke_user(
+        self, identity: Any = None, *, keep_current: bool = False, realm: str | None = None
+    ) -> None:
         """Sign out a user everywhere: revoke all of the user's tokens created until now.
 
         Args:
@@ -655,6 +704,7 @@ class Operations:
                 user.
             keep_current: True keeps this request's session valid, or only its token if it has no
                 session.
+            realm: the realm; None for the current one.
 
         Raises:
             RuntimeError: `identity` is None or `keep_current` is True, and this request is not
@@ -662,7 +712,7 @@ class Operations:
             ValueError: `keep_current` would keep another user's session, or a token that has
                 neither `sid` nor `jti`.
         """
-        app_state, request_state = self._here()
+        app_state, request_state = self._here(realm)
         engine = app_state.engine()
         own = _own_ref(request_state, "revoke_user") if identity is None or keep_current else None
         if identity is None and own is not None:
@@ -675,13 +725,13 @@ class Operations:
         if keep is not None and keep.sid is not None:
             keep = keep._replace(jti=None, type="")  # the session goes on, even if its access token ended
         ends_itself = await check_before_revoking(
-            engine, request_state, lambda own: own.identity == text and keep is None
+            app_state, request_state, lambda own: own.identity == text and keep is None
         )
         await engine.store.revoke_user(text, keep)
         request_state.mark_revoked(ends_itself=ends_itself)
         await send_revoked(app_state, "user", text)
 
-    async def expire_access_tokens(self, identity: Any = None) -> None:
+    async def expire_access_tokens(self, identity: Any = None, *, realm: str | None = None) -> None:
         """End a user's access tokens that were created until now, as after a change of roles.
 
         Refresh tokens and sessions go on: a client gets 401 with the code `token_stale`, refreshes, and has a
@@ -690,13 +740,14 @@ class Operations:
 
         Args:
             identity: the user; passed through `user_identity_loader`. None means this request's user.
+            realm: the realm; None for the current one.
 
         Raises:
             RuntimeError: `identity` is None and this request is not authenticated.
             ValueError: no token can have this identity.
             ConfigurationError: the store does not support it.
         """
-        app_state, request_state = self._here()
+        app_state, request_state = self._here(realm)
         engine = app_state.engine()
         store = engine.access_expiry
         if identity is None:
@@ -705,23 +756,27 @@ class Operations:
             text = await _name_of(engine, identity)
         held = request_state.rests_on
         ends_itself = await check_before_revoking(
-            engine, request_state, lambda own: own.identity == text and own.type == ACCESS
+            app_state, request_state, lambda own: own.identity == text and own.type == ACCESS
         )
         await store.expire_access_tokens(text)
         request_state.mark_expired(held if ends_itself else None)
         await send_revoked(app_state, "access", text)
 
-    async def revoke_everything(self) -> None:
-        """Revoke all tokens of all users created until now."""
-        app_state, request_state = self._here()
+    async def revoke_everything(self, *, realm: str | None = None) -> None:
+        """Revoke all tokens of all users created until now: of all realms, or of one named realm.
+
+        Args:
+            realm: the named realm; None is that of the object whose method this is.
+        """
+        app_state, request_state = self._here(realm)
         engine = app_state.engine()
-        ends_itself = await check_before_revoking(engine, request_state, lambda _: True, and_others=True)
+        ends_itself = await check_before_revoking(app_state, request_state, lambda _: True, and_others=True)
         await engine.store.revoke_everything()
         request_state.mark_revoked(ends_itself=ends_itself)
         await send_revoked(app_state, "everything")
 
-    async def _issue(self, spec: TokenSpec, *, joins_session: bool = False) -> str:
-        app_state, request_state = self._here()
+    async def _issue(self, spec: TokenSpec, realm: str | None, *, joins_session: bool = False) -> str:
+        app_state, request_state = self._here(realm)
         engine = app_state.engine()
         issued = await issue(engine, spec, request_state.result if joins_session else None)
         await _refuse_lost_authority(engine, request_state, issued)
@@ -731,7 +786,11 @@ class Operations:
 
 def operations_at(app_state: AppState) -> Operations:
     """Return the operations of one application, regardless of the active context."""
-    return Operations(lambda: (app_state, app_state.current_request()), any_session=True)
+
+    def current(realm: str | None = None) -> tuple[AppState, Any | None]:
+        return (app_state if realm is None else app_state.of_realm(realm)), app_state.current_request()
+
+    return Operations(current, any_session=True)
 
 
 async def hand_out(app_state: AppState, request_state: RequestState, pair: NewPair) -> TokenPair:
@@ -780,10 +839,24 @@ async def send_reused(app_state: AppState, reused: TokenReusedError) -> None:
         extra={"event": "token_reused", "kind": reused.kind, "sid": sid, "jti": claims.get("jti")},
     )
     await notify(
-        token_reused, app_state.app, kind=reused.kind, identity=identity, jti=claims.get("jti"), sid=sid
+        token_reused,
+        app_state.app,
+        kind=reused.kind,
+        identity=identity,
+        jti=claims.get("jti"),
+        sid=sid,
+        **app_state.labels,
     )
     if reused.kind != "revoked_session":
-        await notify(token_revoked, app_state.app, scope="session", identity=identity, jti=None, sid=sid)
+        await notify(
+            token_revoked,
+            app_state.app,
+            scope="session",
+            identity=identity,
+            jti=None,
+            sid=sid,
+            **app_state.labels,
+        )
 
 
 async def send_repeated(app_state: AppState, held: Authentication, ref: TokenRef, in_a_row: int) -> None:
@@ -797,7 +870,13 @@ async def send_repeated(app_state: AppState, held: Authentication, ref: TokenRef
         extra={"event": "token_repeated", "in_a_row": in_a_row, "sid": ref.sid, "jti": ref.jti},
     )
     await notify(
-        token_repeated, app_state.app, in_a_row=in_a_row, identity=held.identity, jti=ref.jti, sid=ref.sid
+        token_repeated,
+        app_state.app,
+        in_a_row=in_a_row,
+        identity=held.identity,
+        jti=plain_name(app_state.realm, ref.jti),
+        sid=ref.sid,
+        **app_state.labels,
     )
 
 
@@ -818,6 +897,7 @@ async def send_issued(app_state: AppState, engine: Engine, issued: Issued) -> No
         type=claims.get("type"),
         jti=claims.get("jti"),
         sid=claims.get("sid"),
+        **app_state.labels,
     )
 
 
@@ -830,11 +910,20 @@ async def send_revoked(
 ) -> None:
     """Signal a revocation; warn once if other processes cannot see it."""
     app_state.warn_of_memory()
-    await notify(token_revoked, app_state.app, scope=scope, identity=identity, jti=jti, sid=sid)
+    realm = app_state.realm
+    await notify(
+        token_revoked,
+        app_state.app,
+        scope=scope,
+        identity=plain_name(realm, identity),
+        jti=plain_name(realm, jti),
+        sid=sid,
+        **app_state.labels,
+    )
 
 
 async def check_before_revoking(
-    engine: Engine,
+    app_state: AppState,
     request_state: RequestState,
     is_own: Callable[[TokenRef], bool],
     *,
@@ -846,7 +935,7 @@ async def check_before_revoking(
     hide that it was: the request could create new tokens afterwards.
 
     Args:
-        engine: the application's engine.
+        app_state: the application's state.
         request_state: the request's state.
         is_own: tells if the request revokes its own token.
         and_others: True if it revokes tokens of other users, too.
@@ -855,8 +944,14 @@ async def check_before_revoking(
         True if the request itself revokes its own token, which was valid until now.
 
     Raises:
-        RevokedTokenError: the token was revoked, and the request would revoke something else.
+        RevokedTokenError: the token was revoked, and the request would revoke something else; or a token of
+            another realm that let the request in was revoked.
     """
+    engine = app_state.engine()
+    for other in app_state.others_of_request() if app_state.realms else ():
+        acting = other.state_of(other.current_request()).rests_on
+        if acting is not None and await other.engine().is_valid(acting.verified) is not True:
+            raise await refusal(other.engine(), acting.verified)
     held = request_state.rests_on
     if held is None:
         return False
@@ -902,9 +997,10 @@ async def _name_of(engine: Engine, identity: Any) -> str:
         identity if isinstance(identity, IssuerIdentity) else await subject_of(engine, unproxied(identity))
     )
     if isinstance(subject, IssuerIdentity):
-        return subject.stored_name
+        name, realm = subject.stored_name, engine.settings.realm
+        return realm_name(realm, name) if realm else name
     claim_set.refuse_no_subject(subject, engine.settings)
-    return claim_set.identity_text(subject)
+    return claim_set.identity_text(subject, engine.settings)
 
 
 def _granting(claims: Mapping[str, Any] | None, scopes: Granted, roles: Granted) -> Mapping[str, Any] | None:

@@ -52,7 +52,7 @@ async def end_sessions(
         Exception: with `everywhere`, a hook failed; the sessions of these tokens have ended all the same.
     """
     engine, ended, problem = app_state.engine(), False, None
-    ends_itself = await check_before_revoking(engine, request_state, lambda _: True)
+    ends_itself = await check_before_revoking(app_state, request_state, lambda _: True)
     held = [(text, verified) for text, _ in found if (verified := await _read(engine, text)) is not None]
     for text, verified in held if everywhere else ():
         try:

@@ -14,6 +14,8 @@ and the request is not affected. No signal carries a token, a key or a CSRF valu
 | `user_loaded`         | each time a check loaded a user      | user, identity                     |
 | `store_state_changed` | when a Redis store's state changed   | state, detail                      |
 
+In a named realm those of tokens and users have an argument more, `realm`: its name.
+
 The `kind` of `token_reused` is `TokenReusedError.kind`.
 
 The sender of `store_state_changed` is the store, and `state` is one of `available`, `unavailable`,

@@ -288,7 +288,7 @@ def blocking(function: Callable[P, Coroutine[Any, Any, T]], current: Current) ->
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        engine = current()[0].engine()
+        engine = current("")[0].engine()
         return run_in_view(function(*args, **kwargs), engine)
 
     return call
@@ -301,7 +301,7 @@ def on_store_loop(
 
     @wraps(function)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        engine, allow = current()[0].engine(), kwargs.get("allow")
+        engine, allow = current("")[0].engine(), kwargs.get("allow")
         coroutine = function(*args, **kwargs)
         return await await_on_store_loop(coroutine, engine, needs_loop=looks_async(allow))
 

@@ -43,12 +43,22 @@ def refuse_views(app_state: AppState) -> None:
     Raises:
         ConfigurationError: there are such views, or the store lacks what they need.
     """
+    app_state.refuse_realms_without_keys()
     _refuse_misplaced(app_state)
+    _refuse_unknown_realms(app_state)
     if any(policy.is_restricted for route in routes_of(app_state) for policy in route.policies):
         app_state.app.extensions[PROTECTING] = True
     refuse_once_in_vain(app_state)
     refuse_unreached_cookies(app_state)
     refuse_login_view(app_state)
+
+
+def _refuse_unknown_realms(app_state: AppState) -> None:
+    """Refuse views that demand an unknown realm, or several. Raises ConfigurationError."""
+    for route in routes_of(app_state):
+        for policy in route.policies:
+            if policy.realm is not None:
+                app_state.of_realm(policy.realm)
 
 
 def _refuse_misplaced(app_state: AppState) -> None:
@@ -104,12 +114,11 @@ def refuse_unreached_cookies(app_state: AppState) -> None:
     for route in routes_of(app_state):
         if not any(policy.refresh_cookie for policy in route.policies):
             continue
-        engine = app_state.base_engine()
+        demanded = [policy for policy in route.policies if policy.refresh_cookie]
+        engine = app_state.of_realm(demanded[0].realm or "").base_engine()
         require_refresh_grace(engine, "jwt_required(refresh_cookie=True)")
         session_store(engine)
-        if not any(
-            _reads_cookies(policy, engine.settings) for policy in route.policies if policy.refresh_cookie
-        ):
+        if not any(_reads_cookies(policy, engine.settings) for policy in demanded):
             raise ConfigurationError(
                 f"The view {route.endpoint!r} with refresh_cookie=True reads no cookies: name them in "
                 "JWT_TOKEN_LOCATION, or in its locations"
@@ -134,9 +143,13 @@ def refuse_login_view(app_state: AppState) -> None:
     Raises:
         ConfigurationError: no endpoint has that name, or its view demands a token.
     """
-    target = app_state.base_engine().settings.login_view
-    if target is None:
-        return
+    for state in (app_state, *app_state.realms.values()):
+        target = state.base_engine().settings.login_view
+        if target is not None:
+            _refuse_login_view(app_state, target)
+
+
+def _refuse_login_view(app_state: AppState, target: str) -> None:
     endpoint = _endpoint_of(app_state.app, target)
     routes = [route for route in routes_of(app_state) if route.endpoint == endpoint]
     if not routes and not target.startswith("/"):

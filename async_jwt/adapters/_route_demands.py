@@ -50,12 +50,14 @@ class Around(NamedTuple):
         by_default: whether the view itself says nothing.
         is_view_restricted: whether the view's own decorators demand more than a token.
         by: what demands them: "blueprint" or "application"; "" if nothing does.
+        realm: the realm that the blueprints name; None if they name none.
     """
 
     policies: tuple[Policy, ...] = ()
     by_default: bool = False
     is_view_restricted: bool = False
     by: str = ""
+    realm: str | None = None
 
 
 _NOTHING = Around()
@@ -95,12 +97,14 @@ def around_view(app: Any, endpoint: str, view: Any, noted: Marks | None, *, defa
         return _NOTHING  # marked public, or a file of the framework's
     said, demanded, by = said_around(app, endpoint, default_deny=default_deny)
     if noted is None:
-        return Around((demanded,), by_default=True, by=by) if said == PROTECTED else _NOTHING
+        if said != PROTECTED:
+            return _NOTHING
+        return Around((demanded,), by_default=True, by=by, realm=demanded.realm)
     is_view_restricted = any(policy.is_restricted for policy in own)
     if not demanded.is_restricted:
         return Around(is_view_restricted=is_view_restricted)
     inside = tuple(dict.fromkeys(policy.inside(demanded) for policy in own))
-    return Around(inside, is_view_restricted=is_view_restricted, by=by)
+    return Around(inside, is_view_restricted=is_view_restricted, by=by, realm=demanded.realm)
 
 
 def said_around(app: Any, endpoint: str, *, default_deny: bool) -> tuple[str | None, Policy, str]:
@@ -178,7 +182,7 @@ def is_unchecked(app_state: AppState, request: Any) -> bool:
     if app_state.app.extensions.get(EXTENSION) is not app_state:
         return False  # only the manager initialized last decides
     if all(policy.optional for policy in policies):
-        if request_state is None or not request_state.passed:
+        if not app_state.acting(request).state_of(request).passed:
             app_state.warn_once("unchecked_view", "%s", _text(endpoint), about=endpoint)
         return False
     return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar, overload
 
@@ -136,6 +136,7 @@ class PublicAPI:
         roles: Names = None,
         claims: Mapping[str, Any] | None = None,
         allow: Allow | None = None,
+        realm: str | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Check the current request's token. See `jwt_required` for the arguments.
 
@@ -167,8 +168,9 @@ class PublicAPI:
             roles=roles,
             claims=claims,
             allow=allow,
+            realm=realm,
         )
-        result = await (self._verify_once if policy.once else self._verify)(policy)
+        result = await self._check_of(policy)(policy)
         return None if result is None else (result.authentication.header, result.authentication.claims)
 
     @overload
@@ -192,6 +194,7 @@ class PublicAPI:
         roles: Names = None,
         claims: Mapping[str, Any] | None = None,
         allow: Allow | None = None,
+        realm: str | None = None,
     ) -> Callable[[F], F]: ...
 
     def jwt_required(
@@ -211,6 +214,7 @@ class PublicAPI:
         roles: Names = None,
         claims: Mapping[str, Any] | None = None,
         allow: Allow | None = None,
+        realm: str | None = None,
     ) -> Any:
         """Protect a view: it runs only for requests with a valid token of the required kind.
 
@@ -254,6 +258,8 @@ class PublicAPI:
                 Refused likewise.
             allow: for what none of these can say: a function, `def` or `async def`, that takes the
                 `Authentication` and returns True or False. False is refused likewise.
+            realm: the realm that the token must belong to (`JWT_REALMS`), with its cookies and locations; a
+                token of any other realm is 401. None is that of the blueprint, else the unnamed realm.
 
         Stacked decorators and the blueprint's `protect(...)` add up: the token must meet all of them. These
         demands are looked at last, once the token has passed every other check.
@@ -281,6 +287,7 @@ class PublicAPI:
             roles=roles,
             claims=claims,
             allow=allow,
+            realm=realm,
         )
 
         def decorate(view: Any) -> Any:
@@ -297,15 +304,35 @@ class PublicAPI:
             )
         if not callable(view):
             raise ConfigurationError(f"jwt_required decorates functions, not {type(view).__name__}")
-        verify = self._verify_once if policy.once else self._verify
         # What the decorators below demand counts here, too: a refused client is told all scopes at once.
-        whole = policy.plus(*(inner.without_allow() for inner in marks_of(view)))
-        check: Any = partial(verify, whole)
+        inner = [each.without_allow() for each in marks_of(view) if each.realm == policy.realm]
+        whole = policy.plus(*inner)
+        check: Any = partial(self._check_of(policy), whole)
         check.needs_loop = any(hook.is_async for hook in whole.allow)
-        guarded = self._framework.guard(view, check, self._served)
+        served = self._served if policy.realm is None else partial(self._context.served_in, policy.realm)
+        guarded = self._framework.guard(view, check, served)
         mark(guarded, policy)
         mark_wrapped(view)
         return guarded
+
+    def _check_of(self, policy: Policy) -> Callable[..., Coroutine[Any, Any, CheckResult | None]]:
+        """Return the function that checks requests against a policy."""
+        if policy.realm is not None:
+            return self._verify_in_realm
+        return self._verify_once if policy.once else self._verify
+
+    async def _verify_in_realm(
+        self,
+        policy: Policy,
+        app_state: AppState | None = None,
+        request: Any = None,
+        engine: Engine | None = None,
+    ) -> CheckResult | None:
+        """Like `_verify`, for a policy that names a realm, which must exist."""
+        if app_state is None:
+            app_state, request = self._served()
+        app_state = app_state.of_realm(str(policy.realm))
+        return await (self._verify_once if policy.once else self._verify)(policy, app_state, request, engine)
 
     async def verify_around(self, app_state: AppState, request: Any, engine: Engine, around: Around) -> None:
         """Check what blueprints and application demand of a request, before its view runs. For adapters.
@@ -323,8 +350,11 @@ class PublicAPI:
         Raises:
             JWTExtendedException: the request is refused.
         """
+        if around.realm is not None:
+            app_state.set_default_realm(request, around.realm)
         for demanded in around.policies:
-            policy, held = demanded, app_state.state_of(request).result
+            state = app_state if demanded.realm is None else app_state.of_realm(demanded.realm)
+            policy, held = demanded, state.state_of(request).result
             if around.by_default and held is not None and not held.policy.optional:
                 if held.policy.covers(policy):
                     continue
@@ -343,6 +373,9 @@ class PublicAPI:
         """Check the current request; return None for OPTIONS and for an anonymous request."""
         if app_state is None:
             app_state, request = self._served()
+        if app_state.realms:
+            app_state = app_state.enter(request, policy.realm)
+            engine = app_state.engine()
         request_state = app_state.request_state(request)
         view = self._framework.view(request)
         if view.method == "OPTIONS":
@@ -366,7 +399,9 @@ class PublicAPI:
         result = request_state.result
         if loads and result is not None:
             found = result.authentication
-            await notify(user_loaded, app_state.app, user=found.user, identity=found.identity)
+            await notify(
+                user_loaded, app_state.app, user=found.user, identity=found.identity, **app_state.labels
+            )
         return result
 
     async def _verify_once(
@@ -379,6 +414,9 @@ class PublicAPI:
         """Like `_verify`, for a policy with `once`; sends the signal of a token that was used."""
         if app_state is None:
             app_state, request = self._served()
+        if app_state.realms:
+            app_state = app_state.enter(request, policy.realm)
+            engine = app_state.engine()
         request_state = app_state.request_state(request)
         before = request_state.consumed
         result = await self._verify(policy, app_state, request, engine)
@@ -416,16 +454,20 @@ class PublicAPI:
         dead = dead_cookies(error, policy, app_state.engine()) if may_delete else ()
         return await self.responder.refuse(app_state, request_state, error, dead)
 
-    async def jwks_view(self) -> Any:
+    async def jwks_view(self, realm: str | None = None) -> Any:
         """View that serves the JWKS document (RFC 7517 §5) to services that verify our tokens.
 
         Register it where they look for it: ``app.add_url_rule("/.well-known/jwks.json",
-        view_func=jwks_view)``. `JWT_JWKS_MAX_AGE` limits how long they may cache it.
+        view_func=jwks_view)``. `JWT_JWKS_MAX_AGE` limits how long they may cache it. For a realm, add
+        ``defaults={"realm": "admin"}``.
+
+        Args:
+            realm: the realm whose keys to serve; None is the unnamed one.
 
         Raises:
             ConfigurationError: a setting that names a key is missing or invalid.
         """
-        app_state, _ = self.current()
+        app_state, _ = self.current(realm or "")
         engine = app_state.engine()
         keys = await engine.active_keys()
         headers = {
@@ -436,13 +478,18 @@ class PublicAPI:
 
     # -- the current request --------------------------------------------------------------
 
-    def current_auth(self) -> Authentication | None:
+    def current_auth(self, realm: str | None = None) -> Authentication | None:
         """Return the frozen `Authentication` of this request; None for an anonymous request.
+
+        Args:
+            realm: the realm, where a request was checked for several: a name, or "" for the unnamed one. None
+                is that of the last check, which all other functions are about.
 
         Raises:
             RuntimeError: no check has passed in this request.
+            ConfigurationError: there is no such realm.
         """
-        return self._context.checked()[1].authentication
+        return self._context.checked(realm)[1].authentication
 
     def get_jwt(self) -> dict[str, Any]:
         """Return the claims of this request's token; {} for an anonymous request.
@@ -479,17 +526,20 @@ class PublicAPI:
         found = self._context.states()[1].authentication
         return None if found is None else found.location
 
-    def jwt_csrf_token(self) -> str:
+    def jwt_csrf_token(self, realm: str | None = None) -> str:
         """Return the CSRF value of this request's token for a form field, masked anew at each call.
 
         All tokens of a session share one value, so a form that is open in another tab stays valid
         when the tokens are rotated. Templates have this function as `jwt_csrf_token()`.
 
+        Args:
+            realm: the realm, as for `current_auth`.
+
         Returns:
             The masked value; "" if no check has passed, for an anonymous request, and for a token
             without a CSRF value.
         """
-        result = self._context.states()[1].result
+        result = self._context.states(realm)[1].result
         value = None if result is None else csrf_of(result.verified.claims)
         return "" if value is None else masked(value)
 
@@ -562,4 +612,6 @@ async def _checked(engine: Engine, view: RequestView, policy: Policy, request_st
         measurement.outcome = "anonymous" if found is None else "accepted"
         if found is not None:
             measurement.details = {"location": found.location, "type": kind_of(found.type)}
+        if engine.settings.realm:
+            measurement.details["realm"] = engine.settings.realm
         return loads

@@ -14,7 +14,7 @@ from async_jwt.adapters.page_loads import REFRESH_COOKIE, PageLoads
 from async_jwt.app_state import AppState
 from async_jwt.core.authenticate import Authentication, CheckResult, RequestState, authenticate
 from async_jwt.core.checks import check_origin, check_origin_of_any_method, is_insecure
-from async_jwt.core.claims import Fresh
+from async_jwt.core.claims import REALM, Fresh
 from async_jwt.core.codec import read_unverified
 from async_jwt.core.concurrency import refuse_coroutine
 from async_jwt.core.cookies import Cookie, cookies_to_set, cookies_to_unset
@@ -193,7 +193,9 @@ class TokenCookies:
             within = within.total_seconds()
         return end - now <= within
 
-    async def sign_out(self, response: Any = None, *, everywhere: bool = False) -> bool:
+    async def sign_out(
+        self, response: Any = None, *, everywhere: bool = False, realm: str | None = None
+    ) -> bool:
         """Sign out: end the session of whichever token the request carries, and delete all token cookies.
 
         For a view of its own without `jwt_required`: it needs no valid token. Access and refresh
@@ -210,6 +212,8 @@ class TokenCookies:
             response: the response from which to delete the cookies; None deletes none.
             everywhere: True also ends all other sessions of the user. This needs a token that passes
                 every check; without one, only the session ends.
+            realm: the realm whose tokens and cookies are meant: a name, or "" for the unnamed one; None is
+                that of the request's last check, else the unnamed one. Those of other realms stay.
 
         Returns:
             True if a session or token that was valid has ended.
@@ -221,6 +225,8 @@ class TokenCookies:
             RuntimeError: there is no request.
         """
         app_state, request = self._context.served()
+        if realm is not None or app_state.realms:
+            app_state = app_state.acting(request) if realm is None else app_state.of_realm(realm)
         request_state, view = app_state.state_of(request), self._framework.view(request)
         settings = app_state.engine().settings
         found = await find_all(view, settings)
@@ -238,33 +244,43 @@ class TokenCookies:
                 raise await self._responder.refuse(app_state, request_state, problem) from problem
             raise
         if response is not None:
-            self.unset_jwt_cookies(response)
+            self.unset_jwt_cookies(response, realm=app_state.realm)
         return ended
 
-    def unset_jwt_cookies(self, response: Any, domain: str | None = None) -> None:
-        """Delete all of a client's token cookies.
+    def unset_jwt_cookies(
+        self, response: Any, domain: str | None = None, *, realm: str | None = None
+    ) -> None:
+        """Delete all of a client's token cookies of one realm.
 
         Args:
             response: a response object.
             domain: the domain they were set with; None uses `JWT_COOKIE_DOMAIN`.
+            realm: the realm, as for `sign_out`.
         """
-        self.unset_access_cookies(response, domain)
-        self.unset_refresh_cookies(response, domain)
+        self.unset_access_cookies(response, domain, realm=realm)
+        self.unset_refresh_cookies(response, domain, realm=realm)
 
-    def unset_access_cookies(self, response: Any, domain: str | None = None) -> None:
+    def unset_access_cookies(
+        self, response: Any, domain: str | None = None, *, realm: str | None = None
+    ) -> None:
         """Delete the access token's cookies. See `unset_jwt_cookies`."""
-        self._unset(response, False, domain)
+        self._unset(response, False, domain, realm)
 
-    def unset_refresh_cookies(self, response: Any, domain: str | None = None) -> None:
+    def unset_refresh_cookies(
+        self, response: Any, domain: str | None = None, *, realm: str | None = None
+    ) -> None:
         """Delete the refresh token's cookies. See `unset_jwt_cookies`."""
-        self._unset(response, True, domain)
+        self._unset(response, True, domain, realm)
 
     def _set(self, response: Any, token: str, refresh: bool, max_age: int | None, domain: str | None) -> None:
-        app_state, response = self._context.current()[0], unproxied(response)
+        app_state, response = self._context.current("")[0], unproxied(response)
+        claims: Mapping[str, Any]
+        _, claims = read_unverified(token, app_state.base_engine().settings.max_token_bytes)
+        if app_state.realms:  # the token says whose cookies are meant
+            named = claims.get(REALM)
+            app_state = app_state.of_realm(named if isinstance(named, str) else "")
         engine = app_state.engine()
         settings = engine.settings
-        claims: Mapping[str, Any]
-        _, claims = read_unverified(token, settings.max_token_bytes)
         self._check_login(app_state, engine)
         cookies = cookies_to_set(
             token, claims, settings, engine.clock(), refresh=refresh, max_age=max_age, domain=domain
@@ -293,8 +309,8 @@ class TokenCookies:
         if checks_csrf and view.method in settings.csrf_methods:
             check_origin(view, settings)
 
-    def _unset(self, response: Any, refresh: bool, domain: str | None) -> None:
-        settings = self._context.current()[0].engine().settings
+    def _unset(self, response: Any, refresh: bool, domain: str | None, realm: str | None) -> None:
+        settings = self._context.current(realm)[0].engine().settings
         cookies = cookies_to_unset(settings, refresh=refresh, domain=domain)
         self._framework.set_cookies(unproxied(response), cookies, uncached=not settings.is_compat)
 

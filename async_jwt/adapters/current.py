@@ -22,26 +22,33 @@ class CurrentContext:
         self._framework = framework
         _frameworks[framework.name] = framework
 
-    def current(self) -> tuple[AppState, Any | None]:
+    def current(self, realm: str | None = None) -> tuple[AppState, Any | None]:
         """Return the current application's state and the request being served, or None.
+
+        Args:
+            realm: the realm; "" for the unnamed one, None for that of the request's last check.
 
         Raises:
             RuntimeError: there is no current application, or it has no JWTManager.
+            ConfigurationError: there is no such realm.
         """
         app, request = self._framework.current()
         if app is None:
             raise self._nowhere(
                 "There is no application: push an app context, or use the JWTManager's methods"
             )
-        return self._state_of(app), request
+        app_state = self._state_of(app)
+        if realm is not None or app_state.realms:
+            app_state = app_state.acting(request) if realm is None else app_state.of_realm(realm)
+        return app_state, request
 
-    def states(self) -> tuple[AppState, RequestState]:
+    def states(self, realm: str | None = None) -> tuple[AppState, RequestState]:
         """Return the current application's state and that of its request. Raises as `current` does."""
-        app_state, request = self.current()
+        app_state, request = self.current(realm)
         return app_state, app_state.state_of(request)
 
     def served(self) -> tuple[AppState, Any]:
-        """Return the application's state and the request being served.
+        """Return the state of the application's unnamed realm and the request being served.
 
         Raises:
             RuntimeError: there is no request, or the application has no JWTManager.
@@ -54,7 +61,12 @@ class CurrentContext:
         except KeyError:
             return self._state_of(app), request  # raises and says what is missing
 
-    def checked(self) -> tuple[AppState, RequestState]:
+    def served_in(self, realm: str) -> tuple[AppState, Any]:
+        """Return a realm's state and the request being served. Raises as `served` and `of_realm` do."""
+        app_state, request = self.served()
+        return app_state.of_realm(realm), request
+
+    def checked(self, realm: str | None = None) -> tuple[AppState, RequestState]:
         """Return the application's state and that of a request in which a check has passed.
 
         Raises:
@@ -67,6 +79,8 @@ class CurrentContext:
                 "request to background tasks, jobs and threads"
             )
         app_state = self._state_of(app)
+        if realm is not None or app_state.realms:
+            app_state = app_state.acting(request) if realm is None else app_state.of_realm(realm)
         request_state = app_state.state_of(request)
         if not request_state.passed:
             raise RuntimeError(

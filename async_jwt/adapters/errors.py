@@ -70,7 +70,10 @@ class Responder:
         the one that was initialized last answers.
         """
         app_state: AppState = self._framework.extensions(app)[EXTENSION]
-        request_state = app_state.state_of(app_state.current_request())
+        request = app_state.current_request()
+        if app_state.realms:
+            app_state = app_state.acting(request)
+        request_state = app_state.state_of(request)
         held, dead = request_state.authentication, tuple[bool, ...]()
         is_own = held is not None and getattr(error, "jwt_data", {}).get("jti") == held.claims.get("jti")
         if held is not None and is_own and isinstance(error, RevokedTokenError):
@@ -116,6 +119,7 @@ class Responder:
             detail=error.detail,
             identity=app_state.engine().identity_in(held),
             jti=held.get("jti"),
+            **app_state.labels,
         )
         return self._framework.as_http_exception(app, error, response, is_compat=settings.is_compat)
 

@@ -136,7 +136,9 @@ class PageLoads:
         request_state.mark_passed(result)
         if loads:
             found = result.authentication
-            await notify(user_loaded, app_state.app, user=found.user, identity=found.identity)
+            await notify(
+                user_loaded, app_state.app, user=found.user, identity=found.identity, **app_state.labels
+            )
         return True
 
     async def _new_tokens(

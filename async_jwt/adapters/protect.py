@@ -103,6 +103,7 @@ def protect(
     roles: Names = None,
     claims: Mapping[str, Any] | None = None,
     allow: Allow | None = None,
+    realm: str | None = None,
 ) -> T:
     """Protect a blueprint and those registered on it: their views demand an access token.
 
@@ -113,11 +114,13 @@ def protect(
 
     Args:
         blueprint: a blueprint. For a whole application, set `JWT_DEFAULT_DENY = True`.
-        scopes: the scopes that a token must have; see `jwt_required`. With these or one of the next three,
+        scopes: the scopes that a token must have; see `jwt_required`. With these or one of the next four,
             every view of the blueprint needs a token, even one with `jwt_required(optional=True)`.
         roles: the roles that it must have.
         claims: claims that it must have, with their values.
         allow: takes the `Authentication` and returns True or False.
+        realm: the realm that the token must belong to. Views with a `jwt_required(...)` that names none mean
+            this one.
 
     Returns:
         The blueprint.
@@ -126,7 +129,7 @@ def protect(
         ConfigurationError: the object is not a blueprint, or is already public or registered; or an
             argument is invalid.
     """
-    policy = Policy.of(scopes=scopes, roles=roles, claims=claims, allow=allow)
+    policy = Policy.of(scopes=scopes, roles=roles, claims=claims, allow=allow, realm=realm)
     blueprint = unproxied(blueprint)
     if _is_application(blueprint):
         raise ConfigurationError(

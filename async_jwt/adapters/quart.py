@@ -371,7 +371,7 @@ class JWTManager(AsyncManager):
             """Close an open WebSocket whose view returned a response, which can no longer be sent."""
             _, socket = _framework.current()
             if response is not None and isinstance(socket, Socket) and socket.is_accepted:
-                refusal = app_state.state_of(socket).refusal
+                refusal = app_state.acting(socket).state_of(socket).refusal
                 status = response.status_code if refusal is None else refusal.status
                 # The application's other responses, such as abort(404), say nothing about the token.
                 is_ours = refusal is not None or status >= 500

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -29,12 +29,14 @@ __all__ = [
     "Commands",
     "Failure",
     "app_state",
+    "in_realm",
     "login_of",
     "refuse_memory",
     "run",
 ]
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 log: logging.Logger = logging.getLogger("async_jwt")
 
@@ -73,20 +75,41 @@ class Commands(click.Group):
             raise Failure(str(problem)) from None
 
 
+_REALM: Final = "async_jwt.realm"
+
+
+def in_realm(command: F) -> F:
+    """Give a command the option `--realm`, which `app_state` then obeys."""
+
+    def remember(context: click.Context, _: click.Parameter, name: str | None) -> None:
+        context.meta[_REALM] = name
+
+    option = click.option(
+        "--realm",
+        metavar="NAME",
+        expose_value=False,
+        callback=remember,
+        help="The realm, of those in JWT_REALMS. Default: the unnamed one.",
+    )
+    return option(command)
+
+
 def app_state() -> AppState:
-    """Return the app state of the application that `--app` names.
+    """Return the app state of the application that `--app` names, or of its realm that `--realm` names.
 
     Raises:
         Failure: the application does not exist or has no JWTManager.
+        ConfigurationError: there is no such realm.
     """
     info: Any = click.get_current_context().find_root().obj
     if not hasattr(info, "load_app"):
         raise Failure("Run this as `flask jwt` or `quart jwt`, or from a FlaskGroup or QuartGroup CLI")
     app = info.load_app()
     try:
-        return app_state_of(app)
+        found = app_state_of(app)
     except RuntimeError as problem:
         raise Failure(str(problem)) from None
+    return found.of_realm(click.get_current_context().meta.get(_REALM) or "")
 
 
 def run(bound: AppState, work: Callable[[], Awaitable[T]], *, asks_hooks: bool = False) -> T:

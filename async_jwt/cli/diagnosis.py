@@ -100,6 +100,7 @@ def of_paths(bound: AppState) -> Iterator[Finding]:
             for route in routes
             for policy in route.policies
             if policy.refresh == (kind == "refresh")
+            and (policy.realm or "") == bound.realm
             and "cookies" in (policy.locations or settings.token_location)
         ]
         if path != "/" and not any(_lies_under(rule, path) for rule in rules):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from async_jwt.app_state import AppState
-from async_jwt.cli.application import NO, Failure, app_state, login_of, run
+from async_jwt.cli.application import NO, Failure, app_state, in_realm, login_of, run
 from async_jwt.cli.diagnosis import (
     Finding,
     of_hook_timeout,
@@ -33,8 +35,9 @@ __all__ = ["doctor"]
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
 @as_json
+@in_realm
 def doctor(identity: str | None, strict: bool, as_json: bool) -> None:
-    """Look for mistakes in settings, keys, issuers, cookies, store, clocks, views and hooks.
+    """Look for mistakes in settings, keys, issuers, cookies, store, clocks, views and hooks, in all realms.
 
     Exits with 1 on errors, for use in CI and deployment. Run it where the application runs, with its
     configuration. Hooks run with --identity only, because they are your own code: the doctor creates a
@@ -64,22 +67,36 @@ def _examined(identity: str | None) -> list[Finding]:
         return [Finding("error", "settings", str(problem), "correct it: the application does not start")]
     except Failure as problem:
         return [Finding("error", "application", problem.message, "correct it: nothing is protected")]
-    engine = bound.engine()
-    found = [*of_settings(engine.settings), *of_names(bound), *of_paths(bound)]
-    found += [*of_views(bound), *of_scopes(bound), *of_hook_timeout(bound)]
+    found = [*of_names(bound), *of_views(bound), *of_scopes(bound)]
     found += run(bound, lambda: of_store(bound))
-    found += run(bound, lambda: of_issuers(bound))
-    try:
-        found += run(bound, lambda: _of_keys(engine))
-    except (ConfigurationError, HookError) as problem:
-        found.append(Finding("error", "keys", str(problem), "correct it: no token can be made or accepted"))
-        return _sorted(found)
-    if identity is not None:
+    has_keys = True
+    for state in (bound,) if bound.realm else (bound, *bound.realms.values()):
+        its, missing = _of_realm(state)
+        found += [replace(each, about=_about(state, each)) for each in its]
+        has_keys = has_keys and not (missing and state is bound)
+    if identity is not None and has_keys:
         try:
             found += run(bound, lambda: _of_hooks(bound, identity), asks_hooks=True)
         except (ConfigurationError, HookError) as problem:
             found.append(Finding("error", "hooks", str(problem), "correct it: this user cannot sign in"))
     return _sorted(found)
+
+
+def _of_realm(bound: AppState) -> tuple[list[Finding], bool]:
+    """Return what is wrong with one realm, and whether it has no keys."""
+    engine = bound.engine()
+    found = [*of_settings(engine.settings), *of_paths(bound), *of_hook_timeout(bound)]
+    found += run(bound, lambda: of_issuers(bound))
+    try:
+        found += run(bound, lambda: _of_keys(engine))
+    except (ConfigurationError, HookError) as problem:
+        wrong = Finding("error", "keys", str(problem), "correct it: no token can be made or accepted")
+        return [*found, wrong], True
+    return found, False
+
+
+def _about(bound: AppState, finding: Finding) -> str:
+    return f"realm {bound.realm}: {finding.about}" if bound.realm else finding.about
 
 
 def _sorted(found: list[Finding]) -> list[Finding]:

@@ -170,6 +170,8 @@ def _claim_parts(claims: dict[str, Any], settings: Settings, now: float) -> list
 
 def _sound(settings: Settings) -> dict[str, Any]:
     claims: dict[str, Any] = {settings.identity_claim: "someone", "type": ACCESS, "jti": "1"}
+    if settings.realm:
+        claims[claim_set.REALM] = settings.realm
     for name, accepted in (("iss", settings.decode_issuer), ("aud", settings.accepted_audience)):
         if accepted:
             claims[name] = min(accepted)

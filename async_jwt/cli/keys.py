@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from async_jwt.app_state import AppState
-from async_jwt.cli.application import Failure, app_state, run
+from async_jwt.cli.application import Failure, app_state, in_realm, run
 from async_jwt.cli.output import as_json, duration, plain, say, show_json, table, when
 from async_jwt.clock import system_clock
 from async_jwt.core.sessions import latest_expiry
@@ -34,7 +34,9 @@ _READ_EVERY = 60.0
 
 def _folder_option(command: F) -> F:
     about = "The key folder, instead of the application's JWT_KEY_FOLDER."
-    return click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help=about)(command)
+    return click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help=about)(
+        in_realm(command)
+    )
 
 
 _algorithm_option = click.option(

@@ -13,6 +13,7 @@ from async_jwt.cli.application import (
     NO,
     Failure,
     app_state,
+    in_realm,
     login_of,
     refuse_memory,
     run,
@@ -37,6 +38,7 @@ def revoke() -> None:
 
 @revoke.command()
 @click.argument("token", default="-")
+@in_realm
 def token(token: str) -> None:
     """Revoke one token; for a refresh token, also its session.
 
@@ -50,6 +52,7 @@ def token(token: str) -> None:
 
 @revoke.command()
 @click.argument("sid")
+@in_realm
 def session(sid: str) -> None:
     """Revoke a session: one device of a user. `jwt sessions` lists them."""
     bound = _shared()
@@ -60,6 +63,7 @@ def session(sid: str) -> None:
 
 @revoke.command()
 @click.argument("identity")
+@in_realm
 def user(identity: str) -> None:
     """Revoke all current tokens of a user: sign IDENTITY out everywhere."""
     bound = _shared()
@@ -73,18 +77,23 @@ def user(identity: str) -> None:
 
 @revoke.command()
 @click.option("--yes", is_flag=True, help="Skip the confirmation.")
+@in_realm
 def everything(yes: bool) -> None:
-    """Revoke all tokens of all users: everyone has to sign in again."""
+    """Revoke all tokens of all users, or of one realm: they have to sign in again."""
     bound = _shared()
+    whose = f"All users of the realm {bound.realm}" if bound.realm else "All users"
     if not yes:
-        click.confirm("All users will have to sign in again. Revoke everything?", abort=True, err=True)
+        click.confirm(f"{whose} will have to sign in again. Revoke everything?", abort=True, err=True)
     run(bound, operations_at(bound).revoke_everything)
-    click.echo("All tokens are revoked")
+    click.echo(
+        f"All tokens of the realm {bound.realm} are revoked" if bound.realm else "All tokens are revoked"
+    )
 
 
 @click.command()
 @click.argument("identity")
 @as_json
+@in_realm
 def sessions(identity: str, as_json: bool) -> None:
     """List the devices that IDENTITY is signed in on, most recently used first."""
     bound = _shared()

@@ -64,6 +64,8 @@ def _words(policy: Policy) -> str:
             words.append(f"with {what} {' and '.join(map(_choice, demand))}")
     words += [f"with {name} = {value}" for name, value in policy.claims]
     words += [f"if {name_of(hook)}" for hook in policy.allow]
+    if policy.realm is not None:
+        words.append(f"of realm {policy.realm}")
     if policy.once:
         words.append("once" if policy.once is True else "once, at GET too")
     if policy.skip_revocation_check:
@@ -94,6 +96,7 @@ def _as_json(route: Route) -> dict[str, Any]:
                 "optional": policy.optional,
                 "fresh": policy.fresh,
                 "locations": None if policy.locations is None else list(policy.locations),
+                "realm": policy.realm,
                 "scopes": policy.scopes,
                 "roles": policy.roles,
                 "claims": {name: json.loads(value) for name, value in policy.claims},

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from async_jwt.cli.application import NO, UNAVAILABLE, WRONG, Failure, app_state, login_of, run
+from async_jwt.cli.application import NO, UNAVAILABLE, WRONG, Failure, app_state, in_realm, login_of, run
 from async_jwt.cli.explain import TIMES, Explanation, Part, explain
 from async_jwt.cli.output import as_json, bad, duration, good, plain, show_json, when
 from async_jwt.core.policy import ACCESS, REFRESH
@@ -37,6 +37,7 @@ def token() -> None:
     "--claim", "claims", multiple=True, metavar="NAME=VALUE", help="An additional claim: JSON, or text."
 )
 @as_json
+@in_realm
 def create(
     identity: str,
     kind: str,
@@ -99,6 +100,7 @@ def create(
 @token.command()
 @click.argument("token", default="-")
 @as_json
+@in_realm
 def inspect(token: str, as_json: bool) -> None:
     """Explain a token, and check whether a view would accept it.
 

@@ -41,6 +41,7 @@ from async_jwt.stores.contract import SessionSnapshot, TokenRef
 __all__ = [
     "Authentication",
     "CheckResult",
+    "RealmRequestState",
     "RequestState",
     "authenticate",
     "authenticate_once",
@@ -268,6 +269,24 @@ class RequestState:
     def reset(self) -> None:
         """Record a check that failed: the request is no longer authenticated."""
         self.passed, self.result = False, None
+
+
+class RealmRequestState(RequestState):
+    """What this request's checks of one named realm have found so far.
+
+    Args:
+        whole: the state of the unnamed realm, which tells whether any check demanded a token.
+    """
+
+    def __init__(self, whole: RequestState) -> None:
+        super().__init__()
+        self._whole = whole
+
+    def mark_passed(self, result: CheckResult) -> None:
+        """Record a check that passed."""
+        super().mark_passed(result)
+        if not result.policy.optional:
+            self._whole.demanded = True
 
 
 async def authenticate(

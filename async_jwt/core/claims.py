@@ -20,13 +20,15 @@ from async_jwt.errors import (
     ImmatureTokenError,
     IssuerError,
     MissingClaimError,
+    RealmError,
     SubjectError,
 )
-from async_jwt.issuers.identity import MARK, own_name
+from async_jwt.issuers.identity import MARK, own_name, realm_name
 from async_jwt.stores.contract import TokenRef, adopted_sid
 
 __all__ = [
     "PURPOSE",
+    "REALM",
     "Fresh",
     "build",
     "check_profile",
@@ -34,10 +36,14 @@ __all__ = [
     "end_of",
     "identity_text",
     "merge",
+    "realm_id",
     "refuse_no_subject",
     "refuse_times",
     "times_of",
 ]
+
+REALM = "async_jwt_realm"
+"""Our own claim: the realm of a token; the unnamed realm's tokens have none."""
 
 PURPOSE = "async_jwt_purpose"
 """Our own claim, True in purpose tokens: under the compat preset any type but "refresh" counts as access."""
@@ -146,7 +152,10 @@ def check_shape(
         ClaimError: a claim has the wrong type; SubjectError if it is the subject.
         AudienceError: it names no accepted audience.
         IssuerError: the issuer is not accepted.
+        RealmError: it belongs to another realm.
     """
+    if (REALM in claims or settings.realm) and claims.get(REALM) != settings.realm:
+        raise RealmError("The token belongs to another realm")
     identity_claim = settings.identity_claim
     if identity_claim not in claims:
         raise MissingClaimError(identity_claim, f"Missing claim: {identity_claim}")
@@ -190,8 +199,11 @@ def _ref(claims: Mapping[str, Any], issued: float, end: float, settings: Setting
     identity = claims[settings.identity_claim]
     # Nearly every identity is text that no issuer's stored name looks like.
     is_plain = isinstance(identity, str) and not identity.startswith(MARK)
-    whose = identity if is_plain else identity_text(identity)
+    whose = identity if is_plain else identity_text(identity, settings)
     kind, jti, sid, gen = claims["type"], claims["jti"], claims.get("sid"), claims.get("gen")
+    if settings.realm:
+        whose = realm_name(settings.realm, whose) if is_plain else whose
+        jti = realm_id(settings, jti)
     if not isinstance(sid, str):
         # A refresh token without one belongs to the session that its first rotation begins.
         sid = adopted_sid(whose, jti) if jti is not None and kind == "refresh" else None
@@ -348,8 +360,15 @@ def refuse_no_subject(subject: Any, settings: Settings) -> None:
         )
 
 
-def identity_text(identity: Any) -> str:
+def identity_text(identity: Any, settings: Settings) -> str:
     """An identity of our own as stores know it: text, any other JSON value as JSON text."""
     if isinstance(identity, str):
-        return own_name(identity)
-    return json.dumps(identity, separators=(",", ":"), sort_keys=True)
+        text = own_name(identity)
+    else:
+        text = json.dumps(identity, separators=(",", ":"), sort_keys=True)
+    return realm_name(settings.realm, text) if settings.realm else text
+
+
+def realm_id(settings: Settings, jti: Any) -> Any:
+    """A token's id as stores know it: those of named realms are their own."""
+    return realm_name(settings.realm, jti) if settings.realm and jti is not None else jti

@@ -65,6 +65,7 @@ class Engine:
         refusals: the store, if it also says why it refuses a token; else None.
         has_keys_of_settings: whether the keys come from single key settings, not a ring or a folder.
         loads_keys: whether the ring has a loader.
+        waits: whether a check needs a long-lived event loop, whatever hooks there are.
         scope: the cookie scope that tokens must have been made in: its name, None for none, or `ANY`.
         scoped: this engine for each cookie scope that was seen.
     """
@@ -103,7 +104,7 @@ class Engine:
         self.loads_keys: bool = settings.key_folder is not None or (ring is not None and ring.has_loader)
         # An event loop is needed to wait, or to enforce a time limit.
         waits = settings.hook_timeout is not None or not getattr(store, "awaits_nothing", False)
-        self._waits: bool = waits or self.loads_keys or registry is not None
+        self.waits: bool = waits or self.loads_keys or registry is not None
         # Keyed by digest, so as not to keep the loaders' secrets here.
         self._loaded: dict[tuple[str, bytes], Key] = {}
 
@@ -136,7 +137,7 @@ class Engine:
     @property
     def needs_loop(self) -> bool:
         """True if a check needs a long-lived event loop, such as to load keys in the background."""
-        return self._waits or self.hooks.any_async()
+        return self.waits or self.hooks.any_async()
 
     async def is_valid(self, verified: Verified) -> Any:
         """What the store says of a token: True if it is valid, also under its former name if that counts."""
@@ -144,7 +145,7 @@ class Engine:
         source = verified.source
         if valid is not True or source is None or source.issuer.revoked_as is None:
             return valid
-        return await self.store.check(plain_ref(verified.ref, verified.claims, self.settings.identity_claim))
+        return await self.store.check(plain_ref(verified.ref, verified.claims, self.settings))
 
     @property
     def single_use(self) -> SingleUseStore:

@@ -153,7 +153,7 @@ def error_response(error: JWTExtendedException, settings: Settings) -> ErrorResp
         status = settings.invalid_token_status
     headers: dict[str, str] = {}
     if not settings.is_compat and (status == 401 or error.bearer_error is not None):
-        headers["WWW-Authenticate"] = _challenge(error)
+        headers["WWW-Authenticate"] = _challenge(error, settings.realm)
     if status == 503:
         headers["Retry-After"] = str(
             error.retry_after if isinstance(error, IssuerUnavailableError) else RETRY_AFTER
@@ -171,11 +171,12 @@ def error_response(error: JWTExtendedException, settings: Settings) -> ErrorResp
     return ErrorResponse(status, headers, body)
 
 
-def _challenge(error: JWTExtendedException) -> str:
+def _challenge(error: JWTExtendedException, realm: str) -> str:
     """The challenge of RFC 6750 §3. Its description is ASCII without quotes, by its grammar."""
-    if error.bearer_error is None:
-        return "Bearer"
-    challenge = f'Bearer error="{error.bearer_error}", error_description="{error.default_message}"'
+    given = {"realm": realm} if realm else {}
+    if error.bearer_error is not None:
+        given |= {"error": error.bearer_error, "error_description": error.default_message}
     if isinstance(error, InsufficientScopeError) and error.scopes:
-        challenge += f', scope="{" ".join(error.scopes)}"'
-    return challenge
+        given["scope"] = " ".join(error.scopes)
+    parameters = ", ".join(f'{name}="{value}"' for name, value in given.items())
+    return f"Bearer {parameters}".rstrip()

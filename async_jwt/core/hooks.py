@@ -164,6 +164,7 @@ class Hooks(dict[str, Hook]):
     Attributes:
         at_checks: True if every check of a request calls at least one of them.
         implied_scopes: what scopes imply, as the application says.
+        beside: the hooks of the manager's realms.
     """
 
     def __init__(self) -> None:
@@ -171,6 +172,7 @@ class Hooks(dict[str, Hook]):
         self._deciding: tuple[Hook, ...] = ()
         self.at_checks: bool = False
         self.implied_scopes: ImpliedScopes = ImpliedScopes()
+        self.beside: list[Hooks] = []
 
     def register(self, name: str, function: Any, *, inline: bool) -> None:
         """Register a hook; it replaces an earlier one of the same name.
@@ -191,10 +193,10 @@ class Hooks(dict[str, Hook]):
 
     def any_async(self) -> bool:
         """True if any hook that a valid request, or a login, may call is async."""
-        for hook in self._deciding:  # noqa: SIM110  # on the request path: a generator is slower
+        for hook in self._deciding:  # on the request path: a generator is slower
             if hook.is_async:
                 return True
-        return False
+        return bool(self.beside) and any(hooks.any_async() for hooks in self.beside)
 
     def refuse_untimed(self) -> None:
         """Refuse hooks that `JWT_HOOK_TIMEOUT` cannot interrupt.

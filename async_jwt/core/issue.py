@@ -245,6 +245,10 @@ async def prepare_token(engine: Engine, spec: TokenSpec) -> UnsignedToken:
         )
     if isinstance(engine.scope, str):
         claims[SCOPE] = engine.scope
+    if settings.realm:
+        claims[claim_set.REALM] = settings.realm
+    elif claim_set.REALM in claims:  # as a loader may copy it from another token
+        del claims[claim_set.REALM]
     headers = {"typ": "at+jwt"} if settings.token_profile is not None and spec.type == ACCESS else {}
     headers.update(await engine.call_hook("additional_headers", spec.identity) or {})
     headers.update(spec.headers or {})
@@ -260,7 +264,8 @@ def _lifetime(engine: Engine, spec: TokenSpec) -> Lifetime | None:
 
 def holder_of(engine: Engine, claims: Mapping[str, Any]) -> str:
     """The identity of a token with these claims, as stores know it."""
-    return claim_set.identity_text(_as_json(engine, claims.get(engine.settings.identity_claim)))
+    settings = engine.settings
+    return claim_set.identity_text(_as_json(engine, claims.get(settings.identity_claim)), settings)
 
 
 def sign(engine: Engine, unsigned: UnsignedToken, stamp: str) -> Issued:

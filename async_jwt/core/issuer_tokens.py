@@ -12,7 +12,7 @@ from typing import Any
 
 from async_jwt.clock import Clock
 from async_jwt.core import claims as claim_set
-from async_jwt.core.claims import PURPOSE
+from async_jwt.core.claims import PURPOSE, REALM
 from async_jwt.core.codec import Codec, Header, Memory, Verified
 from async_jwt.core.compact import Compact, object_in, split
 from async_jwt.core.cookie_scope import SCOPE
@@ -22,7 +22,7 @@ from async_jwt.core.login import LOGIN
 from async_jwt.core.settings import Settings
 from async_jwt.core.tuples import fast_tuple
 from async_jwt.errors import ClaimError, JWTDecodeError, MissingClaimError, SignatureError, WrongTokenError
-from async_jwt.issuers.identity import stored_name
+from async_jwt.issuers.identity import realm_name, stored_name
 from async_jwt.issuers.issuer import Issuer
 from async_jwt.stores.contract import TokenRef
 
@@ -31,7 +31,7 @@ __all__ = ["IssuerTokens", "plain_ref", "ref_of_claims"]
 log: logging.Logger = logging.getLogger("async_jwt.issuers")
 
 # Claims that only this library makes, for tokens of its own.
-_OURS = (PURPOSE, SCOPE, LOGIN)
+_OURS = (PURPOSE, REALM, SCOPE, LOGIN)
 
 
 class IssuerTokens:
@@ -188,10 +188,11 @@ def ref_of_claims(
         issued: its `iat`, in seconds since the epoch.
         end: its `exp`, likewise.
     """
-    jti = _id_of(claims)
+    jti, whose = _id_of(claims), issuer.identity_of(claims).stored_name
+    jti = None if jti is None else claim_set.realm_id(settings, stored_name(issuer.url, jti))
     return TokenRef(
-        identity=issuer.identity_of(claims).stored_name,
-        jti=None if jti is None else stored_name(issuer.url, jti),
+        identity=realm_name(settings.realm, whose) if settings.realm else whose,
+        jti=jti,
         sid=None,
         gen=None,
         issued_at=max(0.0, issued - settings.clock_skew),
@@ -201,18 +202,18 @@ def ref_of_claims(
     )
 
 
-def plain_ref(ref: TokenRef, claims: Mapping[str, Any], identity_claim: str) -> TokenRef:
+def plain_ref(ref: TokenRef, claims: Mapping[str, Any], settings: Settings) -> TokenRef:
     """A token as stores knew it before its issuer was configured: by the bare text of its identity and id.
 
     Args:
         ref: the token as stores know it now.
         claims: its claims.
-        identity_claim: the claim that held the identity then, `JWT_IDENTITY_CLAIM`.
+        settings: the settings.
     """
-    identity, jti = claims.get(identity_claim), claims.get("jti")
+    identity, jti = claims.get(settings.identity_claim), claims.get("jti")
     return ref._replace(
-        identity="" if identity is None else claim_set.identity_text(identity),
-        jti=jti if isinstance(jti, str) else None,
+        identity="" if identity is None else claim_set.identity_text(identity, settings),
+        jti=claim_set.realm_id(settings, jti) if isinstance(jti, str) else None,
     )
 
 

@@ -44,6 +44,8 @@ __all__ = [
     "positive_count",
     "positive_seconds",
     "prefix",
+    "realm_name",
+    "realms",
     "same_site",
     "seconds",
     "secret",
@@ -255,6 +257,24 @@ def _issuer(url: Any, given: Mapping[Any, Any]) -> Issuer:
         return preset(given["preset"], url, options) if "preset" in given else Issuer(url, **options)
     except ConfigurationError as problem:
         raise ValueError(f"is wrong: {problem}") from None
+
+
+def realms(value: object) -> Mapping[str, Mapping[str, Any]]:
+    """Settings by the names of realms; None for none."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(given, Mapping) for given in value.values()):
+        raise ValueError('must be a dict, such as {"admin": {"JWT_SECRET_KEY": "..."}}')
+    for name in value:
+        realm_name(name)
+    return {name: dict(given) for name, given in value.items()}
+
+
+def realm_name(value: object) -> str:
+    """The name of a realm: it begins the names of its cookies, and stands in challenges."""
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
+        return value
+    raise ValueError(f"must have names of 1 to 64 letters, digits, '-' or '_', not {value!r:.100}")
 
 
 def audience(value: object) -> str | tuple[str, ...]:

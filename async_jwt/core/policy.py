@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self, TypeVar
 
 from async_jwt.core.hooks import Hook
-from async_jwt.core.parsers import LOCATIONS
+from async_jwt.core.parsers import LOCATIONS, realm_name
 from async_jwt.core.permissions import ClaimDemand, Demand, Names, claim_demands, demand_of, is_met
 from async_jwt.errors import ConfigurationError
 
@@ -48,7 +48,8 @@ class Policy:
         roles: the roles that it must have.
         claims: the claims that it must have, and their values.
         allow: functions of the application that must all return True.
-        is_restricted: whether it demands any of these four.
+        realm: the realm that the token must belong to; None is that of the blueprint, or the unnamed one.
+        is_restricted: whether it demands any of these five.
     """
 
     optional: bool
@@ -65,12 +66,12 @@ class Policy:
     roles: Demand = ()
     claims: tuple[ClaimDemand, ...] = ()
     allow: tuple[Hook, ...] = ()
+    realm: str | None = None
     is_restricted: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "is_restricted", bool(self.scopes or self.roles or self.claims or self.allow)
-        )
+        demands = (self.scopes, self.roles, self.claims, self.allow, self.realm)
+        object.__setattr__(self, "is_restricted", any(demands))
 
     @classmethod
     def of(
@@ -90,6 +91,7 @@ class Policy:
         roles: Names = None,
         claims: Mapping[str, Any] | None = None,
         allow: Allow | None = None,
+        realm: str | None = None,
     ) -> Policy:
         """Check the arguments of `jwt_required` and make a policy from them.
 
@@ -142,19 +144,31 @@ class Policy:
             demand_of(roles, "roles"),
             claim_demands(claims),
             () if allow is None else (Hook.of_view(allow),),
+            _realm(realm),
         )
 
     def plus(self, *others: Policy) -> Self:
-        """This policy, with what other policies demand of a token's scopes, roles and claims."""
+        """This policy, with what other policies demand of a token's scopes, roles, claims and realm.
+
+        Raises:
+            ConfigurationError: they demand different realms.
+        """
         if not any(other.is_restricted for other in others):
             return self
         every: tuple[Policy, ...] = (self, *others)
+        realms = sorted({policy.realm for policy in every if policy.realm is not None})
+        if len(realms) > 1:
+            raise ConfigurationError(
+                f"No token belongs to two realms, {' and '.join(map(repr, realms))}: name one, in "
+                "protect(blueprint, realm=...) or at the view"
+            )
         return replace(
             self,
             scopes=_joined(policy.scopes for policy in every),
             roles=_joined(policy.roles for policy in every),
             claims=_joined(policy.claims for policy in every),
             allow=_joined(policy.allow for policy in every),
+            realm=next(iter(realms), None),
         )
 
     def inside(self, around: Policy) -> Self:
@@ -173,6 +187,13 @@ class Policy:
             and set(other.claims) <= set(self.claims)
             and {hook.function for hook in other.allow} <= {hook.function for hook in self.allow}
         )
+
+
+def _realm(given: str | None) -> str | None:
+    try:
+        return None if given is None else realm_name(given)
+    except ValueError as problem:
+        raise ConfigurationError(f"realm=... {problem}") from None
 
 
 def _joined(parts: Iterable[tuple[T, ...]]) -> tuple[T, ...]:

@@ -20,7 +20,7 @@ from async_jwt.errors import ConfigurationError
 from async_jwt.issuers.issuer import Issuer
 from async_jwt.keys.key import ALGORITHMS
 
-__all__ = ["COMPAT_NAME", "KEYS", "Settings", "preset_of"]
+__all__ = ["COMPAT_NAME", "KEYS", "SPECS", "Settings", "preset_of"]
 
 COMPAT_NAME: Final = "flask-jwt-extended"
 
@@ -263,6 +263,17 @@ class Settings:
         parsers.seconds,
         "For tokens without a `gen` claim: how many seconds the clock of the issuing machine may be ahead. "
         "Revoking a user also revokes tokens whose `iat` is up to this much later.",
+        new=True,
+    )
+
+    # Realms
+    realms: Mapping[str, Mapping[str, Any]] = _setting(
+        "JWT_REALMS",
+        None,
+        parsers.realms,
+        "Further kinds of users, each with keys, cookies, lifetimes and issuers of its own: a dict of names "
+        'and settings, such as {"admin": {"JWT_SECRET_KEY": ..., "JWT_ACCESS_TOKEN_EXPIRES": 300}}. A realm '
+        "inherits what it does not name, but for keys and issuers.",
         new=True,
     )
 
@@ -632,6 +643,9 @@ class Settings:
         "Whether to log hooks that block the event loop.",
     )
 
+    realm: str = ""
+    """The name of the realm that these settings are for; "" for the unnamed one. No setting of its own."""
+
     @cached_property
     def is_compat(self) -> bool:
         """True under the compat preset."""
@@ -681,7 +695,7 @@ class Settings:
         """
         preset = preset_of(config)
         checked: dict[str, Any] = {}
-        for spec in fields(cls):
+        for spec in SPECS:
             meta = spec.metadata
             raw = config.get(meta["key"], meta[preset])
             parse = meta["parse"]
@@ -776,7 +790,10 @@ _COMPAT_PARSERS: Final[dict[Any, Any]] = {
     parsers.lifetime: parsers.compat_lifetime,
     parsers.flag: parsers.compat_flag,
 }
-KEYS: Final[dict[str, bool]] = {spec.metadata["key"]: spec.metadata["new"] for spec in fields(Settings)}
+SPECS: Final = tuple(spec for spec in fields(Settings) if spec.metadata)
+"""The fields of `Settings` that are settings."""
+
+KEYS: Final[dict[str, bool]] = {spec.metadata["key"]: spec.metadata["new"] for spec in SPECS}
 """Every key, and whether Flask-JWT-Extended lacks it."""
 
 

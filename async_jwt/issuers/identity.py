@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import lru_cache
 from typing import Final, Self
 
-__all__ = ["MARK", "IssuerIdentity", "own_name", "stored_name"]
+__all__ = [
+    "MARK",
+    "IssuerIdentity",
+    "everybody_of",
+    "is_of_realm",
+    "own_name",
+    "plain_name",
+    "realm_name",
+    "stored_name",
+]
 
 MARK: Final = "iss~"
-"""How the stored names of other issuers' identities begin."""
+"""How the stored names of other issuers' identities begin, and those of named realms."""
 
 
 class IssuerIdentity(str):
@@ -62,11 +72,44 @@ def stored_name(issuer: str, text: str) -> str:
         issuer: the issuer; of any length.
         text: an identity, or a token's id, at the issuer.
     """
-    digest = hashlib.blake2b(issuer.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    return f"{MARK}{base64.urlsafe_b64encode(digest).decode().rstrip('=')}~{text}"
+    return f"{_marked(issuer, b'')}~{text}"
 
 
 def own_name(text: str) -> str:
     """The name under which stores know an identity of our own: its text, unless it looks like an issuer's."""
     # A digest never begins with "~".
     return f"{MARK}~{text.removeprefix(MARK)}" if text.startswith(MARK) else text
+
+
+def realm_name(realm: str, name: str) -> str:
+    """The name under which stores know an identity, or a token's id, of a named realm.
+
+    Args:
+        realm: the realm.
+        name: the name that it would have in the unnamed realm, which an issuer's may be, too.
+    """
+    return f"{_marked(realm, b'realm')}~{name}"
+
+
+def plain_name(realm: str, name: str | None) -> str | None:
+    """The name that an identity of a realm would have in the unnamed realm."""
+    return name.removeprefix(realm_name(realm, "")) if realm and name is not None else name
+
+
+def is_of_realm(realm: str, name: str) -> bool:
+    """True if a user's stored name is one of a realm; "" is the unnamed one."""
+    if realm:
+        return name.startswith(realm_name(realm, ""))
+    return not name.startswith(MARK) or name.startswith(f"{MARK}~")  # see `own_name`
+
+
+def everybody_of(realm: str) -> str:
+    """The name whose generation ends all tokens of a realm. No identity has it."""
+    return _marked(realm, b"realm")
+
+
+@lru_cache(maxsize=1024)
+def _marked(name: str, person: bytes) -> str:
+    data = name.encode("utf-8", "surrogatepass")
+    digest = hashlib.blake2b(data, digest_size=16, person=person).digest()
+    return f"{MARK}{base64.urlsafe_b64encode(digest).decode().rstrip('=')}"

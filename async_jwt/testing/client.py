@@ -38,6 +38,7 @@ def jwt_client(
     location: str = "headers",
     scopes: Granted = None,
     roles: Granted = None,
+    realm: str = "",
 ) -> Any:
     """Return the application's test client, whose requests carry a user's token.
 
@@ -58,6 +59,7 @@ def jwt_client(
         location: "headers", or "cookies" with the CSRF value in its header.
         scopes: its scopes, as for `create_token_pair`.
         roles: its roles, likewise.
+        realm: the realm that it belongs to; "" is the unnamed one.
 
     Returns:
         The result of `app.test_client()`. In Quart, await its methods; `websocket` is signed in too.
@@ -65,10 +67,11 @@ def jwt_client(
     Raises:
         RuntimeError: the application has no `JWTManager`.
         ValueError: the location is not one of these.
+        ConfigurationError: there is no such realm.
     """
     if location not in ("headers", "cookies"):
         raise ValueError(f'location={location!r}: a test client sends tokens in "headers" or "cookies"')
-    app_state = app_state_of(app)
+    app_state = app_state_of(app).of_realm(realm)
     credentials = _Credentials(
         app_state,
         identity,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
 from typing import Any
 
 import click
@@ -14,12 +13,13 @@ from sphinx.util.docutils import SphinxDirective
 
 from async_jwt import errors
 from async_jwt.cli.main import jwt
-from async_jwt.core.settings import Settings
+from async_jwt.core.settings import SPECS
 
 # The first field of each group. A field that is renamed fails the build here.
 GROUPS = {
     "compat": "The preset",
     "access_expires": "Tokens",
+    "realms": "Realms",
     "token_location": "Token locations",
     "access_cookie_name": "Cookies",
     "cookie_csrf_protect": "CSRF",
@@ -44,13 +44,13 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def settings_markdown() -> str:
-    known = {spec.name for spec in fields(Settings)}
+    known = {spec.name for spec in SPECS}
     if missing := GROUPS.keys() - known:
         raise ValueError(f"Settings has no field {', '.join(missing)}: mend GROUPS")
     parts: list[str] = []
     rows: list[list[str]] = []
     head = ("Key", "Default", "With `JWT_COMPAT`", "Meaning")
-    for spec in fields(Settings):
+    for spec in SPECS:
         if spec.name in GROUPS:
             parts += [_table(head, rows)] if rows else []
             rows = []

@@ -420,7 +420,7 @@ async def test_the_setting_may_change_and_must_be_right(harness):
 
 
 async def test_the_manager_that_came_last_is_asked(harness):
-    h = harness(DENY)
+    h = harness({**DENY, "JWT_COMPAT": "flask-jwt-extended"})
     h.view("/new", new(h))
     second = harness({"JWT_SECRET_KEY": "another secret, which is long enough"})
     second.jwt.init_app(h.app)

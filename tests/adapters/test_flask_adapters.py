@@ -217,6 +217,7 @@ def test_threads_do_not_share_an_identity():
 
 def test_the_manager_is_found_where_applications_of_the_original_look_for_it():
     app = flask.Flask("tests")
+    app.config["JWT_COMPAT"] = "flask-jwt-extended"
     jwt = flask_sync.JWTManager(app)
     assert app.extensions["flask-jwt-extended"] is jwt
     last = flask_sync.JWTManager(app)
@@ -478,10 +479,11 @@ def test_an_application_raises_our_errors_with_what_it_has():
     assert [answer.json["msg"] for answer in answers] == ["an error", "7", "mine"]
 
 
-def test_the_manager_that_was_initialised_last_is_the_one_that_is_meant():
+def test_the_manager_that_was_initialised_last_is_the_one_that_is_meant(caplog):
     app = flask.Flask("tests")
-    app.config["JWT_SECRET_KEY"] = SECRET
+    app.config.update(JWT_SECRET_KEY=SECRET, JWT_COMPAT="flask-jwt-extended")
     first, second = flask_sync.JWTManager(app), flask_sync.JWTManager(app)
+    assert [record.event for record in caplog.records] == ["second_manager"]
     first.additional_claims_loader(lambda _identity: {"by": 1})
     second.additional_claims_loader(lambda _identity: {"by": 2})
     with app.app_context():

@@ -349,8 +349,10 @@ async def test_inline_hooks_cannot_be_timed(harness):
     manager = harness.api.JWTManager()
     manager.user_lookup_loader(inline=True)(lambda header, claims: 1)
     h = harness({"JWT_HOOK_TIMEOUT": 1})
+    other = h.make_app()
+    other.config.update(JWT_SECRET_KEY=SECRET, JWT_HOOK_TIMEOUT=1)
     with pytest.raises(ConfigurationError, match="user_lookup_loader"):
-        manager.init_app(h.app)
+        manager.init_app(other)
     h.jwt.user_lookup_loader(inline=True)(shaped("async def", "fine"))
 
 

@@ -365,10 +365,10 @@ async def test_own_tokens_and_those_of_another_issuer_in_one_application(harness
     assert (await h.call(token=foreign(kid="own"))).status == 200
     assert [key["kid"] for key in h.jwt.keys.jwks()["keys"]] == ["own"]
     # A user of theirs can be signed out, although their tokens know nothing of our generations.
-    token = foreign(iat=int(h.jwt._clock()) - 60)
+    token = foreign(iat=int(h.jwt._given.clock()) - 60)
     assert (await h.call(token=token)).status == 200
     # Nor may they name one: neither to outlive it nor to have a store believe that it lost something.
-    stamped = foreign(iat=int(h.jwt._clock()) - 60, gen="m.9999999999999999999.9999999999999999999")
+    stamped = foreign(iat=int(h.jwt._given.clock()) - 60, gen="m.9999999999999999999.9999999999999999999")
     assert (await h.call(token=stamped)).status == 200
     async with h.context():
         await h.jwt.revoke_user("auth0|7")

@@ -372,6 +372,7 @@ async def test_one_manager_serves_many_apps_each_with_its_keys(harness):
     first, second = harness(), harness({"JWT_SECRET_KEY": "z" * 64})
     shared = harness.api.JWTManager()
     for h in (first, second):
+        del h.app.extensions["async_jwt"]  # its own manager's
         shared.init_app(h.app)
         h.jwt = shared
     async with first.context():
@@ -395,6 +396,7 @@ async def test_applications_are_not_kept_alive(harness):
     h = harness()
     for app in (gone(), h.app):
         if app is not None:
+            del app.extensions["async_jwt"]
             shared.init_app(app)
     app = None
     gc.collect()
@@ -456,7 +458,9 @@ async def test_a_protected_view_without_a_manager_runs_never_and_says_what_to_do
 async def test_an_operation_taken_from_the_class_takes_its_manager_first():
     awaited = FlaskAsyncHarness().jwt
     assert await type(awaited).create_access_token(awaited, "alice")
-    blocking = flask_sync.JWTManager(FlaskSyncHarness().app)
+    app = FlaskSyncHarness().app
+    app.extensions.clear()
+    blocking = flask_sync.JWTManager(app)
     assert flask_sync.JWTManager.create_access_token(blocking, "alice")
 
 

@@ -295,7 +295,7 @@ async def test_a_sign_out_outlives_every_token_of_its_session(harness, clock, by
 async def test_of_two_managers_the_last_answers_what_a_view_raises(harness):
     """Its loader answers, and nobody is authenticated any more."""
     store, seen = MemoryStore(), []
-    h = harness(store=store)
+    h = harness({"JWT_COMPAT": "flask-jwt-extended"}, store=store)
     last = h.api.JWTManager(h.app, store=store)
 
     @last.revoked_token_loader

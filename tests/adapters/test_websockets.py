@@ -868,7 +868,7 @@ async def test_an_applications_own_class_stays_in_use_and_one_that_comes_too_lat
     app.websocket_class = Mine
     app.config.update(JWT_SECRET_KEY=SECRET, JWT_TOKEN_LOCATION=EVERYWHERE)
     jwt = api.JWTManager(app)
-    api.JWTManager(app)
+    jwt.init_app(app)
     assert [kind.__name__ for kind in app.websocket_class.__mro__[:3]] == ["Mine", "Socket", "Mine"]
 
     @app.websocket("/ws")

@@ -28,11 +28,13 @@ class Line:
         self.app: Any = None
         self.jwt: Any = None
 
-    def make(self, *, secret: str | None = SECRET, **config: Any) -> Any:
+    def make(
+        self, *, secret: str | None = SECRET, manager: dict[str, Any] | None = None, **config: Any
+    ) -> Any:
         """A new application with a manager."""
         self.app = self.framework.__dict__[self.framework.__name__.title()]("tests", static_folder=None)
         self.app.config.update({"JWT_SECRET_KEY": secret} if secret else {}, **config)
-        self.jwt = self.api.JWTManager(self.app, clock=self.clock)
+        self.jwt = self.api.JWTManager(self.app, **{"clock": self.clock, **(manager or {})})
         return self.app
 
     def __call__(self, *arguments: str, given: str | None = None, color: bool = False) -> Result:

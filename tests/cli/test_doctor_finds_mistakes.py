@@ -392,8 +392,7 @@ class Other:
     ],
 )
 def test_clocks_that_differ(quart_line, ahead, level, what):
-    app = quart_line.make(secret=GOOD, JWT_DEFAULT_DENY=True)
-    quart_line.api.JWTManager(app, store=Other(clock_ahead=ahead))
+    quart_line.make(secret=GOOD, JWT_DEFAULT_DENY=True, manager={"store": Other(clock_ahead=ahead)})
     findings = quart_line.json("doctor")
     assert [(finding["level"], finding["what"]) for finding in findings] == (
         [] if level is None else [(level, what)]
@@ -401,8 +400,7 @@ def test_clocks_that_differ(quart_line, ahead, level, what):
 
 
 def test_a_store_that_says_nothing(quart_line):
-    app = quart_line.make(secret=GOOD, JWT_DEFAULT_DENY=True)
-    quart_line.api.JWTManager(app, store=Other())
+    quart_line.make(secret=GOOD, JWT_DEFAULT_DENY=True, manager={"store": Other()})
     assert quart_line.json("doctor") == []
 
 
@@ -443,13 +441,14 @@ def test_keys_whose_time_is_over(sound, tmp_path):
 
 
 def test_every_secret_is_judged(sound):
-    app = sound.sound(secret=None, SECRET_KEY=GOOD, SECRET_KEY_FALLBACKS=["changeme-" * 8, "b" * 64])
+    sound.sound(secret=None, SECRET_KEY=GOOD, SECRET_KEY_FALLBACKS=["changeme-" * 8, "b" * 64])
     assert {finding["about"] for finding in found(sound)} == {
         "JWT_SECRET_KEY",
         "SECRET_KEY_FALLBACKS[0]",
         "SECRET_KEY_FALLBACKS[1]",
     }
-    sound.api.JWTManager(app, keys=KeyRing(Key("my-super-secret-for-local-use-only-12345", kid="mine")))
+    ring = KeyRing(Key("my-super-secret-for-local-use-only-12345", kid="mine"))
+    sound.make(secret=None, manager={"keys": ring})
     (finding,) = [finding for finding in sound.json("doctor") if "tutorial" in finding["what"]]
     assert finding["about"] == "the key mine"
 
@@ -494,17 +493,17 @@ def test_keys_of_loaders_are_not_judged(sound):
 
 
 def test_an_application_that_only_verifies(quart_line):
-    app = quart_line.make(JWT_DEFAULT_DENY=True)
     public = Key(Key.generate("ES256")._public, "ES256")
-    quart_line.api.JWTManager(app, keys=KeyRing(None, [public]), store=Other())
+    manager = {"keys": KeyRing(None, [public]), "store": Other()}
+    quart_line.make(JWT_DEFAULT_DENY=True, manager=manager)
     assert quart_line.json("doctor") == []
     (finding,) = quart_line.json("doctor", "--identity", "alice")
     assert (finding["about"], finding["what"][:35]) == ("hooks", "There is no key to sign with now: s")
 
 
 def test_a_ring_of_ones_own(quart_line):
-    app = quart_line.make(JWT_DEFAULT_DENY=True)
-    quart_line.api.JWTManager(app, keys=KeyRing(Key.generate("ES256")), store=Other())
+    manager = {"keys": KeyRing(Key.generate("ES256")), "store": Other()}
+    quart_line.make(JWT_DEFAULT_DENY=True, manager=manager)
     assert quart_line.json("doctor") == []
 
 

@@ -402,10 +402,8 @@ def test_public_keys_and_members_of_others_are_kept(keyed, folder):
 
 
 def test_a_folder_and_a_ring_exclude_each_other(line, folder):
-    app = line.make()
-    app.config.update(JWT_SECRET_KEY=None, JWT_KEY_FOLDER=str(folder))
     with pytest.raises(ConfigurationError) as caught:
-        line.api.JWTManager(app, keys=KeyRing(Key.generate()))
+        line.make(secret=None, JWT_KEY_FOLDER=str(folder), manager={"keys": KeyRing(Key.generate())})
     assert str(caught.value) == (
         "Set JWT_KEY_FOLDER or pass JWTManager(keys=...), not both: only one can hold the keys"
     )

@@ -83,6 +83,7 @@ def test_json(every_line, app):
                 "optional": False,
                 "fresh": True,
                 "locations": ["headers", "cookies"],
+                "realm": None,
                 "scopes": [],
                 "roles": [],
                 "claims": {},

@@ -342,8 +342,7 @@ def test_a_store_of_ones_own_is_asked(quart_line):
 
         close = start
 
-    app = quart_line.make()
-    quart_line.api.JWTManager(app, store=Refusing())
+    quart_line.make(manager={"store": Refusing()})
     result = quart_line("token", "inspect", forged({}, {"jti": "1", "sub": "alice", "type": "access"}))
     assert result.output.splitlines()[-1] == "Refused with 401 token_revoked: Token has been revoked"
 

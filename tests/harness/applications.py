@@ -208,7 +208,13 @@ class _Awaited:
     def __init__(self, blocking: Any, names: frozenset[str], **instead: Any) -> None:
         self._blocking = blocking
         self._names = names
+        self._realms: dict[str, _Awaited] = {}
         self.__dict__.update(instead)
+
+    def realm(self, name: str, **options: Any) -> _Awaited:
+        """A realm of a manager, likewise."""
+        blocking = self._blocking.realm(name, **options)
+        return self._realms.setdefault(name, _Awaited(blocking, self._names))
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._blocking, name)

@@ -76,6 +76,8 @@ def test_snippets_run(block, monkeypatch, tmp_path):
     async_jwt.KeyFolder("keys").put(async_jwt.Key.generate())
     app = quart.Quart("snippet")
     app.config["JWT_SECRET_KEY"] = SECRET
+    if 'realm="staff"' in block and "JWT_REALMS" not in block:  # as the page's first block says
+        app.config["JWT_REALMS"] = {"staff": {"JWT_SECRET_KEY": SECRET[::-1]}}
     module = types.ModuleType("snippet")
     monkeypatch.setitem(sys.modules, "snippet", module)
     namespace = vars(module)
@@ -98,6 +100,8 @@ def test_snippets_run(block, monkeypatch, tmp_path):
         **{name: getattr(quart_adapter, name) for name in quart_adapter.__all__},
     }
     namespace.update(given)
+    if "JWTManager(app" in block:  # the block sets up its own
+        app.extensions.clear()
     exec(compile(block, "<snippet>", "exec"), namespace)
 
     async def start():

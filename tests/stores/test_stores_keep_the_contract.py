@@ -17,6 +17,7 @@ from async_jwt.errors import ConfigurationError
 from async_jwt.stores import MemoryStore, Session, TokenRef
 from async_jwt.stores.contract import BUCKETS, MOST_PURPOSES, bucket_of, bucket_of_sid, new_sid
 from async_jwt.stores.memory import _Cutoff, _Partial
+from async_jwt.stores.realm import realm_store
 from async_jwt.stores.redis import RedisStore
 from async_jwt.stores.redis.options import Options, read_options
 from async_jwt.testing import ContractViolation, promises_of, session_contract, store_contract
@@ -30,14 +31,14 @@ def ref(gen, **more):
     return TokenRef(**{**values, "gen": gen, **more})
 
 
-@pytest_asyncio.fixture(params=["memory", "redis"])
+@pytest_asyncio.fixture(params=["memory", "redis", "realm in memory", "realm in redis"])
 async def store(request):
-    if request.param == "memory":
-        yield MemoryStore()
-        return
-    url = request.getfixturevalue("redis_url")
-    store = RedisStore(url, prefix=f"test-{uuid.uuid4().hex}:", deadline=5)
-    yield store
+    if "memory" in request.param:
+        store = MemoryStore()
+    else:
+        url = request.getfixturevalue("redis_url")
+        store = RedisStore(url, prefix=f"test-{uuid.uuid4().hex}:", deadline=5)
+    yield realm_store(store, "everybody of the realm", "") if "realm" in request.param else store
     await store.close()
 
 
