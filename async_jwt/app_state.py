@@ -192,6 +192,7 @@ class AppState:
         self.app = app
         self._framework = framework
         self._given = given
+        self._hooks = given.hooks
         self.registry: IssuerRegistry = IssuerRegistry()
         self.slot: str = slot
         self._engine_slot = f"{slot}_engine"
@@ -210,7 +211,7 @@ class AppState:
         config = self._framework.config(self.app)
         if self._live.has_changed(config):
             self._reload(config)
-        return self._scoped_engine() if "cookie_scope" in self._given.hooks else self._engine
+        return self._scoped_engine() if "cookie_scope" in self._hooks else self._engine
 
     def base_engine(self) -> Engine:
         """Return the engine of the application as a whole, whatever the cookie scope of the request.
@@ -237,7 +238,7 @@ class AppState:
         if known is None:
             # Until the loader has answered, and if it fails.
             setattr(request, self._engine_slot, base.in_scope(NONE, base.settings))
-            hook = self._given.hooks["cookie_scope"]
+            hook = self._hooks["cookie_scope"]
             known = _engine_for(base, checked(hook, hook.function(request), truth_counts=False))
             setattr(request, self._engine_slot, known)
         return known
@@ -310,7 +311,7 @@ class AppState:
             )
 
     async def _start_realm(self, engine: Engine) -> None:
-        if "decode_key" not in self._given.hooks:
+        if "decode_key" not in self._hooks:
             await engine.active_keys()
         engine.refuse_untold_lookup()
         for source in self.registry.configured:
@@ -327,7 +328,7 @@ class AppState:
             ConfigurationError: `JWT_HOOK_TIMEOUT` cannot be enforced on it.
         """
         if self.base_engine().settings.hook_timeout is not None:
-            self._given.hooks.refuse_untimed()
+            self._hooks.refuse_untimed()
         if name == "issuer":
             self.root.rebuild()
 
@@ -564,7 +565,7 @@ class RealmState(AppState):
         Raises:
             ConfigurationError: they do not go together.
         """
-        self._given = given
+        self._given, self._hooks = given, given.hooks
         store = realm_store(self.root.current_store, everybody_of(self.realm), realm_name(self.realm, ""))
         try:
             self._engine = self._engine_of(settings, store)
@@ -573,7 +574,7 @@ class RealmState(AppState):
 
     def refuse_without_keys(self) -> None:
         """Refuse a realm without keys: it must not use those of another one. Raises ConfigurationError."""
-        hooks, settings = self._given.hooks, self._engine.settings
+        hooks, settings = self._hooks, self._engine.settings
         has_own = (
             self._given.keys is not None
             or settings.key_folder is not None
@@ -600,7 +601,7 @@ class RealmState(AppState):
     def engine(self) -> Engine:
         """Return the realm's engine, rebuilt if the settings have changed. Raises ConfigurationError."""
         engine = self.base_engine()
-        return self._scoped_engine() if "cookie_scope" in self._given.hooks else engine
+        return self._scoped_engine() if "cookie_scope" in self._hooks else engine
 
     def base_engine(self) -> Engine:
         """Return the realm's engine, whatever the cookie scope of the request. Raises ConfigurationError."""

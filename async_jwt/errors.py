@@ -35,6 +35,7 @@
   * HookTimeoutError                   503  hook_timeout
   * HookError (TypeError)              500  hook_error
   * InvalidPageError (ValueError)      400  page_invalid
+  * InvalidScopeError (ValueError)     400  invalid_scope
 * ConfigurationError (RuntimeError)    the application is set up wrongly; never caused by a client
 
 A name in brackets is the exception that the class also derives from, so that code that
@@ -68,6 +69,7 @@ __all__ = [
     "InvalidHeaderError",
     "InvalidPageError",
     "InvalidQueryParamError",
+    "InvalidScopeError",
     "IssuerError",
     "IssuerUnavailableError",
     "JWTDecodeError",
@@ -356,6 +358,15 @@ class InvalidPageError(JWTExtendedException, ValueError):
     bearer_error: ClassVar[str | None] = None
     public_detail = True
     default_message = "There is no such page"
+
+
+class InvalidScopeError(JWTExtendedException, ValueError):
+    """A new token cannot have a scope: it is malformed, or not its session's (RFC 6749 §5.2)."""
+
+    error_code = "invalid_scope"
+    status = 400
+    bearer_error: ClassVar[str | None] = None
+    default_message = "The requested scope is invalid"
 
 
 class FreshTokenRequired(_TokenContextError):

@@ -331,7 +331,7 @@ class Operations:
             refresh_expires_delta: this refresh token's lifetime, likewise.
             scopes: the scopes that these and all later tokens keep, of those that the session has
                 (RFC 6749 §6); None keeps all. If `additional_claims_loader` names `scope`, those that it does
-                not grant any more are gone as well.
+                not grant any more are gone as well. A repeat within the grace leaves the successor as it is.
             roles: the roles that they keep, likewise.
             realm: the realm; None for the current one.
 
@@ -344,8 +344,9 @@ class Operations:
             RevokedTokenError: the token, its session or its user was revoked.
             ExpiredTokenError: the session is older than `JWT_SESSION_MAX_AGE`.
             RuntimeError: no refresh token was checked in this request.
-            ValueError: `identity` is not the token's, the session does not have a scope or role that
-                is to be kept, or a token would not be accepted later.
+            InvalidScopeError: the session does not have a scope that is to be kept. A client gets 400.
+            ValueError: `identity` is not the token's, the session does not have a role that is to be kept,
+                or a token would not be accepted later.
             TypeError: a value cannot be serialized as JSON.
             ConfigurationError: the store does not support sessions.
         """
@@ -370,6 +371,7 @@ class Operations:
             await send_reused(app_state, reused)
             raise
         await send_repeated(app_state, held, result.ref, pair.late_streak)
+        request_state.successor = pair.refresh.claims
         return await hand_out(app_state, request_state, pair)
 
     async def decode_token(
@@ -778,7 +780,13 @@ class Operations:
     async def _issue(self, spec: TokenSpec, realm: str | None, *, joins_session: bool = False) -> str:
         app_state, request_state = self._here(realm)
         engine = app_state.engine()
-        issued = await issue(engine, spec, request_state.result if joins_session else None)
+        issued = await issue(
+            engine,
+            spec,
+            request_state.result,
+            joins_session=joins_session,
+            successor=request_state.successor,
+        )
         await _refuse_lost_authority(engine, request_state, issued)
         await send_issued(app_state, engine, issued)
         return issued.token

@@ -50,6 +50,7 @@ from async_jwt.adapters.errors import response_of
 from async_jwt.adapters.framework import Check, Served
 from async_jwt.adapters.protect import PROTECTING
 from async_jwt.app_state import AppState, Current
+from async_jwt.core.authenticate import RequestState
 from async_jwt.core.concurrency import holding, hop, in_thread, run_without_loop
 from async_jwt.core.engine import Engine
 from async_jwt.core.error_responses import name_of
@@ -163,14 +164,16 @@ class FlaskFramework(WerkzeugFramework):
     def guard(self, function: Callable[..., Any], check: Check, served: Served, /) -> Callable[..., Any]:
         if inspect.isasyncgenfunction(function):
             raise ConfigurationError("Flask cannot stream an async generator: use a plain generator")
-        is_async, needs_loop = looks_async(function), check.needs_loop
+        is_async, wait = looks_async(function), await_on_store_loop
+        if check.needs_loop:
+            wait = partial(await_on_store_loop, needs_loop=True)
         if is_async and self.keeps_async:
 
             @wraps(function)
             async def guarded_async(*args: Any, **kwargs: Any) -> Any:
                 app_state, request = served()
                 engine = app_state.engine()
-                await await_on_store_loop(check(app_state, request, engine), engine, needs_loop=needs_loop)
+                await wait(check(app_state, request, engine), engine)
                 return await function(*args, **kwargs)
 
             return guarded_async
@@ -332,6 +335,19 @@ def install(app: Flask, app_state: AppState, api: PublicAPI) -> None:
     _around_views(app, app_state, api)
 
 
+def _checked_answer(app: Flask, served: Request, answer: Any) -> Response:
+    """Return an unchecked view's response if it is a refusal or a redirect.
+
+    Raises:
+        ConfigurationError: the response delivers content, so it is not sent.
+    """
+    response = app.make_response(answer)
+    if is_accepted(response.status_code):
+        response.close()
+        raise unchecked(served)
+    return response
+
+
 def _around_views(app: Flask, app_state: AppState, api: PublicAPI) -> None:
     """Check what blueprints and the application demand just before a view runs, as decorators do.
 
@@ -348,25 +364,23 @@ def _around_views(app: Flask, app_state: AppState, api: PublicAPI) -> None:
     def checked(*args: Any) -> Any:
         begin()
         served: Any = _current_request()
-        may_protect = app.config.get("JWT_DEFAULT_DENY", False) is not False or PROTECTING in app.extensions
-        if may_protect:
+        watches = app.config.get("JWT_DEFAULT_DENY", False) is not False or PROTECTING in app.extensions
+        if watches:
             around = demanded_around(app_state, served)
             if around.by_default and answers_options(served):
                 return app.make_default_options_response()
-            engine = app_state.engine()
-            run_in_view(api.verify_around(app_state, served, engine, around), engine)
+            if around.policies:
+                engine = app_state.engine()
+                run_in_view(api.verify_around(app_state, served, engine, around), engine)
+            watches = around.leaves_mark
         try:
             answer = dispatch(*args)
         except JWTExtendedException as error:
             if response_of(error) is not None:
                 raise
             raise run_in_view(api.responder.with_response(app, error), app_state.engine()) from error
-        state = getattr(served, app_state.slot, None)
-        if (state is None or not state.demanded) and is_unchecked(app_state, served):
-            answer = app.make_response(answer)
-            if is_accepted(answer.status_code):
-                answer.close()
-                raise unchecked(served)
-        return answer
+        if not watches and getattr(served, app_state.slot, RequestState).demanded:
+            return answer
+        return _checked_answer(app, served, answer) if is_unchecked(app_state, served) else answer
 
     app.dispatch_request = checked  # type: ignore[method-assign]  # Flask calls the instance's

@@ -46,7 +46,7 @@ def refuse_views(app_state: AppState) -> None:
     app_state.refuse_realms_without_keys()
     _refuse_misplaced(app_state)
     _refuse_unknown_realms(app_state)
-    if any(policy.is_restricted for route in routes_of(app_state) for policy in route.policies):
+    if any(policy.leaves_mark for route in routes_of(app_state) for policy in route.policies):
         app_state.app.extensions[PROTECTING] = True
     refuse_once_in_vain(app_state)
     refuse_unreached_cookies(app_state)

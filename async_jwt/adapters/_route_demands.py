@@ -7,7 +7,7 @@ beyond that adds up, from the innermost one out, until one is public. Without a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from async_jwt.adapters.protect import (
@@ -48,14 +48,14 @@ class Around(NamedTuple):
     Attributes:
         policies: the policies that a request must meet before the view runs.
         by_default: whether the view itself says nothing.
-        is_view_restricted: whether the view's own decorators demand more than a token.
+        leaves_mark: whether the view's own decorators leave marks, which must be there when it has answered.
         by: what demands them: "blueprint" or "application"; "" if nothing does.
         realm: the realm that the blueprints name; None if they name none.
     """
 
     policies: tuple[Policy, ...] = ()
     by_default: bool = False
-    is_view_restricted: bool = False
+    leaves_mark: bool = False
     by: str = ""
     realm: str | None = None
 
@@ -100,11 +100,19 @@ def around_view(app: Any, endpoint: str, view: Any, noted: Marks | None, *, defa
         if said != PROTECTED:
             return _NOTHING
         return Around((demanded,), by_default=True, by=by, realm=demanded.realm)
-    is_view_restricted = any(policy.is_restricted for policy in own)
+    leaves_mark = any(policy.leaves_mark for policy in own)
     if not demanded.is_restricted:
-        return Around(is_view_restricted=is_view_restricted)
-    inside = tuple(dict.fromkeys(policy.inside(demanded) for policy in own))
-    return Around(inside, is_view_restricted=is_view_restricted, by=by, realm=demanded.realm)
+        return Around(leaves_mark=leaves_mark)
+    return Around(_inside(own, demanded), leaves_mark=leaves_mark, by=by, realm=demanded.realm)
+
+
+def _inside(own: Sequence[Policy], demanded: Policy) -> tuple[Policy, ...]:
+    """Return what a view's policies and its blueprints' come to: one policy for each token."""
+    tokens: list[Policy] = []
+    for policy in own:
+        if not any(policy.is_of_same_token(other) for other in tokens):
+            tokens.append(policy)
+    return tuple(token.plus_below(own).inside(demanded) for token in tokens)
 
 
 def said_around(app: Any, endpoint: str, *, default_deny: bool) -> tuple[str | None, Policy, str]:
@@ -153,7 +161,7 @@ def answers_options(request: Any) -> bool:
 
 
 def is_unchecked(app_state: AppState, request: Any) -> bool:
-    """True if a request's view demands a token, but no check of the request demanded one.
+    """True if a request's view demands a token, but no check of the request demanded one, or none as much.
 
     For example, a cache above the guard responds, or a class never calls the guarded method. Use it
     for responses that are not refusals. A view that lets anonymous requests through is only logged, once.
@@ -162,10 +170,7 @@ def is_unchecked(app_state: AppState, request: Any) -> bool:
         app_state: the application's state.
         request: its request or WebSocket.
     """
-    request_state = getattr(request, app_state.slot, None)
-    if request_state is not None and request_state.demanded:
-        return False
-    rule = request.url_rule
+    request_state, rule = getattr(request, app_state.slot, None), request.url_rule
     if rule is None:
         return False
     endpoint, method = rule.endpoint, request.method
@@ -179,6 +184,13 @@ def is_unchecked(app_state: AppState, request: Any) -> bool:
     policies = known[1]
     if not policies or method == "OPTIONS":
         return False
+    if request_state is not None and request_state.demanded:
+        return any(
+            policy.leaves_mark
+            and not policy.optional
+            and not any(policy.is_met_by(met) for met in request_state.met)
+            for policy in policies
+        )
     if app_state.app.extensions.get(EXTENSION) is not app_state:
         return False  # only the manager initialized last decides
     if all(policy.optional for policy in policies):

@@ -305,8 +305,7 @@ class PublicAPI:
         if not callable(view):
             raise ConfigurationError(f"jwt_required decorates functions, not {type(view).__name__}")
         # What the decorators below demand counts here, too: a refused client is told all scopes at once.
-        inner = [each.without_allow() for each in marks_of(view) if each.realm == policy.realm]
-        whole = policy.plus(*inner)
+        whole = policy.plus_below(marks_of(view))
         check: Any = partial(self._check_of(policy), whole)
         check.needs_loop = any(hook.is_async for hook in whole.allow)
         served = self._served if policy.realm is None else partial(self._context.served_in, policy.realm)
@@ -360,8 +359,6 @@ class PublicAPI:
                     continue
                 policy = held.policy.inside(policy)
             await self._verify(policy, app_state, request, engine)
-        if around.is_view_restricted:
-            app_state.request_state(request).demanded = False  # the view's own decorator must still run
 
     async def _verify(
         self,
@@ -397,7 +394,7 @@ class PublicAPI:
             explain(problem, view)
             raise
         result = request_state.result
-        if loads and result is not None:
+        if loads and result is not None and user_loaded.receivers:
             found = result.authentication
             await notify(
                 user_loaded, app_state.app, user=found.user, identity=found.identity, **app_state.labels

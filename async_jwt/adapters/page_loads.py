@@ -26,6 +26,7 @@ from async_jwt.errors import (
     JWTDecodeError,
     JWTExtendedException,
     NoAuthorizationError,
+    PermissionDeniedError,
     RevokedTokenError,
     StaleTokenError,
     UserLookupError,
@@ -79,6 +80,7 @@ class PageLoads:
             True if the request goes on.
 
         Raises:
+            PermissionDeniedError: the user of the refresh token may not.
             StoreUnavailableError: the store did not answer.
             HookError: a hook returned something that it may not.
             ConfigurationError: `JWT_REFRESH_GRACE` is 0, or the store does not support sessions.
@@ -121,6 +123,8 @@ class PageLoads:
                 return False
             token = await self._new_tokens(app_state, request_state, view, refresh)
             result, loads = await authenticate_text(engine, token, policy, location="cookies")
+        except PermissionDeniedError:
+            raise  # the user is who they are: another login would not help, and the new cookies are good
         except JWTExtendedException as refusal:
             if refusal.status >= 500:
                 raise

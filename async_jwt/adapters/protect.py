@@ -164,7 +164,7 @@ def noted_of_view(view: Any, method: str) -> Marks | None:
     """Return the marks of a view, or of what it calls for a method; None if it has none."""
     while isinstance(view, functools.partial) and _noted(view) is None:
         view = view.func
-    return _noted(view) or _noted_of_class(getattr(view, "view_class", None), method)
+    return _both(_noted(view), _noted_of_class(getattr(view, "view_class", None), method))
 
 
 def _noted(given: Any) -> Marks | None:
@@ -199,12 +199,19 @@ def _noted_of_class(kind: Any, method: str) -> Marks | None:
     wrappers = getattr(kind, "method_decorators", ())
     wrappers = wrappers.get(name, ()) if isinstance(wrappers, Mapping) else wrappers
     policies = tuple(policy for wrapper in wrappers for policy in marks_of(wrapper))
-    if policies:
-        return Marks(policies=policies)
     # This class only: a subclass of a public class has its own methods.
     own = kind.__dict__.get(MARKS)
     inner = _noted(handler) or _noted(getattr(kind, "dispatch_request", None))
-    return inner or (own if isinstance(own, Marks) else None)
+    around = Marks(policies=policies) if policies else None
+    return _both(around, inner or (own if isinstance(own, Marks) else None))
+
+
+def _both(outer: Marks | None, inner: Marks | None) -> Marks | None:
+    """The marks of something and of what it calls: their policies add up, and close what is public."""
+    if outer is None or inner is None:
+        return outer or inner
+    policies = tuple(dict.fromkeys((*outer.policies, *inner.policies)))
+    return Marks(policies=policies) if policies else outer
 
 
 def said_of(blueprint: Any) -> str | None:

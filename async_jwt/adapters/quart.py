@@ -50,6 +50,7 @@ from async_jwt.adapters.protect import protect as protect
 from async_jwt.adapters.protect import public as public
 from async_jwt.app_state import AppState, Current, FrameworkContext
 from async_jwt.core.authenticate import Authentication as Authentication
+from async_jwt.core.authenticate import RequestState
 from async_jwt.core.cookie_scope import CookieScope as CookieScope
 from async_jwt.core.error_responses import name_of
 from async_jwt.core.hooks import looks_async
@@ -305,20 +306,21 @@ def _around_requests(app: Quart, app_state: AppState, begin: Callable[[], None])
     async def checked_request(*args: Any) -> Any:
         begin()
         served = _current_request()
-        may_protect = app.config.get("JWT_DEFAULT_DENY", False) is not False or PROTECTING in app.extensions
-        if may_protect:
+        watches = app.config.get("JWT_DEFAULT_DENY", False) is not False or PROTECTING in app.extensions
+        if watches:
             around = demanded_around(app_state, served)
             if around.by_default and answers_options(served):
                 return await app.make_default_options_response(*args[:_OPTIONS_TAKE])
-            await _api.verify_around(app_state, served, app_state.engine(), around)
+            if around.policies:
+                await _api.verify_around(app_state, served, app_state.engine(), around)
+            watches = around.leaves_mark
         try:
             answer = await dispatch_request(*args)
         except JWTExtendedException as error:
             if response_of(error) is not None:
                 raise
             raise await _api.responder.with_response(app, error) from error
-        state = getattr(served, app_state.slot, None)
-        if state is not None and state.demanded:
+        if not watches and getattr(served, app_state.slot, RequestState).demanded:
             return answer
         return await _checked_answer(app, answer) if is_unchecked(app_state, served) else answer
 
@@ -333,7 +335,9 @@ def _around_websockets(app: Quart, app_state: AppState, begin: Callable[[], None
     async def checked_websocket(*args: Any) -> Any:
         begin()
         socket = unproxied(websocket)
-        await _api.verify_around(app_state, socket, app_state.engine(), demanded_around(app_state, socket))
+        around = demanded_around(app_state, socket)
+        if around.policies:
+            await _api.verify_around(app_state, socket, app_state.engine(), around)
         if isinstance(socket, Socket):
             socket.may_open = lambda: not is_unchecked(app_state, socket)
         return await dispatch_websocket(*args)

@@ -504,7 +504,7 @@ def of_scopes(bound: AppState) -> Iterator[Finding]:
             "warning",
             "scopes_imply",
             f"no decorator demands the scope {name!r}, which another one implies",
-            "correct its spelling, or remove it",
+            "correct its spelling, unless verify_jwt_in_request() demands it",
         )
 
 

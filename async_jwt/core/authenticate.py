@@ -9,6 +9,7 @@ once is used up. The view sees nothing until every check has passed.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -163,6 +164,7 @@ class RequestState:
         in_request: False outside a request, such as in a shell or a background job.
         passed: True if the last check passed, even if only because there was no token.
         demanded: True if any check that requires a token passed.
+        met: the policies that demand more than a token and that passed.
         result: the last check that passed; None for an anonymous request, and after a refusal.
         rests_on: the last result whose revocation was checked; None once the request has revoked that
             very token. It survives refusals: tokens that the request creates for itself depend on it.
@@ -174,6 +176,7 @@ class RequestState:
         pending: the cookies that the response will set or delete.
         renewed: the access token that took the place of the request's access cookie.
         has_ended: True if the request ended its own session or token.
+        successor: the claims of the refresh token that has replaced the request's.
         known: the last check of each token seen, by its text.
     """
 
@@ -181,6 +184,7 @@ class RequestState:
     in_request: bool = True
     passed: bool = False
     demanded: bool = False
+    met: tuple[Policy, ...] = ()
     result: CheckResult | None = None
     rests_on: CheckResult | None = None
     has_revoked: bool = False
@@ -191,6 +195,7 @@ class RequestState:
     pending: tuple[Cookie, ...] = ()
     renewed: str | None = None
     has_ended: bool = False
+    successor: Mapping[str, Any] | None = None
 
     def __init__(self) -> None:
         self.known: dict[str, CheckResult] = {}
@@ -217,8 +222,11 @@ class RequestState:
         self.refusal = None
         if result.revocation_checked:
             self.rests_on = result
-        if not result.policy.optional:
+        policy = result.policy
+        if not policy.optional:
             self.demanded = True
+            if policy.leaves_mark:
+                self.met += (policy,)
 
     def unmarked(self, result: CheckResult) -> Verified:
         """A check's token. The request's own mark on it is left out: it ends nothing here."""
@@ -275,7 +283,7 @@ class RealmRequestState(RequestState):
     """What this request's checks of one named realm have found so far.
 
     Args:
-        whole: the state of the unnamed realm, which tells whether any check demanded a token.
+        whole: the state of the unnamed realm, which tells what checks of all realms demanded.
     """
 
     def __init__(self, whole: RequestState) -> None:
@@ -287,6 +295,7 @@ class RealmRequestState(RequestState):
         super().mark_passed(result)
         if not result.policy.optional:
             self._whole.demanded = True
+            self._whole.met += (result.policy,)
 
 
 async def authenticate(
@@ -326,11 +335,13 @@ async def authenticate(
             return False
         token, location = found
     request_state.location = location
-    if request_state.renewed and location == "cookies" and not policy.refresh:
-        token = request_state.renewed
-    needs_csrf = location == "cookies" and not came_along
-    if needs_csrf and settings.is_compat:
-        await _check_csrf_is_sent(view, policy, settings)
+    needs_csrf = location == "cookies"
+    if needs_csrf:
+        if request_state.renewed and not policy.refresh:
+            token = request_state.renewed
+        needs_csrf = not came_along
+        if needs_csrf and settings.is_compat:
+            await _check_csrf_is_sent(view, policy, settings)
     began = now = engine.clock()
     result = request_state.known.get(token)
     if result is None or view.is_accepted or not 0 <= now - result.found_at < _FACTS_HOLD:

@@ -196,14 +196,11 @@ def _refuse_texts(claims: Mapping[str, Any], settings: Settings) -> None:
 
 
 def _ref(claims: Mapping[str, Any], issued: float, end: float, settings: Settings) -> TokenRef:
-    identity = claims[settings.identity_claim]
+    whose, jti = claims[settings.identity_claim], claims["jti"]
     # Nearly every identity is text that no issuer's stored name looks like.
-    is_plain = isinstance(identity, str) and not identity.startswith(MARK)
-    whose = identity if is_plain else identity_text(identity, settings)
-    kind, jti, sid, gen = claims["type"], claims["jti"], claims.get("sid"), claims.get("gen")
-    if settings.realm:
-        whose = realm_name(settings.realm, whose) if is_plain else whose
-        jti = realm_id(settings, jti)
+    if settings.realm or not isinstance(whose, str) or whose.startswith(MARK):
+        whose, jti = identity_text(whose, settings), realm_id(settings, jti)
+    kind, sid, gen = claims["type"], claims.get("sid"), claims.get("gen")
     if not isinstance(sid, str):
         # A refresh token without one belongs to the session that its first rotation begins.
         sid = adopted_sid(whose, jti) if jti is not None and kind == "refresh" else None

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from async_jwt.core.hooks import Hook
+from async_jwt.core.permissions import is_scope
 from async_jwt.core.settings import Settings
 from async_jwt.errors import (
     AmbiguousTokenError,
@@ -176,7 +177,8 @@ def _challenge(error: JWTExtendedException, realm: str) -> str:
     given = {"realm": realm} if realm else {}
     if error.bearer_error is not None:
         given |= {"error": error.bearer_error, "error_description": error.default_message}
-    if isinstance(error, InsufficientScopeError) and error.scopes:
-        given["scope"] = " ".join(error.scopes)
+    if isinstance(error, InsufficientScopeError):
+        scopes = [scope for scope in error.scopes if is_scope(scope)]  # applications raise it too
+        given |= {"scope": " ".join(scopes)} if scopes else {}
     parameters = ", ".join(f'{name}="{value}"' for name, value in given.items())
     return f"Bearer {parameters}".rstrip()

@@ -196,7 +196,9 @@ class Hooks(dict[str, Hook]):
         for hook in self._deciding:  # on the request path: a generator is slower
             if hook.is_async:
                 return True
-        return bool(self.beside) and any(hooks.any_async() for hooks in self.beside)
+        if self.beside:
+            return any(hooks.any_async() for hooks in self.beside)
+        return False
 
     def refuse_untimed(self) -> None:
         """Refuse hooks that `JWT_HOOK_TIMEOUT` cannot interrupt.

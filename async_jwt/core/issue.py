@@ -17,7 +17,7 @@ from async_jwt.core.cookie_scope import SCOPE
 from async_jwt.core.engine import Engine
 from async_jwt.core.login import LOGIN, kept_lifetime, lifetime_of
 from async_jwt.core.parsers import Expires, Lifetime
-from async_jwt.core.permissions import narrowed
+from async_jwt.core.permissions import GIVEN, GRANTS, Limits, ceiling_of, grants_in
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.sessions import latest_expiry, time_limit
 from async_jwt.errors import AudienceError, JWTDecodeError, MissingClaimError, SubjectError
@@ -77,8 +77,7 @@ class TokenSpec:
         subject: the identity claim to keep from the token that it follows; without one, it is
             made from the identity.
         csrf: the CSRF value to keep from the token that it follows; None makes a new one.
-        within: the claims of the session, to whose scopes and roles it adds none, and those of them to keep
-            (None keeps all); None for a new session.
+        limits: what limits its scopes and roles, if its session was given any; None for a new session.
     """
 
     identity: Any
@@ -89,7 +88,7 @@ class TokenSpec:
     headers: Mapping[str, Any] | None = None
     subject: Any = _NONE
     csrf: str | None = None
-    within: tuple[Mapping[str, Any], Mapping[str, Any] | None] | None = None
+    limits: Limits | None = None
 
 
 @dataclass(slots=True, repr=False)
@@ -102,13 +101,23 @@ class UnsignedToken:
     key: Key
 
 
-async def issue(engine: Engine, spec: TokenSpec, requester: CheckResult | None = None) -> Issued:
+async def issue(
+    engine: Engine,
+    spec: TokenSpec,
+    requester: CheckResult | None = None,
+    *,
+    joins_session: bool = False,
+    successor: Mapping[str, Any] | None = None,
+) -> Issued:
     """Make one token.
 
     Args:
         engine: the application's engine.
         spec: the specification of the token.
-        requester: the token of the current request: a new token for the same identity joins its session.
+        requester: the token of the current request. A new token for the same identity grants no more than the
+            requester's session was given.
+        joins_session: whether such a token joins that session.
+        successor: the claims of the refresh token that has replaced the requester meanwhile, if one has.
 
     Raises:
         ValueError: a claim would have a shape that we do not accept.
@@ -119,7 +128,9 @@ async def issue(engine: Engine, spec: TokenSpec, requester: CheckResult | None =
     """
     unsigned = await prepare_token(engine, spec)
     if requester is not None:
-        await _join(engine, unsigned, spec, requester)
+        _limit(engine, unsigned, spec, requester, successor or requester.verified.claims)
+        if joins_session:
+            await _join(engine, unsigned, spec, requester)
     return sign(engine, unsigned, await engine.store.stamp(holder_of(engine, unsigned.claims)))
 
 
@@ -139,6 +150,25 @@ def end_by(claims: dict[str, Any], limit: float | None) -> None:
     if limit is not None:
         end = claims.get("exp")
         claims["exp"] = int(limit) if end is None else min(end, int(limit))
+
+
+def _limit(
+    engine: Engine, unsigned: UnsignedToken, spec: TokenSpec, requester: CheckResult, held: Mapping[str, Any]
+) -> None:
+    """Leave a token no scope or role that its requester's session was not given.
+
+    In a view with an access token, which may stand for a password that was just checked, what the application
+    passes goes. Not under the compat preset, where these are claims like any other.
+    """
+    ceiling, claims = ceiling_of(held), unsigned.claims
+    if not ceiling or engine.settings.is_compat or requester.ref.identity != holder_of(engine, claims):
+        return
+    if requester.type != REFRESH:
+        ceiling = {name: value for name, value in ceiling.items() if name not in (spec.claims or {})}
+    wishes = {name: value for name, value in grants_in(claims).items() if name in ceiling}
+    found = Limits(ceiling, wishes).narrowed({})
+    claims.update(found)
+    claims[GIVEN] = [name for name in GRANTS if name in found or name in claims.get(GIVEN, ())]
 
 
 async def _join(engine: Engine, unsigned: UnsignedToken, spec: TokenSpec, requester: CheckResult) -> None:
@@ -169,8 +199,6 @@ def _take_over(engine: Engine, claims: dict[str, Any], spec: TokenSpec, held: Ma
         claims["csrf"] = csrf
     if LOGIN in held:
         claims[LOGIN] = held[LOGIN]
-    if held.get("type") == REFRESH and not engine.settings.is_compat:
-        claims.update(narrowed(claims, held, {}, None))
     if life is None or spec.expires is not None or "exp" in given:
         return
     end = lifetime_of(life, engine.settings)
@@ -234,9 +262,14 @@ async def prepare_token(engine: Engine, spec: TokenSpec) -> UnsignedToken:
     granted = await engine.call_hook("additional_claims", spec.identity) or {}
     claim_set.merge(claims, granted)
     claim_set.merge(claims, spec.claims or {})
-    if spec.within is not None:
-        held, keeps = spec.within
-        claims.update(narrowed(claims, held, granted, keeps))
+    given = grants_in(spec.claims) if spec.claims else {}
+    if spec.limits is not None:
+        given.update(spec.limits.narrowed(granted))
+        claims.update(given)
+    if given and not settings.is_compat:
+        claims[GIVEN] = list(given)
+    elif GIVEN in claims:  # as a loader may copy it from another token
+        del claims[GIVEN]
     if spec.subject is not _NONE:
         claims[settings.identity_claim] = subject
     if isinstance(claims.get(settings.identity_claim), IssuerIdentity):

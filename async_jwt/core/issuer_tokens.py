@@ -19,6 +19,7 @@ from async_jwt.core.cookie_scope import SCOPE
 from async_jwt.core.issuer_keys import IssuerKeys
 from async_jwt.core.issuer_registry import Ask, IssuerRegistry
 from async_jwt.core.login import LOGIN
+from async_jwt.core.permissions import GIVEN
 from async_jwt.core.settings import Settings
 from async_jwt.core.tuples import fast_tuple
 from async_jwt.errors import ClaimError, JWTDecodeError, MissingClaimError, SignatureError, WrongTokenError
@@ -31,7 +32,7 @@ __all__ = ["IssuerTokens", "plain_ref", "ref_of_claims"]
 log: logging.Logger = logging.getLogger("async_jwt.issuers")
 
 # Claims that only this library makes, for tokens of its own.
-_OURS = (PURPOSE, REALM, SCOPE, LOGIN)
+_OURS = (PURPOSE, REALM, SCOPE, LOGIN, GIVEN)
 
 
 class IssuerTokens:

@@ -253,6 +253,9 @@ def _issuer(url: Any, given: Mapping[Any, Any]) -> Issuer:
         if name not in _ISSUER_OPTIONS:
             raise ValueError(f"has {name!r} for {url!r}; choose from {', '.join(_ISSUER_OPTIONS)}")
     options = {name: option for name, option in given.items() if name != "preset"}
+    for name in ("scopes", "roles"):
+        if isinstance(options.get(name), list):  # JSON has no tuples
+            options[name] = tuple(options[name])
     try:
         return preset(given["preset"], url, options) if "preset" in given else Issuer(url, **options)
     except ConfigurationError as problem:

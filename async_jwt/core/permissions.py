@@ -9,27 +9,32 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from async_jwt.errors import ConfigurationError
-from async_jwt.issuers.issuer import ROLES, SCOPES, Issuer, Place
+from async_jwt.errors import ConfigurationError, InvalidScopeError
+from async_jwt.issuers.issuer import ROLES, Issuer, Place
 
 __all__ = [
+    "GIVEN",
     "GRANTS",
     "AnyOf",
     "ClaimDemand",
     "Demand",
     "Granted",
     "ImpliedScopes",
+    "Limits",
     "Names",
     "any_of",
     "canonical",
+    "ceiling_of",
     "claim_demands",
     "demand_of",
     "granted_roles",
     "granted_scopes",
+    "grants_in",
     "is_met",
-    "narrowed",
+    "is_scope",
     "role_list",
     "scope_text",
     "unmet",
@@ -47,6 +52,11 @@ _SCOPE: Final = re.compile(r"[!#-\[\]-~]+")
 
 GRANTS: Final[Mapping[str, bool]] = {"scope": True, "roles": False}
 """The claims of our own tokens that name scopes and roles, and whether a text there is a list."""
+
+
+GIVEN: Final = "async_jwt_given"
+"""Our own claim: which of these an application gave a session when it began, a list. A refresh cannot add to
+them; what only the claims loader says follows the loader."""
 
 
 class AnyOf(tuple[str, ...]):
@@ -107,7 +117,7 @@ def _listed(given: Any, what: str) -> tuple[Any, ...]:
 
 
 def _refuse_name(name: Any, what: str) -> None:
-    if not isinstance(name, str) or not name:
+    if not isinstance(name, str) or not name.strip():
         raise ConfigurationError(f"{what}=... must hold names, not {name!r}")
     if what != "scopes" or _SCOPE.fullmatch(name):
         return
@@ -129,9 +139,15 @@ def claim_demands(given: Mapping[str, Any] | None) -> tuple[ClaimDemand, ...]:
     if not isinstance(given, Mapping) or not given or not all(isinstance(name, str) for name in given):
         raise ConfigurationError('claims=... must be a dict of claims, such as {"email_verified": True}')
     try:
-        return tuple((name, canonical(value)) for name, value in given.items())
-    except (TypeError, ValueError) as problem:
+        demands = tuple((name, canonical(value)) for name, value in given.items())
+        is_json = all(json.loads(text) == given[name] for name, text in demands)
+    except (TypeError, ValueError, RecursionError) as problem:
         raise ConfigurationError(f"claims=... must hold values that JSON has: {problem}") from None
+    if not is_json:  # such as a dict whose names are numbers
+        raise ConfigurationError(
+            "claims=... must hold values that JSON has, with text as the names in objects"
+        )
+    return demands
 
 
 def canonical(value: Any) -> str:
@@ -187,7 +203,7 @@ def granted_scopes(claims: Mapping[str, Any], issuer: Issuer | None) -> frozense
         claims: the token's claims.
         issuer: the other issuer that made it; None for a token of our own.
     """
-    return _words_at(claims, SCOPES if issuer is None else issuer.scopes, splits=True)
+    return _words_at(claims, (("scope",),) if issuer is None else issuer.scopes, splits=True)
 
 
 def granted_roles(claims: Mapping[str, Any], issuer: Issuer | None) -> frozenset[str]:
@@ -215,8 +231,8 @@ def _words_at(claims: Mapping[str, Any], places: Sequence[Place], *, splits: boo
 def _words(value: Any, *, splits: bool) -> Iterable[str]:
     if isinstance(value, str):
         return [word for word in value.split(" ") if word] if splits else [value]
-    if isinstance(value, Mapping):  # `{"admin": false}` says that it is none
-        return [name for name, held in value.items() if held is not None and held is not False]
+    if isinstance(value, Mapping):  # `{"admin": false}` and `{"admin": []}` say that it is none
+        return [name for name, held in value.items() if held]
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
@@ -225,44 +241,72 @@ def unmet(demand: Demand, granted: Collection[str]) -> tuple[str, ...] | None:
     return next((choice for choice in demand if not any(name in granted for name in choice)), None)
 
 
+def is_scope(name: object) -> bool:
+    """True for the name of a scope (RFC 6749 §3.3)."""
+    return isinstance(name, str) and _SCOPE.fullmatch(name) is not None
+
+
 def is_met(demand: Demand, by: Demand) -> bool:
     """True if whatever meets one demand also meets the other."""
     return all(any(set(other) <= set(choice) for other in by) for choice in demand)
 
 
-def narrowed(
-    claims: Mapping[str, Any],
-    within: Mapping[str, Any],
-    granted: Mapping[str, Any],
-    keeps: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    """The `scope` and `roles` of a token that follows another one of its session, which may not add to them.
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a token may grant that follows another one of its session.
 
-    Args:
-        claims: the new token's claims, which may name fewer.
-        within: the claims of the session; what it does not name is not limited.
-        granted: what the claims loader says now; what it does not name is not limited either.
-        keeps: those that the application wants to keep; None for all.
-
-    Raises:
-        ValueError: the session does not have one of these.
+    Attributes:
+        ceiling: the `scope` and `roles` that the session was given; what it names can only become less.
+        wishes: those that the application asks for now; what is beyond the ceiling is left out.
+        keeps: likewise, but what is beyond the ceiling is an error.
     """
-    found: dict[str, Any] = {}
-    for name, splits in GRANTS.items():
-        source = within if name in within else granted if name in (keeps or {}) else None
-        if source is None:
-            continue
-        held = set(_words(source.get(name), splits=splits))
-        limits = [set(_words(each[name], splits=splits)) for each in (claims, granted) if name in each]
-        if keeps is not None and name in keeps:
-            kept = set(_words(keeps[name], splits=splits))
-            if not kept <= held:
-                what, more = name.removesuffix("s"), min(kept - held)
-                raise ValueError(f"The session does not have the {what} {more!r}: a refresh never adds any")
-            limits.append(kept)
-        gone = held.difference(held.intersection(*limits))
-        found[name] = _without(source.get(name), gone, splits=splits)
-    return found
+
+    ceiling: Mapping[str, Any]
+    wishes: Mapping[str, Any] = field(default_factory=dict)
+    keeps: Mapping[str, Any] = field(default_factory=dict)
+
+    def narrowed(self, granted: Mapping[str, Any]) -> dict[str, Any]:
+        """The `scope` and `roles` of the new token.
+
+        Args:
+            granted: what the claims loader says now; what it does not name is not limited by it.
+
+        Raises:
+            InvalidScopeError: the session does not have a scope that is to be kept.
+            ValueError: the session does not have a role that is to be kept.
+        """
+        found: dict[str, Any] = {}
+        for name, splits in GRANTS.items():
+            asked = [wish[name] for wish in (self.wishes, self.keeps) if name in wish]
+            source = self.ceiling if name in self.ceiling else granted if asked else None
+            if source is None:
+                continue
+            held = set(_words(source.get(name), splits=splits))
+            limits = [set(_words(each, splits=splits)) for each in asked]
+            if name in self.keeps and not limits[-1] <= held:
+                raise _not_held(name, min(limits[-1] - held))
+            if name in granted:
+                limits.append(set(_words(granted[name], splits=splits)))
+            gone = held.difference(held.intersection(*limits))
+            found[name] = _without(source.get(name), gone, splits=splits)
+        return found
+
+
+def _not_held(name: str, more: str) -> ValueError:
+    text = f"The session does not have the {name.removesuffix('s')} {more!r:.200}: a refresh never adds any"
+    return InvalidScopeError(text) if name == "scope" else ValueError(text)
+
+
+def ceiling_of(claims: Mapping[str, Any]) -> dict[str, Any]:
+    """The `scope` and `roles` that a token's session was given, as the token says."""
+    given = claims.get(GIVEN)
+    names = given if isinstance(given, list) else ()
+    return {name: claims[name] for name in GRANTS if name in names and name in claims}
+
+
+def grants_in(claims: Mapping[str, Any]) -> dict[str, Any]:
+    """The `scope` and `roles` among some claims."""
+    return {name: claims[name] for name in GRANTS if name in claims}
 
 
 def _without(value: Any, gone: set[str], *, splits: bool) -> Any:
@@ -283,7 +327,7 @@ def scope_text(given: str | Iterable[str]) -> str:
         given: one scope, or a list; an empty list is a token without any.
 
     Raises:
-        ValueError: it is something else, or a name has a character that no scope may have.
+        InvalidScopeError: it is something else, or a name has a character that no scope may have.
     """
     return " ".join(_names_for_token(given, "scopes"))
 
@@ -299,5 +343,6 @@ def _names_for_token(given: Any, what: str) -> list[str]:
         for name in names:
             _refuse_name(name, what)
     except ConfigurationError as problem:
-        raise ValueError(str(problem)) from None
+        kind = InvalidScopeError if what == "scopes" else ValueError
+        raise kind(str(problem)) from None
     return list(dict.fromkeys(names))

@@ -50,6 +50,8 @@ class Policy:
         allow: functions of the application that must all return True.
         realm: the realm that the token must belong to; None is that of the blueprint, or the unnamed one.
         is_restricted: whether it demands any of these five.
+        leaves_mark: whether a check that passed is noted, so that none is left out: a restricted one, or one
+            that uses the token up.
     """
 
     optional: bool
@@ -68,10 +70,12 @@ class Policy:
     allow: tuple[Hook, ...] = ()
     realm: str | None = None
     is_restricted: bool = field(init=False)
+    leaves_mark: bool = field(init=False)
 
     def __post_init__(self) -> None:
         demands = (self.scopes, self.roles, self.claims, self.allow, self.realm)
         object.__setattr__(self, "is_restricted", any(demands))
+        object.__setattr__(self, "leaves_mark", bool(self.once or self.is_restricted))
 
     @classmethod
     def of(
@@ -172,12 +176,24 @@ class Policy:
         )
 
     def inside(self, around: Policy) -> Self:
-        """The policy of a view in a blueprint that has a policy of its own: a token that meets both."""
-        return replace(self, optional=False, lenient=False, once=False).plus(around)
+        """The policy of a view in a blueprint that has one of its own: a token that meets both.
 
-    def without_allow(self) -> Self:
-        """This policy, but for functions of the application, which a view's decorators call once each."""
-        return replace(self, allow=()) if self.allow else self
+        The view's `allow` is left to its decorator, which calls it.
+        """
+        return replace(self, optional=False, lenient=False, once=False, allow=()).plus(around)
+
+    def plus_below(self, others: Iterable[Policy]) -> Self:
+        """This policy, with what decorators below demand of the same token, but for their `allow`."""
+        return self.plus(*(replace(other, allow=()) for other in others if self.is_of_same_token(other)))
+
+    def is_of_same_token(self, other: Policy) -> bool:
+        """True if two policies are about one token: of the same type, place and realm."""
+        mine = self.types, self.refresh, self.locations, self.realm
+        return mine == (other.types, other.refresh, other.locations, other.realm)
+
+    def is_met_by(self, other: Policy) -> bool:
+        """True if a check against another policy was a check against this one, too."""
+        return self.is_of_same_token(other) and self.once in (False, other.once) and other.covers(self)
 
     def covers(self, other: Policy) -> bool:
         """True if what meets this policy has all scopes, roles and claims that another one demands."""
@@ -185,7 +201,7 @@ class Policy:
             is_met(other.scopes, self.scopes)
             and is_met(other.roles, self.roles)
             and set(other.claims) <= set(self.claims)
-            and {hook.function for hook in other.allow} <= {hook.function for hook in self.allow}
+            and {id(hook.function) for hook in other.allow} <= {id(hook.function) for hook in self.allow}
         )
 
 

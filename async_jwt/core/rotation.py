@@ -29,7 +29,7 @@ from async_jwt.core.issue import (
 )
 from async_jwt.core.login import LOGIN, kept_lifetime, login_terms
 from async_jwt.core.parsers import Expires
-from async_jwt.core.permissions import GRANTS
+from async_jwt.core.permissions import Limits, ceiling_of, grants_in
 from async_jwt.core.policy import ACCESS, REFRESH
 from async_jwt.core.sessions import (
     ACTOR,
@@ -291,6 +291,7 @@ class PairBuilder:
         self._same: dict[str, Any] = {} if held is None else {"subject": held.identity}
         # One value for all tokens of a session, so that a form in another tab outlives a rotation.
         self._same["csrf"] = (None if held is None else csrf_of(held.claims)) or new_csrf()
+        self._held: Mapping[str, Any] = {} if held is None else held.claims
         self._is_for_cookies = held is not None and held.location == "cookies"
         self.declined: dict[str, NewPair] = {}
 
@@ -301,15 +302,20 @@ class PairBuilder:
             return None
         return self.declined.get(session.refresh_jti) or self.declined.get(session.previous_jti or "")
 
-    async def prepare(self, before: Session | None) -> _UnsignedPair:
-        """Unsigned drafts of both tokens, with the claims and headers that the session carries on."""
+    async def prepare(self, before: Session | None, *, is_repeat: bool = False) -> _UnsignedPair:
+        """Unsigned drafts of both tokens, with the claims and headers that the session carries on.
+
+        Args:
+            before: the session; None for a new one.
+            is_repeat: whether the refresh token is there already: then no wish is an error.
+        """
         engine, spec = self._engine, self._wish
         claims, headers = (self._terms(), {}) if before is None else read_extras(before.extras)
-        within = None if before is None else dict(claims)
+        limits = None if before is None else self._limits(claims, is_repeat=is_repeat)
         claims.update(spec.claims or {})
         headers.update(spec.headers or {})
         both: dict[str, Any] = {"identity": spec.identity, "claims": claims, "headers": headers, **self._same}
-        both["within"] = None if within is None else (within, spec.keeps)
+        both["limits"] = limits
         access, refresh = spec.access_expires, spec.refresh_expires
         if before is not None:  # what is passed to a rotation is for this step alone
             access = kept_lifetime(claims, ACCESS) if access is None else access
@@ -319,10 +325,22 @@ class PairBuilder:
             await prepare_token(engine, new_access),
             await prepare_token(engine, TokenSpec(type=REFRESH, expires=refresh, **both)),
         )
-        if within is not None:  # what was taken away stays away
-            kept = {name for name in GRANTS if name in within or name in (spec.keeps or {})}
-            claims.update({name: unsigned[0].claims[name] for name in kept})
+        if limits is not None:  # what was taken away stays away
+            claims.update(ceiling_of(unsigned[0].claims))
         return _UnsignedPair(*unsigned, extras_of(claims, headers, engine.settings, engine.json_default))
+
+    def _limits(self, carried: dict[str, Any], *, is_repeat: bool) -> Limits:
+        """What limits the scopes and roles of a session's next tokens.
+
+        Args:
+            carried: the claims that the session carries on. One that begins with a refresh token made without
+                a session carries none: then the token says what it was given.
+            is_repeat: as for `prepare`.
+        """
+        spec = self._wish
+        ceiling = {**ceiling_of(self._held), **grants_in(carried)}
+        wishes, keeps = grants_in(spec.claims or {}), spec.keeps or {}
+        return Limits(ceiling, {**wishes, **keeps}) if is_repeat else Limits(ceiling, wishes, keeps)
 
     def _terms(self) -> dict[str, Any]:
         """The claim that says what this login decides; none if it follows the settings."""
@@ -392,7 +410,8 @@ class PairBuilder:
 
     async def access(self, session: Session, stamp: str) -> Issued:
         """A new access token of a session, which does not outlive it."""
-        unsigned, settings = (await self.prepare(session)).access, self._engine.settings
+        drafts, settings = await self.prepare(session, is_repeat=True), self._engine.settings
+        unsigned = drafts.access
         if session.ends_at is not None:
             end_by(unsigned.claims, session.ends_at - settings.expiry_leeway)
         return self.signed(unsigned, session.sid, stamp, time_limit(session, settings))

@@ -102,8 +102,8 @@ class Issuer:
         access: AccessRule | Mapping[str, Any] | None = None,
         kind: Literal["access", "id_token"] = "access",
         identity: str | Iterable[str] = "sub",
-        scopes: str | Iterable[str] | None = None,
-        roles: str | Iterable[str] | None = None,
+        scopes: str | Place | None = None,
+        roles: str | Place | None = None,
         leeway: float = _LEEWAY,
         revoked_as: Literal["plain"] | None = None,
         allow_private: bool = False,
@@ -123,9 +123,9 @@ class Issuer:
             keys=_keys(fail, keys),
             fetch_from=_address(fail, "fetch_from", fetch_from),
             kind=_one_of(fail, "kind", kind, ("access", "id_token")),
-            identity=_names(fail, "identity", identity),
-            scopes=SCOPES if scopes is None else (_names(fail, "scopes", scopes),),
-            roles=ROLES if roles is None else (_names(fail, "roles", roles),),
+            identity=_names(fail, identity),
+            scopes=SCOPES if scopes is None else (_path(fail, "scopes", scopes),),
+            roles=ROLES if roles is None else (_path(fail, "roles", roles),),
             leeway=_seconds(fail, leeway),
             revoked_as=_one_of(fail, "revoked_as", revoked_as, (None, "plain")),
             allow_private=bool(allow_private),
@@ -251,10 +251,17 @@ def _texts(fail: _Fail, name: str, given: object) -> frozenset[str] | None:
     return frozenset(values)
 
 
-def _names(fail: _Fail, what: str, given: object) -> tuple[str, ...]:
+def _path(fail: _Fail, what: str, given: object) -> Place:
+    path = given if isinstance(given, tuple) else (given,)
+    if not path or not all(isinstance(name, str) and name for name in path):
+        raise fail(f'{what} must be the name of a claim, or the path to one: ("realm_access", "roles")')
+    return path
+
+
+def _names(fail: _Fail, given: object) -> tuple[str, ...]:
     values = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else ()
     if not values or not all(isinstance(value, str) and value for value in values):
-        raise fail(f"{what} must be the name of a claim, or a list of names")
+        raise fail("identity must be the name of a claim, or a list of names")
     return values
 
 

@@ -73,7 +73,6 @@ RULES: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "clerk": {
         "algorithms": ("RS256",),
-        "scopes": ("o", "per"),
         "roles": ("o", "rol"),
         "access": AccessRule(all_of=("sid",), none_of=("nonce", "at_hash", "aud")),
     },

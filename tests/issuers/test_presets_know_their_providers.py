@@ -170,7 +170,7 @@ SHAPES = {
             "aud": ["web", "project-1"],
             "jti": "j",
             "client_id": "web",
-            "urn:zitadel:iam:org:project:roles": {"a": {}},
+            "urn:zitadel:iam:org:project:roles": {"a": {"1": "acme.zitadel.cloud"}},
         },
         [{"aud": ["web", "project-1"], "azp": "web", "at_hash": "h"}, {"aud": ["web", "project-1"]}],
         strangers=[{"aud": ["web", "project-2"], "jti": "j"}],
@@ -263,10 +263,10 @@ def test_scopes_and_roles_are_where_each_provider_has_them(name):
     assert found == GRANTS[name]
 
 
-@pytest.mark.parametrize("wrong", [7, "", [], [""], ["a", 7], b"a"])
+@pytest.mark.parametrize("wrong", [7, "", (), ("",), ("a", 7), ["a", "b"], b"a"])
 def test_places_that_are_none(wrong):
     for what in ("scopes", "roles"):
-        with pytest.raises(ConfigurationError, match=f"{what} must be the name of a claim"):
+        with pytest.raises(ConfigurationError, match=f"{what} must be the name of a claim, or the path"):
             Issuer("https://x.example", audience="a", **{what: wrong})
 
 
