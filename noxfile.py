@@ -54,6 +54,7 @@ BROWSER_TESTS = [
     "tests/integration/test_demo_in_a_browser.py",
     "tests/integration/test_other_sites_can_do_nothing.py",
     "tests/integration/test_pages_in_a_browser.py",
+    "tests/integration/test_realms_in_a_browser.py",
     "examples/single_page",
 ]
 # Kept for the session `coverage`, which says what is missing.

@@ -419,8 +419,8 @@ class AppState:
         self._engine = self._engine_of(settings, self.current_store)
         if settings.realms or self._given_realms:
             self._rebuild_realms(settings, live.config)
-        elif self.realms:
-            self.realms.clear()
+        else:
+            self.realms = {}
         self._live = live
 
     def _rebuild_realms(self, settings: Settings, config: Mapping[str, Any]) -> None:
@@ -428,20 +428,19 @@ class AppState:
         names = sorted(settings.realms.keys() | self._given_realms.keys())
         every = [settings, *(realm_settings(config, name, settings.realms.get(name, {})) for name in names)]
         refuse_shared_cookies(every)
-        for name in self.realms.keys() - set(names):
-            del self.realms[name]
+        realms: dict[str, RealmState] = {}  # a new one: other threads go through the old one
         for own in every[1:]:
             given = self._given_realms.get(own.realm) or Given(Hooks(), self._clock)
-            state = self.realms.setdefault(own.realm, RealmState(self, self._framework, own.realm, given))
-            state.adopt(given, own)
+            state = self.realms.get(own.realm) or RealmState(self, self._framework, own.realm, given)
+            state.adopt(given, own, realms)
+            realms[own.realm] = state
+        states = (self, *realms.values())
         refuse_shared_issuers(
-            {
-                state.realm: [source.issuer for source in state.registry.configured]
-                for state in (self, *self.realms.values())
-            }
+            {state.realm: [source.issuer for source in state.registry.configured] for state in states}
         )
         # Whether a call needs a long-lived event loop is asked before it is known which realm it is about.
-        self._engine.waits = any(state.unscoped.waits for state in (self, *self.realms.values()))
+        self._engine.waits = any(state.unscoped.waits for state in states)
+        self.realms = realms
         known = {repr(sorted(names))}
         if known - self._warned:
             self._warned |= known
@@ -468,7 +467,7 @@ class AppState:
             given.hooks,
             given.keys,
             self._framework.reach(_bounded(store, settings.hook_timeout)),
-            root.clock,
+            self.clock,
             self._json_default,
             root.observer,
             self.registry if issuers or "issuer" in given.hooks else None,
@@ -555,17 +554,17 @@ class RealmState(AppState):
 
     def __init__(self, root: AppState, framework: FrameworkContext, name: str, given: Given) -> None:
         self._begin(root.app, framework, f"{root.slot}_{name}", given)
-        self.root, self.realm, self.realms = root, name, root.realms
+        self.root, self.realm = root, name
         self.labels = {"realm": name}
         self.demands, self.around = root.demands, root.around
 
-    def adopt(self, given: Given, settings: Settings) -> None:
-        """Take over what the realm was given, and its settings.
+    def adopt(self, given: Given, settings: Settings, realms: dict[str, RealmState]) -> None:
+        """Take over what the realm was given, its settings, and the dict of all named realms.
 
         Raises:
             ConfigurationError: they do not go together.
         """
-        self._given, self._hooks = given, given.hooks
+        self._given, self._hooks, self.realms = given, given.hooks, realms
         store = realm_store(self.root.current_store, everybody_of(self.realm), realm_name(self.realm, ""))
         try:
             self._engine = self._engine_of(settings, store)

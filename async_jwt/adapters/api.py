@@ -604,11 +604,11 @@ async def _checked(engine: Engine, view: RequestView, policy: Policy, request_st
     if observer is None:
         return await check(engine, view, policy, request_state)
     with observer.measure("check", "check") as measurement:
+        if engine.settings.realm:
+            measurement.details["realm"] = engine.settings.realm
         loads = await check(engine, view, policy, request_state)
         found = request_state.result
         measurement.outcome = "anonymous" if found is None else "accepted"
         if found is not None:
-            measurement.details = {"location": found.location, "type": kind_of(found.type)}
-        if engine.settings.realm:
-            measurement.details["realm"] = engine.settings.realm
+            measurement.details |= {"location": found.location, "type": kind_of(found.type)}
         return loads

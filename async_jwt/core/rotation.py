@@ -375,10 +375,9 @@ class PairBuilder:
         limit = time_limit(session, settings)
         access = self.signed(unsigned.access, session.sid, seen.stamp, limit)
         refresh = self.signed(unsigned.refresh, session.sid, seen.stamp, limit)
-        jti = refresh.claims["jti"]
-        if isinstance(jti, str):
-            jti = claim_set.realm_id(settings, jti)
-        if not isinstance(jti, str) or jti == session.previous_jti:
+        named = refresh.claims["jti"]
+        jti = claim_set.realm_id(settings, named) if isinstance(named, str) else None
+        if jti is None or jti == session.previous_jti:
             raise ValueError("Each refresh token of a session needs its own jti, and it must be a string")
         if approve is not None:
             await approve(access)

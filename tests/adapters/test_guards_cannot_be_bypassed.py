@@ -246,10 +246,11 @@ async def test_a_stream_that_is_not_sent_is_closed(harness, caplog):
 
 async def test_methods_that_clients_make_up_fill_no_memory(harness, monkeypatch, caplog):
     monkeypatch.setattr(_route_demands, "_MOST_REMEMBERED", 0)
-    h = harness()
+    h = harness({"JWT_DEFAULT_DENY": True})
     h.app.add_url_rule("/cached", "cached", above(h.api.jwt_required()(new(h)), lambda: "secret"))
     await refused(h, "/cached", caplog, "cached")
-    assert h.app.extensions["async_jwt"].demands == {}
+    app_state = h.app.extensions["async_jwt"]
+    assert (app_state.demands, app_state.around) == ({}, {})
 
 
 async def test_an_application_that_dispatches_itself_is_left_alone(harness):

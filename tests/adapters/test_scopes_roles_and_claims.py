@@ -12,6 +12,7 @@ import pytest
 from async_jwt.core.policy import Policy
 from async_jwt.errors import ConfigurationError, InsufficientScopeError, PermissionDeniedError
 from async_jwt.signals import token_refused, user_loaded
+from tests.adapters.test_bad_input_is_never_a_500 import signed
 from tests.adapters.test_default_deny import audit, lost, method_view, new
 from tests.harness import SECRET
 from tests.harness.applications import NEEDS_QUART, however_it_runs, on_both_kinds
@@ -279,6 +280,15 @@ async def test_a_login_page_is_no_way_out(harness):
     page = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
     assert (await h.call("/guarded", headers=page)).status == 302
     assert (await h.call("/guarded", headers=page, token=await h.mint())).status == 403
+
+
+@on_both_kinds
+async def test_numbers_are_compared_with_their_type(harness):
+    h = harness()
+    guarded(h, claims={"limit": 7})
+    text = '{"sub":"alice","type":"access","jti":"1","limit":%s}'
+    for limit, status in (("7", 200), ("7.0", DENIED), ("8", DENIED), ("1e999", "401 token_invalid")):
+        assert await outcome(h, signed((text % limit).encode())) == status
 
 
 @on_both_kinds

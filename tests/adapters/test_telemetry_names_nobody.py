@@ -120,6 +120,28 @@ async def test_a_check_and_what_it_asked(harness, telemetry, redis_url):
     assert found["async_jwt.store.available"] == {labels(): 1}
 
 
+@on_a_servers_loop
+async def test_what_a_view_demands_and_of_which_realm(harness, telemetry):
+    h = telemetry.observe(harness({"JWT_REALMS": {"staff": {"JWT_SECRET_KEY": SECRET[::-1]}}}))
+
+    async def view():
+        return {}
+
+    demands = {"scopes": "x", "roles": "y", "allow": lambda found: True, "realm": "staff"}
+    h.view("/staff", h.api.jwt_required(**demands)(view))
+    for given, outcome in (
+        ({}, "insufficient_scope"),
+        ({"scopes": "x"}, "permission_denied"),
+        ({"scopes": "x", "roles": "y"}, "accepted"),
+    ):
+        token = await h.jwt.create_access_token("alice", realm="staff", **given)
+        telemetry.clear()
+        assert (await h.call("/staff", token=token)).status == (200 if outcome == "accepted" else 403)
+        told = telemetry.spans["async_jwt.check"].attributes
+        assert (told["async_jwt.outcome"], told["async_jwt.realm"]) == (outcome, "staff")
+    assert telemetry.spans["async_jwt.hook allow"].attributes["async_jwt.outcome"] == "ok"
+
+
 @however_it_runs
 async def test_a_check_of_a_text(harness, telemetry):
     h = telemetry.observe(harness())

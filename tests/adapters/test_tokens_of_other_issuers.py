@@ -109,6 +109,9 @@ async def test_scopes_and_roles_are_where_the_issuer_has_them(harness, provider,
     ):
         assert await outcome(h, provider.token(**claims), "/roles") == status
     assert await outcome(h, other.token(scp=["read"]), "/scopes") == 200
+    listed = harness({"JWT_ISSUERS": {other.url: {"audience": "api", "roles": ["realm_access", "roles"]}}})
+    listed.view("/roles", listed.api.jwt_required(roles="admin")(view))
+    assert await outcome(listed, other.token(realm_access={"roles": ["admin"]}), "/roles") == 200
     assert await outcome(h, other.token(scope="x", scp="read"), "/scopes") == "insufficient_scope"
     assert await outcome(h, other.token(roles="admin"), "/roles") == 200
     assert await outcome(h, await h.mint(scopes="read", roles="admin"), "/roles") == 200
