@@ -88,7 +88,7 @@ async def test_each_type_of_token_is_of_one_realm(make_app):
     @h.api.jwt_required(refresh=True, realm="admin")
     async def refresh():
         pair = await h.api.rotate_refresh_token()
-        return [pair.access_token, pair.refresh_token]
+        return {"tokens": [pair.access_token, pair.refresh_token]}
 
     h.view("/refresh-admin", refresh)
     h.view("/reset-admin", h.api.jwt_required(type="reset", realm="admin")(new(h)))
@@ -102,7 +102,7 @@ async def test_each_type_of_token_is_of_one_realm(make_app):
         answer = await h.call("/refresh-admin", token=pair.refresh_token)
         assert answer.status == (200 if name == "admin" else 401)
         if name == "admin":
-            assert [await outcome(h, answer.json[0], f"/of-{view}") for view in NAMES] == [
+            assert [await outcome(h, answer.json["tokens"][0], f"/of-{view}") for view in NAMES] == [
                 "realm_wrong",
                 200,
                 "realm_wrong",
@@ -294,16 +294,16 @@ async def test_a_replay_ends_the_session_in_a_realm_too(make_app):
     @h.api.jwt_required(refresh=True, realm="admin")
     async def refresh():
         pair = await h.api.rotate_refresh_token()
-        return [pair.access_token, pair.refresh_token]
+        return {"tokens": [pair.access_token, pair.refresh_token]}
 
     h.view("/refresh-admin", refresh)
     async with h.context():
         first = (await admin.create_token_pair("7")).refresh_token
         adopted = await admin.create_refresh_token("8")
     for token in (first, adopted):
-        access, second = (await h.call("/refresh-admin", token=token)).json
+        access, second = (await h.call("/refresh-admin", token=token)).json["tokens"]
         assert await outcome(h, access, "/of-admin") == 200
-        third = (await h.call("/refresh-admin", token=second)).json[1]
+        third = (await h.call("/refresh-admin", token=second)).json["tokens"][1]
         assert (await h.call("/refresh-admin", token=second)).code == "token_reused"
         assert (await h.call("/refresh-admin", token=third)).status == 401
         assert await outcome(h, access, "/of-admin") == "token_revoked"
@@ -696,7 +696,8 @@ async def test_pages_and_expiring_cookies_of_a_realm(harness):
         assert all(name.startswith("admin_") for name in answer.cookies)
         assert len(answer.cookies) == 4
     answer = await h.call("/page", headers=here)
-    assert (answer.status, answer.headers["Location"]) == (302, "/staff-login?next=%2Fpage")
+    assert answer.status == 302
+    assert answer.headers["Location"].endswith("/staff-login?next=%2Fpage")  # absolute in older Flasks
     revoked = await h.call("/kept", cookies={"admin_access_token_cookie": "no.to.ken"})
     assert all(name.startswith("admin_") for name in revoked.cookies)
     assert len(revoked.cookies) == 2

@@ -784,11 +784,11 @@ class Refreshing:
         @h.api.jwt_required(refresh=True)
         async def refresh():
             pair = await h.api.rotate_refresh_token(**self.options)
-            return [pair.access_token, pair.refresh_token]
+            return {"tokens": [pair.access_token, pair.refresh_token]}
 
         @h.api.jwt_required(refresh=True)
         async def joined():
-            return [await h.api.create_access_token("alice", **self.options), ""]
+            return {"tokens": [await h.api.create_access_token("alice", **self.options), ""]}
 
         h.view("/refresh-it", refresh)
         h.view("/joined", joined)
@@ -802,7 +802,7 @@ class Refreshing:
         answer = await self.h.call(path, token=self.token)
         if answer.status != 200:
             return answer.status
-        access, refresh = answer.json
+        access, refresh = answer.json["tokens"]
         self.token = refresh or self.token
         found = await grants(self.h, access)
         assert not refresh or await grants(self.h, refresh) == found
@@ -897,30 +897,29 @@ async def test_no_other_way_leads_to_more(make_app):
     @h.api.jwt_required(refresh=True)
     async def after():
         await h.api.rotate_refresh_token(scopes=["a"])
-        return [await h.api.create_access_token("alice", scopes=["b"])]
+        return {"tokens": [await h.api.create_access_token("alice", scopes=["b"])]}
 
     @h.api.jwt_required(refresh=True)
     async def another():
-        return [await h.api.create_refresh_token("alice"), await h.api.create_access_token("bob")]
+        made = await h.api.create_refresh_token("alice"), await h.api.create_access_token("bob")
+        return {"tokens": made}
 
     @h.api.jwt_required()
     async def again():
-        return [
-            await h.api.create_access_token("alice"),
-            await h.api.create_access_token("alice", scopes="c"),
-        ]
+        same = await h.api.create_access_token("alice")
+        return {"tokens": [same, await h.api.create_access_token("alice", scopes="c")]}
 
     for path, view in (("/after", after), ("/another", another), ("/again", again)):
         h.view(path, view)
     async with h.context():
         pair = await h.jwt.create_token_pair("alice", scopes=["a", "b"])
     says.update(scope="a b c")
-    other, bob = (await h.call("/another", token=pair.refresh_token)).json
+    other, bob = (await h.call("/another", token=pair.refresh_token)).json["tokens"]
     assert (await grants(h, other), await grants(h, bob)) == (("a b", None), ("a b c", None))
-    same, stepped_up = (await h.call("/again", token=pair.access_token)).json
+    same, stepped_up = (await h.call("/again", token=pair.access_token)).json["tokens"]
     assert await grants(h, same) == ("a b", None)
     assert await grants(h, stepped_up) == ("c", None)  # the application's word, as after a password
-    (cut,) = (await h.call("/after", token=pair.refresh_token)).json
+    (cut,) = (await h.call("/after", token=pair.refresh_token)).json["tokens"]
     assert await grants(h, cut) == ("", None)
 
 
@@ -941,7 +940,7 @@ async def test_a_repeat_within_the_grace_leaves_the_successor_as_it_is(make_app)
     first = r.token
     assert await r.step() == ("a b", None)
     r.token, r.options, r.says = first, {"scopes": ["a", "z"]}, {}
-    access, refresh = (await r.h.call("/refresh-it", token=first)).json
+    access, refresh = (await r.h.call("/refresh-it", token=first)).json["tokens"]
     assert (await grants(r.h, access))[0] == "a"
     assert (await grants(r.h, refresh))[0] == "a b"
 
