@@ -554,9 +554,11 @@ class RealmState(AppState):
 
     def __init__(self, root: AppState, framework: FrameworkContext, name: str, given: Given) -> None:
         self._begin(root.app, framework, f"{root.slot}_{name}", given)
-        self.root, self.realm = root, name
-        self.labels = {"realm": name}
-        self.demands, self.around = root.demands, root.around
+        self.root: AppState = root
+        self.realm: str = name
+        self.labels: dict[str, str] = {"realm": name}
+        self.demands: dict[tuple[str, str], tuple[Any, tuple[Policy, ...]]] = root.demands
+        self.around: dict[tuple[str, str], tuple[Any, bool, Any]] = root.around
 
     def adopt(self, given: Given, settings: Settings, realms: dict[str, RealmState]) -> None:
         """Take over what the realm was given, its settings, and the dict of all named realms.
@@ -564,7 +566,8 @@ class RealmState(AppState):
         Raises:
             ConfigurationError: they do not go together.
         """
-        self._given, self._hooks, self.realms = given, given.hooks, realms
+        self._given, self._hooks = given, given.hooks
+        self.realms: dict[str, RealmState] = realms
         store = realm_store(self.root.current_store, everybody_of(self.realm), realm_name(self.realm, ""))
         try:
             self._engine = self._engine_of(settings, store)

@@ -488,13 +488,16 @@ class PublicAPI:
         """
         return self._context.checked(realm)[1].authentication
 
-    def get_jwt(self) -> dict[str, Any]:
+    def get_jwt(self, realm: str | None = None) -> dict[str, Any]:
         """Return the claims of this request's token; {} for an anonymous request.
+
+        Args:
+            realm: the realm, as for `current_auth`.
 
         Raises:
             RuntimeError: no check has passed in this request.
         """
-        found = self.current_auth()
+        found = self.current_auth(realm)
         return {} if found is None else found.claims
 
     def get_jwt_header(self) -> dict[str, Any]:
@@ -506,13 +509,16 @@ class PublicAPI:
         found = self.current_auth()
         return {} if found is None else found.header
 
-    def get_jwt_identity(self) -> Any:
+    def get_jwt_identity(self, realm: str | None = None) -> Any:
         """Return the identity of this request's token; None for an anonymous request.
+
+        Args:
+            realm: the realm, as for `current_auth`.
 
         Raises:
             RuntimeError: no check has passed in this request.
         """
-        found = self.current_auth()
+        found = self.current_auth(realm)
         return None if found is None else found.identity
 
     def get_jwt_request_location(self) -> str | None:
@@ -540,13 +546,16 @@ class PublicAPI:
         value = None if result is None else csrf_of(result.verified.claims)
         return "" if value is None else masked(value)
 
-    def get_current_user(self) -> Any:
+    def get_current_user(self, realm: str | None = None) -> Any:
         """Return the user of this request, as `user_lookup_loader` returned it; None if anonymous.
+
+        Args:
+            realm: the realm, as for `current_auth`.
 
         Raises:
             RuntimeError: no check has passed in this request, or no loader is registered.
         """
-        app_state, request_state = self._context.checked()
+        app_state, request_state = self._context.checked(realm)
         found = request_state.authentication
         if found is None:
             return None

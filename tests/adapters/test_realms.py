@@ -406,7 +406,8 @@ async def test_accessors_mean_the_realm_that_was_demanded_last(make_app):
             "now": h.api.get_jwt_identity(),
             "user": h.api.current_auth().user,
             "admin": h.api.current_auth("admin").identity,
-            "customer": h.api.current_auth(realm="").identity,
+            "customer": h.api.get_jwt_identity(realm=""),
+            "users": [h.api.get_current_user("admin"), h.api.get_jwt("admin")["sub"]],
             "type": h.api.get_jwt_request_location(),
         }
 
@@ -425,6 +426,8 @@ async def test_accessors_mean_the_realm_that_was_demanded_last(make_app):
     made["admin"] = await admin.create_access_token("boss")
     headers = {"X-Admin": made["admin"]}
     found = (await h.call("/as-customer", token=made[""], headers=headers)).json
+    users = ["admin boss", "boss"]
+    assert found.pop("users") == users
     assert found == {"now": "7", "user": None, "admin": "boss", "customer": "7", "type": "headers"}
     found = (await h.call("/as-admin", token=made[""], headers=headers)).json
     assert (found["now"], found["user"], found["customer"]) == ("boss", "admin boss", "7")
